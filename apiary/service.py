@@ -1,0 +1,103 @@
+"""RPCs of apiary."""
+
+from typing import Any, NamedTuple
+
+from apiary import hops
+from apiary.layout import BOARD, INTEREST, USER, Entries, Lists
+from apiary.store import ApiaryStore
+from protos import apiary_pb2 as pb
+from protos import apiary_pb2_grpc as rpc
+from services.columns import I64, U64, pack, unpack
+from services.errors import InvalidArgument
+
+MAX_LIMIT = 100_000
+MAX_IDS = 100_000
+
+
+class Weights(NamedTuple):
+    """What a followed board weighs, and how many boards each followed user brings."""
+
+    direct: float
+    through: float
+    boards_per_user: int
+
+
+class Apiary(rpc.ApiaryServicer):
+    """Translates between the wire and the store."""
+
+    def __init__(self, store: ApiaryStore, weights: Weights) -> None:
+        self._store, self._weights = store, weights
+
+    def Followed(self, request: pb.FollowedRequest, context: Any) -> pb.FollowedReply:
+        """What a user follows, newest first."""
+        limit = _limit(request.limit)
+        entries = self._store.followed(request.user)
+        users, users_at = _newest(entries, USER, limit)
+        boards, boards_at = _newest(entries, BOARD, limit)
+        interests, interests_at = _newest(entries, INTEREST, limit)
+        return pb.FollowedReply(
+            users=pack(users, "<u8"),
+            users_at_ms=pack(users_at, "<i8"),
+            boards=pack(boards, "<u8"),
+            boards_at_ms=pack(boards_at, "<i8"),
+            interests=pack(interests, "<u8"),
+            interests_at_ms=pack(interests_at, "<i8"),
+        )
+
+    def FollowedBoards(self, request: pb.FollowedBoardsRequest, context: Any) -> pb.FollowedBoardsReply:
+        """The first hop, and the second for the followed users of this shard."""
+        limit, weights = _limit(request.limit), self._weights
+        entries = self._store.followed(request.user)
+        users, _ = _newest(entries, USER, MAX_LIMIT)
+        here = self._store.own_users(users)
+        direct, direct_at = _newest(entries, BOARD, limit)
+        owned = _owned(users[here], self._store.owned(users[here]), weights.boards_per_user)
+        found = hops.best(direct, direct_at, weights.direct, owned, weights.through, limit)
+        return pb.FollowedBoardsReply(
+            boards=pack(found.boards, "<u8"),
+            weights=pack(found.weights, "<f4"),
+            owners=pack(found.owners, "<u8"),
+            at_ms=pack(found.at_ms, "<i8"),
+            elsewhere=pack(users[~here], "<u8"),
+            through_weight=weights.through,
+            boards_per_user=weights.boards_per_user,
+            followed_users=len(users),
+        )
+
+    def OwnedBoards(self, request: pb.OwnedBoardsRequest, context: Any) -> pb.OwnedBoardsReply:
+        """The newest boards of each owner."""
+        owners = unpack(_bounded(request.owners, "owners"), "<u8", "owners")
+        owned = _owned(owners, self._store.owned(owners), _limit(request.limit))
+        return pb.OwnedBoardsReply(
+            counts=pack(owned.counts, "<u4"), boards=pack(owned.boards, "<u8"), at_ms=pack(owned.at_ms, "<i8")
+        )
+
+    def FollowerCounts(self, request: pb.FollowerCountsRequest, context: Any) -> pb.FollowerCountsReply:
+        """This shard's part of the follower counts."""
+        if request.kind not in (USER, BOARD, INTEREST):
+            raise InvalidArgument(f"kind = {request.kind}: allowed are {USER} user, {BOARD} board, {INTEREST} interest")
+        targets = unpack(_bounded(request.targets, "targets"), "<u8", "targets")
+        return pb.FollowerCountsReply(counts=pack(self._store.follower_counts(request.kind, targets), "<u4"))
+
+
+def _newest(entries: Entries, kind: int, limit: int) -> tuple[U64, I64]:
+    of_kind = entries.kinds == kind
+    ids, at_ms = entries.ids[of_kind], entries.at_ms[of_kind]
+    rows = hops.newest(ids, at_ms, limit)
+    return ids[rows], at_ms[rows]
+
+
+def _owned(owners: U64, lists: Lists, limit: int) -> hops.Owned:
+    return hops.newest_of_each(owners, lists.entries.ids, lists.entries.at_ms, lists.ends, limit)
+
+
+def _limit(limit: int) -> int:
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidArgument(f"limit = {limit}: allowed are 1 to {MAX_LIMIT}")
+    return limit
+
+
+def _bounded(data: bytes, field: str) -> bytes:
+    if len(data) > 8 * MAX_IDS:
+        raise InvalidArgument(f"{field}: {len(data) // 8} ids; at most {MAX_IDS} a call")
+    return data

@@ -1,0 +1,148 @@
+"""Who follows what, and who owns which boards: the view of `users` that answers from one packed value a user."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from apiary import kernel, layout
+from apiary.layout import BOARD, INTEREST, USER, Entries, Lists
+from services.columns import I64, U32, U64, Array, ids
+from services.events import Action, Batch, flags
+from services.log import Record, rows
+from services.shard import Shard
+from services.topics import Topic, partition_of
+
+TOPICS = (Topic.USERS,)
+
+A = Action
+_FOLLOWS = {A.FOLLOW_USER: USER, A.FOLLOW_BOARD: BOARD, A.FOLLOW_INTEREST: INTEREST}
+_UNFOLLOWS = {A.UNFOLLOW_USER: USER, A.UNFOLLOW_BOARD: BOARD, A.UNFOLLOW_INTEREST: INTEREST}
+_KIND = np.zeros(256, np.uint8)
+for _action, _kind in (_FOLLOWS | _UNFOLLOWS).items():
+    _KIND[_action] = _kind
+_PUTS = flags(*_FOLLOWS, A.CREATE_BOARD)
+_OWNS = flags(A.CREATE_BOARD, A.DELETE_BOARD)
+
+
+class Changes(NamedTuple):
+    """Events of one family of lists, ordered by (list, kind, id, arrival)."""
+
+    users: U64  # uint64[s] ascending: whose lists
+    partitions: Array  # int64[s]
+    owner: I64  # int64[e]: row in users
+    kinds: Array
+    ids: U64
+    at_ms: I64
+    put: Array
+
+
+class ApiaryStore:
+    """The follow graph of the partitions of one shard."""
+
+    def __init__(self, shard: Shard, own: range, partitions: int) -> None:
+        """`own`: the partitions of this shard; `partitions`: how many the deployment has."""
+        self.shard, self._own, self._partitions = shard, own, partitions
+
+    def apply(self, records: Sequence[Record]) -> None:
+        """Apply records of `users`; what is neither a follow nor a board is passed over."""
+        write = self.shard.batch()
+        if records:
+            batch, partition = rows(records)
+            self._apply_follows(write, batch, partition)
+            self._apply_boards(write, batch, partition)
+        self.shard.commit(write, records)
+
+    def _apply_follows(self, write: Any, batch: Batch, partition: Array) -> None:
+        kinds = _KIND[batch.action]
+        changes = _changes(batch, partition, kinds, np.where(kinds == BOARD, batch.board, batch.target), kinds > 0)
+        came = self._merge(write, "follows", changes)
+        if came.any():
+            self._count(write, changes.partitions[changes.owner], changes.kinds, changes.ids, came)
+
+    def _apply_boards(self, write: Any, batch: Batch, partition: Array) -> None:
+        kinds = np.full(len(batch), BOARD, np.uint8)
+        self._merge(write, "boards", _changes(batch, partition, kinds, batch.board, _OWNS[batch.action]))
+
+    def _merge(self, write: Any, family: str, changes: Changes) -> Array:
+        """Write the lists as changed; int8[e]: +1 where an entry came, -1 where one went."""
+        came = np.zeros(len(changes.owner), np.int8)
+        if not len(came):
+            return came
+        keys = _user_keys(changes.partitions, changes.users)
+        old = layout.unpack_lists(self.shard.family(family).get(keys))
+        new = _merged(old, changes, came)
+        data, handle, start = layout.pack_entries(new.entries), self.shard.handle(family), 0
+        for key, end in zip(keys, (new.ends * layout.ENTRY_BYTES).tolist(), strict=True):
+            write.put(key, data[start:end], handle)
+            start = end
+        return came
+
+    def _count(self, write: Any, partitions: Array, kinds: Array, targets: U64, came: Array) -> None:
+        """Add what came or went to the follower counts of its targets."""
+        order = np.lexsort((targets, kinds, partitions))
+        at = np.rec.fromarrays([partitions[order], kinds[order], targets[order]])
+        starts = np.flatnonzero(np.append(True, at[1:] != at[:-1]))
+        moved = np.add.reduceat(came[order].astype(np.int64), starts).tolist()
+        keys = [layout.target_key(*target) for target in at[starts].tolist()]
+        handle = self.shard.handle("followers")
+        for key, value, more in zip(keys, self.shard.family("followers").get(keys), moved, strict=True):
+            if more:
+                write.put(key, layout.count_value(layout.count_of(value) + more), handle)
+
+    def followed(self, user: int) -> Entries:
+        """All that a user follows, ascending by (kind, id)."""
+        return self._lists("follows", ids([user])).entries
+
+    def owned(self, owners: U64) -> Lists:
+        """The boards of each of these users."""
+        return self._lists("boards", owners)
+
+    def follower_counts(self, kind: int, targets: U64) -> U32:
+        """uint32[n]: how many users of this shard's partitions follow each target."""
+        total = np.zeros(len(targets), np.uint32)
+        for partition in self._own:
+            keys = [layout.target_key(partition, kind, target) for target in targets.tolist()]
+            values = self.shard.family("followers").get(keys)
+            total += np.array([layout.count_of(value) for value in values], np.uint32)
+        return total
+
+    def _lists(self, family: str, users: U64) -> Lists:
+        keys = _user_keys(partition_of(users, self._partitions), users)
+        return layout.unpack_lists(self.shard.family(family).get(keys))
+
+    def own_users(self, users: U64) -> Array:
+        """bool[n]: whose lists are on this shard."""
+        where = partition_of(users, self._partitions)
+        return np.asarray((where >= self._own.start) & (where < self._own.stop))
+
+
+def _user_keys(partitions: Array, users: U64) -> list[bytes]:
+    return [layout.user_key(p, user) for p, user in zip(partitions.tolist(), users.tolist(), strict=True)]
+
+
+def _changes(batch: Batch, partition: Array, kinds: Array, targets: U64, relevant: Array) -> Changes:
+    """The relevant events of a batch, by list: those of one user lie in one partition."""
+    at = np.flatnonzero(relevant)
+    users, first, owner = np.unique(batch.user[at], return_index=True, return_inverse=True)
+    order = np.lexsort((targets[at], kinds[at], owner))  # stable: the order of arrival within an entry
+    at = at[order]
+    return Changes(
+        users,
+        partition[relevant][first],
+        owner[order],
+        kinds[at],
+        targets[at],
+        batch.at_ms[at],
+        _PUTS[batch.action[at]],
+    )
+
+
+def _merged(old: Lists, changes: Changes, came: Array) -> Lists:
+    room = len(old.entries.ids) + len(came)
+    new = Entries(np.empty(room, np.uint64), np.empty(room, np.uint8), np.empty(room, np.int64))
+    ends = np.empty(len(old.ends), np.int64)
+    n = kernel.merge(
+        *old.entries, old.ends, changes.owner, changes.ids, changes.kinds, changes.at_ms, changes.put, *new, ends, came
+    )
+    return Lists(Entries(new.ids[:n], new.kinds[:n], new.at_ms[:n]), ends)

@@ -1,0 +1,115 @@
+"""Group commit: publishes that wait at the same time become one append and one sync, then all are acknowledged.
+
+One thread owns the log's writing side. A publish waits in a bounded queue; when that is full it is shed at once.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+
+from roadrunner.store import EventLog, Published
+from services.errors import DeadlineExceeded, Exhausted, MeshError, Unavailable
+from services.events import Batch
+
+logger = logging.getLogger(__name__)
+GROUP_EVENTS = 16_000  # of one append, so that a record stays small enough to be applied at once
+RETAIN_EVERY_S = 10.0
+Waiting = tuple[Batch, "Future[Published]"]
+
+
+class Committer:
+    """The thread that appends."""
+
+    def __init__(self, log: EventLog, max_waiting: int, room: Callable[[], str]) -> None:
+        """`max_waiting`: publishes in the queue. `room`: why there is no room on the disk, empty when there is."""
+        self._log, self._room = log, room
+        self._queue: queue.Queue[Waiting | None] = queue.Queue(max_waiting)
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._retained = time.monotonic()
+        self.groups = 0
+
+    def start(self) -> None:
+        """Begin to append."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Append what is waiting, then stop."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def publish(self, batch: Batch, timeout: float) -> Published:
+        """Append a validated batch and return once it is on disk.
+
+        Raises Exhausted when the queue or the disk is full, DeadlineExceeded when it was not acknowledged in time: it
+        may still be accepted, and publishing it again with the same ids is safe.
+        """
+        if why := self._room():
+            raise Exhausted(why)
+        future: Future[Published] = Future()
+        try:
+            self._queue.put_nowait((batch, future))
+        except queue.Full:
+            raise Exhausted(f"{self._queue.maxsize} publishes are waiting already; retry after a moment") from None
+        try:
+            return future.result(timeout)
+        except FutureTimeout:
+            raise DeadlineExceeded("not on disk within the deadline; publish again with the same ids") from None
+
+    def _run(self) -> None:
+        while (group := self._next_group()) is not None:
+            self._commit(group)
+            if time.monotonic() - self._retained > RETAIN_EVERY_S:
+                self._retain()
+
+    def _next_group(self) -> list[Waiting] | None:
+        first = self._wait_for_one()
+        if first is None:
+            return None
+        group, size = [first], len(first[0])
+        while size < GROUP_EVENTS:
+            try:
+                more = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if more is None:
+                self._queue.put(None)  # stop after this group
+                break
+            group.append(more)
+            size += len(more[0])
+        return group
+
+    def _wait_for_one(self) -> Waiting | None:
+        while True:
+            try:
+                return self._queue.get(timeout=RETAIN_EVERY_S)
+            except queue.Empty:
+                self._retain()
+
+    def _commit(self, group: list[Waiting]) -> None:
+        try:
+            published = self._log.append([batch for batch, _ in group])
+            self._log.sync()
+        except Exception as error:
+            known = error if isinstance(error, MeshError) else Unavailable(f"the log could not be written: {error!r}")
+            logger.exception("a group of %d publishes failed", len(group))
+            for _, future in group:
+                future.set_exception(known)
+            return
+        self.groups += 1
+        for (_, future), result in zip(group, published, strict=True):
+            future.set_result(result)
+
+    def _retain(self) -> None:
+        self._retained = time.monotonic()
+        try:
+            dropped = self._log.retain()
+            self._log.forget_accepted()
+        except MeshError:
+            logger.exception("retention failed")
+            return
+        if dropped:
+            logger.info("retention dropped %d bytes", dropped)

@@ -1,0 +1,259 @@
+"""The embedded log: validated batches in, records by topic and partition out. Synchronous; one thread appends.
+
+An append is visible to readers once it has been synced, so no view ever holds what the log could still lose.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from roadrunner import layout
+from roadrunner.duplicates import RecentIds
+from roadrunner.layout import Segment, StoredEnd
+from services.clock import DAY_MS, Clock
+from services.columns import Array
+from services.database import Database
+from services.errors import MeshError, OutOfRange
+from services.events import Batch
+from services.log import End, Partition, Positions
+from services.token import Reached
+from services.topics import Part, Topic, split
+
+READ_RECORDS = 512  # of one partition in one read
+READ_BYTES = 1 << 20  # of all partitions in one read, more or less
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Of one batch: how many events were accepted, how many had been before, and the offsets to wait for."""
+
+    accepted: int
+    duplicates: int
+    reached: Reached
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record as it lies in the log, its batch still serialised."""
+
+    topic: int
+    partition: int
+    offset: int
+    accepted_ms: int
+    batch: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What the log keeps: at most `max_bytes` and nothing older than `max_age_ms`; 0 is without limit."""
+
+    max_bytes: int = 0
+    max_age_ms: int = 0
+    segment_bytes: int = 8 << 20
+
+
+class EventLog:
+    """Records of every topic and partition, each with its offset, on RocksDB."""
+
+    def __init__(
+        self,
+        folder: Path,
+        partitions: int,
+        retention: Retention,
+        clock: Clock,
+        cache_mb: int = 32,
+        memtable_mb: int = 16,
+    ) -> None:
+        """Open or create the log. Raises WrongFormat also when `partitions` is not what it was made with."""
+        form = f"{layout.FORMAT}, {partitions} partitions"
+        self._db = Database(folder, form, layout.FAMILIES, cache_mb, memtable_mb)
+        self._partitions, self._retention, self._clock = partitions, retention, clock
+        self._ends = {(int(topic), p): StoredEnd() for topic in Topic for p in range(partitions)}
+        self._ends |= {layout.at_of(k): layout.end_of(v) for k, v in self._db.family("ends").items()}
+        self._visible = dict(self._ends)
+        self._segments = self._read_segments()
+        self._grown = threading.Condition()
+        self._sequence = 0
+        self._recent = self._recall()
+
+    def _read_segments(self) -> dict[Partition, list[Segment]]:
+        segments: dict[Partition, list[Segment]] = {at: [] for at in self._ends}
+        for key, value in self._db.family("segments").items():
+            segments[layout.at_of(key)].append(layout.segment_of(key, value))
+        return segments
+
+    def _recall(self) -> RecentIds:
+        """The ids accepted within a day; older notes of them are deleted."""
+        recent, now, stale = RecentIds(), self._clock(), self._db.batch()
+        for key, value in self._db.family("accepted").items():
+            self._sequence = layout.accepted_sequence(key) + 1
+            accepted_ms, ids = layout.accepted_of(value)
+            if accepted_ms >= now - DAY_MS:
+                recent.add(ids, now, accepted_ms)
+            else:
+                stale.delete(key, self._db.handle("accepted"))
+        self._db.write(stale)
+        return recent
+
+    def append(self, batches: Sequence[Batch]) -> list[Published]:
+        """Append batches as one atomic write, each event to every topic and partition where it belongs.
+
+        Duplicates by id within a day, also within the call, are dropped. Nothing is durable or visible before `sync`.
+        Raises Exhausted or Unavailable when it can't be written; then nothing was.
+        """
+        now, batch = self._clock(), Batch.concat(list(batches))
+        publish = np.repeat(np.arange(len(batches)), [len(b) for b in batches])
+        fresh = self._recent.add(batch.id, now)
+        kept, came_with = (batch, publish) if fresh.all() else (batch.take(fresh), publish[fresh])
+        parts = split(kept, self._partitions)
+        try:
+            ends = self._write(parts, kept, now)
+        except MeshError:
+            self._recent = self._recall()  # the ids of what was not written are not taken
+            raise
+        self._ends.update(ends)
+        reached: list[Reached] = [{} for _ in batches]
+        for part in parts:
+            at = (int(part.topic), part.partition)
+            for i in np.unique(came_with[part.rows]).tolist():
+                reached[i][at] = self._ends[at].next - 1
+        if len(kept) < len(batch):
+            self._reach_duplicates(batch.take(~fresh), publish[~fresh], reached)
+        sizes = [len(b) for b in batches]
+        accepted = np.bincount(came_with, minlength=len(batches)).tolist()
+        return [Published(a, n - a, r) for a, n, r in zip(accepted, sizes, reached, strict=True)]
+
+    def _reach_duplicates(self, again: Batch, publish: Array, reached: list[Reached]) -> None:
+        """Whoever publishes again waits for what is there: the first write may not be applied yet."""
+        for part in split(again, self._partitions):
+            at = (int(part.topic), part.partition)
+            for i in np.unique(publish[part.rows]).tolist():
+                if self._ends[at].next:
+                    reached[i][at] = self._ends[at].next - 1
+
+    def _write(self, parts: list[Part], kept: Batch, now: int) -> dict[Partition, StoredEnd]:
+        write, ends, closed = self._db.batch(), {}, []
+        for part in parts:
+            at = (int(part.topic), part.partition)
+            value = layout.record_value(now, len(part.batch), part.batch.to_proto().SerializeToString())
+            write.put(layout.record_key(*at, self._ends[at].next), value, self._db.handle("records"))
+            ends[at], segment = self._grow(at, len(part.batch), len(value), now)
+            if segment is not None:
+                closed.append((at, segment))
+                write.put(
+                    layout.record_key(*at, segment.first), layout.segment_value(segment), self._db.handle("segments")
+                )
+            write.put(layout.at_key(*at), layout.end_value(ends[at]), self._db.handle("ends"))
+        if len(kept):
+            write.put(
+                layout.accepted_key(self._sequence), layout.accepted_value(now, kept.id), self._db.handle("accepted")
+            )
+            self._sequence += 1
+        self._db.write(write)
+        for at, segment in closed:
+            self._segments[at].append(segment)
+        return ends
+
+    def _grow(self, at: Partition, events: int, size: int, now: int) -> tuple[StoredEnd, Segment | None]:
+        """The partition's end after one more record, and the segment that this fills, if it does."""
+        end = self._ends[at]
+        end = end._replace(next=end.next + 1, events=end.events + events, open_bytes=end.open_bytes + size)
+        if end.open_bytes < self._retention.segment_bytes:
+            return end, None
+        segment = Segment(end.open_first, end.next, now, end.open_bytes)
+        return end._replace(open_first=end.next, open_bytes=0), segment
+
+    def sync(self) -> None:
+        """Make all appends durable, then visible. Raises Exhausted on a full disk."""
+        ends = dict(self._ends)
+        self._db.sync()
+        with self._grown:
+            self._visible = ends
+            self._grown.notify_all()
+
+    def ends(self) -> dict[Partition, End]:
+        """The visible range of every partition."""
+        return {at: End(end.first, end.next, end.events) for at, end in self._visible.items()}
+
+    def bytes_kept(self) -> int:
+        """Size of the records retained, uncompressed."""
+        closed = sum(segment.bytes for segments in list(self._segments.values()) for segment in list(segments))
+        return closed + sum(end.open_bytes for end in self._visible.values())
+
+    def wait(self, positions: Positions, timeout: float) -> bool:
+        """Whether there is something to read from these positions, within `timeout` seconds."""
+        with self._grown:
+            return self._grown.wait_for(lambda: any(self._visible[at].next > p for at, p in positions.items()), timeout)
+
+    def read(self, positions: Positions) -> list[StoredRecord]:
+        """The next records from the positions, in order within a partition: about a megabyte, or none at the end.
+
+        Raises OutOfRange when a position is no longer retained, or beyond the end.
+        """
+        visible, found, size = self._visible, [], 0
+        for (topic, partition), position in positions.items():
+            end = self._end_of(topic, partition, visible)
+            if position < end.first or position > end.next:
+                raise OutOfRange(
+                    f"topic {topic} partition {partition}: offset {position} is not in the log, which holds "
+                    f"{end.first} to {end.next}"
+                )
+            if position == end.next:
+                continue
+            offsets = range(position, min(end.next, position + READ_RECORDS))
+            values = self._db.family("records").get([layout.record_key(topic, partition, o) for o in offsets])
+            for offset, value in zip(offsets, values, strict=True):
+                accepted_ms, _, batch = layout.record_of(value)
+                found.append(StoredRecord(topic, partition, offset, accepted_ms, batch))
+                size += len(batch)
+                if size > READ_BYTES:
+                    return found
+        return found
+
+    def _end_of(self, topic: int, partition: int, ends: dict[Partition, StoredEnd]) -> StoredEnd:
+        if (topic, partition) not in ends:
+            raise OutOfRange(
+                f"no topic {topic} partition {partition}: topics are {', '.join(f'{t.value} {t.name.lower()}' for t in Topic)}, "
+                f"partitions 0 to {self._partitions - 1}"
+            )
+        return ends[topic, partition]
+
+    def retain(self) -> int:
+        """Drop whole segments that are over the retention, oldest first, and ids older than a day. Bytes dropped."""
+        excess = self.bytes_kept() - self._retention.max_bytes if self._retention.max_bytes else 0
+        oldest = self._clock() - self._retention.max_age_ms if self._retention.max_age_ms else 0
+        candidates = sorted((s.newest_ms, at) for at, segments in self._segments.items() for s in segments)
+        dropped = 0
+        for newest_ms, at in candidates:
+            if newest_ms >= oldest and dropped >= excess:
+                break
+            dropped += self._drop_first(at)
+        return dropped
+
+    def _drop_first(self, at: Partition) -> int:
+        segment = self._segments[at][0]
+        write, keys = self._db.batch(), (layout.record_key(*at, segment.first), layout.record_key(*at, segment.next))
+        end = self._ends[at]._replace(first=segment.next)
+        write.delete_range(*keys, self._db.handle("records"))
+        write.delete(keys[0], self._db.handle("segments"))
+        write.put(layout.at_key(*at), layout.end_value(end), self._db.handle("ends"))
+        self._db.write(write)
+        self._segments[at].pop(0)
+        self._ends[at] = end
+        return segment.bytes
+
+    def forget_accepted(self) -> None:
+        """Delete notes of ids accepted more than a day ago."""
+        write, oldest = self._db.batch(), self._clock() - DAY_MS
+        for key, value in self._db.family("accepted").items():
+            if layout.accepted_of(value)[0] >= oldest:
+                break
+            write.delete(key, self._db.handle("accepted"))
+        self._db.write(write)
+
+    def close(self) -> None:
+        """Sync and release the folder."""
+        self._db.close()

@@ -1,0 +1,1 @@
+"""The kit: what every Feedmesh process stands on, and the `feedmesh` command. It imports no service."""

@@ -1,0 +1,57 @@
+"""Calls to another process: within what is left of the request's time, with its token, errors as the mesh's own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from services import context
+from services.errors import BY_STATUS, InvalidArgument, MeshError
+
+OPTIONS = [
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),  # also the TCP user timeout: a vanished machine is noticed in seconds
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+def open_async(address: str) -> grpc.aio.Channel:
+    """A channel for asyncio."""
+    return grpc.aio.insecure_channel(address, options=OPTIONS)
+
+
+def open_sync(address: str) -> grpc.Channel:
+    """A channel for threads."""
+    return grpc.insecure_channel(address, options=OPTIONS)
+
+
+@contextmanager
+def mesh_errors(what: str) -> Iterator[None]:
+    """Turn a failed call into the MeshError of its status, its message led by `what` was called."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        kind = BY_STATUS.get(error.code(), MeshError)
+        message = error.details()
+        raise kind(message if kind is InvalidArgument else f"{what}: {message}") from None
+
+
+def terms(timeout: float) -> dict[str, Any]:
+    """timeout and metadata of a call that may take `timeout` seconds, within the request being served."""
+    request = context.current()
+    if request is None:
+        return {"timeout": timeout}
+    metadata = ((context.TOKEN_KEY, request.token),) if request.token else None
+    return {"timeout": min(timeout, request.remaining()), "metadata": metadata}
+
+
+async def call(method: Any, request: Any, timeout: float, what: str) -> Any:
+    """Await one unary call of an asyncio stub. Raises the MeshError of its status."""
+    with mesh_errors(what):
+        return await method(request, **terms(timeout))

@@ -1,0 +1,115 @@
+"""A RocksDB folder in raw-bytes mode: opened once, of one format version, with its errors said plainly."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
+
+from services.errors import Exhausted, MeshError, Unavailable
+
+_FORMAT_KEY = b"format"
+
+
+class HeldElsewhere(Unavailable):
+    """Another process has this folder open."""
+
+
+class WrongFormat(MeshError):
+    """The folder was written by another format version."""
+
+
+class Database:
+    """One RocksDB with named column families."""
+
+    def __init__(self, folder: Path, form: str, families: Iterable[str], cache_mb: int, memtable_mb: int) -> None:
+        """Open or create it. Raises WrongFormat, HeldElsewhere, or Exhausted when the disk is full."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        options, names = _options(cache_mb, memtable_mb), list(families)
+        try:
+            self._db = Rdict(str(folder), options, column_families=dict.fromkeys(names, options))
+        except Exception as error:
+            raise _open_error(folder, error) from None
+        self._families = {name: self._db.get_column_family(name) for name in names}
+        self._handles = {name: self._db.get_column_family_handle(name) for name in names}
+        self._unsynced = WriteOptions()
+        self._check_format(form)
+
+    def _check_format(self, form: str) -> None:
+        found = self._db.get(_FORMAT_KEY)
+        if found is None:
+            self._db.put(_FORMAT_KEY, form.encode())
+        elif found.decode() != form:
+            self._db.close()
+            raise WrongFormat(
+                f"{self.folder}: was written as {found.decode()!r}, this process reads {form!r}; run the version and "
+                "settings that wrote it, or remove the folder of a view and it is rebuilt from the log"
+            )
+
+    def family(self, name: str) -> Any:
+        """A column family, for reads: get(key or [keys]), items(from_key=), snapshot()."""
+        return self._families[name]
+
+    def handle(self, name: str) -> Any:
+        """A column family as a write batch names it."""
+        return self._handles[name]
+
+    def batch(self) -> Any:
+        """A write batch of raw bytes: put(key, value, handle), delete(key, handle), delete_range(from, to, handle)."""
+        return WriteBatch(raw_mode=True)
+
+    def write(self, batch: Any) -> None:
+        """Write a batch at once or not at all, unsynced. Raises Exhausted on a full disk."""
+        try:
+            self._db.write(batch, self._unsynced)
+        except Exception as error:
+            raise write_error(self.folder, error) from None
+
+    def sync(self) -> None:
+        """Return once all that was written is on the disk. Releases the GIL. Raises Exhausted on a full disk."""
+        try:
+            self._db.flush_wal(True)
+        except Exception as error:
+            raise write_error(self.folder, error) from None
+
+    def close(self) -> None:
+        """Flush and release the folder."""
+        self._families.clear()
+        self._handles.clear()
+        self._db.close()
+
+
+def _options(cache_mb: int, memtable_mb: int) -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.create_missing_column_families(True)
+    options.set_write_buffer_size(memtable_mb << 20)
+    options.set_max_write_buffer_number(2)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_bottommost_compression_type(DBCompressionType.zstd())
+    options.set_max_background_jobs(2)
+    options.set_max_open_files(512)
+    options.set_keep_log_file_num(2)
+    table = BlockBasedOptions()
+    table.set_block_cache(Cache(cache_mb << 20))
+    table.set_bloom_filter(10, False)
+    options.set_block_based_table_factory(table)
+    return options
+
+
+def _open_error(folder: Path, error: Exception) -> MeshError:
+    text = str(error)
+    if "lock" in text.lower():
+        return HeldElsewhere(
+            f"{folder}: held by another running process ({text}); stop that mesh, or use another folder"
+        )
+    return write_error(folder, error)
+
+
+def write_error(folder: Path, error: Exception) -> MeshError:
+    """What RocksDB said, as an error of the mesh: Exhausted for a full disk, Unavailable for the rest."""
+    text = str(error)
+    if "No space left" in text or "NoSpace" in text:
+        return Exhausted(f"{folder}: the disk is full; nothing was written ({text})")
+    return Unavailable(f"{folder}: {text}")

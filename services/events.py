@@ -1,0 +1,261 @@
+"""Events: one shape, as batches of columns, from the front door to every view.
+
+An event says who did what to what, when. Which ids an action needs and which topics it goes to is this file's table
+and nobody else's. Splitting a batch over partitions is in `services/routes.py`.
+"""
+
+from dataclasses import dataclass, fields, replace
+from enum import IntEnum
+from typing import Any, Self
+
+import numpy as np
+
+from protos import events_pb2 as pb
+from services.columns import F32, I64, U8, U32, U64, Array, Ragged, pack, unpack
+from services.errors import InvalidArgument
+
+
+class Action(IntEnum):
+    """What was done. The comment says which columns it reads besides at_ms, surface and id."""
+
+    FOLLOW_USER = 1  # user, target = the user followed
+    UNFOLLOW_USER = 2
+    FOLLOW_BOARD = 3  # user, board
+    UNFOLLOW_BOARD = 4
+    FOLLOW_INTEREST = 5  # user, target = the interest
+    UNFOLLOW_INTEREST = 6
+    CREATE_BOARD = 10  # user = its owner, board, [title]
+    DELETE_BOARD = 11  # user = its owner, board
+    IMPRESSION = 20  # user, pin, [board]
+    CLOSEUP = 21
+    CLICK = 22
+    SAVE = 23  # user, pin, board, [quality of the pin]
+    HIDE = 24  # user, pin, [board]
+    UNSAVE = 25  # user, pin, board
+    CREATE_PIN = 30  # pin, [user = its creator, title, link, interests, quality]
+    UPDATE_PIN = 31
+    TAKEDOWN = 32  # pin
+    JOIN_INTEREST = 33  # pin, target = the interest, [quality]
+    LEAVE_INTEREST = 34  # pin, target
+    NAME_USER = 40  # user, title = the name
+    NAME_INTEREST = 41  # target = the interest, title = the name
+    SERVED = 50  # user, pin, board, surface = the feed, position; written by feedgen
+
+
+class Surface(IntEnum):
+    """Where it happened."""
+
+    UNKNOWN = 0
+    FOLLOWING = 1
+    INTEREST = 2
+    PICKED = 3
+    HOME = 4
+    CLOSEUP = 5
+    BOARD = 6
+    PROFILE = 7
+    SEARCH = 8
+    IMPORT = 9
+
+
+def flags(*actions: Action) -> Array:
+    """bool[256], true at the actions: index it with an action column."""
+    table = np.zeros(256, bool)
+    table[list(actions)] = True
+    return table
+
+
+A = Action
+#: What a user does to a pin; also what Aperture remembers.
+ENGAGEMENTS = (A.IMPRESSION, A.CLOSEUP, A.CLICK, A.SAVE, A.HIDE)
+IS_ENGAGEMENT = flags(*ENGAGEMENTS)
+IS_KNOWN = flags(*Action)
+KNOWN_ACTIONS = "known actions are " + ", ".join(f"{a.value} {a.name.lower()}" for a in Action)
+NEEDS = {
+    "user": flags(*(a for a in Action if a < 30 or a in (A.NAME_USER, A.SERVED))),
+    "pin": flags(*(a for a in Action if A.IMPRESSION <= a <= A.LEAVE_INTEREST or a == A.SERVED)),
+    "board": flags(A.FOLLOW_BOARD, A.UNFOLLOW_BOARD, A.CREATE_BOARD, A.DELETE_BOARD, A.SAVE, A.UNSAVE),
+    "target": flags(
+        *(A.FOLLOW_USER, A.UNFOLLOW_USER, A.FOLLOW_INTEREST, A.UNFOLLOW_INTEREST),
+        *(A.JOIN_INTEREST, A.LEAVE_INTEREST, A.NAME_INTEREST),
+    ),
+}
+
+#: Fixed-width columns of a batch, with the dtype each has on the wire.
+COLUMNS = {
+    "user": "<u8",
+    "action": "<u1",
+    "pin": "<u8",
+    "board": "<u8",
+    "target": "<u8",
+    "at_ms": "<i8",
+    "surface": "<u1",
+    "id": "<u8",
+    "quality": "<f4",
+    "position": "<u4",
+}
+#: Ids from here on belong to roadrunner's audit; the edge refuses them from anybody else.
+AUDIT_FROM = 2**64 - 2**20
+MAX_TEXT = 2048
+MAX_INTERESTS = 64
+EARLIEST_MS = 946_684_800_000  # 2000-01-01: what is older is a broken clock or a parsing error, not an event
+NEVER_STATED = np.float32("nan")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """n events as columns of length n. Make one with `events()`, or read one with `Batch.of`."""
+
+    user: U64
+    action: U8
+    pin: U64
+    board: U64
+    target: U64
+    at_ms: I64
+    surface: U8
+    id: U64
+    quality: F32
+    position: U32
+    title: Ragged
+    link: Ragged
+    interests: Ragged
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    def slice(self, start: int, stop: int) -> Self:
+        """Rows start..stop, as views."""
+        return self._each(lambda column: column[start:stop], lambda ragged: ragged.slice(start, stop))
+
+    def take(self, rows: Array) -> Self:
+        """The rows at `rows`: int[m] positions or a bool[n] mask."""
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)
+        return self._each(lambda column: column[rows], lambda ragged: ragged.take(rows))
+
+    def _each(self, column: Any, ragged: Any) -> Self:
+        values = (getattr(self, f.name) for f in fields(self))
+        return type(self)(*(ragged(v) if isinstance(v, Ragged) else column(v) for v in values))
+
+    @staticmethod
+    def concat(parts: "list[Batch]") -> "Batch":
+        """All rows of all parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        columns: list[Any] = [np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS]
+        columns += [Ragged.concat([getattr(p, name) for p in parts]) for name in ("title", "link", "interests")]
+        return Batch(*columns)
+
+    def replace(self, **columns: Any) -> "Batch":
+        """The same rows with some columns changed."""
+        return replace(self, **columns)
+
+    def to_proto(self) -> pb.Batch:
+        """As the wire has it; all-zero columns are left empty."""
+        message = pb.Batch(n=len(self))
+        for name, dtype in COLUMNS.items():
+            column = getattr(self, name)
+            if name == "quality":
+                stated = not np.isnan(column).all()
+            else:
+                stated = column.any()
+            if stated:
+                setattr(message, name, pack(column, dtype))
+        for name in ("title", "link"):
+            ragged = getattr(self, name)
+            if len(ragged.values):
+                getattr(message, name).ends = pack(ragged.ends, "<u4")
+                getattr(message, name).data = pack(ragged.values, "<u1")
+        if len(self.interests.values):
+            message.interests.ends = pack(self.interests.ends, "<u4")
+            message.interests.ids = pack(self.interests.values, "<u8")
+        return message
+
+    @staticmethod
+    def of(message: pb.Batch) -> "Batch":
+        """Read a batch off the wire. Raises InvalidArgument naming a column whose length is not n."""
+        n = message.n
+        columns: list[Any] = [_fixed(getattr(message, name), dtype, name, n) for name, dtype in COLUMNS.items()]
+        columns.append(_ragged(message.title.ends, message.title.data, "<u1", "title", n))
+        columns.append(_ragged(message.link.ends, message.link.data, "<u1", "link", n))
+        columns.append(_ragged(message.interests.ends, message.interests.ids, "<u8", "interests", n))
+        return Batch(*columns)
+
+
+def _fixed(data: bytes, dtype: str, name: str, n: int) -> Any:
+    if data:
+        return unpack(data, dtype, f"batch.{name}", n)
+    return np.full(n, NEVER_STATED) if name == "quality" else np.zeros(n, dtype)
+
+
+def _ragged(ends: bytes, data: bytes, dtype: str, name: str, n: int) -> Ragged:
+    if not ends:
+        if data:
+            raise InvalidArgument(f"batch.{name}: has data but no ends")
+        return Ragged.empty(n, dtype)
+    stops, values = unpack(ends, "<u4", f"batch.{name}.ends", n), unpack(data, dtype, f"batch.{name}")
+    if len(stops) and (np.any(stops[1:] < stops[:-1]) or int(stops[-1]) != len(values)):
+        raise InvalidArgument(f"batch.{name}: ends must not fall, and the last must be {len(values)}")
+    return Ragged(stops, values)
+
+
+def events(n: int, **columns: Any) -> Batch:
+    """A batch of n events from the columns given; a scalar fills its column, what is not named is zero or empty.
+
+    `title` and `link` take lists of str, `interests` a list of lists of ids (or a Ragged).
+    """
+    given: dict[str, Any] = {}
+    for name, dtype in COLUMNS.items():
+        default: Any = NEVER_STATED if name == "quality" else 0
+        column = np.asarray(columns.pop(name, default), dtype=dtype)
+        given[name] = np.broadcast_to(column, (n,)) if column.ndim == 0 else column
+        if len(given[name]) != n:
+            raise InvalidArgument(f"batch.{name}: {len(given[name])} values, expected {n}")
+    for name, dtype in (("title", "u1"), ("link", "u1"), ("interests", "u8")):
+        value: Any = columns.pop(name, None)
+        if value is None:
+            value = Ragged.empty(n, dtype)
+        elif not isinstance(value, Ragged):
+            value = Ragged.of_lists(value) if name == "interests" else Ragged.of_strings(value)
+        given[name] = value
+        if len(given[name]) != n:
+            raise InvalidArgument(f"batch.{name}: {len(given[name])} values, expected {n}")
+    if columns:
+        raise TypeError(f"no such columns: {', '.join(columns)}")
+    return Batch(**given)
+
+
+def validate(batch: Batch, now_ms: int, max_ahead_ms: int) -> None:
+    """Raise InvalidArgument naming the first row, column and value that is not allowed."""
+    _refuse(batch, "action", ~IS_KNOWN[batch.action], KNOWN_ACTIONS)
+    for column, needed in NEEDS.items():
+        values = getattr(batch, column)
+        if not values.all():
+            _refuse(batch, column, needed[batch.action] & (values == 0), "this action needs one, and 0 is not an id")
+    if not batch.id.all():
+        _refuse(batch, "id", batch.id == 0, "every event needs the writer's idempotency key, and 0 is none")
+    latest = now_ms + max_ahead_ms
+    if len(batch) and (int(batch.at_ms.min()) < EARLIEST_MS or int(batch.at_ms.max()) > latest):
+        bad = (batch.at_ms < EARLIEST_MS) | (batch.at_ms > latest)
+        _refuse(
+            batch,
+            "at_ms",
+            bad,
+            f"Unix milliseconds from {EARLIEST_MS} (2000-01-01) to {latest} (now and {max_ahead_ms} ms)",
+        )
+    _refuse(batch, "quality", (batch.quality < 0) | (batch.quality > 1), "0 to 1, or NaN when not stated")
+    for name, most in (("title", MAX_TEXT), ("link", MAX_TEXT), ("interests", MAX_INTERESTS)):
+        ragged = getattr(batch, name)
+        if len(ragged.values) > most:
+            lengths = ragged.lengths()
+            if lengths.max() > most:
+                row = int(lengths.argmax())
+                raise InvalidArgument(f"batch.{name}[{row}]: {lengths[row]} long, at most {most} is allowed")
+
+
+def _refuse(batch: Batch, column: str, bad: Array, allowed: str) -> None:
+    if bad.any():
+        row = int(bad.argmax())
+        value = getattr(batch, column)[row]
+        action = int(batch.action[row])
+        doing = "" if column == "action" else f" (action {Action(action).name.lower()})"
+        raise InvalidArgument(f"batch.{column}[{row}] = {value}{doing} is not allowed: {allowed}")

@@ -1,0 +1,172 @@
+"""The gRPC server of a process: from threads for stores, on asyncio for pipelines, with the same law for both.
+
+Every request gets a deadline, waits for its token, is counted, and answers errors of the mesh as their status. Health,
+reflection, channelz and the mesh's own status service come with it.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services import context as request_context
+from services import token as tokens
+from services.errors import MeshError, Unavailable
+from services.metrics import Metrics
+from services.token import Reached
+
+logger = logging.getLogger(__name__)
+MAX_MESSAGE = 16 << 20
+DEFAULT_DEADLINE_S = 10.0
+OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", 4 * MAX_MESSAGE),
+    ("grpc.so_reuseport", 0),  # a port in use is an error, not a lottery
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+]
+OWN = ("/grpc.", "/feedmesh.Status/")  # asked by probes: neither counted nor made to wait
+WaitForToken = Callable[[Reached, float], None]
+
+
+@contextmanager
+def _measured(metrics: Metrics, method: str) -> Iterator[Callable[[grpc.StatusCode], None]]:
+    started, code = time.perf_counter(), [grpc.StatusCode.OK]
+    try:
+        yield lambda status: code.__setitem__(0, status)
+    finally:
+        metrics.observe(method, time.perf_counter() - started, code[0])
+
+
+def _timeout(context: Any) -> float:
+    remaining = context.time_remaining()
+    return DEFAULT_DEADLINE_S if remaining is None else min(float(remaining), 3600.0)
+
+
+def _token(details: Any) -> bytes:
+    return next((value for key, value in details.invocation_metadata or () if key == request_context.TOKEN_KEY), b"")
+
+
+def _as_status(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
+    if isinstance(error, MeshError):
+        return error.status, str(error)
+    logger.exception("%s failed", method)
+    return grpc.StatusCode.INTERNAL, f"{method} failed on the server: {error!r}"
+
+
+class Gate(grpc.ServerInterceptor):
+    """The law for a threaded server."""
+
+    def __init__(self, metrics: Metrics, wait: WaitForToken | None) -> None:
+        self._metrics, self._wait = metrics, wait
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Wrap unary answers; streams and the standard services pass."""
+        handler = continuation(details)
+        if handler is None or details.method.startswith(OWN) or handler.unary_unary is None:
+            return handler
+        method, token = details.method.rsplit("/", 1)[-1], _token(details)
+
+        def answer(request: Any, context: Any) -> Any:
+            with _measured(self._metrics, method) as ended:
+                try:
+                    with request_context.serving(_timeout(context), token) as serving:
+                        if token and self._wait is not None:
+                            self._wait(tokens.decode(token), serving.remaining())
+                        return handler.unary_unary(request, context)
+                except Exception as error:
+                    status, message = _as_status(error, details.method)
+                ended(status)
+                context.abort(status, message)
+
+        return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+
+
+class AsyncGate(grpc.aio.ServerInterceptor):
+    """The law for a server on asyncio. Such a process holds no view, so there is no token to wait for: it passes on."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        """Wrap unary answers; streams and the standard services pass."""
+        handler = await continuation(details)
+        if handler is None or details.method.startswith(OWN) or handler.unary_unary is None:
+            return handler
+        method, token = details.method.rsplit("/", 1)[-1], _token(details)
+
+        async def answer(request: Any, context: Any) -> Any:
+            with _measured(self._metrics, method) as ended:
+                try:
+                    with request_context.serving(_timeout(context), token):
+                        return await handler.unary_unary(request, context)
+                except Exception as error:
+                    status, message = _as_status(error, details.method)
+                ended(status)
+                await context.abort(status, message)
+
+        return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+
+
+AddServicer = Callable[[Any], None]  # adds one servicer to a server, as the generated add_…_to_server do
+
+
+def threaded(
+    metrics: Metrics, wait: WaitForToken | None, servicers: list[AddServicer], threads: int, max_requests: int
+) -> grpc.Server:
+    """A server from a pool of threads, not started."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
+    gates: list[grpc.ServerInterceptor] = [Gate(metrics, wait)]
+    server = grpc.server(pool, interceptors=gates, options=OPTIONS, maximum_concurrent_rpcs=max_requests)
+    _add(server, servicers)
+    return server
+
+
+def on_asyncio(metrics: Metrics, servicers: list[AddServicer], max_requests: int) -> grpc.aio.Server:
+    """A server on the running event loop, not started."""
+    gates = [AsyncGate(metrics)]
+    server = grpc.aio.server(interceptors=gates, options=OPTIONS, maximum_concurrent_rpcs=max_requests)
+    _add(server, servicers)
+    return server
+
+
+def _add(server: Any, servicers: list[AddServicer]) -> None:
+    for add in servicers:
+        add(server)
+    channelz.add_channelz_servicer(server)
+
+
+Health = health.HealthServicer
+
+
+def set_health(servicer: Health, ready: bool) -> None:
+    """Tell the standard health service's probes."""
+    states = health_pb2.HealthCheckResponse
+    servicer.set("", states.SERVING if ready else states.NOT_SERVING)
+
+
+def add_health(server: Any, names: list[str]) -> Health:
+    """The standard health and reflection services for the services named."""
+    servicer = Health()
+    set_health(servicer, False)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    return servicer
+
+
+def bind(server: Any, address: str) -> int:
+    """Listen on host:port or unix:path; the port. Raises Unavailable when it is in use."""
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise Unavailable(f"cannot listen on {address}: the port is in use, or the address is not this machine's")
+    return int(port)

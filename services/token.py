@@ -1,0 +1,46 @@
+"""A token says how far the log had come when a write was acknowledged; a read that carries it waits for that.
+
+Bytes: 11 an entry, (topic u1, partition u2, offset u8) little-endian. Text: URL-safe base64; several joined by ",".
+"""
+
+import base64
+import binascii
+import struct
+
+from services.errors import InvalidArgument
+
+ENTRY = struct.Struct("<BHQ")
+MAX_BYTES = 64 * 1024
+
+Reached = dict[tuple[int, int], int]  # (topic, partition) -> offset of the record
+
+
+def encode(reached: Reached) -> bytes:
+    """The token for these offsets."""
+    return b"".join(ENTRY.pack(topic, partition, offset) for (topic, partition), offset in sorted(reached.items()))
+
+
+def decode(token: bytes) -> Reached:
+    """The offsets of a token, or of several back to back (the furthest of each partition). Raises InvalidArgument."""
+    if len(token) % ENTRY.size or len(token) > MAX_BYTES:
+        raise InvalidArgument(f"token: {len(token)} bytes are no token; pass back what a publish answered")
+    reached: Reached = {}
+    for topic, partition, offset in ENTRY.iter_unpack(token):
+        reached[topic, partition] = max(offset, reached.get((topic, partition), 0))
+    return reached
+
+
+def to_text(token: bytes) -> str:
+    """The token as it stands in a URL."""
+    return base64.urlsafe_b64encode(token).decode().rstrip("=")
+
+
+def of_text(text: str) -> bytes:
+    """The bytes of one or several tokens as they stand in a URL. Raises InvalidArgument."""
+    try:
+        parts = [base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in text.split(",") if part]
+    except (binascii.Error, ValueError) as error:
+        raise InvalidArgument(f"token: {error}; pass back what a publish answered") from None
+    token = b"".join(parts)
+    decode(token)
+    return token

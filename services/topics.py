@@ -1,0 +1,133 @@
+"""Where an event belongs: the topics, the key of each, and the split of a batch over topics and partitions.
+
+`partition = mmh3.hash64(key as 8 little-endian bytes, seed=0)[0] mod partitions`, computed for whole columns.
+A takedown goes to every partition of the topics whose views may hold the pin under another key.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from services.columns import U64, Array
+from services.events import IS_ENGAGEMENT, Action, Batch, flags
+
+
+class Topic(IntEnum):
+    """A stream of the log, partitioned by one kind of key."""
+
+    USERS = 0  # by user: what a user follows and does
+    SOURCES = 1  # by board or interest: which pins it holds
+    OBJECTS = 2  # by pin, board, user or interest: attributes, and what was done to a pin
+    FEEDS = 3  # by user: what was served
+
+
+A = Action
+_USERS = flags(*(a for a in Action if a < A.UNSAVE))
+_BOARD_HOLDS = flags(A.SAVE, A.UNSAVE, A.DELETE_BOARD)
+_INTEREST_HOLDS = flags(A.JOIN_INTEREST, A.LEAVE_INTEREST)
+_PINS = flags(A.CREATE_PIN, A.UPDATE_PIN, A.TAKEDOWN, A.JOIN_INTEREST, A.LEAVE_INTEREST, A.UNSAVE) | IS_ENGAGEMENT
+_BOARDS = flags(A.CREATE_BOARD, A.DELETE_BOARD)
+
+
+def hash64(keys: U64) -> U64:
+    """uint64[n]: first half of MurmurHash3 x64 128 (Appleby) of each key's 8 little-endian bytes, seed 0."""
+    c1, c2 = np.uint64(0x87C37B91114253D5), np.uint64(0x4CF5AD432745937F)
+    k1 = np.asarray(keys, np.uint64) * c1
+    h1 = (k1 << np.uint64(31) | k1 >> np.uint64(33)) * c2
+    length = np.uint64(8)
+    h1 = (h1 ^ length) + length  # h2 is the length alone: an 8-byte key is all tail, and ends in the first half
+    return _fmix(h1) + _fmix(h1 + length)
+
+
+def _fmix(h: U64) -> U64:
+    h = (h ^ h >> np.uint64(33)) * np.uint64(0xFF51AFD7ED558CCD)
+    h = (h ^ h >> np.uint64(33)) * np.uint64(0xC4CEB9FE1A85EC53)
+    return h ^ h >> np.uint64(33)
+
+
+def partition_of(keys: U64, partitions: int) -> Array:
+    """int64[n]: the partition of each key."""
+    return (hash64(keys) % np.uint64(partitions)).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows of a batch that belong to one partition, in the order in which they came."""
+
+    topic: Topic
+    partition: int
+    batch: Batch
+    rows: Array  # int64[len(batch)]: the row of the published batch that each came from
+
+
+def split(batch: Batch, partitions: int) -> list[Part]:
+    """Every topic and partition where rows of the batch belong, with those rows."""
+    action = batch.action
+    parts = _keyed(Topic.USERS, batch, batch.user, _USERS[action], partitions)
+    parts += _sources(batch, partitions)
+    objects = np.select(
+        [_PINS[action], _BOARDS[action], action == A.NAME_USER, action == A.NAME_INTEREST],
+        [batch.pin, batch.board, batch.user, batch.target],
+    )
+    parts += _keyed(Topic.OBJECTS, batch, objects, objects != 0, partitions)
+    parts += _keyed(Topic.FEEDS, batch, batch.user, action == A.SERVED, partitions)
+    takedowns = np.flatnonzero(action == A.TAKEDOWN)
+    if len(takedowns):
+        parts = _everywhere((Topic.SOURCES, Topic.FEEDS), batch, takedowns, parts, partitions)
+    return parts
+
+
+def _sources(batch: Batch, partitions: int) -> list[Part]:
+    """Postings: by board for saves, by interest for pins that join one, also through their own attributes."""
+    action = batch.action
+    key = np.where(_INTEREST_HOLDS[action], batch.target, batch.board)
+    rows = np.flatnonzero(_BOARD_HOLDS[action] | _INTEREST_HOLDS[action])
+    stated = np.flatnonzero(np.isin(action, (A.CREATE_PIN, A.UPDATE_PIN)) & (batch.interests.lengths() > 0))
+    if not len(stated):
+        return _split_rows(Topic.SOURCES, batch.take(rows), rows, key[rows], partitions) if len(rows) else []
+    joins = stated.repeat(batch.interests.lengths()[stated])
+    interests = batch.interests.take(stated).values
+    joining = batch.take(joins).replace(action=np.full(len(joins), A.JOIN_INTEREST, np.uint8), target=interests)
+    everything = Batch.concat([batch.take(rows), joining])
+    came = np.concatenate([rows, joins])
+    order = np.argsort(came, kind="stable")
+    keys = np.concatenate([key[rows], interests])[order]
+    return _split_rows(Topic.SOURCES, everything.take(order), came[order], keys, partitions)
+
+
+def _keyed(topic: Topic, batch: Batch, keys: U64, belongs: Array, partitions: int) -> list[Part]:
+    rows = np.flatnonzero(belongs)
+    if not len(rows):
+        return []
+    if len(rows) == len(batch):
+        return _split_rows(topic, batch, rows, keys, partitions)
+    return _split_rows(topic, batch.take(rows), rows, keys[rows], partitions)
+
+
+def _split_rows(topic: Topic, batch: Batch, rows: Array, keys: U64, partitions: int) -> list[Part]:
+    where = partition_of(keys, partitions)
+    if len(batch) == 1:
+        return [Part(topic, int(where[0]), batch, rows)]
+    order = np.argsort(where, kind="stable")
+    grouped, rows, where = batch.take(order), rows[order], where[order]
+    starts = np.flatnonzero(np.diff(where, prepend=-1)).tolist()
+    ends = [*starts[1:], len(where)]
+    return [Part(topic, int(where[a]), grouped.slice(a, b), rows[a:b]) for a, b in zip(starts, ends, strict=True)]
+
+
+def _everywhere(topics: tuple[Topic, ...], batch: Batch, takedowns: Array, parts: list[Part], n: int) -> list[Part]:
+    """`parts` with the takedowns added to every partition of the topics, in the order in which the rows came."""
+    at = {(part.topic, part.partition): part for part in parts}
+    down = batch.take(takedowns)
+    for topic in topics:
+        for partition in range(n):
+            part = at.get((topic, partition))
+            if part is None:
+                at[topic, partition] = Part(topic, partition, down, takedowns)
+            else:
+                rows = np.concatenate([part.rows, takedowns])
+                order = np.argsort(rows, kind="stable")
+                both = Batch.concat([part.batch, down]).take(order)
+                at[topic, partition] = Part(topic, partition, both, rows[order])
+    return list(at.values())
