@@ -40,6 +40,14 @@ def ids(values: object) -> U64:
     return np.asarray(values, dtype=np.uint64)
 
 
+def among(values: U64, ascending: U64) -> Array:
+    """bool[n]: which of the values are in a sorted array."""
+    if not len(ascending):
+        return np.zeros(len(values), bool)
+    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.asarray(ascending[at] == values)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Ragged:
     """n runs of values back to back: run i is values[ends[i-1]:ends[i]]. ends: uint32[n]; values: any one dtype."""

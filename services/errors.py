@@ -45,6 +45,12 @@ class Unavailable(MeshError):
     status = grpc.StatusCode.UNAVAILABLE
 
 
+class Unimplemented(MeshError):
+    """Asked for what this version does not have."""
+
+    status = grpc.StatusCode.UNIMPLEMENTED
+
+
 class DeadlineExceeded(MeshError):
     """The caller's time ran out."""
 

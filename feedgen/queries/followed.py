@@ -1,0 +1,24 @@
+"""Which boards the user follows, directly and through users."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from apiary.client import ApiaryClient
+from feedgen.query import FollowedBoards, Query
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Asks apiary. limit: boards at most."""
+
+    apiary: ApiaryClient
+    limit: int
+    timeout: float
+    name: str = "followed"
+    required: bool = True
+
+    async def ask(self, query: Query) -> Mapping[str, Any]:
+        """`followed`."""
+        found = await self.apiary.followed_boards(query.user, self.limit, self.timeout)
+        return {"followed": FollowedBoards(found.boards, found.weights, found.owners)}

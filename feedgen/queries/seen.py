@@ -1,0 +1,27 @@
+"""Which pins the user has met: shown, opened, saved or hidden."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aperture.client import ApertureClient
+
+from feedgen.query import Query, Seen
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPins:
+    """Asks aperture. Required: without it a hidden pin would come back, which is worse than yesterday's feed."""
+
+    aperture: ApertureClient
+    false_positive_rate: float
+    timeout: float
+    name: str = "seen"
+    required: bool = True
+
+    async def ask(self, query: Query) -> Mapping[str, Any]:
+        """`seen`."""
+        found = await self.aperture.seen_filter(
+            query.user, false_positive_rate=self.false_positive_rate, exact=True, timeout=self.timeout
+        )
+        return {"seen": Seen(found.filter, found.exact)}

@@ -1,0 +1,139 @@
+"""RPC of feedgen: one page of one feed."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from feedgen import pipeline as pipelines
+from feedgen.cursor import Cursors
+from feedgen.feeds import NAMES
+from feedgen.pipeline import FALLBACK, Page, Pipeline
+from feedgen.query import Query
+from feedgen.wording import Wording, bare_items
+from feedgen.xray import Xray
+from protos import feedgen_pb2 as pb
+from protos import feedgen_pb2_grpc as rpc
+from services import context
+from services.clock import wall_clock
+from services.errors import InvalidArgument, MeshError, Unimplemented
+from services.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+MAX_LIMIT = 100
+MAX_AFTERWARDS = 1_000  # pages not yet told of; more are not told, and counted
+AUDIT_EVERY = 100  # of so many requests, one counts its filter's false positives
+
+
+class Feedgen(rpc.FeedgenServicer):
+    """Runs pipelines."""
+
+    def __init__(
+        self, feeds: Mapping[str, Pipeline], wording: Wording, cursors: Cursors, metrics: Metrics, deadline_s: float
+    ) -> None:
+        self._feeds, self._wording, self._cursors, self._deadline_s = feeds, wording, cursors, deadline_s
+        self._afterwards: set[asyncio.Task[None]] = set()
+        self._requests = self._fallbacks = self._degraded = self._untold = 0
+        self._rejected = self._false_positives = 0
+        metrics.gauge("fallbacks", lambda: self._fallbacks)
+        metrics.gauge("degraded_pages", lambda: self._degraded)
+        metrics.gauge("pages_not_logged", lambda: self._untold)
+        metrics.gauge("filter_rejections_audited", lambda: self._rejected)
+        metrics.gauge("filter_false_positives_audited", lambda: self._false_positives)
+
+    async def Feed(self, request: pb.FeedRequest, context_: Any) -> pb.FeedReply:
+        """A page, whatever is lost on the way."""
+        started = time.perf_counter()
+        pipeline = self._pipeline(request)
+        query, xray = self._query(request, pipeline), Xray(request.explain)
+        with context.serving(self._deadline_s):
+            page = await pipelines.run(pipeline, query, xray)
+            items = await self._items(page, pipeline, xray)
+        self._count(page, xray)
+        self._later(pipelines.tell(pipeline, query, page))
+        self._describe(query, xray)
+        return pb.FeedReply(
+            items=items,
+            cursor=self._next(query, page),
+            degraded=[*xray.degraded(), *([FALLBACK] if page.fell_back else [])],
+            model=pipeline.model,
+            request_id=query.request_id,
+            took_ms=(time.perf_counter() - started) * 1000,
+            xray=_encoded(xray) if request.explain else b"",
+        )
+
+    def _pipeline(self, request: pb.FeedRequest) -> Pipeline:
+        if request.feed not in NAMES:
+            raise InvalidArgument(f"feed = {request.feed!r}: feeds are {', '.join(NAMES)}")
+        if request.feed not in self._feeds:
+            raise Unimplemented(f"the {request.feed} feed is not built yet; {', '.join(self._feeds)} is")
+        if not request.user:
+            raise InvalidArgument("user = 0: 0 is not an id")
+        if not 1 <= request.limit <= MAX_LIMIT:
+            raise InvalidArgument(f"limit = {request.limit}: allowed are 1 to {MAX_LIMIT}")
+        return self._feeds[request.feed]
+
+    def _query(self, request: pb.FeedRequest, pipeline: Pipeline) -> Query:
+        self._requests += 1
+        return Query(
+            user=request.user,
+            surface=pipeline.surface,
+            limit=request.limit,
+            now_ms=wall_clock(),
+            request_id=uuid.uuid4().hex,
+            explain=request.explain,
+            shown=self._cursors.read(request.cursor, request.user, pipeline.surface),
+            audit_filter=self._requests % AUDIT_EVERY == 0,
+        )
+
+    async def _items(self, page: Page, pipeline: Pipeline, xray: Xray) -> list[pb.Item]:
+        with xray.stage("wording", "hydrator") as trace:
+            try:
+                return await self._wording.items(page, pipeline.sources)
+            except MeshError as error:
+                trace.lost = str(error)
+                return bare_items(page, pipeline.sources)
+
+    def _next(self, query: Query, page: Page) -> str:
+        """Empty once a page could not be filled: there is nothing more to come."""
+        if len(page.pins) < query.limit:
+            return ""
+        return self._cursors.make(query.user, query.surface, np.concatenate([query.shown, page.pins]))
+
+    def _count(self, page: Page, xray: Xray) -> None:
+        self._fallbacks += page.fell_back
+        self._degraded += bool(xray.degraded())
+        self._rejected += int(xray.query.get("filter_rejected", 0))
+        self._false_positives += page.false_positives
+
+    def _later(self, told: list[Awaitable[None]]) -> None:
+        for work in told:
+            if len(self._afterwards) >= MAX_AFTERWARDS:
+                self._untold += 1
+                work.close()  # type: ignore[attr-defined]
+                continue
+            task = asyncio.ensure_future(self._tell(work))
+            self._afterwards.add(task)
+            task.add_done_callback(self._afterwards.discard)
+
+    async def _tell(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except MeshError as error:
+            self._untold += 1
+            logger.warning("a page was not logged: %s", error)
+
+    def _describe(self, query: Query, xray: Xray) -> None:
+        xray.query["followed_boards"] = len(query.followed.boards)
+        xray.query["followed_users"] = len(np.unique(query.followed.owners[query.followed.owners > 0]))
+        xray.query["seen"] = len(query.seen.pins)
+        xray.query["shown_before"] = len(query.shown)
+
+
+def _encoded(xray: Xray) -> bytes:
+    return msgspec.json.encode({"stages": xray.stages, "pins": xray.pins, "query": xray.query})

@@ -1,0 +1,113 @@
+"""What a stage of a pipeline may do. The kinds are structural: a filter returns a mask, a scorer returns columns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from feedgen.candidates import Candidates
+from feedgen.query import Query
+from services.columns import U8, U64, Array
+
+
+class Stage(Protocol):
+    """name: as `degraded` and the X-ray have it. required: whether the feed falls back when the stage is lost."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def required(self) -> bool:
+        """Whether a page can't be made without it."""
+        ...
+
+
+class QueryStage(Stage, Protocol):
+    """Finds out something about the user, concurrently with the others."""
+
+    async def ask(self, query: Query) -> Mapping[str, Any]:
+        """Values of fields of the query, by name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Pins that a source left out at the leaf: reason[i] is an index into reasons. For the X-ray."""
+
+    pins: U64
+    boards: U64
+    reason: U8
+    reasons: Mapping[int, str]
+    seen_reason: int
+
+    def seen(self) -> Array:
+        """bool[n]: which of them the bloom filter of what was seen rejected."""
+        return np.asarray(self.reason == self.seen_reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a source found; `dropped` when the query explains itself."""
+
+    candidates: Candidates
+    dropped: Dropped | None = None
+
+
+class Source(Stage, Protocol):
+    """Finds candidates, concurrently with the others."""
+
+    async def find(self, query: Query, source: int) -> Found:
+        """Candidates whose source column is `source`."""
+        ...
+
+    def reason(self, board: str, owner: str, direct: bool) -> str:
+        """Why a pin of this source is here, in a line for the reader."""
+        ...
+
+
+class Filter(Stage, Protocol):
+    """Says which candidates stay."""
+
+    def keep(self, query: Query, candidates: Candidates) -> Array:
+        """bool[n]."""
+        ...
+
+
+class Scorer(Stage, Protocol):
+    """Says how good candidates are, or adds what a later scorer needs; also what hydrates a page."""
+
+    async def columns(self, query: Query, candidates: Candidates) -> Mapping[str, Array]:
+        """New columns of length n, by name. A column named `score` is what the slate ranks by."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fallen:
+    """A list that was good once: pins and their boards in order."""
+
+    pins: U64
+    boards: U64
+
+
+class Fallback(Stage, Protocol):
+    """Gives a page when none can be made."""
+
+    async def last(self, query: Query) -> Fallen:
+        """The last good list."""
+        ...
+
+
+class Afterwards(Protocol):
+    """Told of every page after it was made; never waited for."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    async def tell(self, query: Query, pins: U64, boards: U64, scores: Array) -> None:
+        """A page was served."""
+        ...

@@ -1,0 +1,23 @@
+"""The `feedmesh` command."""
+
+import typer
+
+from services.command.ask import event, feed, takedown
+from services.command.demo import demo
+from services.command.load import load
+from services.command.status import status
+from services.command.up import down, up
+
+app = typer.Typer(
+    name="feedmesh",
+    help="Personal feeds from a mesh of small services: run it, load it, ask it.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (up, down, status, demo, load, feed, event, takedown):
+    app.command()(command)
+
+if __name__ == "__main__":
+    app()

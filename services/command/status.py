@@ -1,0 +1,81 @@
+"""`feedmesh status`: every process, live."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from services import mesh as meshes
+from services.command.console import Config, Data, data_of, out, plainly
+from services.errors import Unavailable
+from services.probe import Health, Probe
+
+
+@plainly
+def status(
+    config: Config = None,
+    data: Data = None,
+    watch: Annotated[bool, typer.Option("--watch/--once", help="keep the table up to date until Ctrl-C")] = False,
+) -> None:
+    """Show each process: ready or why not, events behind the log, QPS and P99 of the last minute, memory.
+
+    Exit code 1 when a process is not ready.
+
+    Examples:
+
+        feedmesh status
+
+        feedmesh status --watch
+    """
+    mesh = meshes.load(meshes.mesh_file(data_of(config, data)))
+    try:
+        health = asyncio.run(_show(mesh, watch))
+    except KeyboardInterrupt:
+        return
+    unready = [f"{h.of.service}-{h.of.shard}" for h in health if not h.ready]
+    if unready:
+        raise Unavailable(f"not ready: {', '.join(unready)}")
+
+
+async def _show(mesh: meshes.Mesh, watch: bool) -> list[Health]:
+    probe = Probe(mesh)
+    health = await probe.ask()
+    if not watch:
+        out.print(_table(health))
+    else:
+        with Live(_table(health), console=out, refresh_per_second=4) as live:
+            while True:
+                await asyncio.sleep(1)
+                live.update(_table(await probe.ask()))
+    await probe.close()
+    return health
+
+
+def _table(health: list[Health]) -> Table:
+    table = Table(box=None, header_style="bold")
+    for name in ("process", "address"):
+        table.add_column(name)
+    table.add_column("state", max_width=60)
+    for name in ("behind", "QPS", "P99 ms", "errors", "memory MB", "pid"):
+        table.add_column(name, justify="right")
+    for h in health:
+        state = "[green]ready[/]" if h.ready else f"[red]{h.why}[/]"
+        table.add_row(f"{h.of.service}-{h.of.shard}", h.of.http or h.of.address, state, *_figures(h))
+    return table
+
+
+def _figures(h: Health) -> list[str]:
+    if h.status is None:
+        return ["-"] * 6
+    methods = h.status.methods
+    busiest = max(methods, key=lambda m: m.qps, default=None)
+    return [
+        str(h.status.behind),
+        f"{sum(m.qps for m in methods):.1f}",
+        f"{busiest.p99_ms:.1f}" if busiest else "-",
+        str(sum(m.errors for m in methods)),
+        str(h.status.rss_bytes >> 20),
+        str(h.status.pid),
+    ]

@@ -1,0 +1,174 @@
+"""`feedmesh up` and `feedmesh down`: the whole mesh on this machine, under one supervisor."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from services import mesh as meshes
+from services.command.console import Config, Data, data_of, err, out, plainly, sections_of
+from services.command.demo import demo
+from services.command.load import load
+from services.errors import InvalidArgument, NotFound, Unavailable
+from services.mesh import Mesh
+from services.probe import Health, Probe
+from services.supervisor import DataFolder, Supervisor, plan
+
+READY_WITHIN_S = 600.0  # a view that rebuilds from a long log takes its time
+
+
+@plainly
+def up(
+    config: Config = None,
+    data: Data = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="the page's port; 0: any free one")] = None,
+    with_demo: Annotated[
+        bool, typer.Option("--demo", help="make and load a demo world if there is no data yet")
+    ] = False,
+) -> None:
+    """Start every service and keep them running until Ctrl-C.
+
+    Examples:
+
+        feedmesh up                         the settings of ./mesh.toml if it is there, ./data, page on port 8080
+
+        feedmesh up --data /tmp/world --port 9000
+
+        feedmesh up --demo                  with a world to look at, the first time
+    """
+    sections = sections_of(config, data)
+    if port is not None:
+        sections["web"].http_port = port
+    folder = DataFolder(Path(sections["mesh"].data))
+    stop = _Stop()
+    supervisor = Supervisor(plan(sections), report=lambda line: err.print(f"[yellow]{line}[/]", highlight=False))
+    try:
+        supervisor.start()
+        _until_ready(supervisor, stop)
+        if with_demo and not stop.asked:
+            _first_world(Path(sections["mesh"].data), stop)
+        if not stop.asked:
+            _say_ready(supervisor.mesh)
+        while not stop.asked:
+            supervisor.watch()
+            time.sleep(0.1)
+    finally:
+        err.print("draining …")
+        killed = supervisor.stop()
+        folder.release()
+        err.print(f"stopped{', killed: ' + ', '.join(killed) if killed else ''}")
+
+
+class _Stop:
+    """Whether SIGINT or SIGTERM has come. A second one is obeyed at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def _until_ready(supervisor: Supervisor, stop: _Stop) -> None:
+    """Show each process on its way until all are ready. Raises Unavailable when one can't be started."""
+    asyncio.run(_watch_start(supervisor, stop))
+
+
+async def _watch_start(supervisor: Supervisor, stop: _Stop) -> None:
+    probe, end = Probe(supervisor.mesh), time.monotonic() + READY_WITHIN_S
+    with Live(console=err, refresh_per_second=8, transient=True) as live:
+        while not stop.asked:
+            supervisor.watch()
+            supervisor.fail_fast()
+            health = await probe.ask()
+            live.update(_starting(health))
+            if all(h.ready for h in health):
+                break
+            if time.monotonic() > end:
+                raise Unavailable(f"not ready within {READY_WITHIN_S:.0f} s: {_first_unready(health)}")
+            await asyncio.sleep(0.15)
+    await probe.close()
+
+
+def _starting(health: list[Health]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for h in health:
+        state = "[green]ready[/]" if h.ready else f"[yellow]{h.why if h.status else 'starting'}[/]"
+        table.add_row(f"  {h.of.service}", str(h.of.shard), state)
+    return table
+
+
+def _first_unready(health: list[Health]) -> str:
+    return next(f"{h.of.service}-{h.of.shard}: {h.why}" for h in health if not h.ready)
+
+
+def _first_world(data: Path, stop: _Stop) -> None:
+    """A demo world, made and loaded once: the folder says when it is complete."""
+    world, loaded = data / "demo", data / "loads"
+    if not loaded.exists() or any(loaded.glob("parquet-*.json")):
+        if not world.exists():
+            demo(out=world)
+        load("parquet", world, data=data)
+
+
+def _say_ready(mesh: Mesh) -> None:
+    out.print(f"\n[bold green]Feedmesh is ready[/]   page    http://{mesh.of('web')[0].http}/", highlight=False)
+    out.print(f"                    health  http://{mesh.of('web')[0].http}/health", highlight=False)
+    out.print(f"                    API     http://{mesh.of('web')[0].http}/docs", highlight=False)
+    out.print(f"                    data    {mesh.data}   (Ctrl-C drains and stops everything)", highlight=False)
+
+
+@plainly
+def down(
+    config: Config = None,
+    data: Data = None,
+    timeout: Annotated[float, typer.Option(min=1, help="seconds to wait for it to drain")] = 30.0,
+) -> None:
+    """Drain and stop the mesh that runs on a data folder.
+
+    Example:
+
+        feedmesh down --data /tmp/world
+    """
+    folder = data_of(config, data)
+    lock = folder / "run" / "lock"
+    try:
+        holder = int(lock.read_text())
+        DataFolder(folder).release()
+    except Unavailable:
+        pass
+    except (OSError, ValueError, InvalidArgument):
+        raise NotFound(f"{folder}: no mesh runs on this data folder") from None
+    else:
+        raise NotFound(f"{folder}: no mesh runs on this data folder")
+    os.kill(holder, signal.SIGTERM)
+    _await_end(holder, folder, timeout)
+    out.print("stopped")
+
+
+def _await_end(holder: int, folder: Path, timeout: float) -> None:
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        try:
+            os.kill(holder, 0)
+        except ProcessLookupError:
+            return
+        if not meshes.mesh_file(folder).exists():
+            try:
+                DataFolder(folder).release()
+            except Unavailable:
+                pass
+            else:
+                return
+        time.sleep(0.1)
+    raise Unavailable(f"process {holder} did not stop within {timeout:.0f} s")

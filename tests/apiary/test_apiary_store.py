@@ -1,0 +1,135 @@
+"""The follow graph: apply these events, ask this question. No process, no network."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apiary import layout
+from apiary.layout import BOARD, INTEREST, USER
+from apiary.store import TOPICS, ApiaryStore
+from services.columns import ids
+from services.events import Action, Batch, events
+from services.shard import Shard
+from tests.kit import Offsets
+
+PARTITIONS = 4
+A = Action
+
+
+def opened(folder: Path) -> ApiaryStore:
+    return ApiaryStore(Shard(folder, layout.FORMAT, layout.FAMILIES), range(PARTITIONS), PARTITIONS)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ApiaryStore]:
+    made = opened(tmp_path)
+    yield made
+    made.shard.close()
+
+
+def happened(*rows: tuple[Action, int, int, int, int]) -> Batch:
+    """Events as (action, user, board, target, at_ms)."""
+    action, user, board, target, at_ms = zip(*rows, strict=True)
+    return events(
+        len(rows), action=action, user=user, board=board, target=target, at_ms=at_ms, id=range(1, len(rows) + 1)
+    )
+
+
+def follows(store: ApiaryStore, user: int) -> set[tuple[int, int, int]]:
+    found = store.followed(user)
+    return set(zip(found.kinds.tolist(), found.ids.tolist(), found.at_ms.tolist(), strict=True))
+
+
+def boards(store: ApiaryStore, owner: int) -> dict[int, int]:
+    found = store.owned(ids([owner])).entries
+    return dict(zip(found.ids.tolist(), found.at_ms.tolist(), strict=True))
+
+
+def test_follows_of_each_kind_and_boards(store: ApiaryStore) -> None:
+    batch = happened(
+        (A.FOLLOW_USER, 1, 0, 2, 10),
+        (A.FOLLOW_BOARD, 1, 77, 0, 11),
+        (A.FOLLOW_INTEREST, 1, 0, 5, 12),
+        (A.CREATE_BOARD, 2, 20, 0, 13),
+        (A.CREATE_BOARD, 2, 21, 0, 14),
+        (A.DELETE_BOARD, 2, 20, 0, 15),
+    )
+    store.apply(Offsets(PARTITIONS).records(batch, TOPICS))
+    assert follows(store, 1) == {(USER, 2, 10), (BOARD, 77, 11), (INTEREST, 5, 12)}
+    assert boards(store, 2) == {21: 14}
+    assert store.follower_counts(USER, ids([2, 3])).tolist() == [1, 0]
+    assert store.follower_counts(BOARD, ids([77])).tolist() == [1]
+
+
+def test_unknown_user_follows_nothing(store: ApiaryStore) -> None:
+    assert follows(store, 999) == set()
+    assert boards(store, 999) == {}
+
+
+def test_following_twice_counts_once(store: ApiaryStore) -> None:
+    offsets = Offsets(PARTITIONS)
+    store.apply(offsets.records(happened((A.FOLLOW_USER, 1, 0, 9, 10), (A.FOLLOW_USER, 1, 0, 9, 11)), TOPICS))
+    store.apply(offsets.records(happened((A.FOLLOW_USER, 1, 0, 9, 12)), TOPICS))
+    assert store.follower_counts(USER, ids([9])).tolist() == [1]
+    assert follows(store, 1) == {(USER, 9, 10)}
+
+
+def test_records_that_were_applied_are_not_applied_again(tmp_path: Path) -> None:
+    records = Offsets(PARTITIONS).records(
+        happened((A.FOLLOW_USER, 1, 0, 9, 10), (A.UNFOLLOW_USER, 2, 0, 9, 11)), TOPICS
+    )
+    store = opened(tmp_path)
+    store.apply(store.shard.fresh(records))
+    store.shard.close()
+    again = opened(tmp_path)
+    assert again.shard.fresh(records) == []
+    assert again.shard.applied_events() == 2
+    assert follows(again, 1) == {(USER, 9, 10)}
+    again.shard.close()
+
+
+def test_what_is_not_about_follows_is_passed_over(store: ApiaryStore) -> None:
+    batch = events(3, action=[A.SAVE, A.IMPRESSION, A.HIDE], user=1, pin=5, board=6, at_ms=1, id=[1, 2, 3])
+    store.apply(Offsets(PARTITIONS).records(batch, TOPICS))
+    assert follows(store, 1) == set()
+    assert store.shard.applied_events() == 3
+
+
+row = st.tuples(
+    st.sampled_from([a for a in Action if a < A.IMPRESSION]), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)
+)
+
+
+@given(st.lists(row, min_size=1, max_size=40), st.lists(st.integers(1, 39), max_size=4))
+def test_any_events_in_any_chunks(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[Action, int, int, int]],
+                                  cuts: list[int]) -> None:  # fmt: skip
+    followed: dict[tuple[int, int, int], int] = {}
+    owned: dict[tuple[int, int], int] = {}
+    for at, (action, user, board, target) in enumerate(rows):
+        kind = (int(action) + 1) // 2
+        key = (user, kind, board if kind == BOARD else target)
+        if action in (A.FOLLOW_USER, A.FOLLOW_BOARD, A.FOLLOW_INTEREST):
+            followed.setdefault(key, at)
+        elif action in (A.UNFOLLOW_USER, A.UNFOLLOW_BOARD, A.UNFOLLOW_INTEREST):
+            followed.pop(key, None)
+        elif action == A.CREATE_BOARD:
+            owned.setdefault((user, board), at)
+        else:
+            owned.pop((user, board), None)
+    store, offsets = opened(tmp_path_factory.mktemp("apiary")), Offsets(PARTITIONS)
+    batch = happened(*((*r, at) for at, r in enumerate(rows)))
+    edges = [0, *sorted({c for c in cuts if c < len(rows)}), len(rows)]
+    for start, stop in pairwise(edges):
+        store.apply(offsets.records(batch.slice(start, stop), TOPICS))
+    for user in range(1, 5):
+        assert follows(store, user) == {(k, i, at) for (u, k, i), at in followed.items() if u == user}
+        assert boards(store, user) == {b: at for (u, b), at in owned.items() if u == user}
+    for kind in (USER, BOARD, INTEREST):
+        expected = [sum(1 for _, k, i in followed if (k, i) == (kind, target)) for target in range(1, 5)]
+        assert store.follower_counts(kind, np.arange(1, 5, dtype=np.uint64)).tolist() == expected
+    store.shard.close()
