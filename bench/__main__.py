@@ -1,0 +1,38 @@
+"""`make bench`: every part in turn, each in a process of its own, nothing beside it."""
+
+import argparse
+import sys
+
+from bench.part import measure_alone
+from bench.report import Figure, save, show
+
+PARTS = {
+    "door": "the front door: batches and single publishes, acknowledged on disk",
+    "views": "how fast each view applies the log, on one core",
+    "aperture": "the filter of what was seen",
+    "polaris": "retrieval",
+    "feed": "a following page over the whole mesh, and the memory of every process",
+}
+
+
+def main() -> int:
+    """Run the parts asked for; 0 whatever the figures, 1 when a part failed."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "only", nargs="?", choices=PARTS, help="one part: " + "; ".join(f"{n}: {w}" for n, w in PARTS.items())
+    )
+    parser.add_argument(
+        "--data", help="folder of Last.fm for the feed part (default: ../shared/data/lastfm, else a demo world)"
+    )
+    arguments = parser.parse_args()
+    figures: list[Figure] = []
+    for part in [arguments.only] if arguments.only else PARTS:
+        print(f"measuring {part}: {PARTS[part]} …", file=sys.stderr, flush=True)
+        figures += measure_alone(part, arguments.data)
+    show(figures)
+    print(f"\nwritten to {save(figures, arguments.only or '')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

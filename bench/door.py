@@ -1,0 +1,89 @@
+"""The front door as its writers see it: roadrunner alone in its process, the writers in this one, on the same cores."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from bench.report import Figure, latencies
+from protos import roadrunner_pb2 as pb
+from protos import roadrunner_pb2_grpc as rpc
+from services import settings, supervisor
+from services.channel import open_sync
+from services.clock import wall_clock
+from services.events import Action, events
+from tests.running import Running
+
+BATCH, BATCHES, WRITERS = 1_000, 1_500, 8
+SINGLES, SINGLE_WRITERS = 20_000, 48
+MIX = (Action.IMPRESSION,) * 12 + (Action.CLOSEUP, Action.CLICK, Action.SAVE, Action.FOLLOW_BOARD)
+
+
+def requests(count: int, size: int, seed: int) -> list[pb.PublishRequest]:
+    """Publishes of `size` events each: what a busy site's edge and loaders send."""
+    rng, now, made = np.random.default_rng(seed), wall_clock(), []
+    for _ in range(count):
+        batch = events(
+            size,
+            user=rng.integers(1, 1_000_000, size),
+            action=rng.choice(MIX, size),
+            pin=rng.integers(1, 10_000_000, size),
+            board=rng.integers(1, 3_000_000, size),
+            at_ms=now,
+            id=rng.integers(1, 2**63, size),
+        )
+        made.append(pb.PublishRequest(batch=batch.to_proto()))
+    return made
+
+
+def measure(_: str | None) -> list[Figure]:
+    """Batches of 1,000, then single events."""
+    settings.SERVICES = supervisor.SERVICES = ("roadrunner",)
+    with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
+        sections = settings.validated({"mesh": {"data": folder}, "roadrunner": {"audit_every_s": 0.0}}, "bench")
+        mesh = supervisor.plan(sections)
+        running = Running(supervisor.Supervisor(mesh, print), [])
+        running.supervisor.start()
+        try:
+            running.until_ready()
+            with open_sync(mesh.of("roadrunner")[0].address) as channel:
+                publish = rpc.RoadrunnerStub(channel).Publish
+                return _batches(publish) + _singles(publish)
+        finally:
+            running.end()
+
+
+def _timed(publish: Callable[..., object], made: list[pb.PublishRequest], writers: int) -> tuple[float, list[float]]:
+    """Seconds in all, and of each call."""
+
+    def one(request: pb.PublishRequest) -> float:
+        started = time.perf_counter()
+        publish(request, timeout=30)
+        return time.perf_counter() - started
+
+    with ThreadPoolExecutor(writers) as pool:
+        started = time.perf_counter()
+        took = list(pool.map(one, made))
+        return time.perf_counter() - started, took
+
+
+def _batches(publish: Callable[..., object]) -> list[Figure]:
+    made = requests(BATCHES, BATCH, 1)
+    _timed(publish, made[:100], WRITERS)
+    seconds, took = _timed(publish, made[100:], WRITERS)
+    rate = (BATCHES - 100) * BATCH / seconds
+    what = f"batches of {BATCH:,}, {WRITERS} writers"
+    return [Figure("door", what, rate, "events/s", 300_000), *latencies("door", what, took, None)]
+
+
+def _singles(publish: Callable[..., object]) -> list[Figure]:
+    made = requests(SINGLES, 1, 2)
+    _timed(publish, made[:1_000], SINGLE_WRITERS)
+    seconds, took = _timed(publish, made[1_000:], SINGLE_WRITERS)
+    what = f"single events, {SINGLE_WRITERS} writers"
+    return [
+        Figure("door", what, (SINGLES - 1_000) / seconds, "publishes/s", 2_000),
+        *latencies("door", what, took, None),
+    ]

@@ -1,0 +1,186 @@
+"""Which pins are on which boards and in which interests: the view of `sources`.
+
+A list is a frozen part and a head of changes to it. An event only makes the head longer; when that gets long, the same
+write batch that holds the events' offsets freezes it. What a list is, is always frozen part and head, merged.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from polaris import layout, postings
+from polaris.changes import Changes, changes_of
+from polaris.kernel import Light, Selection, select
+from polaris.layout import BOARD, FROZEN, HEAD, PUT, Rows
+from polaris.postings import Postings
+from services.columns import F32, U8, U32, U64, Array
+from services.errors import Exhausted
+from services.events import Action, Batch
+from services.log import Record, rows
+from services.shard import Shard
+from services.topics import Topic, partition_of
+
+TOPICS = (Topic.SOURCES,)
+MAX_POSTINGS = 2_000_000  # read for one question; so a request never takes more than about 200 MB
+MAX_FREEZES = 1_024  # lists frozen by one apply, so that its write batch stays small
+_READ_AT_ONCE = 1_000  # sources
+
+
+class Sources(NamedTuple):
+    """n boards and interests. kinds: uint8[n]; ids: uint64[n]."""
+
+    kinds: U8
+    ids: U64
+
+
+class Wanted(NamedTuple):
+    """What to take of the sources: as `polaris.kernel.select` has it. weights: float32[n]."""
+
+    weights: F32
+    seen: U32
+    k: int
+    per_source: int
+    now_ms: int
+    max_age_ms: int
+    explain: bool = False
+
+
+class Limits(NamedTuple):
+    """Rows of a head beyond which it is frozen, and postings kept of a frozen list."""
+
+    head_postings: int
+    cap: int
+
+
+class PolarisStore:
+    """The posting lists of the partitions of one shard."""
+
+    def __init__(self, shard: Shard, partitions: int, light: Light, limits: Limits) -> None:
+        """`partitions`: how many the deployment has; `light`: the score by which lists are capped and pins chosen."""
+        self.shard, self._partitions, self._light, self._limits = shard, partitions, light, limits
+        keys = [key for key, _ in shard.family("takedowns").items()]
+        self._taken_down: U64 = np.unique(layout.pins_of(keys))
+
+    def apply(self, records: Sequence[Record]) -> None:
+        """Apply records of `sources`; what is neither a posting, a board's end nor a takedown is passed over."""
+        write = self.shard.batch()
+        if records:
+            batch, partition = rows(records)
+            self._apply_takedowns(write, batch, partition)
+            self._apply_changes(write, changes_of(batch, partition))
+        self.shard.commit(write, records)
+
+    def _apply_takedowns(self, write: Any, batch: Batch, partition: Array) -> None:
+        """Before the commit: whoever waits for its offset must not see the pin again. A takedown is final."""
+        at = np.flatnonzero(batch.action == Action.TAKEDOWN)
+        if len(at):
+            handle = self.shard.handle("takedowns")
+            for key in layout.takedown_keys(partition[at], batch.pin[at]):
+                write.put(key, b"", handle)
+            pins = np.unique(batch.pin[at])
+            pins = pins[~postings.in_sorted(self._taken_down, pins)]
+            self._taken_down = np.insert(self._taken_down, np.searchsorted(self._taken_down, pins), pins)
+
+    def _apply_changes(self, write: Any, changes: Changes) -> None:
+        """Make the heads longer, and freeze those that are too long; nothing is left of a source that was deleted."""
+        handle = self.shard.handle("lists")
+        before = self._get(changes.heads)
+        for source in changes.deleted.tolist():
+            before[source] = None
+            write.delete(changes.heads[source], handle)
+            write.delete(changes.frozen[source], handle)
+        heads = [(head or b"") + more for head, more in zip(before, layout.pack_rows(changes.rows), strict=True)]
+        for key, head in zip(changes.heads, heads, strict=True):
+            if head:
+                write.put(key, head, handle)
+        long = _longest(heads, self._limits.head_postings)
+        if len(long):
+            self._freeze(write, changes, heads, long)
+
+    def _freeze(self, write: Any, changes: Changes, heads: Sequence[bytes], long: Array) -> None:
+        """Merge these heads into their frozen parts, without the pins that were taken down, capped."""
+        deleted, handle = np.isin(long, changes.deleted).tolist(), self.shard.handle("lists")
+        frozen = self._get([changes.frozen[source] for source in long.tolist()])
+        frozen = [None if gone else value for value, gone in zip(frozen, deleted, strict=True)]
+        merged = _merged(frozen, [heads[source] for source in long.tolist()])
+        merged = merged.keep(~postings.in_sorted(self._taken_down, merged.pins))
+        merged = postings.capped(merged, self._limits.cap, self._light)
+        puts = np.full(len(merged.pins), PUT, np.uint8)
+        values = layout.pack_rows(Rows(merged.pins, merged.at_ms, merged.quality, puts, merged.ends))
+        for source, value in zip(long.tolist(), values, strict=True):
+            write.delete(changes.heads[source], handle)
+            if value:
+                write.put(changes.frozen[source], value, handle)
+            else:
+                write.delete(changes.frozen[source], handle)
+
+    def retrieve(self, sources: Sources, wanted: Wanted) -> tuple[Postings, Selection]:
+        """The postings of the sources, and what was chosen of them. Raises Exhausted over MAX_POSTINGS."""
+        lists = self._lists(sources)
+        chosen = select(
+            lists.pins,
+            lists.at_ms,
+            lists.quality,
+            lists.ends,
+            wanted.weights,
+            seen=wanted.seen,
+            taken_down=self._taken_down,
+            now_ms=wanted.now_ms,
+            max_age_ms=wanted.max_age_ms,
+            per_source=wanted.per_source,
+            k=wanted.k,
+            light=self._light,
+            explain=wanted.explain,
+        )
+        return lists, chosen
+
+    def postings(self, sources: Sources) -> Postings:
+        """The lists of the sources, without what was taken down. Raises Exhausted over MAX_POSTINGS."""
+        lists = self._lists(sources)
+        return lists.keep(~postings.in_sorted(self._taken_down, lists.pins))
+
+    def taken_down(self) -> U64:
+        """The pins that were taken down, ascending."""
+        return self._taken_down
+
+    def warm(self) -> None:
+        """Compile the kernels, or load them, before the first request has to."""
+        nothing = np.empty(0, np.uint32)
+        board = Sources(np.array([BOARD], np.uint8), np.zeros(1, np.uint64))
+        self.retrieve(board, Wanted(np.ones(1, np.float32), nothing, k=1, per_source=0, now_ms=0, max_age_ms=0))
+
+    def _lists(self, sources: Sources) -> Postings:
+        heads: list[bytes | None] = []
+        frozen: list[bytes | None] = []
+        partitions, left = partition_of(sources.ids, self._partitions), MAX_POSTINGS * layout.ROW_BYTES
+        for start in range(0, len(sources.ids), _READ_AT_ONCE):
+            here = slice(start, start + _READ_AT_ONCE)
+            of = (partitions[here], sources.kinds[here], sources.ids[here])
+            values = self._get(layout.list_keys(*of, HEAD) + layout.list_keys(*of, FROZEN))
+            heads += values[: len(of[0])]
+            frozen += values[len(of[0]) :]
+            left -= sum(len(value) for value in values if value)
+            if left < 0:
+                raise Exhausted(
+                    f"sources: the first {start + len(of[0])} of {len(sources.ids)} hold more than {MAX_POSTINGS} "
+                    "postings, which is what one request may read; ask for fewer at once"
+                )
+        return _merged(frozen, heads)
+
+    def _get(self, keys: list[bytes]) -> list[bytes | None]:
+        """One multi-get: it sees one state of all keys, so never a head without the frozen part it belongs to."""
+        values: list[bytes | None] = self.shard.family("lists").get(keys) if keys else []
+        return values
+
+
+def _merged(frozen: Sequence[bytes | None], heads: Sequence[bytes | None]) -> Postings:
+    pins, at_ms, quality, _, ends = layout.unpack_rows(frozen)
+    return postings.merge(Postings(pins, at_ms, quality, ends), layout.unpack_rows(heads))
+
+
+def _longest(heads: Sequence[bytes], limit: int) -> Array:
+    """The heads to freeze: those over `limit` rows, and the longest of them if they are too many. int64[m]."""
+    lengths = np.array([len(head) for head in heads], np.int64)
+    long = np.flatnonzero(lengths > limit * layout.ROW_BYTES)
+    return long[np.argsort(-lengths[long], kind="stable")[:MAX_FREEZES]]
