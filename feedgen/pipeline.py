@@ -79,7 +79,7 @@ async def run(pipeline: Pipeline, query: Query, xray: Xray) -> Page:
     try:
         page = await _make(pipeline, query, xray)
     except Lost:
-        page = await _fall_back(pipeline.fallback, query, xray)
+        page = await fall_back(pipeline.fallback, query, xray)
     return page
 
 
@@ -183,7 +183,7 @@ def _false_positives(found: Sequence[Found], query: Query, xray: Xray) -> int:
     return wrong
 
 
-async def _fall_back(stage: Fallback, query: Query, xray: Xray) -> Page:
+async def fall_back(stage: Fallback, query: Query, xray: Xray) -> Page:
     """The last good list, less what this cursor has shown. Empty when that is lost as well."""
     try:
         fallen = await _attempt(stage, "fallback", stage.last(query), SHARES.fallback, xray)

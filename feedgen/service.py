@@ -55,7 +55,8 @@ class Feedgen(rpc.FeedgenServicer):
             page = await pipelines.run(pipeline, query, xray)
             items = await self._items(page, pipeline, xray)
         self._count(page, xray)
-        self._later(pipelines.tell(pipeline, query, page))
+        if not (page.fell_back or request.explain):  # neither is a new list that a reader was given
+            self._later(pipelines.tell(pipeline, query, page))
         self._describe(query, xray)
         return pb.FeedReply(
             items=items,
@@ -100,8 +101,8 @@ class Feedgen(rpc.FeedgenServicer):
                 return bare_items(page, pipeline.sources)
 
     def _next(self, query: Query, page: Page) -> str:
-        """Empty once a page could not be filled: there is nothing more to come."""
-        if len(page.pins) < query.limit:
+        """Empty once a page could not be filled: there is nothing more to come. A fallback can always be gone on from."""
+        if len(page.pins) < query.limit and not page.fell_back:
             return ""
         return self._cursors.make(query.user, query.surface, np.concatenate([query.shown, page.pins]))
 

@@ -39,19 +39,10 @@ def main() -> None:
     process = open_process("roadrunner")
     settings = process.settings(Settings)
     retention = Retention(settings.retention_mb << 20, settings.retention_hours * 3_600_000, settings.segment_mb << 20)
-    common = process.mesh.common
-    log = EventLog(process.folder, common.partitions, retention, wall_clock, settings.cache_mb, settings.memtable_mb)
+    partitions = process.mesh.common.partitions
+    log = EventLog(process.folder, partitions, retention, wall_clock, settings.cache_mb, settings.memtable_mb)
 
-    def room() -> str:
-        free = psutil.disk_usage(str(process.folder)).free >> 20
-        short = free < common.min_free_mb
-        return (
-            f"disk nearly full: {free} MB free at {process.folder}, {common.min_free_mb} MB are kept free"
-            if short
-            else ""
-        )
-
-    committer = Committer(log, settings.max_requests, room)
+    committer = Committer(log, settings.max_requests, process.no_room)
     audit = Audit(settings.audit_every_s, lambda: wire_audit(process.mesh))
     service = Roadrunner(log, committer, audit, wall_clock, settings.max_ahead_s * 1000)
     process.metrics.gauge("log_bytes", lambda: float(log.bytes_kept()))
@@ -69,7 +60,8 @@ def main() -> None:
         settings,
         [lambda server: add_RoadrunnerServicer_to_server(service, server)],
         drain=service.close,
-        why_not_ready=room,
+        why_not_ready=process.no_room,
+        dead=lambda: log.dead,
         close=close,
     )
 

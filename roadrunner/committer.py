@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 
 from roadrunner.store import EventLog, Published
 from services.errors import DeadlineExceeded, Exhausted, MeshError, Unavailable
@@ -29,6 +30,7 @@ class Committer:
         self._log, self._room = log, room
         self._queue: queue.Queue[Waiting | None] = queue.Queue(max_waiting)
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._stopping = threading.Event()
         self._retained = time.monotonic()
         self.groups = 0
 
@@ -38,7 +40,9 @@ class Committer:
 
     def stop(self) -> None:
         """Append what is waiting, then stop."""
-        self._queue.put(None)
+        self._stopping.set()
+        with suppress(queue.Full):
+            self._queue.put_nowait(None)  # wakes it; a full queue will, too
         self._thread.join()
 
     def publish(self, batch: Batch, timeout: float) -> Published:
@@ -57,37 +61,33 @@ class Committer:
         try:
             return future.result(timeout)
         except FutureTimeout:
+            future.cancel()
             raise DeadlineExceeded("not on disk within the deadline; publish again with the same ids") from None
 
     def _run(self) -> None:
-        while (group := self._next_group()) is not None:
-            self._commit(group)
+        while not (self._stopping.is_set() and self._queue.empty()):
+            group = self._next_group()
+            if group:
+                self._commit(group)
             if time.monotonic() - self._retained > RETAIN_EVERY_S:
                 self._retain()
 
-    def _next_group(self) -> list[Waiting] | None:
-        first = self._wait_for_one()
-        if first is None:
-            return None
-        group, size = [first], len(first[0])
+    def _next_group(self) -> list[Waiting]:
+        """What waits, in the order in which it came; none after a while without any."""
+        group: list[Waiting] = []
+        size = 0
         while size < GROUP_EVENTS:
             try:
-                more = self._queue.get_nowait()
+                waiting = self._queue.get_nowait() if group else self._queue.get(timeout=RETAIN_EVERY_S)
             except queue.Empty:
                 break
-            if more is None:
-                self._queue.put(None)  # stop after this group
+            if waiting is None:
                 break
-            group.append(more)
-            size += len(more[0])
+            batch, future = waiting
+            if future.set_running_or_notify_cancel():  # else its caller has gone
+                group.append(waiting)
+                size += len(batch)
         return group
-
-    def _wait_for_one(self) -> Waiting | None:
-        while True:
-            try:
-                return self._queue.get(timeout=RETAIN_EVERY_S)
-            except queue.Empty:
-                self._retain()
 
     def _commit(self, group: list[Waiting]) -> None:
         try:
@@ -108,7 +108,7 @@ class Committer:
         try:
             dropped = self._log.retain()
             self._log.forget_accepted()
-        except MeshError:
+        except Exception:  # publishes go on without it
             logger.exception("retention failed")
             return
         if dropped:

@@ -33,6 +33,10 @@ class RecentIds:
         self._used += kernel.add_new(self._keys, self._minutes, np.ascontiguousarray(ids), minute, oldest, fresh)
         return fresh
 
+    def forget(self, ids: U64) -> None:
+        """Take back ids that `add` called fresh: what they stood for was not written."""
+        kernel.forget(self._keys, self._minutes, np.ascontiguousarray(ids))
+
     def _make_room(self, more: int, oldest: int) -> None:
         if self._used + more <= FULL * len(self._keys):
             return

@@ -1,4 +1,4 @@
-"""An exact set of recent event ids as an open-addressing table: linear probing, keys and hours in parallel arrays.
+"""An exact set of recent event ids as an open-addressing table: linear probing, keys and minutes in parallel arrays.
 
 Id 0 marks an empty slot; it is not an id. An id that is older than the window counts as absent, and its slot is reused
 when the table is next rebuilt.
@@ -32,6 +32,17 @@ def add_new(keys: U64, minutes: U32, ids: U64, minute: int, oldest: int, fresh: 
             used += keys[at] == 0
             keys[at], minutes[at] = ids[i], minute
     return used
+
+
+@kernel
+def forget(keys: U64, minutes: U32, ids: U64) -> None:
+    """Make `ids`, all of them in the table, older than any window."""
+    mask = np.uint64(len(keys) - 1)
+    for i in range(len(ids)):
+        at = _slot(ids[i], mask)
+        while keys[at] != ids[i]:
+            at = (at + np.uint64(1)) & mask
+        minutes[at] = 0
 
 
 @kernel

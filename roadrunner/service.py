@@ -41,9 +41,9 @@ class Roadrunner(rpc.RoadrunnerServicer):
     def Subscribe(self, request: pb.SubscribeRequest, context_: Any) -> Iterator[pb.Records]:
         """Stream records until the reader goes, or this process drains."""
         positions = {(p.topic, p.partition): p.offset for p in getattr(request, "from")}
-        if not positions:
-            raise InvalidArgument("from: name at least one topic, partition and offset")
         try:
+            if not positions:
+                raise InvalidArgument("from: name at least one topic, partition and offset")
             while context_.is_active() and not self._closing.is_set():
                 records = self._log.read(positions)
                 if not records:

@@ -4,8 +4,9 @@ An append is visible to readers once it has been synced, so no view ever holds w
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from roadrunner.layout import Segment, StoredEnd
 from services.clock import DAY_MS, Clock
 from services.columns import Array
 from services.database import Database
-from services.errors import MeshError, OutOfRange
+from services.errors import OutOfRange
 from services.events import Batch
 from services.log import End, Partition, Positions
 from services.token import Reached
@@ -24,6 +25,8 @@ from services.topics import Part, Topic, split
 
 READ_RECORDS = 512  # of one partition in one read
 READ_BYTES = 1 << 20  # of all partitions in one read, more or less
+RECORD_BYTES = 4 << 20  # of one record, more or less
+ROW_BYTES = 72  # of a row without its texts and interests, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +89,13 @@ class EventLog:
         return segments
 
     def _recall(self) -> RecentIds:
-        """The ids accepted within a day; older notes of them are deleted."""
-        recent, now, stale = RecentIds(), self._clock(), self._db.batch()
+        """The ids accepted within a day."""
+        recent, now = RecentIds(), self._clock()
         for key, value in self._db.family("accepted").items():
             self._sequence = layout.accepted_sequence(key) + 1
             accepted_ms, ids = layout.accepted_of(value)
             if accepted_ms >= now - DAY_MS:
                 recent.add(ids, now, accepted_ms)
-            else:
-                stale.delete(key, self._db.handle("accepted"))
-        self._db.write(stale)
         return recent
 
     def append(self, batches: Sequence[Batch]) -> list[Published]:
@@ -107,14 +107,13 @@ class EventLog:
         now, batch = self._clock(), Batch.concat(list(batches))
         publish = np.repeat(np.arange(len(batches)), [len(b) for b in batches])
         fresh = self._recent.add(batch.id, now)
-        kept, came_with = (batch, publish) if fresh.all() else (batch.take(fresh), publish[fresh])
-        parts = split(kept, self._partitions)
         try:
-            ends = self._write(parts, kept, now)
-        except MeshError:
-            self._recent = self._recall()  # the ids of what was not written are not taken
+            kept, came_with = (batch, publish) if fresh.all() else (batch.take(fresh), publish[fresh])
+            parts = split(kept, self._partitions)
+            self._ends |= self._write(parts, kept, now)
+        except BaseException:
+            self._recent.forget(batch.id[fresh])  # or they would be taken for accepted when they are published again
             raise
-        self._ends.update(ends)
         reached: list[Reached] = [{} for _ in batches]
         for part in parts:
             at = (int(part.topic), part.partition)
@@ -135,17 +134,22 @@ class EventLog:
                     reached[i][at] = self._ends[at].next - 1
 
     def _write(self, parts: list[Part], kept: Batch, now: int) -> dict[Partition, StoredEnd]:
-        write, ends, closed = self._db.batch(), {}, []
+        write, closed = self._db.batch(), []
+        ends: dict[Partition, StoredEnd] = {}
         for part in parts:
             at = (int(part.topic), part.partition)
-            value = layout.record_value(now, len(part.batch), part.batch.to_proto().SerializeToString())
-            write.put(layout.record_key(*at, self._ends[at].next), value, self._db.handle("records"))
-            ends[at], segment = self._grow(at, len(part.batch), len(value), now)
-            if segment is not None:
-                closed.append((at, segment))
-                write.put(
-                    layout.record_key(*at, segment.first), layout.segment_value(segment), self._db.handle("segments")
-                )
+            for piece in _records(part.batch):
+                end = ends.get(at, self._ends[at])
+                value = layout.record_value(now, len(piece), piece.to_proto().SerializeToString())
+                write.put(layout.record_key(*at, end.next), value, self._db.handle("records"))
+                ends[at], segment = self._grow(end, len(piece), len(value), now)
+                if segment is not None:
+                    closed.append((at, segment))
+                    write.put(
+                        layout.record_key(*at, segment.first),
+                        layout.segment_value(segment),
+                        self._db.handle("segments"),
+                    )
             write.put(layout.at_key(*at), layout.end_value(ends[at]), self._db.handle("ends"))
         if len(kept):
             write.put(
@@ -157,9 +161,8 @@ class EventLog:
             self._segments[at].append(segment)
         return ends
 
-    def _grow(self, at: Partition, events: int, size: int, now: int) -> tuple[StoredEnd, Segment | None]:
-        """The partition's end after one more record, and the segment that this fills, if it does."""
-        end = self._ends[at]
+    def _grow(self, end: StoredEnd, events: int, size: int, now: int) -> tuple[StoredEnd, Segment | None]:
+        """A partition's end after one more record, and the segment that this fills, if it does."""
         end = end._replace(next=end.next + 1, events=end.events + events, open_bytes=end.open_bytes + size)
         if end.open_bytes < self._retention.segment_bytes:
             return end, None
@@ -193,25 +196,30 @@ class EventLog:
 
         Raises OutOfRange when a position is no longer retained, or beyond the end.
         """
-        visible, found, size = self._visible, [], 0
+        visible, found, size = self._visible, list[StoredRecord](), 0
         for (topic, partition), position in positions.items():
             end = self._end_of(topic, partition, visible)
             if position < end.first or position > end.next:
-                raise OutOfRange(
-                    f"topic {topic} partition {partition}: offset {position} is not in the log, which holds "
-                    f"{end.first} to {end.next}"
-                )
-            if position == end.next:
-                continue
-            offsets = range(position, min(end.next, position + READ_RECORDS))
-            values = self._db.family("records").get([layout.record_key(topic, partition, o) for o in offsets])
-            for offset, value in zip(offsets, values, strict=True):
-                accepted_ms, _, batch = layout.record_of(value)
-                found.append(StoredRecord(topic, partition, offset, accepted_ms, batch))
-                size += len(batch)
+                raise _out_of_range(topic, partition, position, end)
+            for record in self._records(topic, partition, range(position, min(end.next, position + READ_RECORDS))):
+                found.append(record)
+                size += len(record.batch)
                 if size > READ_BYTES:
                     return found
         return found
+
+    def _records(self, topic: int, partition: int, offsets: range) -> Iterator[StoredRecord]:
+        """The records at the offsets, fetched by ever more at once: few are fetched in vain however large they are."""
+        records, count = self._db.family("records"), 1
+        while offsets:
+            some, offsets = offsets[:count], offsets[count:]
+            values = records.get([layout.record_key(topic, partition, offset) for offset in some])
+            for offset, value in zip(some, values, strict=True):
+                if value is None:  # retention dropped it after the range was looked at
+                    raise _out_of_range(topic, partition, offset, self._ends[topic, partition])
+                accepted_ms, _, batch = layout.record_of(value)
+                yield StoredRecord(topic, partition, offset, accepted_ms, batch)
+            count *= 2
 
     def _end_of(self, topic: int, partition: int, ends: dict[Partition, StoredEnd]) -> StoredEnd:
         if (topic, partition) not in ends:
@@ -243,6 +251,7 @@ class EventLog:
         self._db.write(write)
         self._segments[at].pop(0)
         self._ends[at] = end
+        self._visible = self._visible | {at: self._visible[at]._replace(first=end.first)}
         return segment.bytes
 
     def forget_accepted(self) -> None:
@@ -254,6 +263,28 @@ class EventLog:
             write.delete(key, self._db.handle("accepted"))
         self._db.write(write)
 
+    @property
+    def dead(self) -> bool:
+        """Whether nothing can be appended until the log is opened again."""
+        return self._db.dead
+
     def close(self) -> None:
-        """Sync and release the folder."""
+        """Flush and release the folder."""
         self._db.close()
+
+
+def _records(batch: Batch) -> list[Batch]:
+    """The rows of one partition as batches that any reader can receive and apply at once: of RECORD_BYTES, or a row."""
+    texts = (batch.title, batch.link)
+    size = ROW_BYTES * len(batch) + sum(len(text.values) for text in texts) + 8 * len(batch.interests.values)
+    if size <= RECORD_BYTES:
+        return [batch]
+    row_sizes = ROW_BYTES + sum(text.lengths() for text in texts) + 8 * batch.interests.lengths()
+    cuts = np.flatnonzero(np.diff(np.cumsum(row_sizes) // RECORD_BYTES, prepend=0)).tolist()
+    return [batch.slice(a, b) for a, b in pairwise([0, *(cut for cut in cuts if cut), len(batch)])]
+
+
+def _out_of_range(topic: int, partition: int, offset: int, end: StoredEnd) -> OutOfRange:
+    return OutOfRange(
+        f"topic {topic} partition {partition}: offset {offset} is not in the log, which holds {end.first} to {end.next}"
+    )

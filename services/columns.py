@@ -1,6 +1,7 @@
 """Arrays on the wire: one `bytes` field each, little-endian, read in place by numpy. Knows nothing of what they mean."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -113,5 +114,4 @@ class Ragged:
     def strings(self) -> list[str]:
         """Each run as text; bytes that are not UTF-8 become replacement characters."""
         data, ends = self.values.tobytes(), self.ends.tolist()
-        starts = [0, *ends[:-1]]
-        return [data[a:b].decode(errors="replace") for a, b in zip(starts, ends, strict=True)]
+        return [data[a:b].decode(errors="replace") for a, b in pairwise([0, *ends])]

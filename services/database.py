@@ -1,6 +1,11 @@
-"""A RocksDB folder in raw-bytes mode: opened once, of one format version, with its errors said plainly."""
+"""A RocksDB folder in raw-bytes mode: opened once, of one format version, with its errors said plainly.
 
-from collections.abc import Iterable
+After a failed write, of a full disk above all, RocksDB takes no more writes until the folder is opened again, while
+reads go on. So a dead database stays open, and its process ends when there is room to start again.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,7 @@ from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdic
 from services.errors import Exhausted, MeshError, Unavailable
 
 _FORMAT_KEY = b"format"
+_REMEDY = "run the version and settings that wrote it, or remove the folder of a view and it is rebuilt from the log"
 
 
 class HeldElsewhere(Unavailable):
@@ -26,6 +32,7 @@ class Database:
         """Open or create it. Raises WrongFormat, HeldElsewhere, or Exhausted when the disk is full."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.dead = False  # a write failed; nothing can be written until the folder is opened again
         options, names = _options(cache_mb, memtable_mb), list(families)
         try:
             self._db = Rdict(str(folder), options, column_families=dict.fromkeys(names, options))
@@ -34,17 +41,21 @@ class Database:
         self._families = {name: self._db.get_column_family(name) for name in names}
         self._handles = {name: self._db.get_column_family_handle(name) for name in names}
         self._unsynced = WriteOptions()
-        self._check_format(form)
+        try:
+            self._check_format(form)
+        except MeshError:
+            self.close()
+            raise
 
     def _check_format(self, form: str) -> None:
         found = self._db.get(_FORMAT_KEY)
         if found is None:
-            self._db.put(_FORMAT_KEY, form.encode())
+            batch = self.batch()
+            batch.put(_FORMAT_KEY, form.encode())
+            self.write(batch)
         elif found.decode() != form:
-            self._db.close()
             raise WrongFormat(
-                f"{self.folder}: was written as {found.decode()!r}, this process reads {form!r}; run the version and "
-                "settings that wrote it, or remove the folder of a view and it is rebuilt from the log"
+                f"{self.folder}: was written as {found.decode()!r}, this process reads {form!r}; {_REMEDY}"
             )
 
     def family(self, name: str) -> Any:
@@ -61,23 +72,28 @@ class Database:
 
     def write(self, batch: Any) -> None:
         """Write a batch at once or not at all, unsynced. Raises Exhausted on a full disk."""
-        try:
+        with self._writing():
             self._db.write(batch, self._unsynced)
-        except Exception as error:
-            raise write_error(self.folder, error) from None
 
     def sync(self) -> None:
         """Return once all that was written is on the disk. Releases the GIL. Raises Exhausted on a full disk."""
-        try:
+        with self._writing():
             self._db.flush_wal(True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:
-            raise write_error(self.folder, error) from None
+            self.dead = self.dead or "IO error" in str(error)
+            raise _write_error(self.folder, error) from None
 
     def close(self) -> None:
-        """Flush and release the folder."""
+        """Flush and release the folder; a dead one is left as its last good write made it."""
         self._families.clear()
-        self._handles.clear()
-        self._db.close()
+        self._handles.clear()  # whatever was made of a database keeps its folder held
+        with suppress(MeshError) if self.dead else nullcontext(), self._writing():
+            self._db.close()
 
 
 def _options(cache_mb: int, memtable_mb: int) -> Options:
@@ -100,16 +116,20 @@ def _options(cache_mb: int, memtable_mb: int) -> Options:
 
 def _open_error(folder: Path, error: Exception) -> MeshError:
     text = str(error)
-    if "lock" in text.lower():
+    if "/LOCK: " in text:
         return HeldElsewhere(
             f"{folder}: held by another running process ({text}); stop that mesh, or use another folder"
         )
-    return write_error(folder, error)
+    if "Column families not opened" in text:
+        return WrongFormat(f"{folder}: was written by another version ({text}); {_REMEDY}")
+    return _write_error(folder, error)
 
 
-def write_error(folder: Path, error: Exception) -> MeshError:
-    """What RocksDB said, as an error of the mesh: Exhausted for a full disk, Unavailable for the rest."""
+def _write_error(folder: Path, error: Exception) -> MeshError:
+    """What RocksDB said, as an error of the mesh: Exhausted for a full disk and after it, Unavailable for the rest."""
     text = str(error)
     if "No space left" in text or "NoSpace" in text:
         return Exhausted(f"{folder}: the disk is full; nothing was written ({text})")
+    if "previous error" in text:
+        return Exhausted(f"{folder}: takes no writes since one failed, until this process starts again ({text})")
     return Unavailable(f"{folder}: {text}")

@@ -1,7 +1,7 @@
 """Events: one shape, as batches of columns, from the front door to every view.
 
 An event says who did what to what, when. Which ids an action needs and which topics it goes to is this file's table
-and nobody else's. Splitting a batch over partitions is in `services/routes.py`.
+and nobody else's. Splitting a batch over partitions is in `services/topics.py`.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -150,15 +150,12 @@ class Batch:
         return replace(self, **columns)
 
     def to_proto(self) -> pb.Batch:
-        """As the wire has it; all-zero columns are left empty."""
+        """As the wire has it; all-zero columns but `action` are left empty."""
         message = pb.Batch(n=len(self))
         for name, dtype in COLUMNS.items():
             column = getattr(self, name)
-            if name == "quality":
-                stated = not np.isnan(column).all()
-            else:
-                stated = column.any()
-            if stated:
+            stated = ~np.isnan(column) if name == "quality" else column
+            if stated.any() or name == "action":
                 setattr(message, name, pack(column, dtype))
         for name in ("title", "link"):
             ragged = getattr(self, name)
@@ -172,8 +169,13 @@ class Batch:
 
     @staticmethod
     def of(message: pb.Batch) -> "Batch":
-        """Read a batch off the wire. Raises InvalidArgument naming a column whose length is not n."""
+        """Read a batch off the wire. Raises InvalidArgument naming a column whose length is not n.
+
+        `action` must be there, so n never claims more memory than its sender has paid for in bytes.
+        """
         n = message.n
+        if len(message.action) != n:
+            raise InvalidArgument(f"batch.action: {len(message.action)} values, expected {n}")
         columns: list[Any] = [_fixed(getattr(message, name), dtype, name, n) for name, dtype in COLUMNS.items()]
         columns.append(_ragged(message.title.ends, message.title.data, "<u1", "title", n))
         columns.append(_ragged(message.link.ends, message.link.data, "<u1", "link", n))
@@ -243,6 +245,9 @@ def validate(batch: Batch, now_ms: int, max_ahead_ms: int) -> None:
             f"Unix milliseconds from {EARLIEST_MS} (2000-01-01) to {latest} (now and {max_ahead_ms} ms)",
         )
     _refuse(batch, "quality", (batch.quality < 0) | (batch.quality > 1), "0 to 1, or NaN when not stated")
+    if not batch.interests.values.all():
+        row = int(np.searchsorted(batch.interests.ends, batch.interests.values.argmin(), side="right"))
+        raise InvalidArgument(f"batch.interests[{row}]: holds 0, and 0 is not an id")
     for name, most in (("title", MAX_TEXT), ("link", MAX_TEXT), ("interests", MAX_INTERESTS)):
         ragged = getattr(batch, name)
         if len(ragged.values) > most:

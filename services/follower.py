@@ -6,12 +6,12 @@ asks again; when the view cannot apply, it says why and the process is not ready
 
 import logging
 import threading
-import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Protocol
 
-from services.errors import MeshError, Unavailable
-from services.log import Log, Record
+from services.errors import DeadlineExceeded, MeshError, Unavailable
+from services.log import End, Log, Partition, Record
 from services.shard import Shard
 from services.token import Reached
 from services.topics import Topic
@@ -19,6 +19,7 @@ from services.topics import Topic
 logger = logging.getLogger(__name__)
 RETRY_S = 0.2
 ENDS_TIMEOUT_S = 2.0
+ENDS_EVERY_S = 0.5
 SETTLED = 20_000  # so many events behind is still ready: the view is applying, not lost
 
 
@@ -43,12 +44,12 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._problem = "has not reached the log yet"
         self._caught_up = False
-        self._end_events, self._asked = 0, 0.0
-        self._lock = threading.Lock()
+        self._end_events: int | None = None  # unknown until the log has been asked
 
     def start(self) -> None:
         """Begin to follow."""
         self._thread.start()
+        threading.Thread(target=self._watch_ends, name="ends", daemon=True).start()
 
     def stop(self) -> None:
         """Finish the chunk in hand and stop."""
@@ -61,25 +62,29 @@ class Follower:
         if self._caught_up:
             return self._problem
         behind = self.behind()
-        if not self._problem and self._asked and behind <= SETTLED:
+        if not self._problem and self._end_events is not None and behind <= SETTLED:
             self._caught_up = True
             return ""
         return self._problem or f"catching up: {behind} events behind the log"
 
     def behind(self) -> int:
-        """Events in the log that the view has not applied, as far as the log can be asked."""
-        with self._lock:
-            if time.monotonic() - self._asked > 0.5:
-                self._ask_ends()
-        return max(0, self._end_events - self._view.shard.applied_events())
+        """Events that the log held when it was last asked and the view has not applied. Never waits for the log."""
+        return max(0, (self._end_events or 0) - self._view.shard.applied_events())
 
-    def _ask_ends(self) -> None:
-        try:
-            ends = self._log.ends(ENDS_TIMEOUT_S)
-        except MeshError:
-            return
+    def dead(self) -> bool:
+        """Whether the view can't be written until its folder is opened again."""
+        return self._view.shard.dead
+
+    def _watch_ends(self) -> None:
+        """Asks on a thread of its own, so that a log that hangs holds up nobody who asks this process how it is."""
+        while not self._stopping.wait(ENDS_EVERY_S):
+            with suppress(Exception):  # the following thread says what is wrong with the log
+                self._ask_ends()
+
+    def _ask_ends(self) -> dict[Partition, End]:
+        ends = self._log.ends(ENDS_TIMEOUT_S)
         self._end_events = sum(end.events for at, end in ends.items() if at in self._wanted)
-        self._asked = time.monotonic()
+        return ends
 
     def wait(self, reached: Reached, timeout: float) -> None:
         """Return once the view has applied those of these offsets that are its own. Raises DeadlineExceeded."""
@@ -89,21 +94,34 @@ class Follower:
         while not self._stopping.is_set():
             try:
                 self._follow()
-            except Unavailable as error:
-                logger.info("the log is away: %s", error)
+            except (Unavailable, DeadlineExceeded) as error:
+                logger.debug("the log is away: %s", error)
             except MeshError as error:
-                self._problem = str(error)
-                logger.error("cannot apply the log: %s", error)
+                self._fail(str(error))
             except Exception as error:
-                self._problem = f"cannot apply the log: {error!r}"
-                logger.exception("cannot apply the log")
+                if self._stopping.is_set():
+                    return  # the log was closed while it was asked
+                self._fail(repr(error), error)
             self._stopping.wait(RETRY_S)
 
+    def _fail(self, why: str, error: Exception | None = None) -> None:
+        problem = f"cannot apply the log: {why}"
+        if problem != self._problem:  # said once, not five times a second: the disk may be full
+            logger.error("%s", problem, exc_info=error)
+        self._problem = problem
+
     def _follow(self) -> None:
-        self._log.ends(ENDS_TIMEOUT_S)
-        self._problem = ""
-        for records in self._log.subscribe(self._view.shard.positions(self._partitions)):
-            self._view.apply(self._view.shard.fresh(records))
+        ends, positions = self._ask_ends(), self._view.shard.positions(self._partitions)
+        if all(at in ends and ends[at].next == offset for at, offset in positions.items()):
+            self._problem = ""  # else a problem stays until something has been applied, so that it does not flicker
+        for records in self._log.subscribe(positions):
+            self._apply(records)
             self._problem = ""
             if self._stopping.is_set():
                 return
+
+    def _apply(self, records: list[Record]) -> None:
+        try:
+            self._view.apply(self._view.shard.fresh(records))
+        except (Unavailable, DeadlineExceeded) as error:
+            raise MeshError(str(error)) from None  # the view's own trouble, which is not the log's being away

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import uvloop
 
 from protos import status_pb2_grpc
@@ -59,6 +60,11 @@ class Process:
     def settings(self, struct: type[S]) -> S:
         """Its section of the settings."""
         return self.mesh.section(self.service, struct)
+
+    def no_room(self) -> str:
+        """Why there is not enough room on its disk; empty when there is."""
+        free, least = psutil.disk_usage(str(self.folder)).free >> 20, self.mesh.common.min_free_mb
+        return f"disk nearly full: {free} MB free at {self.folder}, {least} MB are kept free" if free < least else ""
 
 
 def open_shard(process: Process, form: str, families: Iterable[str], settings: ShardSettings) -> Shard:
@@ -117,11 +123,17 @@ def serve(
     servicers: list[AddServicer],
     follower: Follower | None = None,
     why_not_ready: Callable[[], str] = lambda: "",
+    dead: Callable[[], bool] = lambda: False,
     drain: Callable[[], None] = lambda: None,
     close: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve from threads until told to stop; then refuse new requests, `drain`, finish those under way, and `close`."""
+    """Serve from threads until told to stop; then refuse new requests, `drain`, finish those under way, and `close`.
+
+    `dead`: whether the state can't be written until it is opened again; then it ends by itself once the disk has room,
+    and its supervisor starts it anew. Until then it answers reads. A follower knows this and `why_not_ready` itself.
+    """
     stop = Stop()
+    dead = follower.dead if follower else dead
     why = follower.why_not_ready if follower else why_not_ready
     behind = follower.behind if follower else (lambda: 0)
     status = Status(process.service, process.shard, process.metrics, why, behind)
@@ -133,7 +145,7 @@ def serve(
     server.start()
     if follower:
         follower.start()
-    _report_ready(process, health, why, stop.event)
+    _report_ready(process, health, why, dead, stop.event)
     health.enter_graceful_shutdown()
     drain()
     server.stop(process.mesh.common.drain_s).wait()
@@ -143,13 +155,20 @@ def serve(
     logger.info("drained")
 
 
-def _report_ready(process: Process, health: servers.Health, why: Callable[[], str], stop: threading.Event) -> None:
+def _report_ready(
+    process: Process, health: servers.Health, why: Callable[[], str], dead: Callable[[], bool], stop: threading.Event
+) -> None:
+    """Until told to stop, or dead with room to start again: tell the probes and the log whether it is ready."""
     ready = None
     while not stop.wait(READY_POLL_S if not ready else 1.0):
-        if (not why()) != ready:
-            ready = not why()
+        reason = why()
+        if (not reason) != ready:
+            ready = not reason
             servers.set_health(health, ready)
-            logger.info("%s %d at %s is %s", process.service, process.shard, process.address, why() or "ready")
+            logger.info("%s %d at %s is %s", process.service, process.shard, process.address, reason or "ready")
+        if dead() and not process.no_room():
+            logger.error("no more writes are taken since one failed, and the disk has room: ending to start again")
+            return
 
 
 async def _serve_on_asyncio(process: Process, settings: ServiceSettings, servicers: list[AddServicer]) -> None:

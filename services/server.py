@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from services import context as request_context
 from services import token as tokens
-from services.errors import MeshError, Unavailable
+from services.errors import DeadlineExceeded, MeshError, Unavailable
 from services.metrics import Metrics
 from services.token import Reached
 
@@ -28,6 +28,7 @@ DEFAULT_DEADLINE_S = 10.0
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", 4 * MAX_MESSAGE),
+    ("grpc.max_metadata_size", 2 * tokens.MAX_BYTES),  # a token of every partition and what stands beside it
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a lottery
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -46,8 +47,13 @@ def _measured(metrics: Metrics, method: str) -> Iterator[Callable[[grpc.StatusCo
 
 
 def _timeout(context: Any) -> float:
+    """Seconds left of the call. Raises DeadlineExceeded when it waited too long for its turn: nobody is listening."""
     remaining = context.time_remaining()
-    return DEFAULT_DEADLINE_S if remaining is None else min(float(remaining), 3600.0)
+    if remaining is None:
+        return DEFAULT_DEADLINE_S
+    if remaining <= 0:
+        raise DeadlineExceeded("the deadline had passed before the call was served")
+    return min(float(remaining), 3600.0)
 
 
 def _token(details: Any) -> bytes:

@@ -95,7 +95,7 @@ def load(path: Path | None) -> Sections:
         return validated(tomllib.loads(path.read_text()), str(path))
     except OSError as error:
         raise InvalidArgument(f"{path}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"{path}: not TOML: {error}") from None
 
 
@@ -112,6 +112,7 @@ def describe(struct: type[Struct]) -> list[tuple[str, str, str, str]]:
 
 
 def _allowed(info: Any) -> str:
-    low, high = getattr(info, "ge", None), getattr(info, "le", None)
     kind = type(info).__name__.removesuffix("Type").lower()
-    return f"{kind} {low} to {high}" if low is not None and high is not None else kind
+    words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
+    bounds = ((word, getattr(info, name, None)) for name, word in words.items())
+    return " ".join([kind, *(f"{word} {bound}" for word, bound in bounds if bound is not None)])

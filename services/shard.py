@@ -6,7 +6,6 @@ killed when. Writes are not synced: the log is, and what the machine loses the l
 
 import struct
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,20 +69,18 @@ class Shard(Database):
 
     def applied_events(self) -> int:
         """Events applied since the shard was made."""
-        return sum(events for _, events in self._applied.values())
+        return sum(events for _, events in list(self._applied.values()))  # a copy: commit adds to it meanwhile
 
     def wait(self, reached: Reached, timeout: float) -> None:
         """Return once all these offsets have been applied. Raises DeadlineExceeded naming the first that was not."""
-        end = time.monotonic() + timeout
         with self._moved:
-            while (missing := self._missing(reached)) is not None:
-                left = end - time.monotonic()
-                if left <= 0 or not self._moved.wait(left):
-                    topic, partition = missing
-                    raise DeadlineExceeded(
-                        f"not caught up: topic {topic} partition {partition} is at "
-                        f"{self._applied.get(missing, (0, 0))[0]}, the token asks for {reached[missing] + 1}"
-                    )
+            self._moved.wait_for(lambda: self._missing(reached) is None, timeout)
+            if (missing := self._missing(reached)) is not None:
+                topic, partition = missing
+                raise DeadlineExceeded(
+                    f"not caught up: topic {topic} partition {partition} is at "
+                    f"{self._applied.get(missing, (0, 0))[0]}, the token asks for {reached[missing] + 1}"
+                )
 
     def _missing(self, reached: Reached) -> Partition | None:
         for at, offset in reached.items():

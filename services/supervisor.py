@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from services import mesh as meshes
-from services.errors import InvalidArgument, Unavailable
+from services.errors import InvalidArgument, MeshError, Unavailable
 from services.mesh import Address, Mesh
 from services.settings import SERVICES, Sections
 
@@ -42,23 +42,32 @@ class DataFolder:
         except OSError as error:
             raise InvalidArgument(f"{path}: cannot be the data folder: {error.strerror}") from None
         try:
+            self._take()
+            self._check_format()
+        except MeshError:
+            self.release()
+            raise
+
+    def _take(self) -> None:
+        try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "unknown"
             raise Unavailable(
-                f"{path}: a mesh is running on this data folder already (process {holder}); "
+                f"{self.path}: a mesh is running on this data folder already (process {holder}); "
                 "stop it with `feedmesh down`, or name another folder"
             ) from None
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
-        self._check_format()
 
     def _check_format(self) -> None:
         note = self.path / "FORMAT"
         if not note.exists():
-            note.write_text(FORMAT + "\n")
+            draft = note.with_suffix(".draft")  # whole or not at all, whenever this is killed
+            draft.write_text(FORMAT + "\n")
+            os.replace(draft, note)
         found = note.read_text().strip()
         if found != FORMAT:
             raise InvalidArgument(
@@ -73,6 +82,7 @@ class DataFolder:
 def plan(sections: Sections) -> Mesh:
     """Every process of the mesh and a free or configured port for each. Raises Unavailable for a port in use."""
     common, processes = sections["mesh"], []
+    host = f"[{common.host}]" if ":" in common.host else common.host
     taken: list[socket.socket] = []  # held until all are picked, so that no two are the same
     try:
         for service in SERVICES:
@@ -86,7 +96,7 @@ def plan(sections: Sections) -> Mesh:
                     if wanted is not None:
                         number = wanted + shard if wanted else 0
                         taken.append(_listen(common.host, number, f"[{service}] {setting}"))
-                        ports[setting] = f"{common.host}:{taken[-1].getsockname()[1]}"
+                        ports[setting] = f"{host}:{taken[-1].getsockname()[1]}"
                 place = {"service": service, "shard": shard, "shards": shards, "zone": common.zone}
                 processes.append(Address(**place, address=ports["port"], http=ports.get("http_port", "")))
     finally:
@@ -100,9 +110,11 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+        listener.listen()  # or another may be bound to the same port beside it
+    except (OSError, OverflowError) as error:
         listener.close()
-        raise Unavailable(f"{setting}: cannot listen on {host}:{port}: {error.strerror}; choose another") from None
+        why = error.strerror if isinstance(error, OSError) else "ports end at 65535"
+        raise Unavailable(f"{setting}: cannot listen on {host}:{port}: {why}; choose another") from None
     return listener
 
 

@@ -38,7 +38,8 @@ def to_text(token: bytes) -> str:
 def of_text(text: str) -> bytes:
     """The bytes of one or several tokens as they stand in a URL. Raises InvalidArgument."""
     try:
-        parts = [base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in text.split(",") if part]
+        padded = [part + "=" * (-len(part) % 4) for part in text.split(",") if part]
+        parts = [base64.b64decode(part, altchars=b"-_", validate=True) for part in padded]
     except (binascii.Error, ValueError) as error:
         raise InvalidArgument(f"token: {error}; pass back what a publish answered") from None
     token = b"".join(parts)

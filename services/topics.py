@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from services.columns import U64, Array
+from services.columns import U64, Array, Ragged
 from services.events import IS_ENGAGEMENT, Action, Batch, flags
 
 
@@ -88,7 +88,10 @@ def _sources(batch: Batch, partitions: int) -> list[Part]:
         return _split_rows(Topic.SOURCES, batch.take(rows), rows, key[rows], partitions) if len(rows) else []
     joins = stated.repeat(batch.interests.lengths()[stated])
     interests = batch.interests.take(stated).values
-    joining = batch.take(joins).replace(action=np.full(len(joins), A.JOIN_INTEREST, np.uint8), target=interests)
+    # Without what only the pin's own row needs: 64 copies of its texts and interests would outgrow any message.
+    nothing, no_ids = Ragged.empty(len(batch)), Ragged.empty(len(batch), "u8")
+    joining = batch.replace(title=nothing, link=nothing, interests=no_ids).take(joins)
+    joining = joining.replace(action=np.full(len(joins), A.JOIN_INTEREST, np.uint8), target=interests)
     everything = Batch.concat([batch.take(rows), joining])
     came = np.concatenate([rows, joins])
     order = np.argsort(came, kind="stable")

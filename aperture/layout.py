@@ -1,0 +1,224 @@
+"""Bytes on disk of aperture. All keys begin with the partition (u2), all integers in keys are big-endian.
+
+| family  | key                                           | value                                              |
+|---------|-----------------------------------------------|----------------------------------------------------|
+| days    | partition, user u8, day u4, kind u1, sequence u8 | rows of that user and day, as columns           |
+| pending | partition, day u4, user u8                    | u4: recent keys written since this day was frozen  |
+
+A day counts from 1970-01-01, UTC. A value of `days` is n rows as columns back to back: pin u8[n], board u8[n],
+at_ms i8[n], action u1[n], surface u1[n], ascending by at_ms, equals in order of arrival.
+
+kind RECENT: the rows of one applied chunk; its sequence is the log offset of the first record they came from, so no
+two chunks share a key and keys ascend in order of arrival. kind FROZEN: what recent keys were merged into; its
+sequence is that of its first, and there is more than one only in a day of over SEGMENT_BYTES.
+
+Recent and frozen rows share one family because an iterator is a consistent state of one family only: whatever a
+freeze moves meanwhile, one scan sees each row once. The day stands before the kind so that one range of keys is a span
+of time, and the frozen key of a day, which lives, before the recent ones, which leave tombstones: a scan that ends at
+the next user's first key passes no tombstones but its own. `pending` says what there is to freeze, oldest day first,
+without a scan of `days`, after a restart too.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from services.bloom import read_only
+from services.clock import DAY_MS
+from services.columns import I64, U8, U32, U64, Array
+from services.jit import kernel
+
+FORMAT = "aperture 1"
+FAMILIES = ("days", "pending")
+
+FROZEN, RECENT = 0, 1  # kinds of keys in `days`
+SEGMENT_BYTES = 64 << 10  # a frozen value that is larger is not merged into again
+LAST_DAY = 2**32 - 2
+LAST_MS = LAST_DAY * DAY_MS
+
+_USER_DAY = struct.Struct(">HQI")
+_PENDING = struct.Struct(">HIQ")
+_KEY = np.dtype([("partition", ">u2"), ("user", ">u8"), ("day", ">u4"), ("kind", "u1"), ("sequence", ">u8")])
+_PENDING_KEY = np.dtype([("partition", ">u2"), ("day", ">u4"), ("user", ">u8")])
+_KIND_AT = _USER_DAY.size
+_NO_COUNT = bytes(4)
+WIDTHS = np.array([8, 8, 8, 1, 1])  # bytes of each column of Rows
+ROW_BYTES = int(WIDTHS.sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """n events of one or more users, as columns."""
+
+    pins: U64
+    boards: U64
+    at_ms: I64
+    actions: U8
+    surfaces: U8
+
+    def __len__(self) -> int:
+        return len(self.pins)
+
+    def take(self, at: Array) -> "Rows":
+        """The rows at int[m] positions or a bool[n] mask."""
+        if at.dtype == bool and at.all():
+            return self
+        return Rows(*(column[at] for column in self.columns()))
+
+    def columns(self) -> list[Any]:
+        """The columns in the order of their bytes."""
+        return [getattr(self, field.name) for field in fields(self)]
+
+    @staticmethod
+    def concat(parts: "Sequence[Rows]") -> "Rows":
+        """All rows of all parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        return Rows(*(np.concatenate(columns) for columns in zip(*(p.columns() for p in parts), strict=True)))
+
+
+def day_key(partition: int, user: int, day: int) -> bytes:
+    """What the keys of a user and day begin with; also the bound before them, and after those of the day before."""
+    return _USER_DAY.pack(partition, user, day)
+
+
+def day_end(prefix: bytes) -> bytes:
+    """The bound after all keys with this `day_key`."""
+    return prefix + b"\xff" * (_KEY.itemsize - _KIND_AT)
+
+
+def user_end(partition: int, user: int) -> bytes:
+    """The bound after all keys of a user."""
+    return day_end(_USER_DAY.pack(partition, user, 2**32 - 1))
+
+
+def day_of(key: bytes) -> tuple[int, int, int]:
+    """(partition, user, day) of a key of `days`."""
+    partition, user, day = _USER_DAY.unpack_from(key)
+    return partition, user, day
+
+
+def prefix_of(key: bytes) -> bytes:
+    """The `day_key` of a key of `days`."""
+    return key[:_KIND_AT]
+
+
+def is_frozen(key: bytes) -> bool:
+    """Whether this key of `days` holds frozen rows."""
+    return key[_KIND_AT] == FROZEN
+
+
+def frozen_key(recent: bytes) -> bytes:
+    """The frozen key that rows move to whose first recent key this is."""
+    return recent[:_KIND_AT] + bytes([FROZEN]) + recent[_KIND_AT + 1 :]
+
+
+def recent_keys(partitions: Array, users: U64, days: I64, sequences: I64) -> list[bytes]:
+    """Keys of recent rows, one each."""
+    keys = np.empty(len(users), _KEY)
+    keys["partition"], keys["user"], keys["day"], keys["sequence"] = partitions, users, days, sequences
+    keys["kind"] = RECENT
+    return _cut(keys.tobytes(), _KEY.itemsize)
+
+
+def pending_key(partition: int, day: int, user: int) -> bytes:
+    """Key of `pending`; with user 0 the bound before those of a day."""
+    return _PENDING.pack(partition, day, user)
+
+
+def pending_keys(partitions: Array, days: I64, users: U64) -> list[bytes]:
+    """Keys of `pending`, one each."""
+    keys = np.empty(len(users), _PENDING_KEY)
+    keys["partition"], keys["day"], keys["user"] = partitions, days, users
+    return _cut(keys.tobytes(), _PENDING_KEY.itemsize)
+
+
+def pending_of(key: bytes) -> tuple[int, int, int]:
+    """(partition, day, user) of a key of `pending`."""
+    partition, day, user = _PENDING.unpack(key)
+    return partition, day, user
+
+
+def counts_of(values: Sequence[bytes | None]) -> U32:
+    """uint32[n]: the recent keys that each value of `pending` counts; 0 for none."""
+    return np.frombuffer(b"".join(value or _NO_COUNT for value in values), "<u4")
+
+
+def count_values(counts: U32) -> list[bytes]:
+    """The value of each count."""
+    return _cut(counts.astype("<u4").tobytes(), 4)
+
+
+def _cut(data: bytes, width: int) -> list[bytes]:
+    return [data[start : start + width] for start in range(0, len(data), width)]
+
+
+def rows_in(value: bytes) -> int:
+    """How many rows a value of `days` holds."""
+    return len(value) // ROW_BYTES
+
+
+def pack(rows: Rows, ends: I64) -> list[bytes]:
+    """Values of `days`: that of run i holds the rows up to ends[i] (int64[values])."""
+    whole = np.frombuffer(b"".join(column.tobytes() for column in rows.columns()), np.uint8)
+    ends = ends * ROW_BYTES
+    out = np.empty(len(whole), np.uint8)
+    _split(whole, read_only(ends, np.int64), read_only(WIDTHS, np.int64), out)
+    data, stops = out.tobytes(), ends.tolist()
+    return [data[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+
+
+def unpack(values: Sequence[bytes]) -> Rows:
+    """The rows of all values, in order."""
+    data = np.frombuffer(b"".join(values), np.uint8)
+    if len(values) > 1:
+        out = np.empty(len(data), np.uint8)
+        ends = np.cumsum([len(value) for value in values], dtype=np.int64)
+        _join(data, read_only(ends, np.int64), read_only(WIDTHS, np.int64), out)
+        data = out
+    n = len(data) // ROW_BYTES
+    pins, boards, at_ms = (data[8 * n * i : 8 * n * (i + 1)] for i in range(3))
+    return Rows(
+        pins.view(np.uint64), boards.view(np.uint64), at_ms.view(np.int64), data[24 * n : 25 * n], data[25 * n :]
+    )
+
+
+@kernel
+def _join(data: U8, ends: I64, widths: I64, out: U8) -> None:
+    """Columns of all rows to `out` from values back to back that end at `ends` (bytes), each with its own columns."""
+    row_bytes = widths.sum()
+    start, row, rows = 0, 0, len(data) // row_bytes
+    for end in ends:
+        n = (end - start) // row_bytes
+        column = 0
+        for width in widths:
+            to = column + row * width
+            out[to : to + n * width] = data[start : start + n * width]
+            start += n * width
+            column += rows * width
+        row += n
+
+
+@kernel
+def _split(data: U8, ends: I64, widths: I64, out: U8) -> None:
+    """The inverse of `_join`: values back to back to `out` from the columns of all rows."""
+    row_bytes = widths.sum()
+    start, row, rows = 0, 0, len(data) // row_bytes
+    for end in ends:
+        n = (end - start) // row_bytes
+        column = 0
+        for width in widths:
+            at = column + row * width
+            out[start : start + n * width] = data[at : at + n * width]
+            start += n * width
+            column += rows * width
+        row += n
+
+
+def warm() -> None:
+    """Compile what reading and writing values needs, before it is asked for."""
+    ones, codes = np.ones(2, np.uint64), np.ones(2, np.uint8)
+    unpack(pack(Rows(ones, ones, np.ones(2, np.int64), codes, codes), np.array([1, 2])))

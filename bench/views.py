@@ -1,0 +1,141 @@
+"""How fast each view applies the log: its store alone, on one core, with the events of a busy site in the chunks that
+the log serves.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from aperture import layout as aperture_layout
+from aperture.store import ApertureStore
+from apiary import layout as apiary_layout
+from apiary.store import ApiaryStore
+from bench.report import Figure
+from polaris import layout as polaris_layout
+from polaris.kernel import Light
+from polaris.store import Limits, PolarisStore
+from rockstore import layout as rockstore_layout
+from rockstore.store import RockstoreStore
+from services.clock import wall_clock
+from services.events import Action, Batch, Surface, events
+from services.follower import View
+from services.log import Record
+from services.shard import Shard
+from services.topics import Topic
+from smartfeed import layout as smartfeed_layout
+from smartfeed.store import SmartfeedStore
+from tests.kit import Offsets
+
+PARTITIONS = 16
+EVENTS, BATCH, CHUNK = 400_000, 1_000, 8  # published in batches of 1,000; the log serves about 8 of them at once
+A = Action
+OWN = range(PARTITIONS)
+
+
+def drawn(n: int, seed: int, actions: Sequence[Action], weights: Sequence[float], **columns: object) -> Batch:
+    """n events with users, pins and boards drawn by a Zipf law from a site of a million."""
+    rng = np.random.default_rng(seed)
+    some = {"user": 100_000, "pin": 1_000_000, "board": 200_000, "target": 100_000}
+    ids = {name: np.minimum(rng.zipf(1.2, n), top) * 7919 % top + 1 for name, top in some.items()}
+    action = rng.choice(actions, n, p=np.array(weights) / sum(weights))
+    given = {**ids, "at_ms": wall_clock() - rng.integers(0, 3_600_000, n), "quality": rng.random(n), **columns}
+    return events(n, action=action, id=rng.integers(1, 2**63, n), **given)
+
+
+def follows(n: int, seed: int) -> Batch:
+    """Follows of users, boards and interests, some undone, and boards made."""
+    actions = (A.FOLLOW_USER, A.FOLLOW_BOARD, A.FOLLOW_INTEREST, A.UNFOLLOW_USER, A.CREATE_BOARD)
+    return drawn(n, seed, actions, (4, 2, 2, 1, 2))
+
+
+def engagements(n: int, seed: int) -> Batch:
+    """What users do: pages of impressions, and some actions on them."""
+    actions = (A.IMPRESSION, A.CLOSEUP, A.CLICK, A.SAVE, A.HIDE)
+    one_by_one = drawn(n, seed, actions, (30, 4, 2, 2, 1))
+    return one_by_one.replace(user=np.repeat(one_by_one.user[::25], 25)[:n])
+
+
+def saves(n: int, seed: int) -> Batch:
+    """Saves to boards, some taken back."""
+    return drawn(n, seed, (A.SAVE, A.UNSAVE), (20, 1))
+
+
+def pins(n: int, seed: int) -> Batch:
+    """Pins made, with titles, links and interests, and what was done to others."""
+    made = drawn(n, seed, (A.CREATE_PIN, A.IMPRESSION, A.SAVE), (2, 5, 1))
+    titles = [f"A pin with a title of its own, number {i}" for i in range(n)]
+    links = [f"https://example.org/pins/{i}" for i in range(n)]
+    return events(
+        n,
+        **{name: getattr(made, name) for name in ("user", "action", "pin", "board", "at_ms", "id", "quality")},
+        title=titles,
+        link=links,
+        interests=[[1 + i % 300, 1 + i % 77] for i in range(n)],
+    )
+
+
+def pages(n: int, seed: int) -> Batch:
+    """Pages of 25 that were served."""
+    served = drawn(n, seed, (A.SERVED,), (1,), surface=Surface.FOLLOWING)
+    return served.replace(user=np.repeat(served.user[::25], 25)[:n], position=np.arange(n, dtype=np.uint32) % 25)
+
+
+def chunks(batch: Batch, topics: tuple[Topic, ...]) -> list[list[Record]]:
+    """The records of a batch as the log serves them."""
+    offsets, made = Offsets(PARTITIONS), []
+    for start in range(0, len(batch), BATCH * CHUNK):
+        chunk: list[Record] = []
+        for at in range(start, min(start + BATCH * CHUNK, len(batch)), BATCH):
+            chunk += offsets.records(batch.slice(at, min(at + BATCH, len(batch))), topics)
+        made.append(chunk)
+    return made
+
+
+def applied(name: str, view: View, made: list[list[Record]], what: str) -> Figure:
+    """Events a second, on the core that this process is pinned to; the first chunks warm it up."""
+    for chunk in made[:3]:
+        view.apply(view.shard.fresh(chunk))
+    count = sum(len(record.batch) for chunk in made[3:] for record in chunk)
+    started = time.perf_counter()
+    for chunk in made[3:]:
+        view.apply(view.shard.fresh(chunk))
+    rate = count / (time.perf_counter() - started)
+    return Figure("views", f"{name} applies {what}", rate, "events/s", 100_000)
+
+
+def measure(_: str | None) -> list[Figure]:
+    """Each view in turn."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    u, s, o, f = Topic.USERS, Topic.SOURCES, Topic.OBJECTS, Topic.FEEDS
+    makers: list[tuple[str, Callable[[Shard], View], object, Batch, tuple[Topic, ...], str]] = [
+        ("apiary", lambda x: ApiaryStore(x, OWN, PARTITIONS), apiary_layout, follows(EVENTS, 1), (u,), "follows"),
+        (
+            "polaris",
+            lambda x: PolarisStore(x, PARTITIONS, Light(), Limits()),
+            polaris_layout,
+            saves(EVENTS, 2),
+            (s,),
+            "saves",
+        ),
+        ("aperture", lambda x: ApertureStore(x, PARTITIONS), aperture_layout, engagements(EVENTS, 3), (u,), "actions"),
+        ("rockstore", lambda x: RockstoreStore(x, OWN, PARTITIONS), rockstore_layout, pins(EVENTS, 4), (o,), "pins"),
+        (
+            "smartfeed",
+            lambda x: SmartfeedStore(x, OWN, PARTITIONS, 250),
+            smartfeed_layout,
+            pages(EVENTS, 5),
+            (f, u),
+            "pages",
+        ),
+    ]
+    figures = []
+    for name, make, layout, batch, topics, what in makers:
+        with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
+            shard = Shard(Path(folder), layout.FORMAT, layout.FAMILIES)  # type: ignore[attr-defined]
+            figures.append(applied(name, make(shard), chunks(batch, topics), what))
+            shard.close()
+    return figures

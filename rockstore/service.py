@@ -1,0 +1,60 @@
+"""RPCs of rockstore."""
+
+from typing import Any
+
+from protos import events_pb2
+from protos import rockstore_pb2 as pb
+from protos import rockstore_pb2_grpc as rpc
+from rockstore.layout import BOARD, INTEREST, PIN, USER
+from rockstore.store import RockstoreStore
+from services.columns import U64, Ragged, pack, unpack
+from services.errors import InvalidArgument
+
+MAX_IDS = 20_000
+MAX_LIMIT = 10_000
+_KINDS = {PIN: "pin", BOARD: "board", USER: "user", INTEREST: "interest"}
+
+
+class Rockstore(rpc.RockstoreServicer):
+    """Translates between the wire and the store."""
+
+    def __init__(self, store: RockstoreStore) -> None:
+        self._store = store
+
+    def Attributes(self, request: pb.AttributesRequest, context: Any) -> pb.AttributesReply:
+        """What is known of each object, in the order asked."""
+        known = self._store.attributes(_kind(request.kind), _ids(request.ids))
+        return pb.AttributesReply(
+            found=pack(known.found, "<u1"),
+            titles=_strings(known.titles),
+            links=_strings(known.links),
+            owners=pack(known.owners, "<u8"),
+            quality=pack(known.quality, "<f4"),
+            at_ms=pack(known.at_ms, "<i8"),
+            taken_down=pack(known.taken_down, "<u1"),
+            interests=events_pb2.Lists(ends=pack(known.interests.ends, "<u4"), ids=pack(known.interests.values, "<u8")),
+        )
+
+    def List(self, request: pb.ListRequest, context: Any) -> pb.ListReply:
+        """Ids of one kind, ascending."""
+        kind = _kind(request.kind)
+        if not 1 <= request.limit <= MAX_LIMIT:
+            raise InvalidArgument(f"limit = {request.limit}: allowed are 1 to {MAX_LIMIT}")
+        return pb.ListReply(ids=pack(self._store.listed(kind, request.after, request.limit), "<u8"))
+
+
+def _strings(texts: Ragged) -> events_pb2.Strings:
+    return events_pb2.Strings(ends=pack(texts.ends, "<u4"), data=pack(texts.values, "<u1"))
+
+
+def _kind(kind: int) -> int:
+    if kind not in _KINDS:
+        allowed = ", ".join(f"{number} {name}" for number, name in _KINDS.items())
+        raise InvalidArgument(f"kind = {kind}: allowed are {allowed}")
+    return kind
+
+
+def _ids(data: bytes) -> U64:
+    if len(data) > 8 * MAX_IDS:
+        raise InvalidArgument(f"ids: {len(data) // 8} ids; at most {MAX_IDS} a call")
+    return unpack(data, "<u8", "ids")

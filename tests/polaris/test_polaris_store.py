@@ -1,0 +1,331 @@
+"""Apply these events, ask this question: the store against a dict of dicts, without a process."""
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polaris import layout
+from polaris import store as store_module
+from polaris.kernel import KEPT, Light
+from polaris.layout import BOARD, INTEREST
+from polaris.store import Limits, PolarisStore, Sources, Wanted
+from services import bloom
+from services.clock import DAY_MS
+from services.columns import U64, ids
+from services.errors import Exhausted
+from services.events import Action, events
+from services.log import Record
+from services.shard import Shard
+from services.topics import Topic
+from tests.kit import Offsets
+
+NOW = 1_700_000_000_000
+NAN = float("nan")
+PARTITIONS = 4
+LIGHT = Light(2.0, 90.0 * DAY_MS, 0.5)
+PINS = tuple(range(1, 9))
+IDS = (1, 2, 3, 2**64 - 1)  # of boards and of interests: they collide
+A = Action
+Row = tuple[int, int, float]
+
+
+@dataclass(frozen=True)
+class Event:
+    action: Action
+    pin: int = 0
+    source: int = 0
+    at_ms: int = NOW
+    quality: float = NAN
+
+    def columns(self) -> dict[str, Any]:
+        of_interest = self.action in (A.JOIN_INTEREST, A.LEAVE_INTEREST)
+        where = {"target": self.source} if of_interest else {"board": self.source}
+        return {"pin": self.pin, "at_ms": self.at_ms, "quality": self.quality, **where}
+
+
+def as_records(log: Offsets, happened: list[Event]) -> list[Record]:
+    columns: dict[str, list[Any]] = {"pin": [], "at_ms": [], "quality": [], "board": [], "target": []}
+    for event in happened:
+        values = event.columns()
+        for name, column in columns.items():
+            column.append(values.get(name, 0))
+    batch = events(len(happened), user=1, id=1, action=[int(event.action) for event in happened], **columns)
+    return log.records(batch, (Topic.SOURCES,))
+
+
+@dataclass
+class Reference:
+    """What the lists are, without heads, frozen parts or caps."""
+
+    lists: dict[tuple[int, int], dict[int, tuple[int, float]]] = field(default_factory=dict)
+    taken_down: set[int] = field(default_factory=set)
+
+    def apply(self, event: Event) -> None:
+        if event.action == A.TAKEDOWN:
+            self.taken_down.add(event.pin)
+            return
+        kind = INTEREST if event.action in (A.JOIN_INTEREST, A.LEAVE_INTEREST) else BOARD
+        rows = self.lists.setdefault((kind, event.source), {})
+        if event.action == A.DELETE_BOARD:
+            rows.clear()
+            return
+        _, before = rows.pop(event.pin, (0, NAN))
+        if event.action in (A.SAVE, A.JOIN_INTEREST):
+            rows[event.pin] = (event.at_ms, before if math.isnan(event.quality) else event.quality)
+
+    def rows(self, kind: int, source: int) -> list[Row]:
+        found = self.lists.get((kind, source), {})
+        return [(pin, *value) for pin, value in found.items() if pin not in self.taken_down]
+
+
+ALL = [(kind, source) for kind in (BOARD, INTEREST) for source in IDS]
+
+
+def sources(*asked: tuple[int, int]) -> Sources:
+    return Sources(np.array([kind for kind, _ in asked], np.uint8), ids([source for _, source in asked]))
+
+
+def listed(store: PolarisStore, *asked: tuple[int, int]) -> list[list[Row]]:
+    lists = store.postings(sources(*asked))
+    rows = list(zip(lists.pins.tolist(), lists.at_ms.tolist(), lists.quality.tolist(), strict=True))
+    return [rows[start:stop] for start, stop in pairwise([0, *lists.ends.tolist()])]
+
+
+def best(store: PolarisStore, *asked: tuple[int, int], seen: U64 | None = None, **how: Any) -> list[int]:
+    words = bloom.build(ids([]) if seen is None else seen, 1e-6)
+    wanted = {"k": 100, "per_source": 0, "now_ms": NOW, "max_age_ms": 0, **how}
+    lists, chosen = store.retrieve(sources(*asked), Wanted(np.ones(len(asked), np.float32), words, **wanted))
+    pins: list[int] = lists.pins[chosen.rows].tolist()
+    return pins
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal, with NaN equal to NaN."""
+    return repr(a) == repr(b)
+
+
+@contextmanager
+def opened(folder: Path, head_postings: int = 3, cap: int = 1_000) -> Iterator[PolarisStore]:
+    shard = Shard(folder, layout.FORMAT, layout.FAMILIES)
+    try:
+        yield PolarisStore(shard, PARTITIONS, LIGHT, Limits(head_postings, cap))
+    finally:
+        shard.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[PolarisStore]:
+    with opened(tmp_path) as made:
+        yield made
+
+
+def feed(store: PolarisStore, log: Offsets, *happened: Event) -> None:
+    store.apply(as_records(log, list(happened)))
+
+
+def frozen_pins(store: PolarisStore, kind: int, source: int) -> list[int]:
+    keys = [layout.list_keys(np.array([p]), *sources((kind, source)), layout.FROZEN)[0] for p in range(PARTITIONS)]
+    pins: list[int] = layout.unpack_rows(store.shard.family("lists").get(keys)).pins.tolist()
+    return pins
+
+
+# --- against the reference ------------------------------------------------------------------------------------------
+
+POSTED = st.builds(
+    Event,
+    st.sampled_from([A.SAVE, A.SAVE, A.SAVE, A.UNSAVE, A.JOIN_INTEREST, A.JOIN_INTEREST, A.LEAVE_INTEREST]),
+    st.sampled_from(PINS),
+    st.sampled_from(IDS),
+    st.integers(0, 300).map(lambda days: NOW - days * DAY_MS),
+    st.sampled_from([0.0, 0.25, 0.5, 1.0, NAN]),
+)
+DELETED = st.builds(Event, st.just(A.DELETE_BOARD), st.just(0), st.sampled_from(IDS))
+TAKEN = st.builds(Event, st.just(A.TAKEDOWN), st.sampled_from(PINS))
+EVENTS = st.lists(st.one_of(POSTED, POSTED, POSTED, POSTED, DELETED, TAKEN), max_size=80)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(EVENTS, max_size=4), st.integers(1, 5), st.data())
+def test_the_store_is_the_reference_whatever_the_chunks_and_restarts(
+    batches: list[list[Event]], head_postings: int, data: st.DataObject
+) -> None:
+    log, reference = Offsets(PARTITIONS), Reference()
+    for event in (event for batch in batches for event in batch):
+        reference.apply(event)
+    records = [record for batch in batches if batch for record in as_records(log, batch)]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(records)), max_size=4)))
+    expected = [reference.rows(*source) for source in ALL]
+    with TemporaryDirectory() as folder:
+        for start, stop in pairwise([0, *cuts, len(records)]):
+            with opened(Path(folder), head_postings) as store:
+                back = data.draw(st.integers(0, start))  # what was applied already comes again after a restart
+                store.apply(store.shard.fresh(records[back:stop]))
+        with opened(Path(folder), head_postings) as store:
+            assert same(listed(store, *ALL), expected)
+            assert store.taken_down().tolist() == sorted(reference.taken_down)
+            assert store.shard.applied_events() == sum(len(record.batch) for record in records)
+            assert set(best(store, *ALL)) == {pin for rows in expected for pin, _, _ in rows}
+
+
+def test_a_record_that_comes_twice_is_applied_once(tmp_path: Path) -> None:
+    log = Offsets(PARTITIONS)
+    saved = as_records(log, [Event(A.SAVE, 7, 1)])
+    removed = as_records(log, [Event(A.UNSAVE, 7, 1)])
+    with opened(tmp_path) as store:
+        store.apply(store.shard.fresh(saved + removed))
+    with opened(tmp_path) as store:
+        store.apply(store.shard.fresh(saved))
+        assert listed(store, (BOARD, 1)) == [[]]
+        assert store.shard.applied_events() == 2
+
+
+# --- heads and frozen parts -----------------------------------------------------------------------------------------
+
+
+def test_a_save_leaves_the_frozen_part_alone_and_shows_one_posting(store: PolarisStore) -> None:
+    log = Offsets(PARTITIONS)
+    feed(store, log, *(Event(A.SAVE, pin, 1, NOW, 0.5) for pin in PINS))
+    assert frozen_pins(store, BOARD, 1) == list(PINS)
+    feed(store, log, Event(A.SAVE, 3, 1, NOW + 1))
+    assert frozen_pins(store, BOARD, 1) == list(PINS)
+    (rows,) = listed(store, (BOARD, 1))
+    assert rows[-1] == (3, NOW + 1, 0.5)  # where it is now, with the quality it had
+    assert sorted(pin for pin, _, _ in rows) == list(PINS)
+    assert sorted(best(store, (BOARD, 1))) == list(PINS)
+
+
+def test_a_removal_reaches_the_frozen_part(store: PolarisStore) -> None:
+    log = Offsets(PARTITIONS)
+    feed(store, log, *(Event(A.JOIN_INTEREST, pin, 1, NOW, 0.5) for pin in PINS))
+    feed(store, log, Event(A.LEAVE_INTEREST, 3, 1))
+    assert 3 in frozen_pins(store, INTEREST, 1)
+    assert 3 not in best(store, (INTEREST, 1))
+    feed(store, log, Event(A.JOIN_INTEREST, 3, 1))
+    assert same(listed(store, (INTEREST, 1))[0][-1], (3, NOW, NAN))  # what it was before the removal is forgotten
+    feed(store, log, *(Event(A.LEAVE_INTEREST, pin, 1) for pin in PINS))
+    assert frozen_pins(store, INTEREST, 1) == []
+    assert list(store.shard.family("lists").items()) == []  # of an empty list nothing is kept
+
+
+def test_a_freeze_keeps_the_best(tmp_path: Path) -> None:
+    with opened(tmp_path, head_postings=2, cap=3) as store:
+        log = Offsets(PARTITIONS)
+        feed(store, log, *(Event(A.SAVE, pin, 1, NOW, pin / 10) for pin in PINS))
+        assert best(store, (BOARD, 1)) == [8, 7, 6]
+        feed(store, log, Event(A.SAVE, 1, 1, NOW, 0.1))
+        assert best(store, (BOARD, 1)) == [8, 7, 6, 1]
+
+
+def test_too_many_long_heads_are_frozen_the_longest_first(store: PolarisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "MAX_FREEZES", 1)
+    log = Offsets(PARTITIONS)
+    saves = [Event(A.SAVE, pin, board) for board, most in ((1, 5), (2, 7), (3, 6)) for pin in range(1, most + 1)]
+    feed(store, log, *saves)
+    assert [len(frozen_pins(store, BOARD, board)) for board in (1, 2, 3)] == [0, 7, 0]
+    feed(store, log, Event(A.SAVE, 8, 3), Event(A.SAVE, 8, 1))
+    assert [len(frozen_pins(store, BOARD, board)) for board in (1, 2, 3)] == [0, 7, 7]
+    assert [len(rows) for rows in listed(store, (BOARD, 1), (BOARD, 2), (BOARD, 3))] == [6, 7, 7]
+
+
+def test_a_deleted_board_is_gone_and_may_come_back_in_one_batch(store: PolarisStore) -> None:
+    log = Offsets(PARTITIONS)
+    feed(store, log, *(Event(A.SAVE, pin, 1, NOW, 0.5) for pin in PINS), Event(A.JOIN_INTEREST, 1, 1))
+    feed(store, log, Event(A.DELETE_BOARD, source=1))
+    assert listed(store, (BOARD, 1))[0] == []
+    assert frozen_pins(store, BOARD, 1) == []
+    assert best(store, (INTEREST, 1)) == [1]
+    feed(store, log, *(Event(A.SAVE, pin, 1, NOW, 0.5) for pin in PINS))
+    feed(store, log, Event(A.DELETE_BOARD, source=1), *(Event(A.SAVE, pin, 1) for pin in (20, 21, 22, 23)))
+    assert [pin for pin, _, _ in listed(store, (BOARD, 1))[0]] == [20, 21, 22, 23]
+    assert frozen_pins(store, BOARD, 1) == [20, 21, 22, 23]
+
+
+# --- takedowns ------------------------------------------------------------------------------------------------------
+
+
+def test_a_takedown_is_at_once_everywhere_final_and_survives(tmp_path: Path) -> None:
+    log = Offsets(PARTITIONS)
+    asked = [(BOARD, 1), (BOARD, 2), (INTEREST, 3)]
+    with opened(tmp_path) as store:
+        feed(store, log, *(Event(A.SAVE, pin, 1) for pin in PINS))
+        feed(store, log, Event(A.SAVE, 5, 2), Event(A.JOIN_INTEREST, 5, 3), Event(A.TAKEDOWN, 5))
+        assert 5 not in best(store, *asked)
+        assert 5 in frozen_pins(store, BOARD, 1)
+        feed(store, log, Event(A.SAVE, 5, 2))
+        assert 5 not in best(store, *asked)
+    with opened(tmp_path) as store:
+        assert 5 not in best(store, *asked)
+        feed(store, log, *(Event(A.SAVE, pin, 1) for pin in PINS))
+        assert 5 not in frozen_pins(store, BOARD, 1)  # the next freeze drops it
+        assert best(store, (BOARD, 1)) == [pin for pin in PINS if pin != 5]
+
+
+# --- questions ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_retrieved_is_unseen_young_and_good(store: PolarisStore) -> None:
+    log = Offsets(PARTITIONS)
+    good_and_old = Event(A.SAVE, 1, 1, NOW - 60 * DAY_MS, 0.9)
+    poor_and_new = Event(A.SAVE, 2, 1, NOW - DAY_MS, 0.2)
+    feed(store, log, good_and_old, poor_and_new, Event(A.SAVE, 3, 1, NOW, 1.0), Event(A.SAVE, 4, 2, NOW, 0.0))
+    asked = [(BOARD, 1), (BOARD, 2)]
+    assert best(store, *asked) == [3, 1, 2, 4]
+    assert best(store, *asked, seen=ids([3])) == [1, 2, 4]
+    assert best(store, *asked, max_age_ms=7 * DAY_MS) == [3, 2, 4]
+    assert best(store, *asked, per_source=1) == [3, 4]
+    assert best(store, *asked, k=2) == [3, 1]
+    lists, chosen = store.retrieve(
+        sources(*asked), Wanted(np.array([1, 9], np.float32), bloom.build(ids([3])), 1, 0, NOW, 0, explain=True)
+    )
+    assert lists.pins[chosen.rows].tolist() == [4]
+    assert (chosen.considered, chosen.seen) == (4, 1)
+    assert int((chosen.reasons != KEPT).sum()) == 3
+
+
+def test_nothing_is_known_of_nothing(store: PolarisStore) -> None:
+    store.warm()
+    assert listed(store) == []
+    assert best(store) == []
+    assert listed(store, (BOARD, 1), (INTEREST, 1)) == [[], []]
+    store.apply([])
+
+
+def test_more_sources_than_one_read_takes(store: PolarisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_READ_AT_ONCE", 3)
+    log = Offsets(PARTITIONS)
+    feed(store, log, *(Event(A.SAVE, pin, pin % 4 + 1) for pin in range(1, 40)))
+    asked = [(BOARD, board) for board in (4, 3, 9, 2, 1, 4, 8)]
+    assert [len(rows) for rows in listed(store, *asked)] == [10, 10, 0, 10, 9, 10, 0]
+    monkeypatch.setattr(store_module, "MAX_POSTINGS", 20)
+    with pytest.raises(Exhausted, match="the first 6 of 7 hold more than 20 postings"):
+        best(store, *asked)
+
+
+def test_questions_during_freezes_never_lose_a_posting(store: PolarisStore) -> None:
+    log, stop, lost = Offsets(PARTITIONS), threading.Event(), []
+    feed(store, log, *(Event(A.SAVE, pin, 1) for pin in PINS))
+
+    def ask() -> None:
+        while not stop.is_set():
+            found = best(store, (BOARD, 1))
+            if sorted(found) != list(PINS):
+                lost.append(found)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    for turn in range(400):
+        feed(store, log, Event(A.SAVE, PINS[turn % len(PINS)], 1, NOW + turn))
+    stop.set()
+    asking.join()
+    assert lost == []

@@ -1,0 +1,99 @@
+"""The front door and its log, really listening, in this process; stopped and started again on the same port and folder."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import grpc
+
+from protos import roadrunner_pb2_grpc as rpc
+from roadrunner.audit import Audit
+from roadrunner.client import Publisher, RoadrunnerLog
+from roadrunner.committer import Committer
+from roadrunner.service import Roadrunner
+from roadrunner.store import EventLog, Retention
+from services import mesh as meshes
+from services import server as servers
+from services.channel import open_sync
+from services.clock import Clock, wall_clock
+from services.mesh import Address, Mesh
+from services.metrics import Metrics
+from services.settings import MeshSettings
+
+PARTITIONS = 3
+
+
+def open_log(
+    folder: Path, clock: Clock = wall_clock, partitions: int = PARTITIONS, retention: Retention | None = None
+) -> EventLog:
+    """The log of a folder."""
+    return EventLog(folder / "log", partitions, retention or Retention(), clock, cache_mb=1, memtable_mb=1)
+
+
+class Running:
+    """A roadrunner that can be stopped and started again."""
+
+    def __init__(self, folder: Path, no_room: Callable[[], str] = lambda: "") -> None:
+        self._folder, self._no_room = folder, no_room
+        self.address = "127.0.0.1:0"
+        self._channels: list[grpc.Channel] = []
+        self.start()
+
+    def start(self) -> None:
+        """Serve, on the port of before."""
+        self.log = open_log(self._folder)
+        self.committer = Committer(self.log, 64, self._no_room)
+        self.service = Roadrunner(self.log, self.committer, Audit(0, _no_audit), wall_clock, 600_000)
+        add = [lambda server: rpc.add_RoadrunnerServicer_to_server(self.service, server)]
+        self.metrics = Metrics("roadrunner", 0)
+        self._server = servers.threaded(self.metrics, None, add, threads=16, max_requests=128)
+        self.address = f"127.0.0.1:{servers.bind(self._server, self.address)}"
+        self.committer.start()
+        self._server.start()
+
+    def stop(self) -> None:
+        """Drain and let the folder go."""
+        self.service.close()
+        self._server.stop(1).wait()
+        self.committer.stop()
+        self.log.close()
+
+    @property
+    def mesh(self) -> Mesh:
+        """The mesh of this one process."""
+        process = Address(service="roadrunner", shard=0, shards=1, address=self.address)
+        return meshes.resolve({"mesh": MeshSettings(partitions=PARTITIONS)}, [process])
+
+    def channel(self) -> grpc.Channel:
+        """A channel to it."""
+        self._channels.append(open_sync(self.address))
+        return self._channels[-1]
+
+    def publisher(self) -> Publisher:
+        """A publisher to it."""
+        return Publisher(self.channel())
+
+    def reader(self) -> RoadrunnerLog:
+        """Its log, as readers see it."""
+        return RoadrunnerLog(self.mesh)
+
+    def hang_up(self) -> None:
+        """Close the channels."""
+        for channel in self._channels:
+            channel.close()
+
+
+def _no_audit() -> NoReturn:
+    raise AssertionError("no audit was asked for")
+
+
+@contextmanager
+def running(folder: Path, no_room: Callable[[], str] = lambda: "") -> Iterator[Running]:
+    """A roadrunner on a folder until the block ends."""
+    door = Running(folder, no_room)
+    try:
+        yield door
+    finally:
+        door.hang_up()
+        door.stop()

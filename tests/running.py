@@ -1,0 +1,109 @@
+"""A whole mesh of real processes for the length of a test, on free ports and a folder of its own."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from services import settings
+from services.mesh import Mesh
+from services.probe import Health, Probe
+from services.supervisor import Child, DataFolder, Supervisor, plan
+
+READY_WITHIN_S = 120.0
+
+
+@dataclass
+class Running:
+    """A mesh that runs, watched by its supervisor on a thread."""
+
+    supervisor: Supervisor
+    reports: list[str]
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def mesh(self) -> Mesh:
+        return self.supervisor.mesh
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.mesh.of('web')[0].http}"
+
+    def child(self, service: str, shard: int = 0) -> Child:
+        return next(c for c in self.supervisor.children if (c.of.service, c.of.shard) == (service, shard))
+
+    def kill(self, service: str, shard: int = 0) -> int:
+        """kill -9 one process; its pid."""
+        process = self.child(service, shard).process
+        assert process is not None, f"{service} is not running"
+        process.kill()
+        return process.pid
+
+    def watch(self) -> None:
+        while not self._stop.wait(0.05):
+            self.supervisor.watch()
+
+    def end(self) -> list[str]:
+        self._stop.set()
+        return self.supervisor.stop()
+
+    def health(self) -> list[Health]:
+        return asyncio.run(_health(self.mesh))
+
+    def until(self, true: Callable[[list[Health]], bool], what: str, within_s: float = READY_WITHIN_S) -> None:
+        """Wait until the mesh's health is so. Fails saying what did not come, and how each process stands."""
+        end = time.monotonic() + within_s
+        while not true(health := self.health()):
+            if time.monotonic() > end:
+                states = "; ".join(f"{h.of.service}-{h.of.shard}: {h.why or 'ready'}" for h in health)
+                raise AssertionError(f"not {what} within {within_s} s: {states}; {self.reports[-5:]}")
+            time.sleep(0.05)
+
+    def until_ready(self) -> None:
+        self.until(lambda health: all(h.ready for h in health), "ready")
+
+    def until_caught_up(self) -> None:
+        """Ready, and every view has applied the whole log."""
+        self.until(lambda health: all(h.status and h.ready and not h.status.behind for h in health), "caught up")
+
+
+async def _health(mesh: Mesh) -> list[Health]:
+    probe = Probe(mesh)
+    try:
+        return await probe.ask()
+    finally:
+        await probe.close()
+
+
+@contextmanager
+def running_mesh(folder: Path, sections: dict[str, Any] | None = None) -> Iterator[Running]:
+    """A mesh with these settings over the defaults, ready; every process is gone at the end."""
+    sections = {name: dict(section) for name, section in (sections or {}).items()}
+    sections["mesh"] = {"data": str(folder)} | sections.get("mesh", {})
+    sections["web"] = {"http_port": 0} | sections.get("web", {})
+    data = DataFolder(folder)
+    reports: list[str] = []
+    running = Running(Supervisor(plan(settings.validated(sections, "test")), reports.append), reports)
+    running.supervisor.start()
+    watcher = threading.Thread(target=running.watch, daemon=True)
+    watcher.start()
+    try:
+        running.until_ready()
+        yield running
+    finally:
+        running._stop.set()
+        watcher.join()
+        killed = running.end()
+        data.release()
+    assert not killed, f"did not drain within their grace: {killed}"
+
+
+def get(running: Running, path: str, **query: Any) -> httpx.Response:
+    """One GET of the edge."""
+    return httpx.get(running.url + path, params=query, timeout=20)

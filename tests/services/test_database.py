@@ -1,0 +1,117 @@
+"""A database folder: one holder, one format, and what a full disk does to it."""
+
+import gc
+import os
+from pathlib import Path
+
+import pytest
+
+from services.database import Database, HeldElsewhere, WrongFormat
+from services.errors import Exhausted, Unavailable
+from tests.services.children import child, read_line, small_disk
+
+
+def open_db(folder: Path, form: str = "test 1", families: tuple[str, ...] = ("a", "b")) -> Database:
+    return Database(folder, form, families, cache_mb=1, memtable_mb=1)
+
+
+def put(db: Database, key: bytes, value: bytes, family: str = "a") -> None:
+    batch = db.batch()
+    batch.put(key, value, db.handle(family))
+    db.write(batch)
+
+
+def test_what_was_written_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
+    for i in range(3):
+        db = open_db(tmp_path / "db")
+        put(db, b"%d" % i, b"v")
+        assert list(db.family("a").keys()) == [b"%d" % j for j in range(i + 1)]
+        assert list(db.family("b").keys()) == []
+        db.sync()
+        assert not db.dead
+        db.close()
+
+
+def test_another_format_is_refused_with_both_and_the_folder_let_go(tmp_path: Path) -> None:
+    open_db(tmp_path / "db").close()
+    with pytest.raises(WrongFormat, match="db: was written as 'test 1', this process reads 'test 2'; run the version"):
+        open_db(tmp_path / "db", "test 2")
+    open_db(tmp_path / "db").close()
+
+
+def test_a_version_with_more_column_families_is_another_version(tmp_path: Path) -> None:
+    open_db(tmp_path / "db", families=("a", "b", "later")).close()
+    with pytest.raises(WrongFormat, match="was written by another version .*later"):
+        open_db(tmp_path / "db")
+
+
+def test_held_by_this_process_is_refused(tmp_path: Path) -> None:
+    db = open_db(tmp_path / "db")
+    with pytest.raises(HeldElsewhere, match="db: held by another running process"):
+        open_db(tmp_path / "db")
+    db.close()
+    open_db(tmp_path / "db").close()
+
+
+def test_held_by_another_process_is_refused_until_that_is_gone(tmp_path: Path) -> None:
+    code = """
+        import sys
+        from pathlib import Path
+        from services.database import Database
+
+        db = Database(Path(sys.argv[1]), "test 1", ("a", "b"), 1, 1)
+        print("open", flush=True)
+        sys.stdin.read()
+    """
+    with child(code, tmp_path / "db") as holder:
+        assert read_line(holder) == "open"
+        with pytest.raises(HeldElsewhere, match="held by another running process .* use another folder"):
+            open_db(tmp_path / "db")
+        holder.kill()
+        holder.wait()
+        open_db(tmp_path / "db").close()
+
+
+def test_a_damaged_folder_is_not_taken_for_a_held_one(tmp_path: Path) -> None:
+    """RocksDB's words for damage are full of blocks, and a path may hold a lock."""
+    folder = tmp_path / "locker"
+    open_db(folder).close()
+    for manifest in folder.glob("MANIFEST-*"):
+        manifest.write_bytes(b"damaged block " * 20)
+    with pytest.raises(Unavailable, match="locker: Corruption: ") as refused:
+        open_db(folder)
+    assert not isinstance(refused.value, HeldElsewhere)
+
+
+def test_a_full_disk_is_said_and_a_dead_database_still_reads(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 8) as disk:
+        db, written = open_db(disk.path / "db"), 0
+        with pytest.raises(Exhausted, match="db: the disk is full; nothing was written"):
+            while True:
+                put(db, b"%06d" % written, os.urandom(10_000))
+                written += 1
+        assert db.dead
+        assert written > 0
+        disk.resize(64)
+        for write in (lambda: put(db, b"k", b"v"), db.sync, lambda: put(db, b"k", b"v"), db.sync):
+            with pytest.raises(Exhausted) as refused:
+                write()
+        assert "takes no writes since one failed, until this process starts again" in str(refused.value)
+        assert db.family("a").get(b"000000") is not None, "reads go on"
+        db.close()
+        db = open_db(disk.path / "db")
+        assert not db.dead
+        assert list(db.family("a").keys()) == [b"%06d" % i for i in range(written)], "what was written, and no more"
+        put(db, b"k", b"v")
+        db.sync()
+        db.close()
+
+
+def test_a_folder_on_a_full_disk_is_refused_plainly(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+        (disk.path / "other").write_bytes(bytes(disk.free()))
+        with pytest.raises(Exhausted, match="db: the disk is full"):
+            open_db(disk.path / "db")
+        (disk.path / "other").unlink()
+        gc.collect()
+        open_db(disk.path / "db").close()

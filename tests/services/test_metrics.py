@@ -1,0 +1,93 @@
+"""What a process measures, against the numbers that went in."""
+
+import threading
+import time
+
+import grpc
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from services import metrics as under_test
+from services.metrics import KEPT, Metrics
+
+OK, INTERNAL = grpc.StatusCode.OK, grpc.StatusCode.INTERNAL
+
+
+def test_a_window_has_the_calls_errors_and_percentiles_of_its_method() -> None:
+    metrics = Metrics("apiary", 3)
+    for ms in range(1, 101):
+        metrics.observe("Followed", ms / 1000, OK)
+    for code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, INTERNAL, grpc.StatusCode.UNAVAILABLE):
+        metrics.observe("Owned", 0.5, code)
+    windows = metrics.windows()
+    followed, owned = windows["Followed"], windows["Owned"]
+    assert (followed.calls, followed.errors) == (100, 0)
+    assert followed.p50_ms == pytest.approx(50.5)
+    assert followed.p99_ms == pytest.approx(float(np.percentile(np.arange(1, 101), 99)))
+    assert followed.qps == pytest.approx(100 / 60)
+    assert (owned.calls, owned.errors) == (4, 2), "what the caller did wrong is no error of the service"
+    assert (owned.p50_ms, owned.p99_ms) == (500, 500)
+
+
+def test_what_is_older_than_a_minute_leaves_the_window_but_not_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(under_test.time, "monotonic", lambda: now[0])
+    metrics = Metrics("apiary", 0)
+    metrics.observe("Followed", 5.0, OK)
+    now[0] += 59
+    metrics.observe("Followed", 1.0, OK)
+    assert metrics.windows()["Followed"].p99_ms > 1000
+    now[0] += 2
+    window = metrics.windows()["Followed"]
+    assert (window.calls, window.p50_ms, window.qps) == (2, 1000, 1 / 60)
+    now[0] += 60
+    window = metrics.windows()["Followed"]
+    assert (window.calls, window.p50_ms, window.p99_ms, window.qps) == (2, 0, 0, 0)
+
+
+def test_more_calls_than_are_kept_are_counted_and_their_rate_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(under_test.time, "monotonic", lambda: now[0])
+    metrics = Metrics("apiary", 0)
+    for _ in range(3 * KEPT):
+        now[0] += 0.001
+        metrics.observe("Followed", 0.002, OK)
+    window = metrics.windows()["Followed"]
+    assert window.calls == 3 * KEPT
+    assert window.qps == pytest.approx(1000, rel=0.01)
+
+
+def test_prometheus_tells_calls_by_code_times_and_gauges() -> None:
+    metrics, size = Metrics("apiary", 3), [7.0]
+    metrics.gauge("size_bytes", lambda: size[0])
+    metrics.observe("Followed", 0.003, OK)
+    metrics.observe("Followed", 0.3, INTERNAL)
+    size[0] = 8.0
+    families = {f.name: f for f in text_string_to_metric_families(metrics.prometheus().decode())}
+    assert metrics.gauges() == {"size_bytes": 8.0}
+    (gauge,) = families["feedmesh_size_bytes"].samples
+    assert (gauge.value, gauge.labels) == (8.0, {"service": "apiary", "shard": "3"})
+    calls = {s.labels["code"]: s.value for s in families["feedmesh_requests"].samples if s.name.endswith("_total")}
+    assert calls == {"OK": 1, "INTERNAL": 1}
+    within = {
+        s.labels["le"]: s.value for s in families["feedmesh_request_seconds"].samples if s.name.endswith("_bucket")
+    }
+    assert (within["0.002"], within["0.005"], within["+Inf"]) == (0, 1, 2)
+
+
+def test_threads_lose_no_call() -> None:
+    metrics = Metrics("apiary", 0)
+
+    def call() -> None:
+        for i in range(500):
+            metrics.observe(f"M{i % 3}", 0.001, OK)
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        metrics.windows()
+    assert sum(window.calls for window in metrics.windows().values()) == 4_000
+    assert time.monotonic() - started < 60

@@ -1,0 +1,305 @@
+"""The store beside obvious references: one that takes events in their order, and one that knows no order of topics."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.columns import ids
+from services.database import WrongFormat
+from services.events import Action, Batch, Surface, events
+from services.log import Record
+from services.shard import Shard
+from services.topics import partition_of
+from smartfeed import layout, store
+from smartfeed.layout import FEEDS
+from smartfeed.store import TOPICS, SmartfeedStore
+from tests.kit import Offsets
+
+A = Action
+PARTITIONS = 4
+T0 = 1_700_000_000_000
+HOME, PICKED = Surface.HOME, Surface.PICKED
+Row = dict[str, Any]
+Seen = tuple[list[int], list[int], int]
+COLUMNS = ("action", "user", "pin", "board", "surface", "position", "at_ms")
+
+
+@contextmanager
+def opened(folder: Path, max_pins: int = 250, own: range = range(PARTITIONS)) -> Iterator[SmartfeedStore]:
+    shard = Shard(folder, layout.FORMAT, layout.FAMILIES)
+    try:
+        yield SmartfeedStore(shard, own, PARTITIONS, max_pins)
+    finally:
+        shard.close()
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> Iterator[SmartfeedStore]:
+    with opened(tmp_path / "shard") as made:
+        yield made
+
+
+def batch_of(rows: list[Row]) -> Batch:
+    columns = {name: [row.get(name, T0 if name == "at_ms" else 0) for row in rows] for name in COLUMNS}
+    return Batch.of(events(len(rows), id=1, **columns).to_proto())
+
+
+class Writer:
+    """Applies rows to a view as the log would, one chunk a call."""
+
+    def __init__(self, view: SmartfeedStore) -> None:
+        self.view, self.offsets = view, Offsets(PARTITIONS)
+
+    def __call__(self, *rows: Row) -> None:
+        self.view.apply(self.offsets.records(batch_of(list(rows)), TOPICS))
+
+
+def page(pins: list[int], start: int = 0, user: int = 1, feed: int = HOME, at_ms: int = T0) -> list[Row]:
+    """A page as feedgen writes it; each pin's board is 1,000 above."""
+    who = {"action": A.SERVED, "user": user, "surface": feed, "at_ms": at_ms}
+    return [{**who, "pin": pin, "board": (pin + 1000) % 2**64, "position": start + i} for i, pin in enumerate(pins)]
+
+
+def did(action: Action, *pins: int, user: int = 1) -> list[Row]:
+    return [{"action": action, "user": user, "pin": pin, "board": 9} for pin in pins]
+
+
+def last(view: SmartfeedStore, user: int = 1, feed: int = HOME) -> Seen:
+    found = view.last_served(user, feed)
+    return found.pins.tolist(), found.boards.tolist(), found.at_ms
+
+
+def pins(view: SmartfeedStore, user: int = 1, feed: int = HOME) -> list[int]:
+    return last(view, user, feed)[0]
+
+
+# --- the references -------------------------------------------------------------------------------------------------
+
+
+class Reference:
+    """One event after the other, in plain words."""
+
+    def __init__(self, max_pins: int, kept: int) -> None:
+        self.max_pins, self.kept = max_pins, kept
+        self.lists: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        self.at_ms: dict[tuple[int, int], int] = {}
+        self.removed: dict[int, list[int]] = defaultdict(list)
+        self.down: set[int] = set()
+
+    def change(self, row: Row) -> None:
+        user, pin = row["user"], row["pin"]
+        if row["action"] == A.TAKEDOWN:
+            self.down.add(pin)
+        elif row["action"] in (A.SAVE, A.HIDE):
+            for at in self.lists:
+                if at[0] == user:
+                    self.lists[at] = [entry for entry in self.lists[at] if entry[0] != pin]
+            self.removed[user] = [*(p for p in self.removed[user] if p != pin), pin][-self.kept :]
+        elif row["action"] == A.SERVED and row["surface"] in FEEDS:
+            self._serve((user, row["surface"]), row)
+
+    def _serve(self, at: tuple[int, int], row: Row) -> None:
+        entries = self.lists[at]
+        if row["position"] == 0:
+            entries.clear()
+        if row["position"] == 0 or at not in self.at_ms:
+            self.at_ms[at] = row["at_ms"]
+        known = row["pin"] in [pin for pin, _ in entries] or row["pin"] in self.removed[at[0]]
+        if not known and row["position"] < self.max_pins and len(entries) < self.max_pins:
+            entries.append((row["pin"], row["board"]))
+
+    def last(self, user: int, feed: int) -> Seen:
+        shown = [entry for entry in self.lists[user, feed] if entry[0] not in self.down]
+        return [pin for pin, _ in shown], [board for _, board in shown], self.at_ms.get((user, feed), 0)
+
+
+PINS = st.integers(1, 9) | st.sampled_from([256, 2**63, 2**64 - 1])
+USERS = st.sampled_from([1, 2, 3, 2**64 - 1])
+ROWS = st.fixed_dictionaries(
+    {
+        "action": st.sampled_from([A.SERVED] * 4 + [A.SAVE, A.HIDE, A.TAKEDOWN, A.IMPRESSION, A.FOLLOW_BOARD]),
+        "user": USERS,
+        "pin": PINS,
+        "board": PINS,
+        "surface": st.sampled_from([HOME, HOME, PICKED, Surface.SEARCH]),
+        "position": st.sampled_from([0, 1, 1, 2, 2, 3, 4, 5]),
+        "at_ms": st.integers(T0, T0 + 9),
+    }
+)
+USERS_ASKED = [1, 2, 3, 2**64 - 1, 77]
+
+
+def chunks(records: list[Record], cuts: list[int]) -> Iterator[list[Record]]:
+    bounds = [0, *sorted(cut % (len(records) + 1) for cut in cuts), len(records)]
+    for start, stop in pairwise(bounds):
+        yield records[start:stop]
+
+
+@settings(max_examples=80)
+@given(
+    st.lists(st.lists(ROWS, min_size=1, max_size=12), min_size=1, max_size=8),
+    st.lists(st.integers(0, 1000), max_size=6),
+    st.integers(1, 6),
+    st.integers(1, 6),
+)
+def test_it_keeps_what_the_reference_keeps_wherever_chunks_end(
+    batches: list[list[Row]], cuts: list[int], max_pins: int, kept: int
+) -> None:
+    reference, offsets = Reference(max_pins, kept), Offsets(PARTITIONS)
+    records = [record for rows in batches for record in offsets.records(batch_of(rows), TOPICS)]
+    for record in records:  # the order of topics within a batch is the log's
+        for row in rows_of(record.batch):
+            reference.change(row)
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        patch.setattr(store, "REMOVED_KEPT", kept)
+        with opened(Path(folder), max_pins) as view:
+            for chunk in chunks(records, cuts):
+                view.apply(chunk)
+        with opened(Path(folder), max_pins) as view:
+            view.apply(view.shard.fresh(records))  # what was applied before it was opened again is not applied twice
+            assert view.shard.applied_events() == sum(len(record.batch) for record in records)
+            for user in USERS_ASKED:
+                for feed in FEEDS:
+                    assert last(view, user, feed) == reference.last(user, feed)
+
+
+def rows_of(batch: Batch) -> list[Row]:
+    columns = [getattr(batch, name).tolist() for name in COLUMNS]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(USERS, st.sampled_from([HOME, PICKED]), st.lists(PINS, min_size=1, max_size=9)), max_size=8),
+    st.lists(st.tuples(USERS, PINS), max_size=12),
+    st.sets(PINS, max_size=2),
+    st.randoms(use_true_random=False),
+)
+def test_pages_and_removals_come_to_the_same_in_any_order_of_topics(
+    pages: list[tuple[int, int, list[int]]], gone: list[tuple[int, int]], down: set[int], shuffle: Any
+) -> None:
+    offsets, max_pins = Offsets(PARTITIONS), 6
+    served = [r for user, feed, found in pages for r in records(offsets, page(found, 0, user, feed))]
+    removals = [r for user, pin in gone for r in records(offsets, did(A.HIDE, pin, user=user))]
+    served += [r for pin in down for r in records(offsets, [{"action": A.TAKEDOWN, "pin": pin}])]
+    order = [0] * len(served) + [1] * len(removals)
+    shuffle.shuffle(order)
+    with TemporaryDirectory() as folder, opened(Path(folder), max_pins) as view:
+        streams = iter(served), iter(removals)
+        for of in order:
+            view.apply([next(streams[of])])
+        for user in USERS_ASKED:
+            for feed in (HOME, PICKED):
+                of_feed = [found for u, f, found in pages if (u, f) == (user, feed)]
+                shown = dict.fromkeys(of_feed[-1][:max_pins]) if of_feed else {}
+                assert pins(view, user, feed) == [p for p in shown if p not in down and (user, p) not in gone]
+
+
+def records(offsets: Offsets, rows: list[Row]) -> list[Record]:
+    return offsets.records(batch_of(rows), TOPICS)
+
+
+# --- one fact a test ------------------------------------------------------------------------------------------------
+
+
+def test_pages_follow_one_another_and_the_first_begins_anew(view: SmartfeedStore) -> None:
+    write = Writer(view)
+    write(*page([5, 4, 3]))
+    write(*page([2, 4, 1], start=3, at_ms=T0 + 7))
+    assert last(view) == ([5, 4, 3, 2, 1], [1005, 1004, 1003, 1002, 1001], T0)
+    write(*page([8], at_ms=T0 + 9))
+    assert last(view) == ([8], [1008], T0 + 9)
+
+
+def test_each_feed_and_user_has_a_list_and_other_surfaces_none(view: SmartfeedStore) -> None:
+    Writer(view)(*page([1]), *page([2], feed=PICKED), *page([3], user=2), *page([4], feed=Surface.SEARCH))
+    assert (pins(view), pins(view, feed=PICKED), pins(view, user=2)) == ([1], [2], [3])
+    assert last(view, user=3) == ([], [], 0)
+    assert last(view, feed=Surface.SEARCH) == ([], [], 0)
+
+
+def test_a_list_is_cut_at_max_pins(tmp_path: Path) -> None:
+    with opened(tmp_path, max_pins=30) as view:
+        write = Writer(view)
+        for start in range(0, 100, 25):
+            write(*page(list(range(start + 1, start + 26)), start))
+        assert pins(view) == list(range(1, 31))
+        write(*page([400, 401], start=1))  # a page written twice over: the list holds no more for it
+        assert pins(view) == list(range(1, 31))
+
+
+@pytest.mark.parametrize("action", [A.SAVE, A.HIDE])
+def test_a_removed_pin_leaves_all_lists_of_its_user_and_does_not_come_back(
+    view: SmartfeedStore, action: Action
+) -> None:
+    write = Writer(view)
+    write(*page([1, 2, 3]), *page([2, 4], feed=PICKED), *page([2], user=2))
+    write(*did(action, 2))
+    assert (pins(view), pins(view, feed=PICKED), pins(view, user=2)) == ([1, 3], [4], [2])
+    write(*page([2, 5], at_ms=T0 + 1))
+    assert last(view) == ([5], [1005], T0 + 1)  # a list that a removed pin begins is a new list all the same
+
+
+@pytest.mark.parametrize("action", [A.IMPRESSION, A.CLICK, A.CLOSEUP])
+def test_what_else_a_user_does_writes_nothing_but_the_offset(view: SmartfeedStore, action: Action) -> None:
+    write = Writer(view)
+    write(*page([1, 2]))
+    write(*did(action, 1, 2), {"action": A.FOLLOW_USER, "user": 1})
+    view.apply([])
+    assert pins(view) == [1, 2]
+    assert list(view.shard.family("removed").keys()) == []
+    assert view.shard.applied_events() == 5
+
+
+def test_the_last_512_removed_pins_are_remembered_and_lists_lose_older_ones_too(view: SmartfeedStore) -> None:
+    write = Writer(view)
+    write(*page([1, 2, 3]))
+    write(*did(A.HIDE, 1, 2, 1))
+    write(*did(A.SAVE, *range(100, 100 + store.REMOVED_KEPT - 1)))
+    assert pins(view) == [3]
+    write(*page([1, 2, 3]))
+    assert pins(view) == [2, 3]  # 1 was removed again after 2: it is the 512th from the end, and 2 is forgotten
+    assert len(view.shard.family("removed").get(removed_key(1))) == 8 * store.REMOVED_KEPT
+
+
+def removed_key(user: int) -> bytes:
+    return layout.removed_key(int(partition_of(ids([user]), PARTITIONS)[0]), user)
+
+
+def test_a_takedown_filters_every_list_at_once_and_for_good(tmp_path: Path) -> None:
+    with opened(tmp_path) as view:
+        write = Writer(view)
+        write(*page([1, 2]), *page([2, 3], user=2))
+        write({"action": A.TAKEDOWN, "pin": 2}, {"action": A.TAKEDOWN, "pin": 99})
+        write(*page([4, 2, 99], user=3), {"action": A.TAKEDOWN, "pin": 2})
+        assert (pins(view), pins(view, 2), pins(view, 3)) == ([1], [3], [4])
+        assert len(list(view.shard.family("takedowns").keys())) == 2 * PARTITIONS
+    with opened(tmp_path) as view:
+        assert (pins(view), pins(view, 2), pins(view, 3)) == ([1], [3], [4])
+
+
+@pytest.mark.parametrize("partition", range(PARTITIONS))
+def test_a_takedown_that_one_partition_has_heard_holds_for_all(tmp_path: Path, partition: int) -> None:
+    offsets = Offsets(PARTITIONS)
+    served = offsets.records(batch_of([row for user in range(1, 9) for row in page([7, 8], user=user)]), TOPICS)
+    downs = offsets.records(batch_of([{"action": A.TAKEDOWN, "pin": 7}]), TOPICS)
+    with opened(tmp_path) as view:
+        view.apply(served)
+        view.apply([record for record in downs if record.partition == partition])
+        assert [pins(view, user) for user in range(1, 9)] == [[8]] * 8
+    with opened(tmp_path) as view:
+        assert [pins(view, user) for user in range(1, 9)] == [[8]] * 8
+
+
+def test_a_folder_of_another_format_is_refused(tmp_path: Path) -> None:
+    Shard(tmp_path / "x", "smartfeed 0", layout.FAMILIES).close()
+    with pytest.raises(WrongFormat, match="smartfeed 0"):
+        Shard(tmp_path / "x", layout.FORMAT, layout.FAMILIES)

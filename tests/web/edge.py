@@ -1,0 +1,172 @@
+"""The edge as it is, by real HTTP, over a real log, rockstore and apiary in this process, and a feedgen that answers as told."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from apiary import layout as apiary_layout
+from apiary.service import Apiary, Weights
+from apiary.store import TOPICS as APIARY_TOPICS
+from apiary.store import ApiaryStore
+from protos import apiary_pb2_grpc, feedgen_pb2_grpc, roadrunner_pb2_grpc, rockstore_pb2_grpc, status_pb2_grpc
+from protos import feedgen_pb2 as pb
+from roadrunner.audit import Audit
+from roadrunner.client import RoadrunnerLog
+from roadrunner.committer import Committer
+from roadrunner.service import Roadrunner
+from roadrunner.store import EventLog, Retention
+from rockstore import layout as rockstore_layout
+from rockstore.service import Rockstore
+from rockstore.store import TOPICS as ROCKSTORE_TOPICS
+from rockstore.store import RockstoreStore
+from services import mesh as meshes
+from services import server as servers
+from services.clock import wall_clock
+from services.context import current
+from services.errors import MeshError
+from services.follower import Follower
+from services.mesh import Address, Mesh
+from services.metrics import Metrics
+from services.server import AddServicer, WaitForToken
+from services.settings import MeshSettings
+from services.shard import Shard
+from services.status import Status
+from web.__main__ import Settings
+from web.app import Law, application
+from web.serving import http_server, listen
+from web.wiring import Clients, operations_of
+
+PARTITIONS = 4
+
+
+@dataclass
+class ToldFeedgen(feedgen_pb2_grpc.FeedgenServicer):
+    """Answers `reply`, or fails with `error`; remembers what it was asked, with which token."""
+
+    reply: pb.FeedReply = field(default_factory=pb.FeedReply)
+    error: MeshError | None = None
+    asked: list[tuple[pb.FeedRequest, bytes]] = field(default_factory=list)
+
+    def Feed(self, request: pb.FeedRequest, context: Any) -> pb.FeedReply:
+        serving = current()
+        self.asked.append((request, serving.token if serving else b""))
+        if self.error is not None:
+            raise self.error
+        return self.reply
+
+
+@dataclass
+class Edge:
+    """`http` asks it; `feedgen` is told what to answer; `kill` ends a service."""
+
+    http: httpx.Client
+    feedgen: ToldFeedgen
+    log: EventLog
+    mesh: Mesh
+    metrics: Metrics
+    servers: dict[str, Any]
+
+    def post(self, body: Any) -> httpx.Response:
+        return self.http.post("/v1/events", json=body)
+
+    def refused(self, body: Any) -> str:
+        """The message of a refused POST."""
+        answer = self.post(body)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["status"] == "INVALID_ARGUMENT"
+        return str(answer.json()["error"]["message"])
+
+    def kill(self, service: str) -> None:
+        self.servers[service].stop(None).wait()
+
+    def events(self) -> int:
+        """Rows in the log, each counted once a partition it is in."""
+        return sum(end.events for end in self.log.ends().values())
+
+
+@contextmanager
+def serve_edge(folder: Path, **settings: Any) -> Iterator[Edge]:
+    """A mesh with its edge."""
+    with ExitStack() as running:
+        mesh = meshes.resolve({"mesh": MeshSettings(partitions=PARTITIONS)}, [])
+        started: dict[str, Any] = {}
+
+        def serve(service: str, add: AddServicer, wait: WaitForToken | None = None) -> None:
+            metrics = Metrics(service, 0)
+            status = Status(service, 0, metrics, lambda: "", lambda: 0)
+            add_status = [add, lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)]
+            server = servers.threaded(metrics, wait, add_status, threads=16, max_requests=64)
+            port = servers.bind(server, "127.0.0.1:0")
+            server.start()
+            running.callback(lambda: server.stop(None).wait())
+            started[service] = server
+            mesh.processes.append(Address(service=service, shard=0, shards=1, address=f"127.0.0.1:{port}"))
+
+        log = EventLog(folder / "log", PARTITIONS, Retention(), wall_clock)
+        running.callback(log.close)
+        committer = Committer(log, 64, lambda: "")
+        committer.start()
+        running.callback(committer.stop)
+        front = Roadrunner(log, committer, Audit(0, lambda: (_no_audit, {})), wall_clock, 600_000)
+        serve("roadrunner", lambda server: roadrunner_pb2_grpc.add_RoadrunnerServicer_to_server(front, server))
+        running.callback(front.close)
+
+        def view(service: str, layout: Any, store_type: Any, topics: Any) -> tuple[Any, WaitForToken]:
+            shard = Shard(folder / service, layout.FORMAT, layout.FAMILIES)
+            running.callback(shard.close)
+            store = store_type(shard, range(PARTITIONS), PARTITIONS)
+            follower = Follower(RoadrunnerLog(mesh), store, topics, range(PARTITIONS))
+            follower.start()
+            running.callback(follower.stop)
+            return store, follower.wait
+
+        graph, wait = view("apiary", apiary_layout, ApiaryStore, APIARY_TOPICS)
+        apiary = Apiary(graph, Weights(1.0, 0.7, 100))
+        serve("apiary", lambda server: apiary_pb2_grpc.add_ApiaryServicer_to_server(apiary, server), wait)
+        objects, wait = view("rockstore", rockstore_layout, RockstoreStore, ROCKSTORE_TOPICS)
+        rockstore = Rockstore(objects)
+        serve("rockstore", lambda server: rockstore_pb2_grpc.add_RockstoreServicer_to_server(rockstore, server), wait)
+        feedgen = ToldFeedgen()
+        serve("feedgen", lambda server: feedgen_pb2_grpc.add_FeedgenServicer_to_server(feedgen, server))
+        metrics = Metrics("web", 0)
+        base = running.enter_context(_serve_http(mesh, metrics, Settings(**settings)))
+        http = running.enter_context(httpx.Client(base_url=base, timeout=20))
+        yield Edge(http, feedgen, log, mesh, metrics, started)
+
+
+async def _no_audit(batch: object) -> object:
+    return batch
+
+
+@contextmanager
+def _serve_http(mesh: Mesh, metrics: Metrics, settings: Settings) -> Iterator[str]:
+    listener, ready = listen("127.0.0.1:0"), threading.Event()
+    address = "{}:{}".format(*listener.getsockname()[:2])
+    own = Address(service="web", shard=0, shards=1, address="in this process", http=address)
+    status = Status("web", 0, metrics, lambda: "", lambda: 0)
+    stop: list[Any] = []
+
+    async def run() -> None:
+        clients = Clients(mesh)
+        app = application(operations_of(clients, settings, status, own), Law(metrics, settings.max_requests))
+        http = http_server(app, 2.0, ready.set)
+        stop.append(http)
+        try:
+            await http.serve(sockets=[listener])
+        finally:
+            await clients.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield f"http://{address}"
+    finally:
+        stop[0].should_exit = True
+        thread.join(10)

@@ -1,0 +1,206 @@
+"""The API by real HTTP, over real services."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from protos import events_pb2
+from protos import feedgen_pb2 as pb
+from services import token
+from services.errors import (
+    DeadlineExceeded,
+    Exhausted,
+    InvalidArgument,
+    NotReady,
+    OutOfRange,
+    Unavailable,
+    Unimplemented,
+)
+from services.events import AUDIT_FROM, Action, Batch
+from tests.web.edge import Edge, serve_edge
+
+WORLD = [
+    {"action": "create_pin", "pin": "7301", "title": "Tomatoes", "link": "https://example.org/t", "interests": ["12"]},
+    {"action": "update_pin", "pin": "7301", "quality": 0.82},
+    {"action": "name_interest", "target": "12", "title": "cooking"},
+    {"action": "name_user", "user": "42", "title": "Ola Nordmann"},
+    {"action": "name_user", "user": "77", "title": "Inês Duarte"},
+    {"action": "create_board", "user": "42", "board": "512", "title": "To try"},
+    {"action": "create_board", "user": "77", "board": "410", "title": "Summer kitchen"},
+    {"action": "follow_user", "user": "42", "target": "77"},
+    {"action": "follow_board", "user": "42", "board": "410"},
+    {"action": "follow_interest", "user": "42", "target": "12"},
+]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    with serve_edge(tmp_path_factory.mktemp("edge")) as edge:
+        yield edge
+
+
+@pytest.fixture
+def edge(served: Edge) -> Edge:
+    served.feedgen.error, served.feedgen.reply = None, pb.FeedReply()
+    served.feedgen.asked.clear()
+    return served
+
+
+@pytest.fixture(scope="module")
+def written(served: Edge) -> str:
+    answer = served.post({"events": WORLD})
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["accepted"] == len(WORLD)
+    return str(answer.json()["token"])
+
+
+def test_what_was_written_is_read(edge: Edge, written: str) -> None:
+    pin = edge.http.get("/v1/pins/7301", params={"token": written}).json()
+    assert (pin["pin"], pin["interests"], pin["quality"]) == ("7301", [{"id": "12", "name": "cooking"}], 0.82)
+    user = edge.http.get("/v1/users/42", params={"token": written}).json()
+    assert user["name"] == "Ola Nordmann"
+    assert user["follows"] == {
+        "users": [{"id": "77", "name": "Inês Duarte"}],
+        "boards": [{"id": "410", "title": "Summer kitchen"}],
+        "interests": [{"id": "12", "name": "cooking"}],
+    }
+    assert user["boards"] == [{"id": "512", "title": "To try"}]
+    assert user["counts"] == {"users": 1, "followed_boards": 1, "interests": 1, "boards": 1}
+
+
+def test_users_are_listed_and_found(edge: Edge, written: str) -> None:
+    edge.http.get("/v1/users/42", params={"token": written})
+    first = edge.http.get("/v1/users", params={"limit": 1}).json()
+    assert first == {"users": [{"user": "42", "name": "Ola Nordmann", "followers": 0}], "next": "42", "degraded": []}
+    second = edge.http.get("/v1/users", params={"after": first["next"]}).json()
+    assert (second["users"], second["next"]) == ([{"user": "77", "name": "Inês Duarte", "followers": 1}], None)
+    for q in ("inês", "DUAR", "77"):
+        assert [u["user"] for u in edge.http.get("/v1/users", params={"q": q}).json()["users"]] == ["77"]
+    both = edge.http.get("/v1/users", params={"q": "a", "limit": 1}).json()
+    assert ([u["user"] for u in both["users"]], both["next"]) == (["42"], "42")
+    exact = edge.http.get("/v1/users", params={"q": "77", "limit": 1}).json()
+    assert ([u["user"] for u in exact["users"]], exact["next"]) == (["77"], None)
+    assert edge.http.get("/v1/users", params={"q": "nobody"}).json()["users"] == []
+
+
+def test_somebody_unknown_is_no_error(edge: Edge) -> None:
+    user = edge.http.get("/v1/users/18446744073709551000").json()
+    assert (user["name"], user["boards"], user["follows"]["users"], user["followers"]) == ("", [], [], 0)
+
+
+def test_a_feed_is_translated(edge: Edge, written: str) -> None:
+    big = 2**64 - 2**30
+    item = pb.Item(pin=big, title="t", board=410, board_title="b", owner=77, owner_name="n", score=0.5, at_ms=5)
+    edge.feedgen.reply = pb.FeedReply(
+        items=[item, pb.Item(pin=2)], cursor="c", degraded=["seen"], model="light", request_id="r", took_ms=1.5
+    )
+    page = edge.http.get("/v1/feeds/following", params={"user": big, "token": f"{written},{written}"}).json()
+    assert page["items"][0]["pin"] == str(big)
+    assert page["items"][0]["board"] == {"id": "410", "title": "b"}
+    assert (page["items"][1]["board"], page["items"][1]["owner"]) == (None, None)
+    assert (page["cursor"], page["degraded"], "xray" in page) == ("c", ["seen"], False)
+    request, seen = edge.feedgen.asked[0]
+    assert (request.user, request.feed, request.limit, request.explain) == (big, "following", 25, False)
+    assert token.decode(seen) == token.decode(token.of_text(written))
+
+
+def test_an_xray_comes_only_when_asked_for(edge: Edge) -> None:
+    edge.feedgen.reply = pb.FeedReply(xray=b'{"stages":[1]}')
+    page = edge.http.get("/v1/feeds/home", params={"user": 1, "explain": "true", "limit": 3, "cursor": "abc"}).json()
+    assert (page["xray"], page["cursor"]) == ({"stages": [1]}, None)
+    request, _ = edge.feedgen.asked[0]
+    assert (request.explain, request.limit, request.cursor) == (True, 3, "abc")
+
+
+@pytest.mark.parametrize(
+    ("error", "http", "status"),
+    [
+        (InvalidArgument("cursor: forged"), 400, "INVALID_ARGUMENT"),
+        (OutOfRange("gone"), 400, "OUT_OF_RANGE"),
+        (Exhausted("full"), 429, "RESOURCE_EXHAUSTED"),
+        (Unimplemented("not built"), 501, "UNIMPLEMENTED"),
+        (Unavailable("away"), 503, "UNAVAILABLE"),
+        (NotReady("catching up"), 503, "FAILED_PRECONDITION"),
+        (DeadlineExceeded("late"), 504, "DEADLINE_EXCEEDED"),
+    ],
+)
+def test_errors_keep_their_status(edge: Edge, error: Exception, http: int, status: str) -> None:
+    edge.feedgen.error = error  # type: ignore[assignment]
+    answer = edge.http.get("/v1/feeds/home", params={"user": 1})
+    assert (answer.status_code, answer.json()["error"]["status"]) == (http, status)
+    assert str(error) in answer.json()["error"]["message"]
+    assert ("retry-after" in answer.headers) == (http in (429, 503))
+
+
+@pytest.mark.parametrize(
+    ("path", "http", "named"),
+    [
+        ("/v1/feeds/home?user=1&limit=0", 400, 'limit = "0" is not allowed'),
+        ("/v1/feeds/home?user=1&limit=101", 400, "1 to 100"),
+        ("/v1/feeds/home?user=1&limit=many", 400, 'limit = "many"'),
+        ("/v1/feeds/home", 400, "user is missing"),
+        ("/v1/feeds/home?user=x", 400, 'user = "x"'),
+        ("/v1/feeds/home?user=1&user=2", 400, "stated twice"),
+        ("/v1/feeds/home?user=1&curser=2", 400, "curser is not known here; known are user, limit, cursor"),
+        ("/v1/feeds/home?user=1&token=abc", 400, "token"),
+        ("/v1/feeds/best?user=1", 404, "following, interest, picked, home"),
+        ("/v1/users/me", 400, 'user = "me"'),
+        ("/v1/users/0", 400, "user"),
+        ("/v1/users?limit=1000", 400, "limit"),
+        ("/v1/pins/18446744073709551616", 400, "pin"),
+        ("/v1/pins/4040404", 404, "pin 4040404"),
+        ("/v1/nothing", 404, "/docs has every route"),
+        ("/v1/users/", 404, "Not Found"),
+        ("/static/../web/app.py", 404, "Not Found"),
+        ("/static/%2e%2e/app.py", 404, "Not Found"),
+    ],
+)
+def test_what_is_asked_wrongly_is_named(edge: Edge, path: str, http: int, named: str) -> None:
+    answer = edge.http.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (http, "application/json")
+    assert named in answer.json()["error"]["message"]
+
+
+def test_a_wrong_method_says_which_are_right(edge: Edge) -> None:
+    answer = edge.http.put("/v1/users")
+    assert (answer.status_code, answer.json()["error"]["status"]) == (405, "INVALID_ARGUMENT")
+    assert "GET" in answer.headers["allow"]
+
+
+def test_all_or_nothing(edge: Edge, written: str) -> None:
+    before = edge.events()
+    good = {"user": 1, "action": "click", "pin": 5}
+    assert edge.refused([good, {"user": 0, "action": "click", "pin": 5}]).startswith(
+        "events[1].user = 0 (action click)"
+    )
+    assert edge.refused([good, {**good, "at_ms": 5}]).startswith("events[1].at_ms = 5")
+    assert edge.refused([good, {**good, "title": "x" * 3000}]).startswith("events[1].title: 3000 long")
+    assert edge.refused([good, {**good, "action": "served"}]).startswith("events[1].action")
+    assert edge.events() == before
+
+
+def test_an_id_is_accepted_once(edge: Edge) -> None:
+    event = {"user": 1, "action": "click", "pin": 5, "id": "123456"}
+    assert [edge.post(event).json()["accepted"], edge.post(event).json()["accepted"]] == [1, 0]
+    assert edge.post(event).json()["duplicates"] == 1
+
+
+def test_a_takedown_works_on_what_nobody_described(edge: Edge) -> None:
+    answer = edge.http.delete("/v1/pins/999111")
+    assert answer.status_code == 202
+    pin = edge.http.get("/v1/pins/999111", params={"token": answer.json()["token"]}).json()
+    assert (pin["taken_down"], pin["title"]) == (True, "")
+    assert edge.http.delete(f"/v1/pins/{AUDIT_FROM}").status_code == 400
+    assert edge.http.delete("/v1/pins/0").status_code == 400
+    assert edge.http.delete("/v1/pins/1", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+
+
+def test_a_save_takes_its_pins_quality(edge: Edge, written: str) -> None:
+    edge.http.get("/v1/pins/7301", params={"token": written})
+    edge.post([{"user": 42, "action": "save", "pin": pin, "board": 512} for pin in (7301, 5)]).raise_for_status()
+    ends = {at: end.next - 1 for at, end in edge.log.ends().items() if at[0] == 1 and end.next}
+    records = edge.log.read(dict(ends))
+    batches = [Batch.of(events_pb2.Batch.FromString(r.batch)) for r in records]
+    saved = {int(b.pin[i]): float(b.quality[i]) for b in batches for i in range(len(b)) if b.action[i] == Action.SAVE}
+    assert saved[7301] == pytest.approx(0.82)
+    assert saved[5] != saved[5]  # NaN: never stated

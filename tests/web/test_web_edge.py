@@ -1,0 +1,175 @@
+"""What surrounds the API: limits, headers, pages, health, metrics, and what happens when services go."""
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.web.edge import Edge, serve_edge
+
+SAVE = {"user": 1, "action": "save", "pin": 2, "board": 3}
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    with serve_edge(tmp_path_factory.mktemp("edge"), max_body_mb=1, event_timeout_s=1.0) as edge:
+        yield edge
+
+
+def connected(edge: Edge) -> socket.socket:
+    return socket.create_connection((edge.http.base_url.host, edge.http.base_url.port or 0), 10)
+
+
+def chunks(n: int) -> Iterator[bytes]:
+    for _ in range(n):
+        yield b" " * 65_536
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_over_the_limit_is_not_read(edge: Edge, chunked: bool) -> None:
+    body = chunks(1600)
+    headers = {} if chunked else {"content-length": str(1600 * 65_536)}
+    before = psutil.Process(os.getpid()).memory_info().rss
+    answer = edge.http.post("/v1/events", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["status"]) == (413, "INVALID_ARGUMENT")
+    assert edge.http.get("/v1/users").status_code == 200
+    assert psutil.Process(os.getpid()).memory_info().rss - before < 30 << 20
+
+
+def test_a_body_at_the_limit_is_read(edge: Edge) -> None:
+    events = b'[{"user":1,"action":"click","pin":2}]'
+    assert edge.http.post("/v1/events", content=events.ljust(1 << 20)).status_code == 202
+    assert edge.http.post("/v1/events", content=events.ljust((1 << 20) + 1)).status_code == 413
+
+
+def test_a_body_that_never_comes_is_not_waited_for(edge: Edge) -> None:
+    with connected(edge) as slow:
+        slow.sendall(b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n[")
+        assert slow.recv(100).startswith(b"HTTP/1.1 504")
+
+
+def test_no_failure_shows_its_inside(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.events.parse", lambda _: 1 // 0)
+    answer = edge.post([SAVE])
+    assert answer.status_code == 500
+    assert answer.json()["error"] == {"status": "INTERNAL", "message": "failed on the server; its log says why"}
+
+
+def test_pages_and_headers(edge: Edge) -> None:
+    for path, kind in (
+        ("/", "text/html"),
+        ("/health", "text/html"),
+        ("/docs", "text/html"),
+        ("/docs/start.js", "text/javascript"),
+        ("/docs/assets/swagger-ui-bundle.js", "text/javascript"),
+        ("/static/feed.js", "text/javascript"),
+        ("/favicon.ico", "image/svg"),
+        ("/openapi.json", "application/json"),
+        ("/nothing", "application/json"),
+    ):
+        answer = edge.http.get(path)
+        assert answer.status_code == (404 if path == "/nothing" else 200), path
+        assert answer.headers["content-type"].startswith(kind), path
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    page = edge.http.get("/")
+    assert page.headers["cache-control"] == "no-cache"
+    assert edge.http.get("/", headers={"if-none-match": page.headers["etag"]}).status_code == 304
+    assert edge.http.get("/openapi.json").headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in edge.http.get("/v1/users").headers
+
+
+def test_pages_load_nothing_from_elsewhere(edge: Edge) -> None:
+    for path in ("/", "/health", "/docs"):
+        assert "//" not in edge.http.get(path).text.replace("http://www.w3.org", "")
+
+
+def test_health_names_every_process(edge: Edge) -> None:
+    answer = edge.http.get("/healthz")
+    report = answer.json()
+    assert (answer.status_code, report["ready"], report["freshness"]) == (200, True, [])
+    assert [p["service"] for p in report["processes"]] == ["roadrunner", "apiary", "rockstore", "feedgen", "web"]
+    own = report["processes"][-1]
+    assert own["pid"] == os.getpid()
+    assert own["calls"] == sum(m["calls"] for m in own["methods"])
+
+
+def test_requests_are_counted_by_route(edge: Edge) -> None:
+    edge.http.get("/v1/users/5")
+    edge.http.get("/v1/users/6")
+    edge.http.request("BREW", "/v1/users/6")
+    edge.http.get("/some/where")
+    windows = edge.metrics.windows()
+    assert windows["GET /v1/users/{user}"].calls == 2
+    assert windows["(no such route)"].calls >= 2
+    assert not any("BREW" in name or "where" in name for name in windows)
+
+
+def test_metrics_are_valid_and_of_all(edge: Edge) -> None:
+    families = {f.name: f for f in text_string_to_metric_families(edge.http.get("/metrics").text)}
+    ups = {s.labels["service"]: s.value for s in families["feedmesh_up"].samples}
+    assert ups == dict.fromkeys(("roadrunner", "apiary", "rockstore", "feedgen", "web"), 1.0)
+    counted = {s.labels["service"] for s in families["feedmesh_requests"].samples}
+    assert {"roadrunner", "web"} <= counted
+
+
+def test_too_many_at_once_are_shed(tmp_path: Path) -> None:
+    with serve_edge(tmp_path, max_requests=1) as edge, connected(edge) as slow:
+        slow.sendall(b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n[")
+        answer = edge.http.get("/v1/users/1")
+        while answer.status_code == 200:  # until the slow request has come in
+            answer = edge.http.get("/v1/users/1")
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+        assert edge.http.get("/healthz").status_code == 200
+
+
+def test_services_that_are_away(tmp_path: Path) -> None:
+    with serve_edge(tmp_path) as edge:
+        edge.kill("rockstore")
+        assert edge.post([SAVE]).status_code == 202, "a save never waits for its pin's quality"
+        user = edge.http.get("/v1/users/1")
+        assert (user.status_code, user.json()["degraded"]) == (200, ["names"])
+        named = edge.post([{"user": 1, "action": "follow_user", "target": 2}]).json()["token"]
+        assert edge.http.get("/v1/users/1", params={"token": named}).json()["follows"]["users"] == [
+            {"id": "2", "name": ""}
+        ]
+        assert edge.http.get("/v1/pins/1").status_code == 503
+        edge.kill("roadrunner")
+        assert edge.post([SAVE]).status_code == 503
+        answer = edge.http.get("/healthz")
+        down = {p["service"]: p["why"] for p in answer.json()["processes"] if not p["ready"]}
+        assert (answer.status_code, set(down)) == (503, {"rockstore", "roadrunner"})
+        assert edge.metrics.windows()["GET /healthz"].errors == 0, "others being down is no error of the edge"
+        assert all(down.values())
+        ups = [line for line in edge.http.get("/metrics").text.splitlines() if line.startswith("feedmesh_up{")]
+        assert sum(line.endswith(" 0.0") for line in ups) == 2
+
+
+def test_requests_under_way_are_finished_at_the_end(tmp_path: Path) -> None:
+    answers: list[int] = []
+    with serve_edge(tmp_path) as edge:
+        host, port = edge.http.base_url.host, edge.http.base_url.port or 0
+        slow = connected(edge)
+        body = b'[{"user":1,"action":"click","pin":2}]'
+        slow.sendall(b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
+        edge.http.get("/v1/users/1")  # so that the slow one's headers have been read
+
+        def finish() -> None:
+            with contextlib.suppress(httpx.TransportError):
+                while httpx.get(f"http://{host}:{port}/v1/users/1"):  # until it accepts nobody any more
+                    pass
+            slow.sendall(body)
+            answers.append(int(slow.recv(12).split()[1]))
+            slow.close()
+
+        finishing = threading.Thread(target=finish)
+        finishing.start()
+    finishing.join(10)
+    assert answers == [202]

@@ -1,0 +1,62 @@
+"""Errors of the mesh as HTTP. A status keeps its name in the body, so that callers of either door act alike."""
+
+import grpc
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.errors import MeshError
+from web.answers import Failure, Problem
+from web.wire import answer
+
+Code = grpc.StatusCode
+HTTP = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.OUT_OF_RANGE: 400,
+    Code.NOT_FOUND: 404,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.INTERNAL: 500,
+    Code.UNIMPLEMENTED: 501,
+    Code.UNAVAILABLE: 503,
+    Code.FAILED_PRECONDITION: 503,  # not caught up, no model: nothing the caller stated, and it passes
+    Code.DEADLINE_EXCEEDED: 504,
+}
+#: What else HTTP refuses by itself, and the status under which it is counted and named.
+OWN = {403: Code.PERMISSION_DENIED, 404: Code.NOT_FOUND, 405: Code.INVALID_ARGUMENT, 413: Code.INVALID_ARGUMENT}
+RETRY_AFTER_S = {429: 1, 503: 1}
+COUNTED_AS = "feedmesh.status"  # in the scope: the status behind an answer, for the metrics
+
+
+class TooLarge(MeshError):
+    """The body is over the limit.
+
+    The answer goes out at once, and the server drops what still comes, unread. Closing instead would reset the
+    connection, and a caller who is still sending would lose the answer.
+    """
+
+    status = Code.INVALID_ARGUMENT
+
+
+def failure(status: Code, message: str, http: int) -> Response:
+    """An error as every error looks."""
+    headers = {"retry-after": str(RETRY_AFTER_S[http])} if http in RETRY_AFTER_S else {}
+    return answer(Failure(Problem(status.name, message)), http, headers)
+
+
+def of_mesh(request: Request, error: Exception) -> Response:
+    """A MeshError that a route raised."""
+    status = error.status if isinstance(error, MeshError) else Code.INTERNAL
+    request.scope[COUNTED_AS] = status
+    http = 413 if isinstance(error, TooLarge) else HTTP.get(status, 500)
+    return failure(status, str(error), http)
+
+
+def of_router(request: Request, error: Exception) -> Response:
+    """What Starlette raises: no such path, or not with this method."""
+    code = error.status_code if isinstance(error, HTTPException) else 500
+    status = OWN.get(code, Code.INTERNAL if code >= 500 else Code.INVALID_ARGUMENT)
+    request.scope[COUNTED_AS] = status
+    message = f"{request.method} {request.url.path[:200]}: {getattr(error, 'detail', 'failed')}; /docs has every route"
+    answered = failure(status, message, code)
+    answered.headers.update(getattr(error, "headers", None) or {})  # Allow, of a 405
+    return answered

@@ -1,0 +1,90 @@
+"""GET /healthz and /metrics: every process of the mesh asked at once, this one included, for whoever watches."""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from protos import status_pb2 as pb
+from roadrunner.client import RoadrunnerClient
+from services.errors import MeshError
+from services.mesh import Address
+from services.probe import Health, Probe
+from services.status import Status
+from web.answers import HealthReport, MethodHealth, ProcessHealth, ViewHealth
+from web.exposition import CONTENT_TYPE, Families, up
+from web.questions import NoQuery
+from web.shared import Shared
+from web.wire import answer, asked
+
+KEEP_S = 0.5  # how old an answer may be that several watchers share
+FRESHNESS_TIMEOUT_S = 1.0
+
+
+class Watch:
+    """Asks the other processes through `probe`, and itself through `own`."""
+
+    def __init__(self, probe: Probe, own: Status, address: Address, door: RoadrunnerClient) -> None:
+        self._probe, self._own, self._address, self._door = probe, own, address, door
+        self._report = Shared(self._make_report, KEEP_S)
+        self._exposition = Shared(self._make_exposition, KEEP_S)
+
+    async def healthz(self, request: Request) -> Response:
+        """200 when every process is ready, else 503; the same report either way."""
+        asked(request, NoQuery)
+        report = await self._report.get()
+        return answer(report, 200 if report.ready else 503, {"cache-control": "no-store"})
+
+    async def metrics(self, request: Request) -> Response:
+        """The metrics of every process that answers."""
+        asked(request, NoQuery)
+        return Response(await self._exposition.get(), media_type=CONTENT_TYPE)
+
+    async def _ask(self, prometheus: bool) -> list[Health]:
+        others = await self._probe.ask(prometheus)
+        own = self._own.reply(prometheus)
+        return [*others, Health(self._address, own, own.why)]
+
+    async def _make_report(self) -> HealthReport:
+        healths, freshness = await asyncio.gather(self._ask(prometheus=False), self._freshness())
+        return HealthReport(all(h.ready for h in healths), [process_health(h) for h in healths], freshness)
+
+    async def _freshness(self) -> list[ViewHealth]:
+        try:
+            views = await self._door.freshness(FRESHNESS_TIMEOUT_S)
+        except MeshError:  # roadrunner's own line in the report says so
+            return []
+        return [ViewHealth(v.view, v.last_ms, v.p50_ms, v.p99_ms, v.samples, v.lost) for v in views]
+
+    async def _make_exposition(self) -> str:
+        healths, families = await self._ask(prometheus=True), Families()
+        families.add(up((h.of.service, h.of.shard, h.status is not None) for h in healths))
+        for health in healths:
+            if health.status is not None:
+                families.add(health.status.prometheus.decode(errors="replace"))
+        return families.text()
+
+
+def process_health(health: Health) -> ProcessHealth:
+    """One process of the report; of one that did not answer, zeros and why."""
+    status = health.status or pb.StatusReply()
+    busiest = max(status.methods, key=lambda m: (m.qps, m.calls), default=pb.MethodStatus())
+    return ProcessHealth(
+        service=health.of.service,
+        shard=health.of.shard,
+        address=health.of.address,
+        ready=health.ready,
+        why=health.why,
+        pid=status.pid or None,
+        uptime_s=status.uptime_s,
+        rss_bytes=status.rss_bytes,
+        peak_rss_bytes=status.peak_rss_bytes,
+        behind=status.behind,
+        qps=sum(m.qps for m in status.methods),
+        p50_ms=busiest.p50_ms,
+        p99_ms=busiest.p99_ms,
+        errors=sum(m.errors for m in status.methods),
+        calls=sum(m.calls for m in status.methods),
+        methods=[MethodHealth(m.method, m.qps, m.p50_ms, m.p99_ms, m.errors, m.calls) for m in status.methods],
+        gauges={g.name: g.value for g in status.gauges},
+    )

@@ -1,0 +1,49 @@
+"""What ids are called: rockstore's titles, or nothing where it knows none or is away."""
+
+import asyncio
+from collections.abc import Iterable
+
+import numpy as np
+
+from rockstore.client import RockstoreClient
+from services.columns import U64, ids
+from services.errors import MeshError
+from web.answers import Named, Titled
+
+
+class Names:
+    """Titles of many objects, of several kinds at once."""
+
+    def __init__(self, objects: RockstoreClient, timeout: float) -> None:
+        self._objects, self._timeout = objects, timeout
+        self.lost = False  # whether some question went unanswered
+
+    async def of(self, *wanted: tuple[int, U64]) -> list[list[str]]:
+        """The titles of each (kind, ids), in order; empty where unknown. Never raises a MeshError."""
+        return list(await asyncio.gather(*(self._titles(kind, of) for kind, of in wanted)))
+
+    async def _titles(self, kind: int, of: U64) -> list[str]:
+        if not len(of):
+            return []
+        distinct, each = np.unique(of, return_inverse=True)
+        try:
+            titles = (await self._objects.attributes(kind, distinct, self._timeout)).titles
+        except MeshError:
+            self.lost = True
+            return [""] * len(of)
+        return [titles[i] for i in each.tolist()]
+
+
+def named(of: Iterable[int], names: list[str]) -> list[Named]:
+    """Users or interests with their names."""
+    return [Named(str(int(i)), name) for i, name in zip(of, names, strict=True)]
+
+
+def titled(of: Iterable[int], titles: list[str]) -> list[Titled]:
+    """Boards with their titles."""
+    return [Titled(str(int(i)), title) for i, title in zip(of, titles, strict=True)]
+
+
+def one(object_id: int) -> U64:
+    """A single id as the clients take it."""
+    return ids([object_id])

@@ -1,0 +1,149 @@
+"""The API as a table: the application serves it, and /openapi.json tells it, so neither can know more than the other."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from web import examples
+from web.answers import Accepted, FeedPage, HealthReport, Pin, User, UserPage, Written
+from web.events import Events
+from web.feeds import FEEDS, Feeds
+from web.health import Watch
+from web.pins import Pins
+from web.questions import MAX_EVENTS, EventList, FeedQuery, NoQuery, ReadQuery, UsersQuery
+from web.users import Users
+from web.wire import answer
+
+Code = grpc.StatusCode
+READS = (Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
+ID = {"type": "string", "pattern": "^[0-9]{1,20}$"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method of one path."""
+
+    method: str
+    path: str
+    handle: Callable[[Request], Awaitable[Struct | Response]]
+    summary: str
+    more: str = ""
+    answer: type[Struct] | None  # None: plain text
+    status: int = 200
+    example: Any = None
+    query: type[Struct] = NoQuery
+    in_path: dict[str, Any]  # schema of each parameter in the path
+    body: type[Struct] | None = None
+    body_example: Any = None
+    errors: tuple[grpc.StatusCode, ...] = READS
+
+    def route(self) -> Route:
+        """As Starlette serves it."""
+
+        async def endpoint(request: Request) -> Response:
+            answered = await self.handle(request)
+            return answered if isinstance(answered, Response) else answer(answered, self.status)
+
+        return Route(self.path, endpoint, methods=[self.method])
+
+
+def operations(feeds: Feeds, events: Events, users: Users, pins: Pins, watch: Watch) -> list[Operation]:
+    """Every operation."""
+    return [
+        Operation(
+            method="GET",
+            path="/v1/feeds/{feed}",
+            handle=feeds.get,
+            summary="One page of a user's feed",
+            more="Nothing is shown twice. A lost service is named in `degraded`; the feed comes all the same.",
+            in_path={"feed": {"type": "string", "enum": list(FEEDS)}},
+            query=FeedQuery,
+            answer=FeedPage,
+            example=examples.FEED,
+            errors=(*READS, Code.NOT_FOUND, Code.UNIMPLEMENTED),
+        ),
+        Operation(
+            method="POST",
+            path="/v1/events",
+            handle=events.post,
+            summary="Write what users did",
+            more=f"1 to {MAX_EVENTS} events: all are accepted, or none and the first bad one is named. On disk when "
+            "answered. A bare event and a bare list of events are taken too. A body over the limit is answered with 413.",
+            in_path={},
+            body=EventList,
+            body_example=examples.EVENTS,
+            answer=Accepted,
+            status=202,
+            example=examples.ACCEPTED,
+        ),
+        Operation(
+            method="GET",
+            path="/v1/users",
+            handle=users.page,
+            summary="Users, by ascending id",
+            more="A search (`q`) looks at 20,000 names an answer at most, so it may find fewer than `limit` and still "
+            "name a `next`.",
+            in_path={},
+            query=UsersQuery,
+            answer=UserPage,
+            example=examples.USERS,
+        ),
+        Operation(
+            method="GET",
+            path="/v1/users/{user}",
+            handle=users.get,
+            summary="One user, what they follow and the boards they own",
+            more="Somebody unknown has empty lists; that is not an error.",
+            in_path={"user": ID},
+            query=ReadQuery,
+            answer=User,
+            example=examples.USER,
+        ),
+        Operation(
+            method="GET",
+            path="/v1/pins/{pin}",
+            handle=pins.get,
+            summary="One pin",
+            in_path={"pin": ID},
+            query=ReadQuery,
+            answer=Pin,
+            example=examples.PIN,
+            errors=(*READS, Code.NOT_FOUND),
+        ),
+        Operation(
+            method="DELETE",
+            path="/v1/pins/{pin}",
+            handle=events.take_down,
+            summary="Take a pin down, everywhere and for good",
+            more="Also a pin nobody ever described: it may be on boards.",
+            in_path={"pin": ID},
+            answer=Written,
+            status=202,
+            example=examples.WRITTEN,
+        ),
+        Operation(
+            method="GET",
+            path="/healthz",
+            handle=watch.healthz,
+            summary="Whether every process is ready: 200, or 503 with the same report",
+            in_path={},
+            answer=HealthReport,
+            example=examples.HEALTH,
+            errors=(),
+        ),
+        Operation(
+            method="GET",
+            path="/metrics",
+            handle=watch.metrics,
+            summary="The metrics of every process, in Prometheus' text format",
+            in_path={},
+            answer=None,
+            errors=(),
+        ),
+    ]

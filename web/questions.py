@@ -1,0 +1,81 @@
+"""What requests may state: query parameters and events. The descriptions stand in refusals and in /openapi.json."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from services.events import MAX_INTERESTS, MAX_TEXT, Action, Surface
+from web.wire import U64, Id
+
+#: What an event from outside may be. SERVED is feedgen's own to write.
+ACTIONS = {action.name.lower(): action for action in Action if action is not Action.SERVED}
+SURFACES = {surface.name.lower(): surface for surface in Surface}
+MAX_EVENTS = 10_000
+MAX_LIMIT = 100
+
+Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, description=f"how many, 1 to {MAX_LIMIT}")]
+Token = Annotated[
+    str,
+    Meta(description='tokens of writes that the answer must show, as POST /v1/events answered; several joined by ","'),
+]
+
+
+class FeedQuery(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Of GET /v1/feeds/{feed}."""
+
+    user: Annotated[Id, Meta(description="whose feed; somebody unknown has an empty history, not an error")]
+    limit: Limit = 25
+    cursor: Annotated[
+        str, Meta(max_length=16_384, description="as answered with the page before; none: first page")
+    ] = ""
+    explain: Annotated[bool, Meta(description="true: answer the request's X-ray too")] = False
+    token: Token = ""
+
+
+class UsersQuery(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Of GET /v1/users."""
+
+    limit: Limit = 20
+    after: Annotated[Id, Meta(description="users with greater ids: `next` of the page before")] = U64(0)
+    q: Annotated[str, Meta(max_length=200, description="part of a name, in any case, or an exact id")] = ""
+
+
+class ReadQuery(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Of GET /v1/users/{user} and GET /v1/pins/{pin}."""
+
+    token: Token = ""
+
+
+class NoQuery(Struct, forbid_unknown_fields=True):
+    """Of what takes no parameters."""
+
+
+class Event(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Who did what to what. An action needs the ids that services/events.py says; null is the same as not stated."""
+
+    action: Annotated[str, Meta(description="what was done", extra_json_schema={"enum": list(ACTIONS)})]
+    user: Id | None = None
+    pin: Id | None = None
+    board: Id | None = None
+    target: Annotated[Id | None, Meta(description="the user or interest followed, joined, left or named")] = None
+    surface: Annotated[str, Meta(description="where it happened", extra_json_schema={"enum": list(SURFACES)})] = (
+        "unknown"
+    )
+    at_ms: Annotated[
+        Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None, Meta(description="Unix milliseconds; none: now")
+    ] = None
+    id: Annotated[
+        Id | None, Meta(description="idempotency key, accepted once a day; state it where a request may be repeated")
+    ] = None
+    title: Annotated[str | None, Meta(description=f"of a pin or board, or a name; at most {MAX_TEXT} bytes")] = None
+    link: Annotated[str | None, Meta(description=f"of a pin; at most {MAX_TEXT} bytes")] = None
+    quality: Annotated[
+        float | None, Meta(description="of the pin, 0 to 1; a save takes the pin's own if none is stated")
+    ] = None
+    interests: Annotated[list[Id] | None, Meta(description=f"of the pin; at most {MAX_INTERESTS}")] = None
+
+
+class EventList(Struct, forbid_unknown_fields=True):
+    """The body of POST /v1/events; a bare event or a bare list of events is taken too."""
+
+    events: Annotated[list[Event], Meta(min_length=1, max_length=MAX_EVENTS, description=f"1 to {MAX_EVENTS} events")]

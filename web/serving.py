@@ -1,0 +1,99 @@
+"""Serves HTTP by uvicorn and, beside it on the same loop, gRPC health and status, until told to stop."""
+
+import asyncio
+import logging
+import math
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from starlette.types import ASGIApp
+from uvicorn import Config, Server
+
+from protos import status_pb2_grpc
+from services import server as servers
+from services.errors import Unavailable
+from services.process import Process, Stop
+from services.settings import ServiceSettings
+from services.status import Status
+
+logger = logging.getLogger(__name__)
+BACKLOG = 1024
+KEEP_ALIVE_S = 30
+
+
+class HttpServer(Server):
+    """uvicorn that tells when it listens, and leaves signals to the process."""
+
+    def __init__(self, config: Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and tell."""
+        await super().startup(sockets)
+        self._listening()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def listen(address: str) -> socket.socket:
+    """A socket bound to host:port. Raises Unavailable when it is in use."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, int(port)))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(f"cannot listen on {address}: {error.strerror}; choose another [web] http_port") from None
+    return listener
+
+
+def http_server(app: ASGIApp, drain_s: float, listening: Callable[[], None] = lambda: None) -> HttpServer:
+    """uvicorn for an application, not started; it finishes requests within `drain_s` seconds at the end."""
+    config = Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=math.ceil(drain_s),
+    )
+    return HttpServer(config, listening)
+
+
+async def serve(process: Process, settings: ServiceSettings, status: Status, app: ASGIApp, address: str) -> None:
+    """Serve `app` at `address` and gRPC at the process's own, until told to stop; then refuse new and finish."""
+    stop, loop, drain_s = Stop(), asyncio.get_running_loop(), process.mesh.common.drain_s
+    grpc_server = servers.on_asyncio(
+        process.metrics,
+        [lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)],
+        settings.max_requests,
+    )
+    health = servers.add_health(grpc_server, ["feedmesh.Status"])
+    servers.bind(grpc_server, process.address)
+    listener = listen(address)
+
+    def ready() -> None:
+        servers.set_health(health, True)
+        logger.info("web at http://%s:%d is ready", *listener.getsockname()[:2])
+
+    http = http_server(app, drain_s, ready)
+    await grpc_server.start()
+    serving = asyncio.create_task(http.serve(sockets=[listener]))
+    serving.add_done_callback(lambda _: stop.event.set())  # whatever ended it, the process does not stay without it
+    await loop.run_in_executor(None, stop.event.wait)
+    health.enter_graceful_shutdown()
+    http.should_exit = True
+    await serving
+    await grpc_server.stop(drain_s)
+    logger.info("drained")

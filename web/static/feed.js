@@ -1,0 +1,213 @@
+// The feed page: joins who is reading, the stream of pages, the waterfall and the dialogs.
+
+import { byId, safeLink } from "./dom.js";
+import { Masonry } from "./masonry.js";
+import { Impressions } from "./impressions.js";
+import { Session } from "./session.js";
+import { Stream } from "./stream.js";
+import { card, paintSaved, skeleton } from "./card.js";
+import { closeup } from "./closeup.js";
+import { current, go } from "./route.js";
+import { eventOf, hide, report, toggleSave } from "./actions.js";
+import { keyboard } from "./keyboard.js";
+import { coming, degraded, ended, failed, tail } from "./notices.js";
+import { millis, plural } from "./format.js";
+import { tabs } from "./tabs.js";
+import { userChooser, welcome } from "./users.js";
+import { whyPanel } from "./why.js";
+
+const AHEAD = "1400px"; // the next page is asked for this far before the end is in sight
+const SKELETONS = { first: 14, next: 6 };
+
+const host = byId("cards");
+const waterfall = new Masonry(host);
+const impressions = new Impressions();
+const why = whyPanel();
+const look = closeup({ why: why.open, beside });
+
+let session = null;
+let stream = null;
+let entries = new Map(); // card -> entry, in feed order
+let cards = new Map(); // pin -> card
+let missing = new Set(); // what any page so far named as degraded
+let ghosts = [];
+
+const chooser = userChooser((user) => open({ user, feed: current().feed }));
+const tab = tabs((feed, again) => (again ? show() : open({ user: current().user, feed })));
+
+function open(to) {
+  go(to);
+  show();
+}
+
+/** Shows what the URL says, from the top. */
+async function show() {
+  const { user, feed } = current();
+  stream?.stop();
+  impressions.clear();
+  entries = new Map();
+  cards = new Map();
+  missing = new Set();
+  ghosts = [];
+  waterfall.clear();
+  look.close();
+  why.close();
+  tail();
+  degraded(missing, show);
+  byId("timing").textContent = "";
+  scrollTo(0, 0);
+  tab.show(feed);
+  byId("panel").setAttribute("aria-busy", "false");
+  if (!user) {
+    chooser.show("");
+    summary(null);
+    document.title = "Feedmesh";
+    return welcome(byId("tail"), (chosen) => open({ user: chosen, feed }));
+  }
+  if (session?.user !== user) become(user);
+  stream = new Stream({ user, feed, page, state });
+  stream.more();
+}
+
+function become(user) {
+  const mine = (session = new Session(user));
+  const named = () => {
+    if (session !== mine) return;
+    chooser.show(mine.name);
+    summary(mine);
+    document.title = `${mine.name} · Feedmesh`;
+  };
+  mine.addEventListener("saved", ({ detail }) => repaint(mine, cards.get(detail.pin)));
+  mine.addEventListener("hidden", ({ detail }) => session === mine && collapse(cards.get(detail.pin)));
+  mine.addEventListener("follows", () => { named(); look.repaint(mine); });
+  named();
+  // The feed does not wait for the profile, nor fail without it.
+  mine.load().then(() => entries.forEach((_, node) => repaint(mine, node)), (error) => console.warn("profile:", error.message));
+}
+
+function summary(of) {
+  const box = byId("summary");
+  if (!of?.loaded) return void (box.textContent = "");
+  const { board, user, interest } = of.follows;
+  const follows = [plural(board.size, "board"), plural(user.size, "person", "people"), plural(interest.size, "interest")];
+  box.textContent = `${plural(of.followers, "follower")} · follows ${follows.join(", ")}`;
+}
+
+function repaint(mine, node) {
+  const entry = entries.get(node);
+  if (entry?.session === mine) paintSaved(node, entry);
+  look.repaint(mine);
+}
+
+/** Adds a page of items; answers how many were new. */
+function page(items, from) {
+  unghost();
+  const fresh = items.filter((item) => !cards.has(item.pin) && !session.hidden.has(item.pin));
+  const nodes = fresh.map((item) => {
+    const entry = { item, session, surface: from.feed, page: from };
+    const node = card(entry, { open: look.open, why: why.open });
+    entries.set(node, entry);
+    cards.set(item.pin, node);
+    return node;
+  });
+  waterfall.add(nodes);
+  nodes.forEach((node, i) => {
+    node.setAttribute("aria-posinset", String(entries.size - nodes.length + i + 1));
+    node.setAttribute("aria-setsize", "-1");
+    impressions.add(node, eventOf("impression", entries.get(node)));
+  });
+  from.degraded.forEach((name) => missing.add(name));
+  degraded(missing, show);
+  byId("timing").textContent = [from.model, millis(from.took_ms)].filter(Boolean).join(" · ");
+  byId("timing").title = `request ${from.request_id}`;
+  return nodes.length;
+}
+
+function state(name, detail) {
+  byId("panel").setAttribute("aria-busy", String(name === "loading"));
+  if (name === "loading") return loading(detail);
+  unghost();
+  if (name === "ready") return void (tail(), near() && stream.more());
+  if (name === "end") ended(entries.size, session);
+  if (name === "error") failed(detail, () => stream.more(), show);
+  if (name === "unbuilt") coming(`The ${label(stream.feed)} feed`, detail.message);
+}
+
+const label = (feed) => byId(`tab-${feed}`).textContent.trim().toLowerCase();
+
+function loading({ first }) {
+  // While waiting for a feed that failed or is not built, its message stays.
+  if (byId("tail").childElementCount) return;
+  ghosts = Array.from({ length: first ? SKELETONS.first : SKELETONS.next }, (_, i) => skeleton(i));
+  waterfall.add(ghosts);
+}
+
+function unghost() {
+  if (!ghosts.length) return;
+  ghosts.forEach((ghost) => { ghost.remove(); waterfall.place.delete(ghost); });
+  ghosts = [];
+  waterfall.flow();
+}
+
+const near = () => byId("sentinel").getBoundingClientRect().top < innerHeight + parseInt(AHEAD, 10);
+
+new IntersectionObserver(([seen]) => seen.isIntersecting && stream?.name === "ready" && stream.more(), { rootMargin: `0px 0px ${AHEAD}` })
+  .observe(byId("sentinel"));
+
+/** A hidden pin: focus goes on to the next card, the cards below close the gap. */
+function collapse(node) {
+  if (!node) return;
+  const order = [...entries.keys()], at = order.indexOf(node);
+  if (node.contains(document.activeElement)) focus(order[at + 1] ?? order[at - 1]);
+  impressions.drop(node);
+  entries.delete(node);
+  cards.delete(node.dataset.pin);
+  node.classList.add("leaving");
+  node.inert = true;
+  setTimeout(() => {
+    waterfall.remove(node);
+    if (near() && stream?.name === "ready") stream.more();
+  }, 180);
+}
+
+function focus(node) {
+  if (!node) return;
+  node.focus({ preventScroll: true });
+  node.scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+}
+
+const focused = () => document.activeElement?.closest?.(".card:not(.skeleton)") ?? null;
+
+function step(by) {
+  const order = [...entries.keys()], node = focused();
+  // Nothing chosen yet: begin with the first card that is on the screen.
+  if (!node) return focus(order.find((c) => c.getBoundingClientRect().bottom > 120));
+  focus(order[order.indexOf(node) + by]);
+}
+
+function beside(entry, by) {
+  const order = [...entries.values()], at = order.indexOf(entry);
+  return at < 0 ? null : order[at + by] ?? null;
+}
+
+keyboard({
+  current: focused,
+  entryOf: (node) => entries.get(node),
+  step,
+  go: (direction) => focus(waterfall.beside(focused(), direction)),
+  look: (node) => look.open(entries.get(node)),
+  save: toggleSave,
+  hide: (entry) => { if (look.isOpen) look.close(); hide(entry); },
+  why: why.open,
+  refresh: show,
+  follow: (entry) => {
+    const url = safeLink(entry.item.link);
+    if (!url) return;
+    report("click", entry);
+    window.open(url.href, "_blank", "noopener,noreferrer");
+  },
+}, look);
+
+addEventListener("popstate", show);
+history.scrollRestoration = "manual"; // the feed starts at its top, whatever was scrolled before
+show();

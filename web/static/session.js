@@ -1,0 +1,77 @@
+// Who is reading, and what this person owns, follows, saved and hid: as the server told it,
+// plus what was done on this page since.
+
+import { getUser } from "./api.js";
+
+const lastBoardKey = (user) => `feedmesh.board.${user}`;
+
+/** Fires "saved" {pin}, "hidden" {pin} and "follows" after each change. */
+export class Session extends EventTarget {
+  constructor(user) {
+    super();
+    this.user = user;
+    this.name = `user ${user}`;
+    this.followers = 0;
+    this.boards = [];
+    this.follows = { user: new Map(), board: new Map(), interest: new Map() };
+    this.saved = new Map(); // pin -> {id, title} of the board
+    this.hidden = new Set();
+    this.loaded = false;
+  }
+
+  async load(signal) {
+    const answer = await getUser(this.user, signal);
+    this.name = answer.name || this.name;
+    this.followers = answer.followers ?? 0;
+    this.boards = answer.boards ?? [];
+    const { users = [], boards = [], interests = [] } = answer.follows ?? {};
+    this.follows = {
+      user: new Map(users.map((u) => [u.id, u.name])),
+      board: new Map(boards.map((b) => [b.id, b.title])),
+      interest: new Map(interests.map((i) => [i.id, i.name])),
+    };
+    this.loaded = true;
+    this.tell("follows");
+  }
+
+  /** Boards a pin may be saved to: the person's own, or the pin's when there are none. */
+  boardsFor(item) {
+    if (this.boards.length) return this.boards;
+    return item.board ? [item.board] : [];
+  }
+
+  /** The board last saved to, else the first. */
+  defaultBoard(item) {
+    const boards = this.boardsFor(item);
+    return boards.find((b) => b.id === this.lastBoard()) ?? boards[0] ?? null;
+  }
+
+  lastBoard() {
+    try { return localStorage.getItem(lastBoardKey(this.user)); } catch { return null; }
+  }
+
+  useBoard(board) {
+    try { localStorage.setItem(lastBoardKey(this.user), board.id); } catch { /* asked again next time */ }
+  }
+
+  markSaved(pin, board) {
+    if (board) this.saved.set(pin, board);
+    else this.saved.delete(pin);
+    this.tell("saved", { pin });
+  }
+
+  markHidden(pin) {
+    this.hidden.add(pin);
+    this.tell("hidden", { pin });
+  }
+
+  markFollows(kind, id, name, on) {
+    if (on) this.follows[kind].set(id, name);
+    else this.follows[kind].delete(id);
+    this.tell("follows");
+  }
+
+  tell(type, detail = {}) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}

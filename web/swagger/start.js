@@ -1,0 +1,11 @@
+// The packaged Swagger UI (4.15) reads OpenAPI 3.0 and refuses the number 3.1; what this
+// description uses of 3.1 it shows all the same, so only the number is changed, only here.
+fetch("/openapi.json")
+  .then((answer) => answer.json())
+  .then((spec) => SwaggerUIBundle({
+    spec: { ...spec, openapi: "3.0.3" },
+    dom_id: "#swagger-ui",
+    deepLinking: true,
+    validatorUrl: null,
+    presets: [SwaggerUIBundle.presets.apis],
+  }));
