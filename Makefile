@@ -1,10 +1,11 @@
 # One command a need; `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= data
 PORT ?= 8080
 
-.PHONY: help run test check bench drill protos setup setup-dev clean docs
+.PHONY: help run test check bench drill protos setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -14,8 +15,13 @@ help: ## this list
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Feedmesh needs Python 3.11 or newer; say which with make PYTHON=…")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing pinned packages into .venv …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PIP) -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e . 2>/dev/null
+	@touch $@
+
+.venv/made-dev: .venv/made requirements-dev.lock
+	@echo "installing what tests and checks need …"
+	@$(PIP) -r requirements-dev.lock
 	@touch $@
 
 protos/.made: .venv/made $(wildcard protos/*.proto) services/protogen.py
@@ -29,19 +35,19 @@ protos: protos/.made ## generate the wire code again where a .proto has changed
 run: setup ## set up, make a demo world the first time, run the whole mesh, open its page on PORT
 	@$(BIN)/feedmesh up --data "$(DATA)" --port $(PORT) --demo
 
-test: setup ## set up and run every test
+test: setup .venv/made-dev ## set up and run every test
 	@$(BIN)/python -m pytest
 
-check: setup ## lint, format, types
+check: setup .venv/made-dev ## lint, format, types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: setup ## every benchmark, one table, one JSON file (ONLY=part for one)
+bench: setup .venv/made-dev ## every benchmark, one table, one JSON file (ONLY=part for one)
 	@$(BIN)/python -m bench $(ONLY)
 
-drill: setup ## kill -9 every stateful service in turn under load, 30 rounds, and recount the log
+drill: setup .venv/made-dev ## kill -9 every stateful service in turn under load, 30 rounds, and recount the log
 	@$(BIN)/python -m tests.drill --rounds 30
 
 clean: ## remove what was made, not the data
-	rm -rf .venv protos/.made protos/*_pb2*.py protos/*_pb2*.pyi .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .kernels protos/.made protos/*_pb2*.py protos/*_pb2*.pyi .mypy_cache .ruff_cache .pytest_cache

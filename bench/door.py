@@ -40,10 +40,9 @@ def requests(count: int, size: int, seed: int) -> list[pb.PublishRequest]:
 
 def measure(_: str | None) -> list[Figure]:
     """Batches of 1,000, then single events."""
-    settings.SERVICES = supervisor.SERVICES = ("roadrunner",)
     with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
         sections = settings.validated({"mesh": {"data": folder}, "roadrunner": {"audit_every_s": 0.0}}, "bench")
-        mesh = supervisor.plan(sections)
+        mesh = supervisor.plan(sections, ["roadrunner"])
         running = Running(supervisor.Supervisor(mesh, print), [])
         running.supervisor.start()
         try:

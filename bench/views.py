@@ -115,13 +115,20 @@ def measure(_: str | None) -> list[Figure]:
         ("apiary", lambda x: ApiaryStore(x, OWN, PARTITIONS), apiary_layout, follows(EVENTS, 1), (u,), "follows"),
         (
             "polaris",
-            lambda x: PolarisStore(x, PARTITIONS, Light(), Limits()),
+            lambda x: PolarisStore(x, PARTITIONS, Light(), Limits(64, 4096)),
             polaris_layout,
             saves(EVENTS, 2),
             (s,),
             "saves",
         ),
-        ("aperture", lambda x: ApertureStore(x, PARTITIONS), aperture_layout, engagements(EVENTS, 3), (u,), "actions"),
+        (
+            "aperture",
+            lambda x: ApertureStore(x, OWN, PARTITIONS, wall_clock),
+            aperture_layout,
+            engagements(EVENTS, 3),
+            (u,),
+            "actions",
+        ),
         ("rockstore", lambda x: RockstoreStore(x, OWN, PARTITIONS), rockstore_layout, pins(EVENTS, 4), (o,), "pins"),
         (
             "smartfeed",

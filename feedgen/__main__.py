@@ -24,18 +24,17 @@ class Settings(ServiceSettings, kw_only=True):
 def main() -> None:
     """Wire and serve."""
     from aperture.client import ApertureClient
-    from polaris.client import PolarisClient
-    from rockstore.client import RockstoreClient
-    from smartfeed.client import SmartfeedClient
-
     from apiary.client import ApiaryClient
     from feedgen.cursor import Cursors, secret_of
     from feedgen.feeds import Choices, Clients, feeds
     from feedgen.service import Feedgen
     from feedgen.wording import Wording
+    from polaris.client import PolarisClient
     from protos.feedgen_pb2_grpc import add_FeedgenServicer_to_server
     from roadrunner.client import RoadrunnerClient
+    from rockstore.client import RockstoreClient
     from services.clock import DAY_MS
+    from smartfeed.client import SmartfeedClient
 
     process = open_process("feedgen")
     settings, mesh = process.settings(Settings), process.mesh

@@ -9,9 +9,8 @@ import numpy as np
 
 from feedgen.cursor import Cursors, secret_of
 from feedgen.fallback import LastGood
-from feedgen.feeds import NAMES
 from feedgen.pipeline import FALLBACK, fall_back
-from feedgen.query import Query
+from feedgen.query import NAMES, Query
 from feedgen.wording import Wording, bare_items
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from smartfeed.client import SmartfeedClient
-
 from feedgen.query import Query
 from feedgen.stages import Fallen
+from smartfeed.client import SmartfeedClient
 
 
 @dataclass(frozen=True, slots=True)

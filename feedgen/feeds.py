@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 
 from aperture.client import ApertureClient
-from polaris.client import PolarisClient
-from smartfeed.client import SmartfeedClient
-
 from apiary.client import ApiaryClient
 from feedgen.fallback import LastGood
 from feedgen.filters.already_seen import AlreadySeen
@@ -18,16 +15,10 @@ from feedgen.scorers.light import MODEL, LightScore
 from feedgen.served import Served
 from feedgen.slate import Slate
 from feedgen.sources.followed_boards import FollowedBoards
+from polaris.client import PolarisClient
 from roadrunner.client import RoadrunnerClient
 from services.events import Surface
-
-#: Every feed there is to be; those without a pipeline answer UNIMPLEMENTED.
-NAMES = {
-    "following": Surface.FOLLOWING,
-    "interest": Surface.INTEREST,
-    "picked": Surface.PICKED,
-    "home": Surface.HOME,
-}
+from smartfeed.client import SmartfeedClient
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,14 @@ import numpy as np
 from services.columns import F32, U64
 from services.events import Surface
 
+#: Every feed there is to be; those without a pipeline answer UNIMPLEMENTED.
+NAMES = {
+    "following": Surface.FOLLOWING,
+    "interest": Surface.INTEREST,
+    "picked": Surface.PICKED,
+    "home": Surface.HOME,
+}
+
 NO_IDS = np.empty(0, np.uint64)
 
 

@@ -12,9 +12,8 @@ import numpy as np
 
 from feedgen import pipeline as pipelines
 from feedgen.cursor import Cursors
-from feedgen.feeds import NAMES
 from feedgen.pipeline import FALLBACK, Page, Pipeline
-from feedgen.query import Query
+from feedgen.query import NAMES, Query
 from feedgen.wording import Wording, bare_items
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb

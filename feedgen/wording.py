@@ -7,11 +7,11 @@ import asyncio
 from collections.abc import Sequence
 
 import numpy as np
-from rockstore.client import BOARD, INTEREST, PIN, USER, Attributes, RockstoreClient
 
 from feedgen.pipeline import Page
 from feedgen.stages import Source
 from protos import feedgen_pb2 as pb
+from rockstore.client import BOARD, INTEREST, PIN, USER, Attributes, RockstoreClient
 from services.columns import U64, ids
 
 FROM_BEFORE = "from your last feed"

@@ -14,7 +14,7 @@ NAME = "polaris"
 BOARD, INTEREST = pb.SOURCE_KIND_BOARD, pb.SOURCE_KIND_INTEREST
 MAX_DROPPED = 20_000
 SEEN, DUPLICATE, NOT_BEST = pb.DROP_REASON_SEEN, pb.DROP_REASON_DUPLICATE, pb.DROP_REASON_NOT_BEST
-DROP_REASONS = {number: name.removeprefix("DROP_REASON_").lower() for name, number in pb.DropReason.items()}
+DROP_REASONS = {int(number): name.removeprefix("DROP_REASON_").lower() for name, number in pb.DropReason.items()}
 
 
 class Retrieved(NamedTuple):

@@ -1,12 +1,18 @@
 """What the audit asks of each view: does it show this pin, as any reader would see it?"""
 
-from collections.abc import Awaitable, Callable
+import numpy as np
 
+from aperture.client import ApertureClient
 from apiary.client import ApiaryClient
-from roadrunner.audit import USER, Publish, Shows
+from polaris.client import BOARD as ON_BOARD
+from polaris.client import PolarisClient
+from roadrunner.audit import BOARD, USER, Publish, Shows
 from roadrunner.client import RoadrunnerClient
-from services.events import Batch
+from rockstore.client import PIN, RockstoreClient
+from services.columns import ids
+from services.events import Batch, Surface
 from services.mesh import Mesh
+from smartfeed.client import SmartfeedClient
 
 TIMEOUT_S = 1.0
 
@@ -18,14 +24,59 @@ def wire_audit(mesh: Mesh) -> tuple[Publish, dict[str, Shows]]:
     async def publish(batch: Batch) -> object:
         return await door.publish(batch, TIMEOUT_S)
 
-    return publish, {"apiary": _apiary(mesh)}
+    known = {
+        "apiary": _apiary,
+        "polaris": _polaris,
+        "aperture": _aperture,
+        "rockstore": _rockstore,
+        "smartfeed": _smartfeed,
+    }
+    present = {process.service for process in mesh.processes}
+    return publish, {view: wire(mesh) for view, wire in known.items() if view in present}
 
 
-def _apiary(mesh: Mesh) -> Callable[[int, int], Awaitable[bool]]:
+def _apiary(mesh: Mesh) -> Shows:
     client = ApiaryClient(mesh)
 
     async def shows(pin: int, at_ms: int) -> bool:
-        followed = await client.followed(USER, 10, TIMEOUT_S)
-        return pin in followed.interests
+        return pin in (await client.followed(USER, 10, TIMEOUT_S)).interests
+
+    return shows
+
+
+def _polaris(mesh: Mesh) -> Shows:
+    client = PolarisClient(mesh)
+
+    async def shows(pin: int, at_ms: int) -> bool:
+        listed = await client.postings(np.array([ON_BOARD], np.uint8), ids([BOARD]), TIMEOUT_S)
+        return bool(((listed.pins == np.uint64(pin)) & (listed.at_ms == at_ms)).any())
+
+    return shows
+
+
+def _aperture(mesh: Mesh) -> Shows:
+    client = ApertureClient(mesh)
+
+    async def shows(pin: int, at_ms: int) -> bool:
+        return pin in (await client.history(USER, since_ms=at_ms, limit=10, timeout=TIMEOUT_S)).pins
+
+    return shows
+
+
+def _rockstore(mesh: Mesh) -> Shows:
+    client = RockstoreClient(mesh)
+
+    async def shows(pin: int, at_ms: int) -> bool:
+        return (await client.attributes(PIN, ids([pin]), TIMEOUT_S)).titles[0] == f"audit {at_ms}"
+
+    return shows
+
+
+def _smartfeed(mesh: Mesh) -> Shows:
+    client = SmartfeedClient(mesh)
+
+    async def shows(pin: int, at_ms: int) -> bool:
+        last = await client.last_served(USER, Surface.FOLLOWING, TIMEOUT_S)
+        return last.at_ms == at_ms
 
     return shows

@@ -63,6 +63,8 @@ def _token(details: Any) -> bytes:
 def _as_status(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
     if isinstance(error, MeshError):
         return error.status, str(error)
+    if isinstance(error, NotImplementedError):
+        return grpc.StatusCode.UNIMPLEMENTED, f"{method} is not served here"
     logger.exception("%s failed", method)
     return grpc.StatusCode.INTERNAL, f"{method} failed on the server: {error!r}"
 

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from services.errors import InvalidArgument
 
 #: The processes of the mesh, in the order in which they start. Each is a package with a door, `<name>/__main__.py`.
-SERVICES = ("roadrunner", "rockstore", "apiary", "polaris", "aperture", "smartfeed", "feedgen", "web")
+SERVICES: tuple[str, ...] = ("roadrunner", "rockstore", "apiary", "polaris", "aperture", "smartfeed", "feedgen", "web")
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,13 +79,16 @@ class DataFolder:
         self._lock.close()
 
 
-def plan(sections: Sections) -> Mesh:
-    """Every process of the mesh and a free or configured port for each. Raises Unavailable for a port in use."""
+def plan(sections: Sections, services: Sequence[str] = ()) -> Mesh:
+    """Every process of the mesh, or of these services alone, with a free or configured port for each.
+
+    Raises Unavailable for a port in use.
+    """
     common, processes = sections["mesh"], []
     host = f"[{common.host}]" if ":" in common.host else common.host
     taken: list[socket.socket] = []  # held until all are picked, so that no two are the same
     try:
-        for service in SERVICES:
+        for service in services or SERVICES:
             shards = getattr(sections[service], "shards", 1)
             if shards > common.partitions:
                 raise InvalidArgument(f"[{service}] shards = {shards}: at most one a partition, {common.partitions}")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from aperture.client import ApertureClient
-
 from feedgen.query import Query, Seen
 
 

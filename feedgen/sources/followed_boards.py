@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from polaris.client import BOARD, DROP_REASONS, SEEN, PolarisClient, Retrieved
 
 from feedgen.candidates import Candidates
 from feedgen.query import Query
 from feedgen.stages import Dropped, Found
+from polaris.client import BOARD, DROP_REASONS, SEEN, PolarisClient, Retrieved
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import random
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -61,13 +62,13 @@ class Load:
             if not cursor:
                 return
 
-    def _counted(self, answer: httpx.Response) -> dict[str, list[dict[str, str]]]:
+    def _counted(self, answer: httpx.Response) -> dict[str, Any]:
         with self._lock:
             self.answers[answer.status_code] += 1
             if answer.status_code != 200:
                 self.failed.append(f"{answer.status_code}: {answer.text[:200]}")
                 return {}
-            page: dict[str, list[dict[str, str]]] = answer.json()
+            page: dict[str, Any] = answer.json()
             self.degraded.update(str(stage) for stage in page["degraded"])
         return page
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from aperture.client import ApertureClient
 
+from aperture.client import ApertureClient
 from apiary.client import ApiaryClient
 from polaris.client import PolarisClient
 from roadrunner.client import RoadrunnerLog, read_all

@@ -60,7 +60,7 @@ def any_batches(max_size: int = 12, **columns: st.SearchStrategy[Any]) -> st.Sea
 
 def good_batches(max_size: int = 12, **columns: st.SearchStrategy[Any]) -> st.SearchStrategy[Batch]:
     """Batches that the front door accepts."""
-    good: dict[str, st.SearchStrategy[Any]] = {name: ids_ for name in ("user", "pin", "board", "target", "id")}
+    good: dict[str, st.SearchStrategy[Any]] = dict.fromkeys(("user", "pin", "board", "target", "id"), ids_)
     good |= {"action": st.sampled_from([int(action) for action in Action]), "at_ms": st.just(1_700_000_000_000)}
     return any_batches(max_size, **(good | columns))
 

@@ -170,12 +170,21 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"action": [23, 99, 23]}, r"batch.action\[1\] = 99 is not allowed: known actions are 1 follow_user, .*50 served"),
+        (
+            {"action": [23, 99, 23]},
+            r"batch.action\[1\] = 99 is not allowed: known actions are 1 follow_user, .*50 served",
+        ),
         ({"action": 0}, r"batch.action\[0\] = 0 is not allowed"),
         ({"id": [1, 2, 0]}, r"batch.id\[2\] = 0 \(action save\) is not allowed: every event needs"),
-        ({"at_ms": [NOW, NOW, NOW + AHEAD + 1]}, r"batch.at_ms\[2\] = 1750000600001 .* to 1750000600000 \(now and 600000"),
+        (
+            {"at_ms": [NOW, NOW, NOW + AHEAD + 1]},
+            r"batch.at_ms\[2\] = 1750000600001 .* to 1750000600000 \(now and 600000",
+        ),
         ({"at_ms": 2**63 - 1}, r"batch.at_ms\[0\] = 9223372036854775807"),
-        ({"at_ms": [NOW, EARLIEST_MS - 1, NOW]}, r"batch.at_ms\[1\] = 946684799999 .* from 946684800000 \(2000-01-01\)"),
+        (
+            {"at_ms": [NOW, EARLIEST_MS - 1, NOW]},
+            r"batch.at_ms\[1\] = 946684799999 .* from 946684800000 \(2000-01-01\)",
+        ),
         ({"at_ms": -(2**63)}, r"batch.at_ms\[0\] = -9223372036854775808"),
         ({"at_ms": NOW // 1000}, r"batch.at_ms\[0\] = 1750000000 "),
         ({"quality": [0.5, 1.5, NAN]}, r"batch.quality\[1\] = 1.5 .* 0 to 1, or NaN when not stated"),

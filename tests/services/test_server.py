@@ -151,11 +151,11 @@ def test_the_callers_deadline_and_token_are_the_requests(serve: Serve) -> None:
         ask(stub, 5.0, {(0, 1): 7})
         ask(stub, None)
         ask(stub, 10**6)
-    assert started < seen[0].deadline <= time.monotonic() + 5.1
+    assert started < seen[0].deadline < time.monotonic() + 6
     assert token.decode(seen[0].token) == {(0, 1): 7}
     assert seen[1].deadline <= time.monotonic() + server.DEFAULT_DEADLINE_S
     assert seen[1].token == b""
-    assert seen[2].deadline <= time.monotonic() + 3600
+    assert seen[2].deadline <= time.monotonic() + 3600, "an hour at most"
     assert context.current() is None
 
 
@@ -164,7 +164,7 @@ def test_a_token_is_waited_for_within_the_deadline_before_the_answer() -> None:
 
     def wait(reached: Reached, timeout: float) -> None:
         order.append(reached)
-        assert 0 < timeout <= 5
+        assert 0 < timeout < 6
         if (9, 9) in reached:
             raise DeadlineExceeded("not caught up: topic 9")
 
@@ -279,6 +279,7 @@ def test_what_nobody_serves_is_unimplemented(serve: Serve) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             stub.Freshness(pb.FreshnessRequest(), timeout=10)
         assert refused.value.code() == Code.UNIMPLEMENTED
+        assert refused.value.details() == "/feedmesh.Roadrunner/Freshness is not served here"
 
 
 def test_a_message_over_the_bound_is_refused() -> None:

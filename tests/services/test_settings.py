@@ -70,7 +70,9 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
 
 
 def test_bounds_are_described() -> None:
-    rows = {name: (default, allowed) for name, default, allowed, _ in settings.describe(settings.door_settings("apiary"))}
+    rows = {
+        name: (default, allowed) for name, default, allowed, _ in settings.describe(settings.door_settings("apiary"))
+    }
     assert rows["shards"] == ("1", "int from 1 to 1024")
     assert rows["direct_weight"] == ("1.0", "float above 0 to 100")
     assert rows["port"] == ("0", "int from 0 to 65535")

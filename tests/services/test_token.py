@@ -37,7 +37,9 @@ def test_no_token_asks_for_nothing() -> None:
 
 @pytest.mark.parametrize("data", [b"x", bytes(10), bytes(12), bytes(11 * 6000)])
 def test_bytes_that_are_no_token_are_refused(data: bytes) -> None:
-    with pytest.raises(InvalidArgument, match=f"token: {len(data)} bytes are no token; pass back what a publish answered"):
+    with pytest.raises(
+        InvalidArgument, match=f"token: {len(data)} bytes are no token; pass back what a publish answered"
+    ):
         token.decode(data)
 
 
