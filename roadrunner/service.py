@@ -9,7 +9,7 @@ from protos import roadrunner_pb2_grpc as rpc
 from roadrunner.audit import Audit
 from roadrunner.committer import Committer
 from roadrunner.store import EventLog
-from services import context, token
+from services import context, tokens
 from services.clock import Clock
 from services.errors import InvalidArgument, MeshError
 from services.events import Batch, validate
@@ -35,7 +35,7 @@ class Roadrunner(rpc.RoadrunnerServicer):
         serving = context.current()
         published = self._committer.publish(batch, serving.remaining() if serving else 10.0)
         return pb.PublishReply(
-            accepted=published.accepted, duplicates=published.duplicates, token=token.encode(published.reached)
+            accepted=published.accepted, duplicates=published.duplicates, token=tokens.encode(published.reached)
         )
 
     def Subscribe(self, request: pb.SubscribeRequest, context_: Any) -> Iterator[pb.Records]:

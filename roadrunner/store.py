@@ -20,7 +20,7 @@ from services.database import Database
 from services.errors import OutOfRange
 from services.events import Batch
 from services.log import End, Partition, Positions
-from services.token import Reached
+from services.tokens import Reached
 from services.topics import Part, Topic, split
 
 READ_RECORDS = 512  # of one partition in one read

@@ -11,7 +11,7 @@ TOKEN_KEY = "feedmesh-token-bin"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """deadline: on time.monotonic()'s clock, in seconds. token: services/token.py; empty: none."""
+    """deadline: on time.monotonic()'s clock, in seconds. token: services/tokens.py; empty: none."""
 
     deadline: float
     token: bytes = b""

@@ -13,7 +13,7 @@ from typing import Protocol
 from services.errors import DeadlineExceeded, MeshError, Unavailable
 from services.log import End, Log, Partition, Record
 from services.shard import Shard
-from services.token import Reached
+from services.tokens import Reached
 from services.topics import Topic
 
 logger = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services import context as request_context
-from services import token as tokens
+from services import tokens
 from services.errors import DeadlineExceeded, MeshError, Unavailable
 from services.metrics import Metrics
-from services.token import Reached
+from services.tokens import Reached
 
 logger = logging.getLogger(__name__)
 MAX_MESSAGE = 16 << 20

@@ -13,7 +13,7 @@ from typing import Any
 from services.database import Database
 from services.errors import DeadlineExceeded, NotReady
 from services.log import Partition, Positions, Record
-from services.token import Reached
+from services.tokens import Reached
 
 _APPLIED = struct.Struct("<QQ")  # next offset, events applied
 _AT = struct.Struct(">BH")  # topic, partition

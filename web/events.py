@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from roadrunner.client import Published, RoadrunnerClient
 from rockstore.client import PIN, RockstoreClient
-from services import token
+from services import tokens
 from services.clock import Clock
 from services.context import serving
 from services.errors import InvalidArgument, MeshError
@@ -45,7 +45,7 @@ class Events:
             body = await read_body(request, self._max_body, within.remaining())
             batch = batch_of(parse(body), self._clock())
             published = await self._publish(await self._with_quality(batch))
-        return Accepted(published.accepted, published.duplicates, token.to_text(published.token))
+        return Accepted(published.accepted, published.duplicates, tokens.to_text(published.token))
 
     async def take_down(self, request: Request) -> Written:
         """Take a pin down everywhere, also one that is on boards and has no attributes."""
@@ -56,7 +56,7 @@ class Events:
         takedown = events(1, action=Action.TAKEDOWN, pin=pin, at_ms=self._clock(), id=random.randrange(1, AUDIT_FROM))
         with serving(self._timeout):
             published = await self._publish(takedown)
-        return Written(token.to_text(published.token))
+        return Written(tokens.to_text(published.token))
 
     async def _publish(self, batch: Batch) -> Published:
         try:

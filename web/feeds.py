@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from feedgen.client import FeedgenClient
 from protos import feedgen_pb2 as pb
-from services import token
+from services import tokens
 from services.context import serving
 from services.errors import NotFound
 from web.answers import FeedItem, FeedPage, Named, Titled
@@ -28,7 +28,7 @@ class Feeds:
         if feed not in FEEDS:
             raise NotFound(f"feed = {shown(feed)}: the feeds are {', '.join(FEEDS)}")
         query = asked(request, FeedQuery)
-        with serving(self._timeout, token.of_text(query.token)):
+        with serving(self._timeout, tokens.of_text(query.token)):
             reply = await self._feedgen.feed(query.user, feed, query.limit, query.cursor, query.explain, self._timeout)
         return page(reply)
 

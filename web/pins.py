@@ -5,7 +5,7 @@ import math
 from starlette.requests import Request
 
 from rockstore.client import INTEREST, PIN, RockstoreClient
-from services import token
+from services import tokens
 from services.context import serving
 from services.errors import NotFound
 from web.answers import Pin
@@ -24,7 +24,7 @@ class Pins:
         """One pin."""
         pin = object_id(request.path_params["pin"], "pin")
         query = asked(request, ReadQuery)
-        with serving(self._timeout, token.of_text(query.token)):
+        with serving(self._timeout, tokens.of_text(query.token)):
             known = await self._objects.attributes(PIN, one(pin), self._timeout)
             if not known.found[0]:
                 raise NotFound(f"pin {pin}: nothing is known of it")

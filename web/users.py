@@ -8,7 +8,7 @@ from starlette.requests import Request
 from apiary.client import USER as FOLLOWED_USER
 from apiary.client import ApiaryClient
 from rockstore.client import BOARD, INTEREST, USER, RockstoreClient
-from services import token
+from services import tokens
 from services.columns import ids
 from services.context import serving
 from services.errors import MeshError
@@ -51,7 +51,7 @@ class Users:
         """One user."""
         user = object_id(request.path_params["user"], "user")
         query = asked(request, ReadQuery)
-        with serving(self._timeout, token.of_text(query.token)):
+        with serving(self._timeout, tokens.of_text(query.token)):
             return await self._user(user)
 
     async def _with_names(self, users: list[int]) -> list[tuple[int, str]]:

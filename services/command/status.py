@@ -56,7 +56,7 @@ async def _show(mesh: meshes.Mesh, watch: bool) -> list[Health]:
 def _table(health: list[Health]) -> Table:
     table = Table(box=None, header_style="bold")
     for name in ("process", "address"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True, overflow="fold")
     table.add_column("state", max_width=60)
     for name in ("behind", "QPS", "P99 ms", "errors", "memory MB", "pid"):
         table.add_column(name, justify="right")

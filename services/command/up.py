@@ -52,7 +52,8 @@ def up(
         supervisor.start()
         _until_ready(supervisor, stop)
         if with_demo and not stop.asked:
-            _first_world(Path(sections["mesh"].data), stop)
+            _first_world(Path(sections["mesh"].data))
+            _until_ready(supervisor, stop, caught_up=True)
         if not stop.asked:
             _say_ready(supervisor.mesh)
         while not stop.asked:
@@ -79,12 +80,14 @@ class _Stop:
         self.asked = True
 
 
-def _until_ready(supervisor: Supervisor, stop: _Stop) -> None:
-    """Show each process on its way until all are ready. Raises Unavailable when one can't be started."""
-    asyncio.run(_watch_start(supervisor, stop))
+def _until_ready(supervisor: Supervisor, stop: _Stop, caught_up: bool = False) -> None:
+    """Show each process on its way until all are ready, and have applied the log. Raises Unavailable when one can't be
+    started.
+    """
+    asyncio.run(_watch_start(supervisor, stop, caught_up))
 
 
-async def _watch_start(supervisor: Supervisor, stop: _Stop) -> None:
+async def _watch_start(supervisor: Supervisor, stop: _Stop, caught_up: bool) -> None:
     probe, end = Probe(supervisor.mesh), time.monotonic() + READY_WITHIN_S
     with Live(console=err, refresh_per_second=8, transient=True) as live:
         while not stop.asked:
@@ -92,7 +95,7 @@ async def _watch_start(supervisor: Supervisor, stop: _Stop) -> None:
             supervisor.fail_fast()
             health = await probe.ask()
             live.update(_starting(health))
-            if all(h.ready for h in health):
+            if all(h.ready and not (caught_up and h.status and h.status.behind) for h in health):
                 break
             if time.monotonic() > end:
                 raise Unavailable(f"not ready within {READY_WITHIN_S:.0f} s: {_first_unready(health)}")
@@ -103,7 +106,8 @@ async def _watch_start(supervisor: Supervisor, stop: _Stop) -> None:
 def _starting(health: list[Health]) -> Table:
     table = Table.grid(padding=(0, 2))
     for h in health:
-        state = "[green]ready[/]" if h.ready else f"[yellow]{h.why if h.status else 'starting'}[/]"
+        behind = f", {h.status.behind:,} events behind" if h.status and h.status.behind else ""
+        state = f"[green]ready[/]{behind}" if h.ready else f"[yellow]{h.why if h.status else 'starting'}[/]"
         table.add_row(f"  {h.of.service}", str(h.of.shard), state)
     return table
 
@@ -112,7 +116,7 @@ def _first_unready(health: list[Health]) -> str:
     return next(f"{h.of.service}-{h.of.shard}: {h.why}" for h in health if not h.ready)
 
 
-def _first_world(data: Path, stop: _Stop) -> None:
+def _first_world(data: Path) -> None:
     """A demo world, made and loaded once: the folder says when it is complete."""
     world, loaded = data / "demo", data / "loads"
     if not loaded.exists() or any(loaded.glob("parquet-*.json")):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roadrunner.client import RoadrunnerLog
-from services import token
+from services import tokens
 from services.errors import DeadlineExceeded, MeshError, Unavailable
 from services.events import Action, events
 from services.follower import SETTLED, Follower
@@ -84,7 +84,7 @@ def test_catches_up_with_what_was_and_what_comes(door: Running, view: TinyView) 
         until(lambda: len(view.seen()) == 50)
         for user in range(2, 6):
             published = publisher.publish(follows(1, first_id=1000 + user, user=user), 10)
-            follower.wait(token.decode(published.token), 10)
+            follower.wait(tokens.decode(published.token), 10)
             assert 1000 + user in view.seen(), "a read with the token sees the write"
     assert view.seen() == {*range(1, 51), *range(1002, 1006)}
 
@@ -95,7 +95,7 @@ def test_goes_on_where_it_stood(door: Running, tmp_path: Path) -> None:
         published = publisher.publish(follows(20, first_id=first, user=first), 10)
         view = TinyView(tmp_path)
         with following(view, door.reader()) as follower:
-            follower.wait(token.decode(published.token), 10)
+            follower.wait(tokens.decode(published.token), 10)
         view.shard.close()
     view = TinyView(tmp_path)
     assert len(view.seen()) == view.shard.applied_events() == 60
@@ -113,7 +113,7 @@ def test_a_log_that_restarts_is_followed_on_and_the_view_stays_ready(door: Runni
         finally:
             door.start()
         published = door.publisher().publish(follows(5, first_id=10), 10)
-        follower.wait(token.decode(published.token), 30)
+        follower.wait(tokens.decode(published.token), 30)
         assert len(view.seen()) == 10
         assert ready(follower)
 
@@ -173,7 +173,7 @@ def test_a_view_that_cannot_apply_says_why_without_flicker_and_recovers(
             before.set()
         assert "broken view" in follower.why_not_ready()
         view.trouble = None
-        follower.wait(token.decode(published.token), 10)
+        follower.wait(tokens.decode(published.token), 10)
         until(lambda: ready(follower))
     assert view.seen() == {1, 2, 3}
 
@@ -211,7 +211,7 @@ def test_other_topics_do_not_come(door: Running, view: TinyView) -> None:
     mixed = events(2, user=1, action=[Action.FOLLOW_USER, Action.NAME_USER], target=[2, 0], at_ms=NOW, id=[1, 2])
     with following(view, door.reader()) as follower:
         published = door.publisher().publish(mixed, 10)
-        follower.wait(token.decode(published.token), 10)
+        follower.wait(tokens.decode(published.token), 10)
     assert view.seen() == {1}
 
 

@@ -16,12 +16,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
-from services import context, server, token
+from services import context, server, tokens
 from services.channel import mesh_errors, open_sync
 from services.errors import BY_STATUS, DeadlineExceeded, Exhausted, InvalidArgument, MeshError, Unavailable
 from services.metrics import Metrics
 from services.server import WaitForToken
-from services.token import Reached
+from services.tokens import Reached
 from tests.services.children import until
 
 Answer = Callable[[], None]
@@ -98,7 +98,7 @@ def asking(address: str) -> Iterator[Any]:
 
 
 def ask(stub: Any, timeout: float | None = 10.0, reached: Reached | None = None) -> None:
-    metadata = ((context.TOKEN_KEY, token.encode(reached)),) if reached else None
+    metadata = ((context.TOKEN_KEY, tokens.encode(reached)),) if reached else None
     with mesh_errors("asked"):
         stub.Ends(pb.EndsRequest(), timeout=timeout, metadata=metadata)
 
@@ -152,7 +152,7 @@ def test_the_callers_deadline_and_token_are_the_requests(serve: Serve) -> None:
         ask(stub, None)
         ask(stub, 10**6)
     assert started < seen[0].deadline < time.monotonic() + 6
-    assert token.decode(seen[0].token) == {(0, 1): 7}
+    assert tokens.decode(seen[0].token) == {(0, 1): 7}
     assert seen[1].deadline <= time.monotonic() + server.DEFAULT_DEADLINE_S
     assert seen[1].token == b""
     assert seen[2].deadline <= time.monotonic() + 3600, "an hour at most"

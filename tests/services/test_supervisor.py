@@ -63,7 +63,9 @@ def test_ports_of_shards_are_consecutive(tmp_path: Path) -> None:
 def test_a_port_in_use_is_refused_by_setting_and_number(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(Unavailable, match=rf"\[apiary\] port: cannot listen on 127.0.0.1:{port}: Address already in"):
+        with pytest.raises(
+            Unavailable, match=rf"\[apiary\] port: cannot listen on 127.0.0.1:{port}: Address already in"
+        ):
             plan(sections(tmp_path, apiary={"port": port}))
 
 
@@ -104,7 +106,9 @@ def test_a_folder_of_another_format_is_refused_and_let_go(tmp_path: Path) -> Non
     DataFolder(tmp_path).release()
     (tmp_path / "FORMAT").write_text("feedmesh data 99\n")
     for _ in range(2):
-        with pytest.raises(InvalidArgument, match="was written as 'feedmesh data 99', this version reads 'feedmesh data 1'"):
+        with pytest.raises(
+            InvalidArgument, match="was written as 'feedmesh data 99', this version reads 'feedmesh data 1'"
+        ):
             DataFolder(tmp_path)
 
 

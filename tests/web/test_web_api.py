@@ -6,7 +6,7 @@ import pytest
 
 from protos import events_pb2
 from protos import feedgen_pb2 as pb
-from services import token
+from services import tokens
 from services.errors import (
     DeadlineExceeded,
     Exhausted,
@@ -101,7 +101,7 @@ def test_a_feed_is_translated(edge: Edge, written: str) -> None:
     assert (page["cursor"], page["degraded"], "xray" in page) == ("c", ["seen"], False)
     request, seen = edge.feedgen.asked[0]
     assert (request.user, request.feed, request.limit, request.explain) == (big, "following", 25, False)
-    assert token.decode(seen) == token.decode(token.of_text(written))
+    assert tokens.decode(seen) == tokens.decode(tokens.of_text(written))
 
 
 def test_an_xray_comes_only_when_asked_for(edge: Edge) -> None:
