@@ -44,7 +44,7 @@ class _Recent(NamedTuple):
 
 
 class Freezer:
-    """Freezes the days of one shard. `start` makes it run; or call `step` until it answers 0."""
+    """Freezes the days of one shard. `start` makes it run; or call `step` until it answers False."""
 
     def __init__(self, shard: Shard, own: range, clock: Clock, recent_keys: int, keep_days: int) -> None:
         """`recent_keys`: more of a user and day are frozen before it ends. `keep_days`: 0 keeps all."""
@@ -81,20 +81,17 @@ class Freezer:
         else:
             self._swept[partition] = min(self._swept[partition], key)
 
-    def step(self) -> int:
-        """Freeze a few days that are due, or else drop a few past keeping; how many were visited, 0: nothing is left."""
+    def step(self) -> bool:
+        """Freeze a few days that are due, or look for some, or drop a few past keeping; False: nothing is left to do."""
         with self.writing:
-            if not self._due:
-                self._due.update(dict.fromkeys(self._sweep()))
-            if not self._due:
+            if not self._due and not self._sweep():
                 return self._drop()
-            done = self._freeze(list(islice(self._due, STEP_DAYS)))
-            for key in done:
-                del self._due[key]
-            return len(done)
+            for entry in self._freeze(list(islice(self._due, STEP_DAYS))):
+                del self._due[entry]
+            return True
 
-    def _sweep(self) -> list[bytes]:
-        """The next few entries of `pending` of days that have ended."""
+    def _sweep(self) -> bool:
+        """Take the next few ended days from `pending` of one partition; False: every partition is swept up to today."""
         today = self._clock() // DAY_MS
         for partition in self._own:
             end = layout.pending_key(partition, today, 0)
@@ -102,9 +99,9 @@ class Freezer:
                 entries = _between(self._shard.family("pending").keys(from_key=self._swept[partition]), end)
                 found = list(islice(entries, STEP_DAYS))
                 self._swept[partition] = found[-1] + b"\0" if len(found) == STEP_DAYS else end
-                if found:
-                    return found
-        return []
+                self._due.update(dict.fromkeys(found))
+                return True
+        return False
 
     def _freeze(self, due: list[bytes]) -> list[bytes]:
         """Freeze these entries of `pending` in one write batch, or so many as make a step; those frozen."""
@@ -127,7 +124,8 @@ class Freezer:
                 break
         for found, value in zip(moved, _merged(moved), strict=True):
             write.put(found.to, value, days)
-        self._shard.write(write)
+        if done:
+            self._shard.write(write)
         self.recent -= dropped
         self.frozen_days += len(moved)
         return done
@@ -149,13 +147,13 @@ class Freezer:
             values.append(value)
         return _Recent(to or (layout.frozen_key(keys[-1]) if keys else b""), keys[::-1], values[::-1])
 
-    def _drop(self) -> int:
-        """Drop the days past keeping of a few users; how many users were visited."""
+    def _drop(self) -> bool:
+        """Drop the days past keeping of a few users; False: there are no more users to visit."""
         before = self.kept_from() // DAY_MS
         if before > self._dropped_before:
             self._dropping, self._dropped_before = layout.day_key(self._own.start, 0, 0), before
         if not self._dropping:
-            return 0
+            return False
         write, family, visited = self._shard.batch(), self._shard.family("days"), 0
         handle = self._shard.handle("days")
         while self._dropping and visited < STEP_DAYS:
@@ -169,7 +167,7 @@ class Freezer:
                 visited += 1
         if write.len():
             self._shard.write(write)
-        return visited
+        return True
 
     def start(self) -> None:
         """Begin to freeze, on a thread of its own."""

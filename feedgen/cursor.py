@@ -10,7 +10,9 @@ import hashlib
 import hmac
 import os
 import struct
+import tempfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -77,11 +79,16 @@ class Cursors:
 
 
 def secret_of(data: Path) -> bytes:
-    """The data folder's secret, made the first time, so that cursors outlive a restart."""
+    """The data folder's secret, made the first time, so that cursors outlive a restart.
+
+    Feedgen and the edge may both be the first to ask: it appears whole, and whoever comes second takes the other's.
+    """
     path = data / "cursor.secret"
-    try:
-        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(os.urandom(32))
-    except FileExistsError:
-        pass
+    if not path.exists():
+        with tempfile.NamedTemporaryFile(dir=data, prefix="cursor.") as draft:  # of mode 0600
+            draft.write(os.urandom(32))
+            draft.flush()
+            os.fsync(draft.fileno())
+            with suppress(FileExistsError):
+                os.link(draft.name, path)
     return path.read_bytes()

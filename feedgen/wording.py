@@ -1,9 +1,8 @@
 """Turns a page of ids into what a reader sees: titles, names, and one line that says why each pin is here.
 
-All of it comes from rockstore, and none of it is required: a page without titles is still a page.
+All of it comes from rockstore, in two questions, and none of it is required: a page without titles is still a page.
 """
 
-import asyncio
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +10,7 @@ import numpy as np
 from feedgen.pipeline import Page
 from feedgen.stages import Source
 from protos import feedgen_pb2 as pb
-from rockstore.client import BOARD, INTEREST, PIN, USER, Attributes, RockstoreClient
-from services.columns import U64, ids
+from rockstore.client import BOARD, INTEREST, PIN, USER, RockstoreClient
 
 FROM_BEFORE = "from your last feed"
 
@@ -25,28 +23,23 @@ class Wording:
 
     async def items(self, page: Page, sources: Sequence[Source]) -> list[pb.Item]:
         """The page's items, less pins that have been taken down meanwhile. Raises the errors of rockstore."""
-        boards, at_board = np.unique(page.boards, return_inverse=True)
-        pins, board = await asyncio.gather(self._ask(PIN, page.pins), self._ask(BOARD, boards))
-        owners = np.where(page.owners > 0, page.owners, board.owners[at_board])
-        users, at_user = np.unique(owners, return_inverse=True)
-        interests, at_interest = np.unique(pins.interests.values, return_inverse=True)
-        user, interest = await asyncio.gather(self._ask(USER, users), self._ask(INTEREST, interests))
-        ends = pins.interests.ends.tolist()
-        items = bare_items(page, sources)
+        n, items = len(page.pins), bare_items(page, sources)
+        kinds = np.repeat(np.array([PIN, BOARD], np.uint8), n)
+        known = await self._rockstore.attributes(kinds, np.concatenate([page.pins, page.boards]), self._timeout)
+        owners = np.where(page.owners > 0, page.owners, known.owners[n:])
+        ends = known.interests.ends[:n].tolist()
+        interests = known.interests.values[: ends[-1] if n else 0]
+        kinds = np.repeat(np.array([USER, INTEREST], np.uint8), [n, len(interests)])
+        named = await self._rockstore.attributes(kinds, np.concatenate([owners, interests]), self._timeout)
+        names = named.titles[n:]
         for i, item in enumerate(items):
-            b = int(at_board[i])
-            item.title, item.link = pins.titles[i], pins.links[i]
-            item.board_title, item.owner = board.titles[b], int(owners[i])
-            item.owner_name = user.titles[int(at_user[i])]
-            named = at_interest[(ends[i - 1] if i else 0) : ends[i]]
-            item.interests.extend(interest.titles[int(k)] for k in named if interest.titles[int(k)])
+            item.title, item.link = known.titles[i], known.links[i]
+            item.board_title, item.owner, item.owner_name = known.titles[n + i], int(owners[i]), named.titles[i]
+            item.interests.extend(name for name in names[(ends[i - 1] if i else 0) : ends[i]] if name)
             if page.source[i] >= 0:
                 source = sources[int(page.source[i])]
                 item.reason = source.reason(item.board_title, item.owner_name, page.owners[i] == 0)
-        return [item for item, down in zip(items, pins.taken_down.tolist(), strict=True) if not down]
-
-    async def _ask(self, kind: int, wanted: U64) -> Attributes:
-        return await self._rockstore.attributes(kind, ids(wanted), self._timeout)
+        return [item for item, down in zip(items, known.taken_down[:n].tolist(), strict=True) if not down]
 
 
 def bare_items(page: Page, sources: Sequence[Source]) -> list[pb.Item]:

@@ -78,7 +78,8 @@ class EventLog:
         self._ends |= {layout.at_of(k): layout.end_of(v) for k, v in self._db.family("ends").items()}
         self._visible = dict(self._ends)
         self._segments = self._read_segments()
-        self._grown = threading.Condition()
+        self._readers: dict[int, set[threading.Event]] = {int(topic): set() for topic in Topic}  # who waits for a topic
+        self._waiting = threading.Lock()
         self._sequence = 0
         self._recent = self._recall()
 
@@ -171,11 +172,13 @@ class EventLog:
 
     def sync(self) -> None:
         """Make all appends durable, then visible. Raises Exhausted on a full disk."""
-        ends = dict(self._ends)
+        ends, before = dict(self._ends), self._visible
         self._db.sync()
-        with self._grown:
-            self._visible = ends
-            self._grown.notify_all()
+        self._visible = ends
+        grown = {topic for (topic, partition), end in ends.items() if end.next > before[topic, partition].next}
+        with self._waiting:
+            for woken in {woken for topic in grown for woken in self._readers[topic]}:
+                woken.set()
 
     def ends(self) -> dict[Partition, End]:
         """The visible range of every partition."""
@@ -188,8 +191,20 @@ class EventLog:
 
     def wait(self, positions: Positions, timeout: float) -> bool:
         """Whether there is something to read from these positions, within `timeout` seconds."""
-        with self._grown:
-            return self._grown.wait_for(lambda: any(self._visible[at].next > p for at, p in positions.items()), timeout)
+        woken, topics = threading.Event(), {topic for topic, _ in positions}
+        with self._waiting:
+            for topic in topics:
+                self._readers[topic].add(woken)
+        try:
+            return self._has_more(positions) or (woken.wait(timeout) and self._has_more(positions))
+        finally:
+            with self._waiting:
+                for topic in topics:
+                    self._readers[topic].discard(woken)
+
+    def _has_more(self, positions: Positions) -> bool:
+        visible = self._visible
+        return any(visible[at].next > position for at, position in positions.items())
 
     def read(self, positions: Positions) -> list[StoredRecord]:
         """The next records from the positions, in order within a partition: about a megabyte, or none at the end.

@@ -6,7 +6,7 @@ import numpy as np
 
 from protos import rockstore_pb2 as pb
 from protos import rockstore_pb2_grpc as rpc
-from services.columns import F32, I64, U64, Array, Ragged, pack, unpack
+from services.columns import F32, I64, U8, U64, Array, Ragged, pack, unpack
 from services.mesh import Mesh
 from services.routing import Shards
 
@@ -34,11 +34,15 @@ class RockstoreClient:
     def __init__(self, mesh: Mesh) -> None:
         self._shards = Shards(mesh, NAME, rpc.RockstoreStub)
 
-    async def attributes(self, kind: int, ids: U64, timeout: float) -> Attributes:
-        """What is known of these objects (kind: PIN, BOARD, USER or INTEREST of this module). At most 20,000 a shard."""
+    async def attributes(self, kinds: U8 | int, ids: U64, timeout: float) -> Attributes:
+        """What is known of these objects. At most 20,000 a shard.
 
-        async def ask(stub: Any, part: U64, _: Array) -> Any:
-            request = pb.AttributesRequest(kind=kind, ids=pack(part, "<u8"))  # type: ignore[arg-type]
+        kinds: uint8[n], the kind of each (PIN, BOARD, USER or INTEREST of this module), or one for all.
+        """
+        kind = np.broadcast_to(np.asarray(kinds, np.uint8), len(ids))
+
+        async def ask(stub: Any, part: U64, rows: Array) -> Any:
+            request = pb.AttributesRequest(kinds=pack(kind[rows], "<u1"), ids=pack(part, "<u8"))
             return await self._shards.call(stub.Attributes, request, timeout)
 
         if not len(ids):

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
+
 from protos import events_pb2
 from protos import rockstore_pb2 as pb
 from protos import rockstore_pb2_grpc as rpc
 from rockstore.layout import BOARD, INTEREST, PIN, USER
 from rockstore.store import RockstoreStore
-from services.columns import U64, Ragged, pack, unpack
+from services.columns import U8, U64, Ragged, pack, unpack
 from services.errors import InvalidArgument
 
 MAX_IDS = 20_000
@@ -23,7 +25,7 @@ class Rockstore(rpc.RockstoreServicer):
 
     def Attributes(self, request: pb.AttributesRequest, context: Any) -> pb.AttributesReply:
         """What is known of each object, in the order asked."""
-        known = self._store.attributes(_kind(request.kind), _ids(request.ids))
+        known = self._store.attributes(*_objects(request))
         return pb.AttributesReply(
             found=pack(known.found, "<u1"),
             titles=_strings(known.titles),
@@ -54,7 +56,11 @@ def _kind(kind: int) -> int:
     return kind
 
 
-def _ids(data: bytes) -> U64:
-    if len(data) > 8 * MAX_IDS:
-        raise InvalidArgument(f"ids: {len(data) // 8} ids; at most {MAX_IDS} a call")
-    return unpack(data, "<u8", "ids")
+def _objects(request: pb.AttributesRequest) -> tuple[U8, U64]:
+    if len(request.ids) > 8 * MAX_IDS:
+        raise InvalidArgument(f"ids: {len(request.ids) // 8} ids; at most {MAX_IDS} a call")
+    ids = unpack(request.ids, "<u8", "ids")
+    kinds = unpack(request.kinds, "<u1", "kinds", len(ids))
+    for kind in np.unique(kinds).tolist():
+        _kind(kind)
+    return kinds, ids

@@ -11,7 +11,7 @@ import numpy as np
 
 from rockstore import layout
 from rockstore.layout import BOARD, CREATED, INTEREST, PIN, TAKEN_DOWN, USER, Columns, Object
-from services.columns import U64, Array, Ragged, ids
+from services.columns import U8, U64, Array, Ragged, ids
 from services.events import Action, Batch
 from services.log import Record, rows
 from services.shard import Shard
@@ -72,10 +72,10 @@ class RockstoreStore:
             if known is not None:
                 write.put(key, layout.pack_object(known), handle)
 
-    def attributes(self, kind: int, objects: U64) -> Columns:
-        """What is known of each of these objects of one kind."""
+    def attributes(self, kinds: U8 | int, objects: U64) -> Columns:
+        """What is known of each of these objects; `kinds`: of each, or of all."""
         partition = partition_of(objects, self._partitions)
-        keys = _keys(partition, np.full(len(objects), kind), objects)
+        keys = _keys(partition, np.broadcast_to(np.asarray(kinds, np.uint8), len(objects)), objects)
         return layout.unpack_columns(self.shard.family("objects").get(keys) if keys else [])
 
     def listed(self, kind: int, after: int, limit: int) -> U64:
@@ -102,8 +102,7 @@ def changed(known: Object | None, event: Event) -> Object | None:
         return known
     known = known or Object()
     if event.action == A.JOIN_INTEREST:
-        if len(known.interests) < MAX_INTERESTS:
-            known.interests[event.target] = None
+        _join(known, event.target)
     elif event.action in _TAKES_DOWN:
         known.flags |= TAKEN_DOWN
     else:
@@ -111,11 +110,17 @@ def changed(known: Object | None, event: Event) -> Object | None:
     return known
 
 
+def _join(known: Object, interest: int) -> None:
+    """A pin joins an interest; those it states of itself too, as polaris is told. It leaves by LEAVE_INTEREST alone."""
+    if len(known.interests) < MAX_INTERESTS:
+        known.interests[interest] = None
+
+
 def _state(known: Object, event: Event) -> None:
     """Take what the event states; what it does not stays."""
     if event.action in _DESCRIBES_PIN:
-        if event.interests and (event.action == A.UPDATE_PIN or not known.flags & CREATED):
-            known.interests = dict.fromkeys(event.interests)
+        for interest in event.interests:
+            _join(known, interest)
         if not isnan(event.quality):
             known.quality = event.quality
         known.link = event.link or known.link

@@ -5,6 +5,7 @@ reflection, channelz and the mesh's own status service come with it.
 """
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services import context as request_context
 from services import tokens
-from services.errors import DeadlineExceeded, MeshError, Unavailable
+from services.errors import DeadlineExceeded, InvalidArgument, MeshError, Unavailable
 from services.metrics import Metrics
 from services.tokens import Reached
 
@@ -49,7 +51,7 @@ def _measured(metrics: Metrics, method: str) -> Iterator[Callable[[grpc.StatusCo
 def _timeout(context: Any) -> float:
     """Seconds left of the call. Raises DeadlineExceeded when it waited too long for its turn: nobody is listening."""
     remaining = context.time_remaining()
-    if remaining is None:
+    if remaining is None or math.isinf(remaining):  # without a deadline: on asyncio, on threads
         return DEFAULT_DEADLINE_S
     if remaining <= 0:
         raise DeadlineExceeded("the deadline had passed before the call was served")
@@ -58,6 +60,26 @@ def _timeout(context: Any) -> float:
 
 def _token(details: Any) -> bytes:
     return next((value for key, value in details.invocation_metadata or () if key == request_context.TOKEN_KEY), b"")
+
+
+def _reader(handler: Any, method: str) -> Callable[[bytes], Any]:
+    """Reads requests; what is none becomes an error for `_read` to raise, as grpc would blame the server for it."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return handler.request_deserializer(data)
+        except DecodeError:
+            return InvalidArgument(
+                f"the {len(data)} bytes are no request of {method}: cut short, or of another message"
+            )
+
+    return read
+
+
+def _read(request: Any) -> Any:
+    if isinstance(request, InvalidArgument):
+        raise request
+    return request
 
 
 def _as_status(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
@@ -88,13 +110,13 @@ class Gate(grpc.ServerInterceptor):
                     with request_context.serving(_timeout(context), token) as serving:
                         if token and self._wait is not None:
                             self._wait(tokens.decode(token), serving.remaining())
-                        return handler.unary_unary(request, context)
+                        return handler.unary_unary(_read(request), context)
                 except Exception as error:
                     status, message = _as_status(error, details.method)
                 ended(status)
                 context.abort(status, message)
 
-        return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(answer, _reader(handler, method), handler.response_serializer)
 
 
 class AsyncGate(grpc.aio.ServerInterceptor):
@@ -114,13 +136,13 @@ class AsyncGate(grpc.aio.ServerInterceptor):
             with _measured(self._metrics, method) as ended:
                 try:
                     with request_context.serving(_timeout(context), token):
-                        return await handler.unary_unary(request, context)
+                        return await handler.unary_unary(_read(request), context)
                 except Exception as error:
                     status, message = _as_status(error, details.method)
                 ended(status)
                 await context.abort(status, message)
 
-        return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(answer, _reader(handler, method), handler.response_serializer)
 
 
 AddServicer = Callable[[Any], None]  # adds one servicer to a server, as the generated add_…_to_server do

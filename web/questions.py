@@ -26,7 +26,7 @@ class FeedQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     user: Annotated[Id, Meta(description="whose feed; somebody unknown has an empty history, not an error")]
     limit: Limit = 25
     cursor: Annotated[
-        str, Meta(max_length=16_384, description="as answered with the page before; none: first page")
+        str, Meta(max_length=32_000, description="as answered with the page before; none: first page")
     ] = ""
     explain: Annotated[bool, Meta(description="true: answer the request's X-ray too")] = False
     token: Token = ""

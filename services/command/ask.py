@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from services import mesh as meshes
 from services.command.console import Config, Data, data_of, out, plainly
@@ -49,7 +50,7 @@ def feed(
     for column in ("pin", "title", "why it is here", "score"):
         table.add_column(column)
     for item in answer["items"]:
-        table.add_row(item["pin"], item["title"], item["reason"], f"{item['score']:.2f}")
+        table.add_row(item["pin"], Text(item["title"]), Text(item["reason"]), f"{item['score']:.2f}")
     out.print(table)
     degraded = f"   degraded: {', '.join(answer['degraded'])}" if answer["degraded"] else ""
     out.print(f"{len(answer['items'])} pins in {answer['took_ms']:.1f} ms{degraded}", highlight=False)

@@ -10,6 +10,7 @@ from typing import Annotated, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from services import settings
 from services.errors import InvalidArgument, MeshError
@@ -33,7 +34,7 @@ def plainly(command: Callable[P, T]) -> Callable[P, T]:
         try:
             return command(*args, **kwargs)
         except MeshError as error:
-            err.print(f"[bold red]error:[/] {error}", highlight=False)
+            err.print("[bold red]error:[/]", escape(str(error)), highlight=False, soft_wrap=True)
             raise typer.Exit(2 if isinstance(error, InvalidArgument) else 1) from None
 
     return run

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from services import settings
 from services.clock import DAY_MS, wall_clock
+from services.command.console import data_of
 from services.errors import DeadlineExceeded, Exhausted, InvalidArgument, MeshError, Unavailable
 from services.events import Action, Batch
 
@@ -209,7 +209,7 @@ def load(
         known = "; ".join(f"{name}: {what}" for name, what in DATASETS.items())
         raise typer.BadParameter(f"{dataset!r} is none of the sets known. {known}", param_hint="DATASET")
     try:
-        _load(dataset, path, data or Path(settings.load(config)["mesh"].data if config else "data"), batch)
+        _load(dataset, path, data_of(config, data), batch)
     except (MeshError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

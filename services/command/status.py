@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from services import mesh as meshes
 from services.command.console import Config, Data, data_of, out, plainly
@@ -61,7 +62,7 @@ def _table(health: list[Health]) -> Table:
     for name in ("behind", "QPS", "P99 ms", "errors", "memory MB", "pid"):
         table.add_column(name, justify="right")
     for h in health:
-        state = "[green]ready[/]" if h.ready else f"[red]{h.why}[/]"
+        state = Text("ready", "green") if h.ready else Text(h.why, "red")
         table.add_row(f"{h.of.service}-{h.of.shard}", h.of.http or h.of.address, state, *_figures(h))
     return table
 

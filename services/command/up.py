@@ -3,13 +3,17 @@
 import asyncio
 import os
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from services import mesh as meshes
 from services.command.console import Config, Data, data_of, err, out, plainly, sections_of
@@ -47,12 +51,13 @@ def up(
         sections["web"].http_port = port
     folder = DataFolder(Path(sections["mesh"].data))
     stop = _Stop()
-    supervisor = Supervisor(plan(sections), report=lambda line: err.print(f"[yellow]{line}[/]", highlight=False))
+    supervisor = Supervisor(plan(sections), report=lambda line: err.print(Text(line, "yellow"), soft_wrap=True))
     try:
         supervisor.start()
         _until_ready(supervisor, stop)
         if with_demo and not stop.asked:
-            _first_world(Path(sections["mesh"].data))
+            with _watched(supervisor), stop.at_once():
+                _first_world(Path(sections["mesh"].data))
             _until_ready(supervisor, stop, caught_up=True)
         if not stop.asked:
             _say_ready(supervisor.mesh)
@@ -70,14 +75,41 @@ class _Stop:
     """Whether SIGINT or SIGTERM has come. A second one is obeyed at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked, self._at_once = False, False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: object) -> None:
-        if self.asked:
+        if self.asked or self._at_once:
             raise KeyboardInterrupt
         self.asked = True
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """For work that does not look whether to stop: the first one interrupts it."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+
+@contextmanager
+def _watched(supervisor: Supervisor) -> Iterator[None]:
+    """Start again what dies while this process does something else."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            supervisor.watch()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _until_ready(supervisor: Supervisor, stop: _Stop, caught_up: bool = False) -> None:
@@ -107,7 +139,7 @@ def _starting(health: list[Health]) -> Table:
     table = Table.grid(padding=(0, 2))
     for h in health:
         behind = f", {h.status.behind:,} events behind" if h.status and h.status.behind else ""
-        state = f"[green]ready[/]{behind}" if h.ready else f"[yellow]{h.why if h.status else 'starting'}[/]"
+        state = Text(f"ready{behind}", "green") if h.ready else Text(h.why if h.status else "starting", "yellow")
         table.add_row(f"  {h.of.service}", str(h.of.shard), state)
     return table
 
@@ -117,11 +149,12 @@ def _first_unready(health: list[Health]) -> str:
 
 
 def _first_world(data: Path) -> None:
-    """A demo world, made and loaded once: the folder says when it is complete."""
-    world, loaded = data / "demo", data / "loads"
-    if not loaded.exists() or any(loaded.glob("parquet-*.json")):
-        if not world.exists():
-            demo(out=world)
+    """A demo world, made and loaded once; never into a folder that somebody loaded a set of their own into."""
+    world, draft = data / "demo", data / "demo.draft"
+    if not world.exists() and not any((data / "loads").glob("*.json")):
+        demo(out=draft)
+        draft.rename(world)  # whole or not at all, whenever this is killed
+    if world.exists():
         load("parquet", world, data=data)
 
 

@@ -132,8 +132,8 @@ class Reference:
             known["link"] = row["link"] or known["link"]
             if not isnan(row["quality"]):
                 known["quality"] = row["quality"]
-            if row["interests"] and (new or updates):
-                known["interests"] = list(dict.fromkeys(row["interests"]))
+            joined = dict.fromkeys(known["interests"] + row["interests"])
+            known["interests"] = list(joined)[: store.MAX_INTERESTS]
         if new and not updates:
             known["at_ms"] = row["at_ms"]
             self.created.add(at)
@@ -220,10 +220,10 @@ def test_what_an_event_does_not_state_stays(view: RockstoreStore) -> None:
     write({"action": A.CREATE_PIN, "pin": 5, "user": 7, "title": "a", "link": "l", "quality": 0.5, "interests": [1]})
     write({"action": A.UPDATE_PIN, "pin": 5, "title": "b", "at_ms": T0 + 5})
     write({"action": A.CREATE_PIN, "pin": 5, "quality": 0.0, "interests": [2], "at_ms": T0 + 6})
-    known = {"title": "b", "link": "l", "owner": 7, "quality": 0.0, "at_ms": T0, "down": False, "interests": [1]}
+    known = {"title": "b", "link": "l", "owner": 7, "quality": 0.0, "at_ms": T0, "down": False, "interests": [1, 2]}
     assert facts(view, PIN, 5) == [known]
     write({"action": A.UPDATE_PIN, "pin": 5, "interests": [3, 2]})
-    assert facts(view, PIN, 5) == [{**known, "interests": [3, 2]}]
+    assert facts(view, PIN, 5) == [{**known, "interests": [1, 2, 3]}]
 
 
 def test_a_pin_spoken_of_before_it_is_created_gets_its_date_when_it_is(view: RockstoreStore) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from apiary import layout as apiary_layout
 from apiary.service import Apiary, Weights
 from apiary.store import TOPICS as APIARY_TOPICS
 from apiary.store import ApiaryStore
-from protos import apiary_pb2_grpc, feedgen_pb2_grpc, roadrunner_pb2_grpc, rockstore_pb2_grpc, status_pb2_grpc
+from protos import (
+    apiary_pb2_grpc,
+    feedgen_pb2_grpc,
+    roadrunner_pb2_grpc,
+    rockstore_pb2_grpc,
+    smartfeed_pb2_grpc,
+    status_pb2_grpc,
+)
 from protos import feedgen_pb2 as pb
 from roadrunner.audit import Audit
 from roadrunner.client import RoadrunnerLog
@@ -37,6 +45,10 @@ from services.server import AddServicer, WaitForToken
 from services.settings import MeshSettings
 from services.shard import Shard
 from services.status import Status
+from smartfeed import layout as smartfeed_layout
+from smartfeed.service import Smartfeed
+from smartfeed.store import TOPICS as SMARTFEED_TOPICS
+from smartfeed.store import SmartfeedStore
 from web.__main__ import Settings
 from web.app import Law, application
 from web.serving import http_server, listen
@@ -94,7 +106,7 @@ class Edge:
 def serve_edge(folder: Path, **settings: Any) -> Iterator[Edge]:
     """A mesh with its edge."""
     with ExitStack() as running:
-        mesh = meshes.resolve({"mesh": MeshSettings(partitions=PARTITIONS)}, [])
+        mesh = meshes.resolve({"mesh": MeshSettings(data=str(folder), partitions=PARTITIONS)}, [])
         started: dict[str, Any] = {}
 
         def serve(service: str, add: AddServicer, wait: WaitForToken | None = None) -> None:
@@ -132,6 +144,9 @@ def serve_edge(folder: Path, **settings: Any) -> Iterator[Edge]:
         objects, wait = view("rockstore", rockstore_layout, RockstoreStore, ROCKSTORE_TOPICS)
         rockstore = Rockstore(objects)
         serve("rockstore", lambda server: rockstore_pb2_grpc.add_RockstoreServicer_to_server(rockstore, server), wait)
+        pages, wait = view("smartfeed", smartfeed_layout, partial(SmartfeedStore, max_pins=100), SMARTFEED_TOPICS)
+        smartfeed = Smartfeed(pages)
+        serve("smartfeed", lambda server: smartfeed_pb2_grpc.add_SmartfeedServicer_to_server(smartfeed, server), wait)
         feedgen = ToldFeedgen()
         serve("feedgen", lambda server: feedgen_pb2_grpc.add_FeedgenServicer_to_server(feedgen, server))
         metrics = Metrics("web", 0)

@@ -124,12 +124,29 @@ def test_an_xray_comes_only_when_asked_for(edge: Edge) -> None:
         (DeadlineExceeded("late"), 504, "DEADLINE_EXCEEDED"),
     ],
 )
-def test_errors_keep_their_status(edge: Edge, error: Exception, http: int, status: str) -> None:
-    edge.feedgen.error = error  # type: ignore[assignment]
+def test_errors_keep_their_status(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, error: Exception, http: int, status: str
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("feedgen.client.FeedgenClient.feed", fail)
     answer = edge.http.get("/v1/feeds/home", params={"user": 1})
     assert (answer.status_code, answer.json()["error"]["status"]) == (http, status)
     assert str(error) in answer.json()["error"]["message"]
     assert ("retry-after" in answer.headers) == (http in (429, 503))
+
+
+def test_what_feedgen_refuses_keeps_its_words(edge: Edge) -> None:
+    edge.feedgen.error = InvalidArgument("cursor: forged")
+    answer = edge.http.get("/v1/feeds/home", params={"user": 1})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "cursor: forged")
+
+
+def test_a_feed_comes_without_feedgen(edge: Edge) -> None:
+    edge.feedgen.error = Unavailable("away")
+    answer = edge.http.get("/v1/feeds/following", params={"user": 1})
+    assert (answer.status_code, "feedgen" in answer.json()["degraded"]) == (200, True)
 
 
 @pytest.mark.parametrize(

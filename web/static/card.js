@@ -47,11 +47,13 @@ export function link(entry, testid) {
     onauxclick: (event) => event.button === 1 && clicked() }, el("span", {}, hostOf(url)), icon("out"));
 }
 
-function origin({ board, owner }) {
-  if (!board && !owner) return null;
+/** Board and owner; null when the reason above has named them all. */
+function origin({ board, owner, reason }) {
+  const onBoard = board && (board.title || `board ${board.id}`), by = owner && (owner.name || `user ${owner.id}`);
+  if ([onBoard, by].every((name) => !name || reason?.includes(name))) return null;
   return el("p", { class: "card-origin" },
-    board ? el("span", { class: "card-board", dir: "auto" }, board.title || `board ${board.id}`) : null,
-    owner ? el("span", { class: "card-owner", dir: "auto" }, owner.name || `user ${owner.id}`) : null);
+    onBoard ? el("span", { class: "card-board", dir: "auto" }, onBoard) : null,
+    by ? el("span", { class: "card-owner", dir: "auto" }, by) : null);
 }
 
 export function chips(names) {

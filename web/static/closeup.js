@@ -81,7 +81,7 @@ export function closeup({ why, beside }) {
     const facts = [
       Number.isFinite(pin.created_ms) && pin.created_ms > 0 ? ["created", ago(pin.created_ms)] : null,
       entry.item.at_ms ? ["saved", ago(entry.item.at_ms)] : null,
-      ["quality", short(pin.quality)], ["score", short(entry.item.score)], ["pin", pin.pin ?? entry.item.pin],
+      Number.isFinite(pin.quality) ? ["quality", short(pin.quality)] : null, ["pin", pin.pin ?? entry.item.pin],
     ].filter(Boolean);
     detail(
       pin.taken_down ? el("p", { class: "bad", "data-testid": "taken-down" }, "This pin has been taken down.") : null,

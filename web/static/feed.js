@@ -10,7 +10,7 @@ import { closeup } from "./closeup.js";
 import { current, go } from "./route.js";
 import { eventOf, hide, report, toggleSave } from "./actions.js";
 import { keyboard } from "./keyboard.js";
-import { coming, degraded, ended, failed, tail } from "./notices.js";
+import { coming, degraded, ended, failed, tail, waiting } from "./notices.js";
 import { millis, plural } from "./format.js";
 import { tabs } from "./tabs.js";
 import { userChooser, welcome } from "./users.js";
@@ -29,8 +29,8 @@ let session = null;
 let stream = null;
 let entries = new Map(); // card -> entry, in feed order
 let cards = new Map(); // pin -> card
-let missing = new Set(); // what any page so far named as degraded
 let ghosts = [];
+let shown = null; // the route that the page shows
 
 const chooser = userChooser((user) => open({ user, feed: current().feed }));
 const tab = tabs((feed, again) => (again ? show() : open({ user: current().user, feed })));
@@ -42,18 +42,18 @@ function open(to) {
 
 /** Shows what the URL says, from the top. */
 async function show() {
-  const { user, feed } = current();
+  shown = current();
+  const { user, feed } = shown;
   stream?.stop();
   impressions.clear();
   entries = new Map();
   cards = new Map();
-  missing = new Set();
   ghosts = [];
   waterfall.clear();
   look.close();
   why.close();
   tail();
-  degraded(missing, show);
+  degraded([], show);
   byId("timing").textContent = "";
   scrollTo(0, 0);
   tab.show(feed);
@@ -65,6 +65,7 @@ async function show() {
     return welcome(byId("tail"), (chosen) => open({ user: chosen, feed }));
   }
   if (session?.user !== user) become(user);
+  else summary(session);
   stream = new Stream({ user, feed, page, state });
   stream.more();
 }
@@ -86,6 +87,7 @@ function become(user) {
 }
 
 function summary(of) {
+  byId("heading").textContent = of ? `${of.name}'s ${label(current().feed)} feed` : "Feedmesh";
   const box = byId("summary");
   if (!of?.loaded) return void (box.textContent = "");
   const { board, user, interest } = of.follows;
@@ -116,8 +118,7 @@ function page(items, from) {
     node.setAttribute("aria-setsize", "-1");
     impressions.add(node, eventOf("impression", entries.get(node)));
   });
-  from.degraded.forEach((name) => missing.add(name));
-  degraded(missing, show);
+  degraded(from.degraded, show);
   byId("timing").textContent = [from.model, millis(from.took_ms)].filter(Boolean).join(" · ");
   byId("timing").title = `request ${from.request_id}`;
   return nodes.length;
@@ -128,6 +129,7 @@ function state(name, detail) {
   if (name === "loading") return loading(detail);
   unghost();
   if (name === "ready") return void (tail(), near() && stream.more());
+  if (name === "waiting") waiting(detail, () => stream.more());
   if (name === "end") ended(entries.size, session);
   if (name === "error") failed(detail, () => stream.more(), show);
   if (name === "unbuilt") coming(`The ${label(stream.feed)} feed`, detail.message);
@@ -208,6 +210,10 @@ keyboard({
   },
 }, look);
 
-addEventListener("popstate", show);
+// The link that skips to the pins moves within the page, which is a popstate too.
+addEventListener("popstate", () => {
+  const { user, feed } = current();
+  if (user !== shown?.user || feed !== shown?.feed) show();
+});
 history.scrollRestoration = "manual"; // the feed starts at its top, whatever was scrolled before
 show();

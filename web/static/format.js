@@ -26,6 +26,7 @@ export function short(n) {
 
 export function millis(n) {
   if (!Number.isFinite(n)) return "–";
+  if (n > 0 && n < 1) return `${Math.max(1, Math.round(n * 1000))} µs`;
   return n >= 1000 ? `${(n / 1000).toFixed(n >= 10000 ? 0 : 1)} s` : `${short(n)} ms`;
 }
 

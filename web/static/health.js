@@ -2,7 +2,7 @@
 // when no report comes. Old numbers are never shown as if they were new.
 
 import { byId, el } from "./dom.js";
-import { count, duration, millis, plural, sentence } from "./format.js";
+import { count, duration, millis, plural, sentence, short } from "./format.js";
 import { getHealth } from "./api.js";
 import { ProcessCard } from "./process_card.js";
 import { ProcessLog, stateOf } from "./process_log.js";
@@ -64,7 +64,7 @@ function paint(now, list) {
       const card = cards.get(process.key) ?? addCard(process, group);
       card.update(now, fresh.get(service), colours);
     }
-    summarise(group, processes, fresh.get(service));
+    summarise(group, processes);
   }
   for (const [key, card] of cards) {
     if (alive.has(key)) continue;
@@ -91,12 +91,11 @@ function addCard(process, group) {
   return card;
 }
 
-function summarise({ node, summary }, processes, fresh) {
+function summarise({ node, summary }, processes) {
   node.style.setProperty("--n", processes.length);
   const up = processes.filter((p) => !p.gone), ready = up.filter((p) => p.latest.ready).length;
-  summary.textContent = [`${ready} of ${processes.length} ready`, `${count(Math.round(up.reduce((n, p) => n + (p.latest.qps || 0), 0)))} calls/s`,
-    up.length ? `worst P99 ${millis(Math.max(...up.map((p) => p.latest.p99_ms || 0)))}` : null,
-    fresh ? `fresh within ${millis(fresh.p50_ms)}` : null].filter(Boolean).join(" · ");
+  summary.textContent = [`${ready} of ${processes.length} ready`, `${short(up.reduce((n, p) => n + (p.latest.qps || 0), 0))} calls/s`,
+    up.length ? `worst P99 ${millis(Math.max(...up.map((p) => p.latest.p99_ms || 0)))}` : null].filter(Boolean).join(" · ");
 }
 
 function banner(now, processes) {

@@ -26,6 +26,14 @@ export function failed({ message, status, wait, first }, retry, restart) {
       first ? null : el("button", { class: "button plain", type: "button", onclick: restart }, "Start over"))));
 }
 
+/** The mesh had nothing but the last feed, and that is on the page already. */
+export function waiting({ wait }, retry) {
+  tail(el("div", { class: "state", "data-testid": "feed-waiting", role: "status" },
+    el("h2", {}, "Waiting for fresh pins"),
+    el("p", { class: "quiet" }, `Looking again in ${wait / 1000} s.`),
+    el("p", {}, el("button", { class: "button", type: "button", "data-testid": "feed-retry", onclick: retry }, "Look now"))));
+}
+
 export function ended(shown, session) {
   const text = shown
     ? [el("h2", {}, "That's all for now"), el("p", {}, `${plural(shown, "pin")} shown. New ones appear as the people and boards you follow save them.`)]
@@ -34,14 +42,15 @@ export function ended(shown, session) {
   tail(el("div", { class: "state", "data-testid": "end-of-feed", role: "status" }, text));
 }
 
-/** names: every degraded stage of the pages shown so far. */
+/** names: what the newest page did without; a page that lacks nothing takes the notice away. */
 export function degraded(names, reload) {
   const box = byId("notice");
-  box.hidden = names.size === 0;
+  const fell = names.includes("fallback"), others = names.filter((name) => name !== "fallback").map(words);
+  box.hidden = !names.length;
   if (box.hidden) return void box.replaceChildren();
-  const others = [...names].filter((name) => name !== "fallback").map(words);
-  const parts = [];
-  if (names.has("fallback")) parts.push("Showing your last feed: a fresh one could not be made just now.");
-  if (others.length) parts.push(`Some sources were unavailable (${others.join(", ")}), so this feed may be less fresh or less complete than usual.`);
-  box.replaceChildren(el("span", {}, parts.join(" ")), el("button", { class: "button plain", type: "button", onclick: reload }, "Refresh"));
+  const lost = others.length ? ` (unavailable: ${others.join(", ")})` : "";
+  const text = fell ? `Showing your last feed: a fresh one could not be made just now${lost}.`
+    : `This feed may be less fresh or less complete than usual${lost}.`;
+  if (box.firstElementChild?.textContent === text) return; // said already: a live region speaks at every change
+  box.replaceChildren(el("span", {}, text), el("button", { class: "button plain", type: "button", onclick: reload }, "Refresh"));
 }

@@ -1,7 +1,8 @@
 // One feed of one person, page after page. It knows when to ask, when to wait and when to
 // stop; what a page looks like is not its business.
 //
-// States: "loading", "ready" (more can be asked), "end", "error" and "unbuilt".
+// States: "loading", "ready" (more can be asked), "waiting" (asks again by itself, later), "end",
+// "error" and "unbuilt".
 
 import { ApiError, getFeed } from "./api.js";
 
@@ -50,11 +51,14 @@ export class Stream {
     this.pages += 1;
     this.cursor = answer.cursor ?? null;
     const { request_id, took_ms, model, degraded = [] } = answer;
-    const shown = this.onPage(items, { ...asked, request_id, took_ms, model, degraded: degraded ?? [] });
+    const scores = items.map((item) => item.score);
+    const shown = this.onPage(items, { ...asked, request_id, took_ms, model, scores, degraded: degraded ?? [] });
     this.empty = shown ? 0 : this.empty + 1;
     if (!shown && (degraded ?? []).includes("fallback")) {
-      this.become("ready"); // nothing new while a part of the mesh is away: look again soon
-      this.again(RETRY_MS[Math.min(this.empty - 1, RETRY_MS.length - 1)]);
+      // Nothing new while a part of the mesh is away: look again soon, however far one scrolls meanwhile.
+      const wait = RETRY_MS[Math.min(this.empty - 1, RETRY_MS.length - 1)];
+      this.again(wait);
+      this.become("waiting", { wait });
     } else if (!this.cursor || this.empty >= EMPTY_AT_MOST) this.become("end");
     else if (shown) this.become("ready");
     else {

@@ -12,6 +12,7 @@ const IS_ID = /^\d{1,20}$/;
 export function userChooser(chosen) {
   const input = byId("user-input"), list = byId("user-list");
   let shown = "", rows = [], active = -1, after = null, asking = null, typing = 0;
+  let listed = null; // what the rows are the answer to
 
   function open(on) {
     list.hidden = !on;
@@ -41,8 +42,10 @@ export function userChooser(chosen) {
   }
 
   async function search(q) {
+    clearTimeout(typing);
     asking?.abort();
     const mine = (asking = new AbortController());
+    listed = null;
     let answer;
     try {
       answer = await listUsers({ q, signal: mine.signal });
@@ -54,6 +57,8 @@ export function userChooser(chosen) {
     }
     if (mine.signal.aborted) return;
     rows = [];
+    point(-1);
+    listed = q;
     list.replaceChildren(...answer.users.map(row));
     // Anybody's id works, listed or not: an unknown person has an empty history.
     if (IS_ID.test(q) && !answer.users.some((u) => u.user === q)) list.append(row({ user: q, name: `user ${q}` }));
@@ -65,15 +70,25 @@ export function userChooser(chosen) {
 
   async function more() {
     if (!after) return;
-    const { q, after: from } = after;
+    const { q, after: from } = after, mine = asking;
     after = null; // one page at a time
     try {
-      const answer = await listUsers({ q, after: from });
-      if (input.value.trim() !== q && q) return;
+      const answer = await listUsers({ q, after: from, signal: mine.signal });
+      if (mine !== asking) return; // another search has filled the list meanwhile
       list.append(...answer.users.map(row));
       after = answer.next ? { q, after: answer.next } : null;
     } catch { /* scrolling again asks again once the list is reopened */ }
   }
+
+  /** Takes the row pointed at, else the first; who types faster than the answers come gets theirs, not the last ones'. */
+  async function enter() {
+    const q = wanted();
+    if (list.hidden && !q) return;
+    if (listed !== q) await search(q);
+    if (listed === q && q === wanted() && !list.hidden) rows[active < 0 ? 0 : active]?.click();
+  }
+
+  const wanted = () => (input.value === shown ? "" : input.value.trim());
 
   function take(user, name) {
     clearTimeout(typing);
@@ -96,7 +111,7 @@ export function userChooser(chosen) {
   input.addEventListener("click", () => list.hidden && search(""));
   input.addEventListener("input", () => {
     clearTimeout(typing);
-    typing = setTimeout(() => search(input.value.trim()), TYPING_MS);
+    typing = setTimeout(() => search(wanted()), TYPING_MS);
   });
   input.addEventListener("blur", () => {
     clearTimeout(typing);
@@ -108,11 +123,11 @@ export function userChooser(chosen) {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) {
       event.preventDefault();
-      if (list.hidden) search(input.value === shown ? "" : input.value.trim());
+      if (list.hidden) search(wanted());
       else if (rows.length) point((active + step + rows.length) % rows.length);
-    } else if (event.key === "Enter" && !list.hidden) {
+    } else if (event.key === "Enter") {
       event.preventDefault();
-      rows[active < 0 ? 0 : active]?.click();
+      enter();
     } else if (event.key === "Escape") {
       input.blur();
     }

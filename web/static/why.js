@@ -3,14 +3,15 @@
 
 import { dialog } from "./dialog.js";
 import { el } from "./dom.js";
-import { ago, millis, short } from "./format.js";
+import { ago, millis, words } from "./format.js";
 import { getFeed } from "./api.js";
 import { titleOf } from "./card.js";
 import { bars, dropped, keyValues, sources, stages } from "./xray.js";
 
 // Explaining runs the pipeline again, and by then the pin has often been recorded as seen.
-const GONE = "The page was asked for again to explain it, and this pin is no longer in it: "
-  + "it has been seen or acted on since. What follows is the pipeline as it runs now.";
+const GONE = "You have met this pin since it was shown, so a page asked for now leaves it out. "
+  + "What follows is the pipeline as it runs now.";
+const MET = ["seen", "already_seen", "shown_before"]; // reasons and stages of leaving out what was met
 
 export function whyPanel() {
   const box = dialog({ testid: "why-panel", name: "Why this pin", className: "why" });
@@ -57,22 +58,40 @@ function story({ item, page }, answer) {
   if (!xray) return [el("p", { class: "quiet" }, "The server sent no X-ray for this page.")];
   const mine = xray.pins?.[item.pin];
   const { stages: run, pins, query, ...rest } = xray;
+  // A pin left out before it was ranked has no scores of its own any more: those it was shown with stand in.
+  const ranked = Object.keys(mine?.scores ?? {}).length > 0;
   return [
-    mine ? null : el("p", { class: "note" }, GONE),
-    mine?.dropped ? el("p", { class: "note" }, `Asked again just now, it would be left out at “${mine.dropped.stage}”: ${mine.dropped.reason}.`) : null,
-    section("How it was found", sources(mine?.sources ?? [{ source: item.source, board: item.board?.id, score: item.score }])),
-    mine?.scores ? section("Scores", bars(mine.scores)) : null,
-    mine?.features ? section("Features", keyValues(mine.features)) : null,
-    mine ? more(mine) : null,
+    note(mine),
+    section("How it was found", sources(ranked ? found(mine, item) : [{ source: item.source, board: boardOf(item) }])),
+    section("Scores", ranked ? bars(mine.scores, Object.values(pins).map((pin) => pin.scores ?? {}))
+      : bars({ "when shown": item.score }, page.scores.map((score) => ({ "when shown": score })))),
+    Object.keys(mine?.features ?? {}).length ? section("Features", keyValues(mine.features)) : null,
+    ranked ? more(mine) : null,
     section("The pipeline", stages(run ?? [])),
     query ? section("What it started from", keyValues(query)) : null,
     section("What was left out", dropped(pins ?? {})),
     ...Object.entries(rest).map(([name, value]) => section(name, keyValues({ [name]: value }))),
     section("This page", keyValues({
-      feed: page.feed, model: page.model, took: millis(page.took_ms), score: short(item.score), saved: item.at_ms ? ago(item.at_ms) : "–",
+      feed: page.feed, model: page.model, took: millis(page.took_ms), saved: item.at_ms ? ago(item.at_ms) : "–",
       pin: item.pin, request: page.request_id, "explained by": answer.request_id, degraded: page.degraded.length ? page.degraded : "nothing",
     })),
   ].filter(Boolean);
+}
+
+function note(mine) {
+  if (mine && !mine.dropped) return null;
+  const { stage, reason } = mine?.dropped ?? {};
+  const met = !mine || MET.includes(stage) || MET.includes(reason);
+  return el("p", { class: "note", "data-testid": "why-note" }, met ? GONE
+    : `A page asked for now would leave it out at “${words(stage)}”: ${reason}.`);
+}
+
+const boardOf = ({ board }) => board && (board.title || board.id);
+
+/** Where it came from, with its board by name, and without a score that stands under “Scores” again. */
+function found({ sources: list, scores }, item) {
+  return list.map(({ score, board, ...rest }) => ({ ...rest, board: board === item.board?.id ? boardOf(item) : board,
+    score: Object.values(scores).includes(score) ? null : score }));
 }
 
 /** Keys of a pin's X-ray that this page does not know yet are still shown. */

@@ -28,15 +28,21 @@ export function sources(list) {
     el("strong", {}, words(source ?? "unknown")), keyValues(rest))));
 }
 
-/** Numbers between 0 and 1 get a bar; a score of another scale only its value. */
-export function bars(scores) {
-  return el("dl", { class: "bars", "data-testid": "why-scores" }, Object.entries(scores).flatMap(([name, value]) => [
-    el("dt", {}, words(name)),
-    el("dd", {},
-      typeof value === "number" && value >= 0 && value <= 1 ? el("span", { class: "meter", "aria-hidden": "true" },
-        el("span", { style: `width:${100 * value}%` })) : null,
-      el("span", { class: "number" }, text(value))),
-  ]));
+/** A score says little by itself: the bar, and the words, say how many of `all` (maps of scores) it beats. */
+export function bars(scores, all) {
+  return el("dl", { class: "bars", "data-testid": "why-scores" }, Object.entries(scores).flatMap(([name, value]) => {
+    const others = all.map((each) => each[name]).filter(Number.isFinite);
+    const rank = 1 + others.filter((other) => other > value).length;
+    const ranked = Number.isFinite(value) && others.length > 1;
+    return [
+      el("dt", {}, words(name)),
+      el("dd", {},
+        ranked ? el("span", { class: "meter", "aria-hidden": "true" },
+          el("span", { style: `width:${100 * (others.length - rank + 1) / others.length}%` })) : null,
+        ranked ? el("span", { class: "number" }, `${count(rank)} of ${count(others.length)}`) : null,
+        el("span", { class: "number raw", title: "the score itself" }, text(value))),
+    ];
+  }));
 }
 
 /** Any map, however deep, as a definition list. */
