@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -139,11 +140,12 @@ class EventLog:
         ends: dict[Partition, StoredEnd] = {}
         for part in parts:
             at = (int(part.topic), part.partition)
-            for piece in _records(part.batch):
+            for start, stop in _runs(part):
                 end = ends.get(at, self._ends[at])
-                value = layout.record_value(now, len(piece), piece.to_proto().SerializeToString())
+                message = part.encoder.rows(start, stop).SerializeToString()
+                value = layout.record_value(now, stop - start, message)
                 write.put(layout.record_key(*at, end.next), value, self._db.handle("records"))
-                ends[at], segment = self._grow(end, len(piece), len(value), now)
+                ends[at], segment = self._grow(end, stop - start, len(value), now)
                 if segment is not None:
                     closed.append((at, segment))
                     write.put(
@@ -288,15 +290,21 @@ class EventLog:
         self._db.close()
 
 
-def _records(batch: Batch) -> list[Batch]:
-    """The rows of one partition as batches that any reader can receive and apply at once: of RECORD_BYTES, or a row."""
-    texts = (batch.title, batch.link)
-    size = ROW_BYTES * len(batch) + sum(len(text.values) for text in texts) + 8 * len(batch.interests.values)
-    if size <= RECORD_BYTES:
-        return [batch]
-    row_sizes = ROW_BYTES + sum(text.lengths() for text in texts) + 8 * batch.interests.lengths()
-    cuts = np.flatnonzero(np.diff(np.cumsum(row_sizes) // RECORD_BYTES, prepend=0)).tolist()
-    return [batch.slice(a, b) for a, b in pairwise([0, *(cut for cut in cuts if cut), len(batch)])]
+def _runs(part: Part) -> list[tuple[int, int]]:
+    """Runs of a part's rows, each small enough for any reader to receive and apply at once: of RECORD_BYTES, or a row."""
+    if sum(_row_bytes(part.grouped, whole=True)) <= RECORD_BYTES:
+        return [(part.start, part.stop)]
+    sizes = sum(_row_bytes(part.batch, whole=False))
+    cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // RECORD_BYTES, prepend=0)).tolist()
+    return [(part.start + a, part.start + b) for a, b in pairwise([0, *(cut for cut in cuts if cut), len(part)])]
+
+
+def _row_bytes(batch: Batch, whole: bool) -> list[Any]:
+    """What rows take, by kind of column: of each row, or of all together."""
+    ragged = ((batch.title, 1), (batch.link, 1), (batch.interests, 8))
+    if whole:
+        return [ROW_BYTES * len(batch), *(size * len(column.values) for column, size in ragged)]
+    return [np.full(len(batch), ROW_BYTES), *(size * column.lengths() for column, size in ragged)]
 
 
 def _out_of_range(topic: int, partition: int, offset: int, end: StoredEnd) -> OutOfRange:

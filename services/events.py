@@ -150,22 +150,8 @@ class Batch:
         return replace(self, **columns)
 
     def to_proto(self) -> pb.Batch:
-        """As the wire has it; all-zero columns but `action` are left empty."""
-        message = pb.Batch(n=len(self))
-        for name, dtype in COLUMNS.items():
-            column = getattr(self, name)
-            stated = ~np.isnan(column) if name == "quality" else column
-            if stated.any() or name == "action":
-                setattr(message, name, pack(column, dtype))
-        for name in ("title", "link"):
-            ragged = getattr(self, name)
-            if len(ragged.values):
-                getattr(message, name).ends = pack(ragged.ends, "<u4")
-                getattr(message, name).data = pack(ragged.values, "<u1")
-        if len(self.interests.values):
-            message.interests.ends = pack(self.interests.ends, "<u4")
-            message.interests.ids = pack(self.interests.values, "<u8")
-        return message
+        """As the wire has it; all-zero columns are left empty."""
+        return Encoder(self).rows(0, len(self))
 
     @staticmethod
     def of(message: pb.Batch) -> "Batch":
@@ -181,6 +167,38 @@ class Batch:
         columns.append(_ragged(message.link.ends, message.link.data, "<u1", "link", n))
         columns.append(_ragged(message.interests.ends, message.interests.ids, "<u8", "interests", n))
         return Batch(*columns)
+
+
+class Encoder:
+    """Turns runs of one batch's rows into messages: each column is looked at and packed once, however many runs."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._fixed = [
+            (name, np.dtype(dtype).itemsize, pack(column, dtype))
+            for name, dtype in COLUMNS.items()
+            if _is_stated(name, column := getattr(batch, name))
+        ]
+        ragged = (("title", "data", batch.title), ("link", "data", batch.link), ("interests", "ids", batch.interests))
+        self._ragged = [(name, values, column) for name, values, column in ragged if len(column.values)]
+
+    def rows(self, start: int, stop: int) -> pb.Batch:
+        """The message of rows start..stop."""
+        message = pb.Batch(n=stop - start)
+        for name, size, data in self._fixed:
+            setattr(message, name, data[start * size : stop * size])
+        for name, values, column in self._ragged:
+            part = column.slice(start, stop)
+            if len(part.values):
+                field = getattr(message, name)
+                field.ends = pack(part.ends, "<u4")
+                setattr(field, values, pack(part.values, "<u1" if values == "data" else "<u8"))
+        return message
+
+
+def _is_stated(name: str, column: Array) -> bool:
+    if name == "action":
+        return True  # a batch of rows without an action is none; readers refuse it before they make room for its rows
+    return bool(not np.isnan(column).all() if name == "quality" else column.any())
 
 
 def _fixed(data: bytes, dtype: str, name: str, n: int) -> Any:

@@ -64,6 +64,7 @@ class Metrics:
             "feedmesh_requests", "Requests answered", ["service", "shard", "method", "code"], registry=self.registry
         )
         self._rings: dict[str, _Ring] = defaultdict(_Ring)
+        self._counters: dict[tuple[str, grpc.StatusCode], tuple[Histogram, Counter]] = {}
         self._lock = threading.Lock()
         self._gauges: dict[str, Callable[[], float]] = {}
         self.registry.register(self)
@@ -72,8 +73,18 @@ class Metrics:
         """One request was answered."""
         with self._lock:
             self._rings[method].add(time.monotonic(), seconds, code.name not in NOT_ERRORS)
-        self._seconds.labels(**self._labels, method=method).observe(seconds)
-        self._calls.labels(**self._labels, method=method, code=code.name).inc()
+            counters = self._counters.get((method, code)) or self._counters_of(method, code)
+        counters[0].observe(seconds)
+        counters[1].inc()
+
+    def _counters_of(self, method: str, code: grpc.StatusCode) -> tuple[Histogram, Counter]:
+        """Looked up once: to find a labelled child costs more than to count."""
+        found = (
+            self._seconds.labels(**self._labels, method=method),
+            self._calls.labels(**self._labels, method=method, code=code.name),
+        )
+        self._counters[method, code] = found
+        return found
 
     def gauge(self, name: str, read: Callable[[], float]) -> None:
         """Tell `read()` under feedmesh_<name> whenever somebody asks."""

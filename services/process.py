@@ -6,6 +6,7 @@ died, the process drains too, so nothing is left running.
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -93,6 +94,13 @@ def open_process(service: str) -> Process:
     return Process(service, mine.shard, mine.shards, mine.address, mesh, Metrics(service, mine.shard))
 
 
+def settle_memory() -> None:
+    """What was made until now stays: the collector need not walk it again, nor look so often at what requests leave."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 def run_door(main: Callable[[], None]) -> None:
     """Run a door; an error of the mesh ends it with its message, not with a traceback."""
     try:
@@ -142,6 +150,7 @@ def serve(
     server = servers.threaded(process.metrics, wait, add, settings.threads, settings.max_requests)
     health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
     servers.bind(server, process.address)
+    settle_memory()
     server.start()
     if follower:
         follower.start()
@@ -178,6 +187,7 @@ async def _serve_on_asyncio(process: Process, settings: ServiceSettings, service
     server = servers.on_asyncio(process.metrics, add, settings.max_requests)
     health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
     servers.bind(server, process.address)
+    settle_memory()
     await server.start()
     servers.set_health(health, True)
     logger.info("%s %d at %s is ready", process.service, process.shard, process.address)

@@ -10,7 +10,7 @@ from enum import IntEnum
 import numpy as np
 
 from services.columns import U64, Array, Ragged
-from services.events import IS_ENGAGEMENT, Action, Batch, flags
+from services.events import IS_ENGAGEMENT, Action, Batch, Encoder, flags
 
 
 class Topic(IntEnum):
@@ -53,12 +53,27 @@ def partition_of(keys: U64, partitions: int) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The rows of a batch that belong to one partition, in the order in which they came."""
+    """The rows of a batch that belong to one partition, in the order in which they came: a run of a grouped batch."""
 
     topic: Topic
     partition: int
-    batch: Batch
-    rows: Array  # int64[len(batch)]: the row of the published batch that each came from
+    grouped: Batch
+    encoder: Encoder  # of grouped
+    start: int
+    stop: int
+    rows: Array  # int64[stop - start]: the row of the published batch that each came from
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def batch(self) -> Batch:
+        """The rows themselves."""
+        return self.grouped.slice(self.start, self.stop)
+
+
+def _whole(topic: Topic, partition: int, batch: Batch, rows: Array) -> Part:
+    return Part(topic, partition, batch, Encoder(batch), 0, len(batch), rows)
 
 
 def split(batch: Batch, partitions: int) -> list[Part]:
@@ -111,12 +126,16 @@ def _keyed(topic: Topic, batch: Batch, keys: U64, belongs: Array, partitions: in
 def _split_rows(topic: Topic, batch: Batch, rows: Array, keys: U64, partitions: int) -> list[Part]:
     where = partition_of(keys, partitions)
     if len(batch) == 1:
-        return [Part(topic, int(where[0]), batch, rows)]
+        return [_whole(topic, int(where[0]), batch, rows)]
     order = np.argsort(where, kind="stable")
     grouped, rows, where = batch.take(order), rows[order], where[order]
     starts = np.flatnonzero(np.diff(where, prepend=-1)).tolist()
-    ends = [*starts[1:], len(where)]
-    return [Part(topic, int(where[a]), grouped.slice(a, b), rows[a:b]) for a, b in zip(starts, ends, strict=True)]
+    ends, encoder = [*starts[1:], len(where)], Encoder(grouped)
+    of = where[starts].tolist()
+    return [
+        Part(topic, partition, grouped, encoder, a, b, rows[a:b])
+        for partition, a, b in zip(of, starts, ends, strict=True)
+    ]
 
 
 def _everywhere(topics: tuple[Topic, ...], batch: Batch, takedowns: Array, parts: list[Part], n: int) -> list[Part]:
@@ -127,10 +146,10 @@ def _everywhere(topics: tuple[Topic, ...], batch: Batch, takedowns: Array, parts
         for partition in range(n):
             part = at.get((topic, partition))
             if part is None:
-                at[topic, partition] = Part(topic, partition, down, takedowns)
+                at[topic, partition] = _whole(topic, partition, down, takedowns)
             else:
                 rows = np.concatenate([part.rows, takedowns])
                 order = np.argsort(rows, kind="stable")
                 both = Batch.concat([part.batch, down]).take(order)
-                at[topic, partition] = Part(topic, partition, both, rows[order])
+                at[topic, partition] = _whole(topic, partition, both, rows[order])
     return list(at.values())

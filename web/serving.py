@@ -13,7 +13,7 @@ from uvicorn import Config, Server
 from protos import status_pb2_grpc
 from services import server as servers
 from services.errors import Unavailable
-from services.process import Process, Stop
+from services.process import Process, Stop, settle_memory
 from services.settings import ServiceSettings
 from services.status import Status
 
@@ -88,6 +88,7 @@ async def serve(process: Process, settings: ServiceSettings, status: Status, app
         logger.info("web at http://%s:%d is ready", *listener.getsockname()[:2])
 
     http = http_server(app, drain_s, ready)
+    settle_memory()
     await grpc_server.start()
     serving = asyncio.create_task(http.serve(sockets=[listener]))
     serving.add_done_callback(lambda _: stop.event.set())  # whatever ended it, the process does not stay without it

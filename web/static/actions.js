@@ -66,16 +66,17 @@ export async function toggleFollow(entry, kind, { id, name }) {
   if (done) toast(on ? `Following ${name}` : `No longer following ${name}`);
 }
 
-export async function takeDownPin(entry) {
+/** done() is called before the card goes, so that the focus is back on it and can move on with it. */
+export async function takeDownPin(entry, done) {
   try {
     await takeDown(entry.item.pin);
   } catch (error) {
     toast(`The pin was not taken down: ${error.message}`, { kind: "error" });
-    return false;
+    return;
   }
+  done();
   entry.session.markHidden(entry.item.pin);
   toast("Taken down, for everybody.");
-  return true;
 }
 
 async function write(events, failure, undo, again) {

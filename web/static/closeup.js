@@ -27,7 +27,7 @@ export function closeup({ why, beside }) {
     const { item, session } = entry, title = titleOf(item);
     const bar = saveBar(entry, title,
       button("why", "Why this", "why", () => why(entry)),
-      button("hide", "Hide", "hide", () => { hide(entry); box.close(); }));
+      button("hide", "Hide", "hide", () => { box.close(); hide(entry); }));
     const arrows = el("div", { class: "closeup-steps" }, step(entry, -1, "Previous"), step(entry, 1, "Next"));
     box.show(
       el("div", { class: "closeup-cover" }, cover({ pin: item.pin, title, interests: item.interests })),
@@ -103,7 +103,7 @@ export function closeup({ why, beside }) {
 
   function moderation(entry) {
     const really = el("button", { type: "button", class: "button danger", "data-testid": "take-down",
-      onclick: async () => (await takeDownPin(entry)) && box.close() }, "Take down for everybody");
+      onclick: () => takeDownPin(entry, box.close) }, "Take down for everybody");
     return el("details", { class: "moderation" }, el("summary", {}, "Moderation"),
       el("p", {}, "Removes this pin from every feed and can't be undone here."), really);
   }

@@ -12,7 +12,8 @@ export function dialog({ testid, name, className }) {
   let from = null;
   node.addEventListener("click", (event) => event.target === node && node.close());
   node.addEventListener("close", () => {
-    if (from?.isConnected) from.focus({ preventScroll: true });
+    // The opener may have been hidden from in here: whoever hid it has moved the focus on by then.
+    if (from?.isConnected && !from.closest("[inert]")) from.focus({ preventScroll: true });
     from = null;
   });
   document.body.append(node);

@@ -1,0 +1,394 @@
+"""The feed page with people in it: choosing somebody, reading, saving, hiding, looking closer, and coming back."""
+
+import re
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from playwright.sync_api import Response, expect
+
+from tests.browser.conftest import Visitor
+from tests.browser.visit import DESK, PHONE, Api, Visit
+from tests.running import Running
+
+pytestmark = pytest.mark.browser
+FEEDS = ("following", "interest", "picked", "home")
+
+
+def wrote(action: str) -> Any:
+    """Whether a response is that of events of which one is this action."""
+    return lambda answer: (
+        answer.url.endswith("/v1/events") and f'"action":"{action}"' in (answer.request.post_data or "")
+    )
+
+
+def is_feed(answer: Response) -> bool:
+    return "/v1/feeds/" in answer.url and "explain" not in answer.url
+
+
+def test_a_person_is_chosen_by_typing(visit: Visit, reader: str) -> None:
+    visit.open("/")
+    expect(visit.id("welcome")).to_be_visible()
+    expect(visit.id("welcome-user").first).to_be_visible()
+    visit.id("user-chooser").click()
+    expect(visit.id("user-option").first).to_be_visible()
+    visit.page.keyboard.type(reader)
+    option = visit.page.locator(f'[data-testid="user-option"][data-user="{reader}"]')
+    expect(option).to_have_count(1)
+    option.click()
+    visit.cards.first.wait_for()
+    expect(visit.page).to_have_url(re.compile(rf"user={reader}&feed=following$"))
+    expect(visit.id("user-list")).to_be_hidden()
+    expect(visit.id("user-summary")).to_contain_text("follows")
+
+
+def test_enter_takes_whom_one_typed_however_fast(visit: Visit, reader: str) -> None:
+    visit.open("/")
+    visit.id("user-chooser").focus()
+    visit.page.keyboard.insert_text(reader)
+    visit.page.keyboard.press("Enter")
+    visit.cards.first.wait_for()
+    expect(visit.page).to_have_url(re.compile(rf"user={reader}&"))
+
+
+def test_who_is_not_found_is_said(visit: Visit) -> None:
+    visit.open("/")
+    visit.id("user-chooser").fill("nobody is called this")
+    expect(visit.id("user-list")).to_contain_text("Nobody is called")
+    visit.page.keyboard.press("Escape")
+    expect(visit.id("user-list")).to_be_hidden()
+
+
+def test_every_tab_shows_its_feed_or_says_that_it_is_coming(visit: Visit, reader: str) -> None:
+    visit.feed(reader)
+    visit.expects("/v1/feeds/")
+    for feed in (*FEEDS[1:], FEEDS[0]):
+        with visit.page.expect_response(re.compile(f"/v1/feeds/{feed}[?]")) as answered:
+            visit.id(f"tab-{feed}").click()
+        expect(visit.id(f"tab-{feed}")).to_have_attribute("aria-selected", "true")
+        expect(visit.page).to_have_url(re.compile(f"feed={feed}$"))
+        if answered.value.status == 501:
+            expect(visit.id("feed-coming")).to_contain_text("is coming")
+            expect(visit.cards).to_have_count(0)
+        else:
+            visit.page.locator(".card:not(.skeleton), [data-testid=end-of-feed]").first.wait_for()
+            expect(visit.id("feed-coming")).to_have_count(0)
+
+
+def test_a_card_says_what_it_is_and_why_it_is_here(visit: Visit, reader: str) -> None:
+    with visit.page.expect_response(is_feed) as answered:
+        visit.feed(reader)
+    items = answered.value.json()["items"]
+    assert len(items) == 25
+    for item in items:
+        card = visit.card(item["pin"])
+        expect(card.locator(".cover-title")).to_have_text(item["title"])
+        expect(card.get_by_test_id("card-reason")).to_have_text(item["reason"])
+        assert item["reason"]
+        expect(card.locator(".chip:not(.chip-rest)")).to_have_text(item["interests"][:3])
+        link = card.get_by_test_id("card-link")
+        assert link.count() == (1 if item["link"] else 0)
+        if item["link"]:
+            assert link.get_attribute("href") == item["link"]
+            assert "noopener" in (link.get_attribute("rel") or "")
+    assert any(item["interests"] for item in items)
+
+
+def test_scrolling_brings_further_pages_and_no_pin_twice(visit: Visit, reader: str) -> None:
+    answers: list[Response] = []
+    visit.page.on("response", lambda answer: answers.append(answer) if is_feed(answer) else None)
+    visit.feed(reader)
+    for _ in range(4):
+        visit.further()
+    pins = visit.pins()
+    assert len(pins) >= 125
+    assert len(set(pins)) == len(pins)
+    assert pins[:125] == [item["pin"] for answer in answers[:5] for item in answer.json()["items"]]
+    assert len({answer.url for answer in answers}) == len(answers)
+    places = visit.cards.evaluate_all("cards => cards.map((card) => card.getAttribute('aria-posinset'))")
+    assert places == [str(i + 1) for i in range(len(pins))]
+
+
+def test_a_short_feed_ends_in_words(visit: Visit, api: Api) -> None:
+    nobody = "18446744073709551615"
+    visit.open(f"/?user={nobody}&feed=following")
+    expect(visit.id("end-of-feed")).to_contain_text("Nothing here yet")
+    expect(visit.cards).to_have_count(0)
+
+
+def test_cards_do_not_overlap(visit: Visit, reader: str) -> None:
+    visit.feed(reader)
+    overlaps = """(cards) => {
+      const boxes = cards.map((card) => card.getBoundingClientRect());
+      return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => a.left < b.right - 1 && b.left < a.right - 1
+        && a.top < b.bottom - 1 && b.top < a.bottom - 1)).length;
+    }"""
+    assert visit.cards.evaluate_all(overlaps) == 0
+    visit.page.set_viewport_size({"width": 760, "height": 860})
+    expect(visit.cards.nth(3)).not_to_have_attribute("data-y", "0")  # three columns by now
+    assert visit.cards.evaluate_all(overlaps) == 0
+
+
+def test_a_saved_pin_shows_it_and_comes_on_no_further_page(visit: Visit, api: Api, reader: str) -> None:
+    answers: list[Response] = []
+    visit.page.on("response", lambda answer: answers.append(answer) if is_feed(answer) else None)
+    visit.feed(reader)
+    pin = visit.pins()[1]
+    save = visit.card(pin).get_by_test_id("card-save")
+    expect(save).to_have_attribute("aria-pressed", "false")
+    with visit.page.expect_response(wrote("save")) as written:
+        save.click()
+    assert written.value.status == 202
+    token, before = written.value.json()["token"], len(answers)
+    expect(save).to_have_attribute("aria-pressed", "true")
+    expect(save).to_have_text("Saved")
+    expect(visit.id("toast")).to_contain_text("Saved to")
+    visit.further()  # may have been asked for before the save
+    visit.further()
+    assert token in unquote(answers[-1].url)
+    assert pin not in [item["pin"] for answer in answers[before:] for item in answer.json()["items"]]
+    assert pin not in api.pins(reader, token)
+    visit.page.reload()
+    visit.cards.first.wait_for()
+    assert pin not in visit.pins()
+
+
+def test_a_save_is_taken_back(visit: Visit, reader: str) -> None:
+    visit.feed(reader)
+    save = visit.cards.first.get_by_test_id("card-save")
+    with visit.page.expect_response(wrote("save")):
+        save.click()
+    with visit.page.expect_response(wrote("unsave")) as written:
+        visit.id("toast-action").click()
+    assert written.value.status == 202
+    expect(save).to_have_attribute("aria-pressed", "false")
+    expect(visit.id("toast").last).to_contain_text("Removed from")
+
+
+def test_a_board_is_chosen_to_save_to(visit: Visit, api: Api, reader: str) -> None:
+    visit.feed(reader)
+    card, boards = visit.cards.first, api.get(f"/v1/users/{reader}")["boards"]
+    card.get_by_test_id("card-save-choose").click()
+    expect(visit.id("save-menu")).to_be_visible()
+    rows = visit.id("save-board")
+    expect(rows).to_have_count(max(1, len(boards)))
+    chosen = rows.last.get_attribute("data-board")
+    with visit.page.expect_request(lambda asked: asked.url.endswith("/v1/events")) as written:
+        rows.last.click()
+    assert written.value.post_data_json["events"][0]["board"] == chosen
+    expect(visit.id("save-menu")).to_be_hidden()
+    expect(card.get_by_test_id("card-save")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_hidden_pin_collapses_and_never_comes_back(visit: Visit, api: Api, reader: str) -> None:
+    visit.feed(reader)
+    pin, below = visit.pins()[0], visit.pins()[1]
+    with visit.page.expect_response(wrote("hide")) as written:
+        visit.card(pin).get_by_test_id("card-hide").click()
+    expect(visit.card(pin)).to_have_count(0)
+    assert visit.pins()[0] == below
+    assert visit.focused() == below
+    assert pin not in api.pins(reader, written.value.json()["token"])
+    visit.further()
+    assert pin not in visit.pins()
+    visit.page.reload()
+    visit.cards.first.wait_for()
+    assert pin not in visit.pins()
+
+
+def test_a_closer_look_keeps_the_focus_and_gives_it_back(visit: Visit, reader: str) -> None:
+    visit.feed(reader)
+    opener = visit.cards.nth(2).get_by_test_id("card-closeup")
+    with visit.page.expect_response(wrote("closeup")):
+        opener.click()
+    dialog = visit.id("closeup-dialog")
+    expect(dialog).to_be_visible()
+    expect(visit.id("closeup-title")).to_have_text(visit.cards.nth(2).locator(".cover-title").inner_text())
+    expect(dialog.locator("#closeup-detail .facts")).to_be_visible()
+    outside = (
+        "() => !document.activeElement.closest('dialog[open]') && document.activeElement !== document.body"
+        " && document.activeElement !== document.documentElement"
+    )
+    stops = set()
+    for key in ["Tab"] * 25 + ["Shift+Tab"] * 25:
+        visit.page.keyboard.press(key)
+        assert not visit.page.evaluate(outside)
+        stops.add(visit.focused())
+    assert {"closeup-hide", "closeup-next", "closeup-dialog-close", "follow-user"} <= stops
+    visit.page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(opener).to_be_focused()
+
+
+def test_a_closer_look_steps_on_and_hides(visit: Visit, reader: str) -> None:
+    visit.feed(reader)
+    pins = visit.pins()
+    visit.card(pins[0]).get_by_test_id("card-closeup").click()
+    expect(visit.id("closeup-previous")).to_be_disabled()
+    visit.id("closeup-next").click()
+    expect(visit.id("closeup-title")).to_have_text(visit.card(pins[1]).locator(".cover-title").inner_text())
+    visit.id("closeup-previous").click()
+    with visit.page.expect_response(wrote("hide")):
+        visit.id("closeup-hide").click()
+    expect(visit.id("closeup-dialog")).to_be_hidden()
+    expect(visit.card(pins[0])).to_have_count(0)
+    assert visit.focused() == pins[1]
+
+
+def test_following_is_taken_at_once(visit: Visit, api: Api, reader: str) -> None:
+    visit.feed(reader)
+    visit.cards.first.get_by_test_id("card-closeup").click()
+    button = visit.id("follow-board")
+    board, was = button.get_attribute("data-id"), button.get_attribute("aria-pressed")
+    action = "follow_board" if was == "false" else "unfollow_board"
+    with visit.page.expect_response(wrote(action)) as written:
+        button.click()
+    expect(button).to_have_attribute("aria-pressed", "true" if was == "false" else "false")
+    follows = api.get(f"/v1/users/{reader}", token=written.value.json()["token"])["follows"]["boards"]
+    assert (board in [b["id"] for b in follows]) == (was == "false")
+
+
+def test_why_this_shows_source_scores_and_stages(visit: Visit, reader: str) -> None:
+    # No impression arrives, so the page asked for again to be explained is the page that was shown.
+    visit.page.route(
+        "**/v1/events", lambda route: route.fulfill(status=202, json={"accepted": 1, "duplicates": 0, "token": ""})
+    )
+    visit.feed(reader)
+    card = visit.cards.nth(1)
+    card.get_by_test_id("card-why").click()
+    panel = visit.id("why-panel")
+    expect(panel.get_by_test_id("why-reason")).to_have_text(card.get_by_test_id("card-reason").inner_text())
+    expect(panel.get_by_test_id("why-sources")).to_contain_text("followed boards")
+    expect(panel.get_by_test_id("why-note")).to_have_count(0)
+    expect(panel.get_by_test_id("why-scores").locator("dt")).to_have_text(["light", "final"])
+    expect(panel.get_by_test_id("why-scores").locator("dd").first).to_have_text(re.compile(r"\d+ of [\d,]+"))
+    stages = panel.get_by_test_id("why-stages").locator(".stage-name")
+    names = " ".join(stages.all_inner_texts())
+    assert [
+        name for name in ("followed", "seen", "duplicate", "light score", "slate", "wording") if name not in names
+    ] == []
+    visit.page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    expect(card.get_by_test_id("card-why")).to_be_focused()
+
+
+def test_why_this_of_a_pin_met_since_says_so_and_has_no_empty_part(visit: Visit, reader: str) -> None:
+    visit.feed(reader)
+    card = visit.cards.first
+    with visit.page.expect_response(wrote("impression")):
+        expect(card).to_have_attribute("data-seen", "true")
+    card.get_by_test_id("card-why").click()
+    panel = visit.id("why-panel")
+    expect(panel.get_by_test_id("why-note")).to_contain_text("You have met this pin")
+    expect(panel.get_by_test_id("why-scores")).to_contain_text("when shown")
+    empty = "sections => sections.filter((s) => !s.querySelector('dd, li, p')).map((s) => s.textContent)"
+    assert panel.locator(".why-section").evaluate_all(empty) == []
+
+
+def test_what_was_looked_at_is_reported_and_does_not_come_again(visit: Visit, api: Api, reader: str) -> None:
+    answers: list[Response] = []
+    visit.page.on("response", lambda answer: answers.append(answer) if wrote("impression")(answer) else None)
+    visit.feed(reader)
+    with visit.page.expect_response(wrote("impression")):
+        expect(visit.cards.first).to_have_attribute("data-seen", "true")
+    tokens = [answer.json()["token"] for answer in answers]
+    reported = [event["pin"] for answer in answers for event in answer.request.post_data_json["events"]]
+    assert len(reported) == len(set(reported))
+    assert 3 <= len(reported) <= 20  # what fits on the screen, and not the whole page
+    left = api.pins(reader, ",".join(tokens))
+    assert not set(left) & set(reported)
+
+
+def test_back_and_forward_and_a_shared_address(visit: Visit, visitor: Visitor, reader: str) -> None:
+    visit.expects("/v1/feeds/")
+    visit.feed(reader)
+    visit.id("tab-interest").click()
+    expect(visit.page).to_have_url(re.compile("feed=interest$"))
+    shared = visit.page.url
+    visit.page.go_back()
+    expect(visit.page).to_have_url(re.compile("feed=following$"))
+    expect(visit.id("tab-following")).to_have_attribute("aria-selected", "true")
+    visit.cards.first.wait_for()
+    visit.page.go_forward()
+    expect(visit.id("tab-interest")).to_have_attribute("aria-selected", "true")
+    friend = visitor(visit.url)
+    friend.expects("/v1/feeds/")
+    friend.page.goto(shared)
+    expect(friend.id("tab-interest")).to_have_attribute("aria-selected", "true")
+    expect(friend.id("user-chooser")).to_have_value(re.compile(r"\S"))
+    expect(friend.page).to_have_url(shared)
+
+
+def test_an_address_with_nonsense_is_a_welcome(visit: Visit) -> None:
+    visit.open("/?user=%3Cscript%3E&feed=no")
+    expect(visit.id("welcome")).to_be_visible()
+    expect(visit.id("tab-following")).to_have_attribute("aria-selected", "true")
+
+
+def test_skipping_to_the_pins_does_not_load_them_again(visit: Visit, reader: str) -> None:
+    visit.feed(reader)
+    first = visit.cards.first.element_handle()
+    visit.page.keyboard.press("Tab")
+    expect(visit.page.get_by_text("Skip to the pins")).to_be_focused()
+    visit.page.keyboard.press("Enter")
+    expect(visit.id("feed")).to_be_focused()
+    visit.page.keyboard.press("Tab")
+    assert visit.focused() == visit.pins()[0]
+    assert first.evaluate("card => card.isConnected")
+
+
+def test_a_phone_has_no_sideways_scroll(visitor: Visitor, mesh: Running, reader: str) -> None:
+    visit = visitor(mesh.url, viewport=PHONE, is_mobile=True, has_touch=True, device_scale_factor=2)
+    visit.open("/")
+    expect(visit.id("welcome-user").first).to_be_visible()
+    assert visit.overflow() == 0
+    visit.feed(reader)
+    assert visit.overflow() == 0
+    columns = visit.cards.evaluate_all("cards => new Set(cards.map((card) => card.getBoundingClientRect().left)).size")
+    assert columns == 2
+    visit.cards.first.get_by_test_id("card-closeup").tap()
+    expect(visit.id("closeup-dialog").locator(".facts")).to_be_visible()
+    assert visit.overflow() == 0
+    visit.id("closeup-dialog-close").tap()
+    visit.cards.first.get_by_test_id("card-why").tap()
+    expect(visit.id("why-stages")).to_be_visible()
+    assert visit.overflow() == 0
+    assert visit.id("why-panel").evaluate("panel => panel.scrollWidth - panel.clientWidth") == 0
+    visit.open("/health")
+    expect(visit.id("process-card").first).to_be_visible()
+    assert visit.overflow() == 0
+
+
+@pytest.mark.parametrize("width", [320, 768, 1920])
+def test_no_width_scrolls_sideways(visitor: Visitor, mesh: Running, reader: str, width: int) -> None:
+    visit = visitor(mesh.url, viewport=DESK | {"width": width})
+    visit.feed(reader)
+    assert visit.overflow() <= 0
+    visit.open("/health")
+    expect(visit.id("process-card").first).to_be_visible()
+    assert visit.overflow() <= 0
+
+
+def lightness(visit: Visit) -> float:
+    """Of the page's ground: 0 black to 255 white."""
+    shown: str = visit.page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    parts = [float(part) for part in re.findall(r"[\d.]+", shown)[:3]]
+    return sum(parts) / 3
+
+
+def test_dark_is_the_systems_wish_or_the_readers(visitor: Visitor, mesh: Running, reader: str) -> None:
+    visit = visitor(mesh.url, color_scheme="dark")
+    visit.feed(reader)
+    assert lightness(visit) < 60
+    toggle = visit.id("theme-toggle")
+    expect(toggle).to_have_attribute("aria-pressed", "true")
+    toggle.click()
+    expect(toggle).to_have_attribute("aria-pressed", "false")
+    assert lightness(visit) > 200
+    visit.open("/health")  # the choice holds on the other page, and after a reload
+    assert lightness(visit) > 200
+    visit.page.reload()
+    assert lightness(visit) > 200
+    visit.page.emulate_media(color_scheme="light")
+    visit.id("theme-toggle").click()
+    assert lightness(visit) < 60

@@ -1,0 +1,205 @@
+"""The front door over real RPCs: what it accepts, what it refuses and how, and streams that end when their reader goes."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from protos import events_pb2, roadrunner_pb2_grpc
+from protos import roadrunner_pb2 as pb
+from roadrunner.client import read_all
+from roadrunner.service import MAX_EVENTS, WAIT_S
+from services import tokens
+from services.errors import Exhausted, InvalidArgument, OutOfRange, Unavailable
+from services.events import Action, Batch, events
+from services.log import rows
+from services.topics import Topic, split
+from tests.roadrunner.running import PARTITIONS, Running, running
+from tests.services.batches import follows, good_batches, rows_of
+from tests.services.children import until
+
+NOW_MS = time.time_ns() // 1_000_000
+Code = grpc.StatusCode
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Running]:
+    with running(tmp_path) as started:
+        yield started
+
+
+def stub(door: Running) -> Any:
+    return roadrunner_pb2_grpc.RoadrunnerStub(door.channel())
+
+
+def test_what_was_published_is_read_back_and_its_token_says_where(door: Running) -> None:
+    published = door.publisher().publish(follows(40, user=5), 10)
+    assert (published.accepted, published.duplicates) == (40, 0)
+    log = door.reader()
+    (at,) = tokens.decode(published.token)
+    ends = log.ends(10)
+    assert tokens.decode(published.token) == {at: ends[at].next - 1}
+    assert ends[at].events == 40
+    batch, partition = rows([record for chunk in read_all(log, {at: 0}, 10) for record in chunk])
+    assert rows_of(batch) == rows_of(follows(40, user=5))
+    assert set(partition) == {at[1]}
+    log.close()
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=good_batches(max_size=12))
+def test_any_good_batch_is_accepted_and_its_token_names_every_partition(door: Running, batch: Batch) -> None:
+    published = door.publisher().publish(batch, 10)
+    assert published.accepted + published.duplicates == len(batch)
+    door.hang_up()
+    assert set(tokens.decode(published.token)) == {(int(p.topic), p.partition) for p in split(batch, PARTITIONS)}
+
+
+def test_publishing_again_is_no_error_and_no_second_event(door: Running) -> None:
+    publisher = door.publisher()
+    first = publisher.publish(follows(3), 10)
+    again = publisher.publish(follows(4), 10)
+    assert (again.accepted, again.duplicates) == (1, 3)
+    assert tokens.decode(again.token).keys() == tokens.decode(first.token).keys()
+
+
+def test_an_empty_batch_is_accepted(door: Running) -> None:
+    published = door.publisher().publish(events(0), 10)
+    assert (published.accepted, published.duplicates, published.token) == (0, 0, b"")
+    assert sum(end.next for end in door.log.ends().values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (events(1, action=99, user=1, at_ms=NOW_MS, id=1), r"batch.action\[0\] = 99 is not allowed: known actions are"),
+        (events(1, action=Action.TAKEDOWN, at_ms=NOW_MS, id=1), r"batch.pin\[0\] = 0 \(action takedown\)"),
+        (events(1, action=Action.TAKEDOWN, pin=1, at_ms=NOW_MS), r"batch.id\[0\] = 0"),
+        (events(1, action=Action.TAKEDOWN, pin=1, at_ms=NOW_MS + 660_000, id=1), r"batch.at_ms\[0\] = "),
+    ],
+)
+def test_what_is_not_allowed_is_refused_by_name_and_nothing_of_it_kept(
+    door: Running, batch: Batch, message: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        door.publisher().publish(Batch.concat([follows(5), batch]).take(batch.id[:0] if False else _last_first(6)), 10)
+    assert sum(end.next for end in door.log.ends().values()) == 0
+    assert door.publisher().publish(follows(5), 10).accepted == 5, "no id was taken"
+
+
+def _last_first(n: int) -> Any:
+    import numpy as np
+
+    return np.roll(np.arange(n), 1)
+
+
+def test_damaged_and_oversized_batches_are_refused_by_status(door: Running) -> None:
+    asked = stub(door)
+
+    def status(batch: events_pb2.Batch) -> tuple[Code, str]:
+        with pytest.raises(grpc.RpcError) as refused:
+            asked.Publish(pb.PublishRequest(batch=batch), timeout=30)
+        return refused.value.code(), refused.value.details() or ""
+
+    code, message = status(events_pb2.Batch(n=2**32 - 1))
+    assert (code, message) == (Code.INVALID_ARGUMENT, f"batch.n = 4294967295: at most {MAX_EVENTS} events a batch")
+    assert status(events_pb2.Batch(n=3, action=b"\x01")) == (
+        Code.INVALID_ARGUMENT,
+        "batch.action: 1 values, expected 3",
+    )
+    code, message = status(events_pb2.Batch(user=b"12345678"))
+    assert code == Code.INVALID_ARGUMENT
+    code, message = status(events_pb2.Batch(user=bytes(100 << 20)))
+    assert code == Code.RESOURCE_EXHAUSTED
+    assert "larger than max" in message
+    assert door.publisher().publish(follows(5), 10).accepted == 5, "and it goes on"
+
+
+def test_a_body_of_100_mb_is_refused_by_the_server_also_when_the_client_sends_it(door: Running) -> None:
+    with grpc.insecure_channel(door.address, options=[("grpc.max_send_message_length", -1)]) as channel:
+        asked: Any = roadrunner_pb2_grpc.RoadrunnerStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            asked.Publish(pb.PublishRequest(batch=events_pb2.Batch(user=bytes(100 << 20))), timeout=30)
+        assert refused.value.code() == Code.RESOURCE_EXHAUSTED
+    assert door.publisher().publish(follows(5), 10).accepted == 5
+
+
+def test_a_full_disk_is_told_to_who_publishes(tmp_path: Path) -> None:
+    with running(tmp_path, no_room=lambda: "disk nearly full: 3 MB free") as door:
+        with pytest.raises(Exhausted, match="roadrunner: disk nearly full: 3 MB free"):
+            door.publisher().publish(follows(1), 10)
+        log = door.reader()
+        assert log.ends(10)
+        log.close()
+
+
+def test_subscribing_to_what_is_not_there_is_refused_by_status(door: Running) -> None:
+    log = door.reader()
+    for positions, message in (
+        ({(9, 0): 0}, "roadrunner: no topic 9 partition 0"),
+        ({(0, 99): 0}, "no topic 0 partition 99"),
+        ({(0, 0): 5}, "topic 0 partition 0: offset 5 is not in the log, which holds 0 to 0"),
+    ):
+        with pytest.raises(OutOfRange, match=message):
+            next(log.subscribe(positions))
+    with pytest.raises(InvalidArgument, match="from: name at least one topic, partition and offset"):
+        next(log.subscribe({}))
+    log.close()
+
+
+def streams(door: Running) -> int:
+    """How many streams wait at the end of the log."""
+    return len({woken for waiting in door.log._readers.values() for woken in waiting})
+
+
+def test_a_reader_that_goes_away_frees_its_thread(door: Running) -> None:
+    everything = {(int(topic), p): 0 for topic in Topic for p in range(PARTITIONS)}
+    pool = door._server._state.thread_pool  # type: ignore[attr-defined]
+    for how in ("cancel", "hang up"):
+        readers = [door.reader() for _ in range(12)]
+        calls = [iter(reader.subscribe(everything)) for reader in readers]
+        door.publisher().publish(follows(1, first_id=1 if how == "cancel" else 2), 10)
+        assert all(next(call) for call in calls)
+        until(lambda: streams(door) > 0)
+        for reader, call in zip(readers, calls, strict=True):
+            if how == "cancel":
+                call.close()  # type: ignore[attr-defined]
+            else:
+                reader._channel.close()
+        until(lambda: pool._idle_semaphore._value >= len(pool._threads), 20 * WAIT_S)
+        for reader in readers:
+            reader.close()
+    assert door.publisher().publish(follows(1, first_id=9), 10).accepted == 1
+
+
+def test_draining_ends_the_streams(door: Running) -> None:
+    log = door.reader()
+    door.publisher().publish(follows(1, user=1), 10)
+    (at,) = (at for at, end in door.log.ends().items() if end.next)
+    stream = log.subscribe({at: 0})
+    assert len(next(stream)) == 1
+    door.service.close()
+    assert list(stream) == []
+    log.close()
+
+
+def test_a_door_that_is_away_is_told(tmp_path: Path) -> None:
+    with running(tmp_path) as door:
+        mesh, address = door.mesh, door.address
+    log = running_reader(mesh)
+    with pytest.raises(Unavailable, match="roadrunner: "):
+        log.ends(2)
+    with pytest.raises(Unavailable, match="roadrunner: "):
+        next(log.subscribe({(0, 0): 0}))
+    log.close()
+    assert address in str(mesh.of("roadrunner")[0].address)
+
+
+def running_reader(mesh: Any) -> Any:
+    from roadrunner.client import RoadrunnerLog
+
+    return RoadrunnerLog(mesh)
