@@ -57,7 +57,8 @@ class FeedgenClient:
             request_id=uuid.uuid4().hex,
             shown=self._cursors.read(request.cursor, request.user, surface),
         )
-        page = await fall_back(LastGood(self._smartfeed, timeout), query, Xray(explain=False))
+        xray = Xray(explain=False)
+        page = await fall_back(LastGood(self._smartfeed, timeout), query, xray)
         try:
             items = await Wording(self._rockstore, timeout).items(page, ())
         except MeshError:
@@ -65,7 +66,7 @@ class FeedgenClient:
         return pb.FeedReply(
             items=items,
             cursor=self._cursors.make(request.user, surface, np.concatenate([query.shown, page.pins])),
-            degraded=[NAME, FALLBACK],
+            degraded=[NAME, *xray.degraded(), FALLBACK],
             model="",
             request_id=query.request_id,
             took_ms=(time.perf_counter() - started) * 1000,

@@ -106,8 +106,7 @@ async def _make(pipeline: Pipeline, query: Query, xray: Xray) -> Page:
 
 async def _attempt(stage: Stage, kind: str, work: Awaitable[T], share: float, xray: Xray) -> T | None:
     """The stage's answer within its share of the time; None when an optional one is lost. Raises Lost."""
-    request = context.current()
-    timeout = (request.remaining() if request else 1.0) * share
+    timeout = _remaining() * share
     with xray.stage(stage.name, kind) as trace:
         try:
             async with asyncio.timeout(timeout):
@@ -121,6 +120,11 @@ async def _attempt(stage: Stage, kind: str, work: Awaitable[T], share: float, xr
     if stage.required:
         raise Lost(stage.name)
     return None
+
+
+def _remaining() -> float:
+    request = context.current()
+    return request.remaining() if request else 1.0
 
 
 async def _all(work: Sequence[Awaitable[T]]) -> list[T]:
@@ -184,9 +188,13 @@ def _false_positives(found: Sequence[Found], query: Query, xray: Xray) -> int:
 
 
 async def fall_back(stage: Fallback, query: Query, xray: Xray) -> Page:
-    """The last good list, less what this cursor has shown. Empty when that is lost as well."""
+    """The last good list, less what this cursor has shown. Empty when that is lost as well.
+
+    It does not wait for the request's token: what was lost may have been waiting for it already.
+    """
     try:
-        fallen = await _attempt(stage, "fallback", stage.last(query), SHARES.fallback, xray)
+        with context.serving(_remaining(), token=b""):
+            fallen = await _attempt(stage, "fallback", stage.last(query), SHARES.fallback, xray)
     except Lost:
         fallen = None
     if fallen is None:

@@ -5,16 +5,13 @@ from typing import Annotated
 import psutil
 from msgspec import Meta
 
-from services.process import open_process, run_door, serve
+from services.process import open_process, run_door, serve_on_asyncio
 from services.settings import ServiceSettings
 
 
 class Settings(ServiceSettings, kw_only=True):
     """[roadrunner]"""
 
-    threads: Annotated[int, Meta(ge=4, le=1024, description="threads that serve; every subscribed shard holds one")] = (
-        64
-    )
     cache_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="RocksDB block cache")] = 32
     memtable_mb: Annotated[int, Meta(ge=1, le=10_000, description="RocksDB write buffer of a column family")] = 32
     max_ahead_s: Annotated[int, Meta(ge=0, le=86_400, description="how far in the future an event's date may be")] = 600
@@ -55,10 +52,10 @@ def main() -> None:
         committer.stop()
         log.close()
 
-    serve(
+    serve_on_asyncio(
         process,
         settings,
-        [lambda server: add_RoadrunnerServicer_to_server(service, server)],
+        lambda: [lambda server: add_RoadrunnerServicer_to_server(service, server)],
         drain=service.close,
         why_not_ready=process.no_room,
         dead=lambda: log.dead,

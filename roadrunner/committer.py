@@ -9,11 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 
 from roadrunner.store import EventLog, Published
-from services.errors import DeadlineExceeded, Exhausted, MeshError, Unavailable
+from services.errors import Exhausted, MeshError, Unavailable
 from services.events import Batch
 
 logger = logging.getLogger(__name__)
@@ -45,11 +44,10 @@ class Committer:
             self._queue.put_nowait(None)  # wakes it; a full queue will, too
         self._thread.join()
 
-    def publish(self, batch: Batch, timeout: float) -> Published:
-        """Append a validated batch and return once it is on disk.
+    def submit(self, batch: Batch) -> "Future[Published]":
+        """Have a validated batch appended; the future is done once it is on disk, or could not be written.
 
-        Raises Exhausted when the queue or the disk is full, DeadlineExceeded when it was not acknowledged in time: it
-        may still be accepted, and publishing it again with the same ids is safe.
+        Raises Exhausted when the queue or the disk is full.
         """
         if why := self._room():
             raise Exhausted(why)
@@ -58,11 +56,7 @@ class Committer:
             self._queue.put_nowait((batch, future))
         except queue.Full:
             raise Exhausted(f"{self._queue.maxsize} publishes are waiting already; retry after a moment") from None
-        try:
-            return future.result(timeout)
-        except FutureTimeout:
-            future.cancel()
-            raise DeadlineExceeded("not on disk within the deadline; publish again with the same ids") from None
+        return future
 
     def _run(self) -> None:
         while not (self._stopping.is_set() and self._queue.empty()):

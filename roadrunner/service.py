@@ -1,72 +1,80 @@
 """RPCs of roadrunner: the front door, and the log as a stream."""
 
-import threading
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
 from roadrunner.audit import Audit
 from roadrunner.committer import Committer
-from roadrunner.store import EventLog
+from roadrunner.store import EventLog, Published, StoredRecord
 from services import context, tokens
 from services.clock import Clock
-from services.errors import InvalidArgument, MeshError
+from services.errors import DeadlineExceeded, InvalidArgument, MeshError
 from services.events import Batch, validate
+from services.log import Positions
 
 MAX_EVENTS = 100_000
-WAIT_S = 0.5  # how long a stream sleeps at the end of the log before it looks whether its reader is still there
 
 
 class Roadrunner(rpc.RoadrunnerServicer):
-    """Translates between the wire and the log."""
+    """Translates between the wire and the log. On asyncio: a publish waits for its group without holding a thread."""
 
     def __init__(self, log: EventLog, committer: Committer, audit: Audit, clock: Clock, max_ahead_ms: int) -> None:
         self._log, self._committer, self._audit = log, committer, audit
         self._clock, self._max_ahead_ms = clock, max_ahead_ms
-        self._closing = threading.Event()
+        self._closing, self._streams = False, set[asyncio.Event]()
 
-    def Publish(self, request: pb.PublishRequest, context_: Any) -> pb.PublishReply:
+    async def Publish(self, request: pb.PublishRequest, context_: Any) -> pb.PublishReply:
         """Validate, append, acknowledge."""
         if request.batch.n > MAX_EVENTS:
             raise InvalidArgument(f"batch.n = {request.batch.n}: at most {MAX_EVENTS} events a batch")
         batch = Batch.of(request.batch)
         validate(batch, self._clock(), self._max_ahead_ms)
         serving = context.current()
-        published = self._committer.publish(batch, serving.remaining() if serving else 10.0)
+        published = await self._on_disk(batch, serving.remaining() if serving else 10.0)
         return pb.PublishReply(
             accepted=published.accepted, duplicates=published.duplicates, token=tokens.encode(published.reached)
         )
 
-    def Subscribe(self, request: pb.SubscribeRequest, context_: Any) -> Iterator[pb.Records]:
+    async def _on_disk(self, batch: Batch, timeout: float) -> Published:
+        """Raises DeadlineExceeded when it was not acknowledged in time: then it may still be accepted."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.wrap_future(self._committer.submit(batch))
+        except TimeoutError:
+            raise DeadlineExceeded("not on disk within the deadline; publish again with the same ids") from None
+
+    async def Subscribe(self, request: pb.SubscribeRequest, context_: Any) -> AsyncIterator[pb.Records]:
         """Stream records until the reader goes, or this process drains."""
         positions = {(p.topic, p.partition): p.offset for p in getattr(request, "from")}
         try:
             if not positions:
                 raise InvalidArgument("from: name at least one topic, partition and offset")
-            while context_.is_active() and not self._closing.is_set():
-                records = self._log.read(positions)
-                if not records:
-                    self._log.wait(positions, WAIT_S)
-                    continue
-                for record in records:
-                    positions[record.topic, record.partition] = record.offset + 1
-                yield pb.Records(
-                    records=[
-                        pb.Record(
-                            topic=r.topic,
-                            partition=r.partition,
-                            offset=r.offset,
-                            accepted_ms=r.accepted_ms,
-                            batch=r.batch,
-                        )
-                        for r in records
-                    ]
-                )
+            async for records in self._records(positions):
+                yield _wire(records)
         except MeshError as error:
-            context_.abort(error.status, str(error))
+            await context_.abort(error.status, str(error))
 
-    def Ends(self, request: pb.EndsRequest, context_: Any) -> pb.EndsReply:
+    async def _records(self, positions: Positions) -> AsyncIterator[list[StoredRecord]]:
+        loop, grown = asyncio.get_running_loop(), asyncio.Event()
+        with self._log.watching(positions, lambda: loop.call_soon_threadsafe(grown.set)):
+            self._streams.add(grown)
+            try:
+                while not self._closing:
+                    grown.clear()
+                    records = await asyncio.to_thread(self._log.read, positions)
+                    if not records:
+                        await grown.wait()
+                        continue
+                    for record in records:
+                        positions[record.topic, record.partition] = record.offset + 1
+                    yield records
+            finally:
+                self._streams.discard(grown)
+
+    async def Ends(self, request: pb.EndsRequest, context_: Any) -> pb.EndsReply:
         """The range of every partition."""
         return pb.EndsReply(
             ranges=[
@@ -75,7 +83,7 @@ class Roadrunner(rpc.RoadrunnerServicer):
             ]
         )
 
-    def Freshness(self, request: pb.FreshnessRequest, context_: Any) -> pb.FreshnessReply:
+    async def Freshness(self, request: pb.FreshnessRequest, context_: Any) -> pb.FreshnessReply:
         """What the audit measured."""
         return pb.FreshnessReply(
             views=[
@@ -87,5 +95,16 @@ class Roadrunner(rpc.RoadrunnerServicer):
         )
 
     def close(self) -> None:
-        """End the streams."""
-        self._closing.set()
+        """End the streams. To be called on the event loop that serves."""
+        self._closing = True
+        for grown in self._streams:
+            grown.set()
+
+
+def _wire(records: list[StoredRecord]) -> pb.Records:
+    return pb.Records(
+        records=[
+            pb.Record(topic=r.topic, partition=r.partition, offset=r.offset, accepted_ms=r.accepted_ms, batch=r.batch)
+            for r in records
+        ]
+    )

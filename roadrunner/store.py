@@ -4,7 +4,8 @@ An append is visible to readers once it has been synced, so no view ever holds w
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -79,7 +80,7 @@ class EventLog:
         self._ends |= {layout.at_of(k): layout.end_of(v) for k, v in self._db.family("ends").items()}
         self._visible = dict(self._ends)
         self._segments = self._read_segments()
-        self._readers: dict[int, set[threading.Event]] = {int(topic): set() for topic in Topic}  # who waits for a topic
+        self._readers: dict[int, set[Callable[[], object]]] = {int(topic): set() for topic in Topic}
         self._waiting = threading.Lock()
         self._sequence = 0
         self._recent = self._recall()
@@ -179,8 +180,8 @@ class EventLog:
         self._visible = ends
         grown = {topic for (topic, partition), end in ends.items() if end.next > before[topic, partition].next}
         with self._waiting:
-            for woken in {woken for topic in grown for woken in self._readers[topic]}:
-                woken.set()
+            for wake in {wake for topic in grown for wake in self._readers[topic]}:
+                wake()
 
     def ends(self) -> dict[Partition, End]:
         """The visible range of every partition."""
@@ -191,22 +192,19 @@ class EventLog:
         closed = sum(segment.bytes for segments in list(self._segments.values()) for segment in list(segments))
         return closed + sum(end.open_bytes for end in self._visible.values())
 
-    def wait(self, positions: Positions, timeout: float) -> bool:
-        """Whether there is something to read from these positions, within `timeout` seconds."""
-        woken, topics = threading.Event(), {topic for topic, _ in positions}
+    @contextmanager
+    def watching(self, positions: Positions, wake: Callable[[], object]) -> Iterator[None]:
+        """Call `wake` whenever a topic of these positions has grown, from the thread that syncs."""
+        topics = {topic for topic, _ in positions} & self._readers.keys()
         with self._waiting:
             for topic in topics:
-                self._readers[topic].add(woken)
+                self._readers[topic].add(wake)
         try:
-            return self._has_more(positions) or (woken.wait(timeout) and self._has_more(positions))
+            yield
         finally:
             with self._waiting:
                 for topic in topics:
-                    self._readers[topic].discard(woken)
-
-    def _has_more(self, positions: Positions) -> bool:
-        visible = self._visible
-        return any(visible[at].next > position for at, position in positions.items())
+                    self._readers[topic].discard(wake)
 
     def read(self, positions: Positions) -> list[StoredRecord]:
         """The next records from the positions, in order within a partition: about a megabyte, or none at the end.

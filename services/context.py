@@ -30,13 +30,16 @@ def current() -> Request | None:
 
 
 @contextmanager
-def serving(timeout: float, token: bytes = b"") -> Iterator[Request]:
-    """Serve within `timeout` seconds, and never past the deadline of a request that is already being served here."""
+def serving(timeout: float, token: bytes | None = None) -> Iterator[Request]:
+    """Serve within `timeout` seconds, and never past the deadline of a request that is already being served here.
+
+    `token`: what reads must see; None: what the request that is being served must see, b"": nothing in particular.
+    """
     outer = _current.get()
     deadline = time.monotonic() + timeout
     if outer is not None:
-        deadline, token = min(deadline, outer.deadline), token or outer.token
-    request = Request(deadline, token)
+        deadline, token = min(deadline, outer.deadline), outer.token if token is None else token
+    request = Request(deadline, token or b"")
     reset = _current.set(request)
     try:
         yield request

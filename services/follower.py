@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
-from services.errors import DeadlineExceeded, MeshError, Unavailable
+from services.errors import DeadlineExceeded, MeshError, NotReady, Unavailable
 from services.log import End, Log, Partition, Record
 from services.shard import Shard
 from services.tokens import Reached
@@ -87,7 +87,13 @@ class Follower:
         return ends
 
     def wait(self, reached: Reached, timeout: float) -> None:
-        """Return once the view has applied those of these offsets that are its own. Raises DeadlineExceeded."""
+        """Return once the view has applied those of these offsets that are its own.
+
+        Raises NotReady while it has not caught up since it started (it would answer as if what it lacks had never
+        been), DeadlineExceeded when the offsets take longer.
+        """
+        if not self._caught_up and (why := self.why_not_ready()):
+            raise NotReady(why)
         self._view.shard.wait({at: offset for at, offset in reached.items() if at in self._wanted}, timeout)
 
     def _run(self) -> None:

@@ -127,7 +127,7 @@ class Stop:
 
 def serve(
     process: Process,
-    settings: ServiceSettings,
+    settings: ShardSettings,
     servicers: list[AddServicer],
     follower: Follower | None = None,
     why_not_ready: Callable[[], str] = lambda: "",
@@ -180,27 +180,34 @@ def _report_ready(
             return
 
 
-async def _serve_on_asyncio(process: Process, settings: ServiceSettings, servicers: list[AddServicer]) -> None:
-    stop, loop = Stop(), asyncio.get_running_loop()
-    status = Status(process.service, process.shard, process.metrics, lambda: "", lambda: 0)
-    add = [*servicers, lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)]
-    server = servers.on_asyncio(process.metrics, add, settings.max_requests)
-    health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
-    servers.bind(server, process.address)
-    settle_memory()
-    await server.start()
-    servers.set_health(health, True)
-    logger.info("%s %d at %s is ready", process.service, process.shard, process.address)
-    await loop.run_in_executor(None, stop.event.wait)
-    health.enter_graceful_shutdown()
-    await server.stop(process.mesh.common.drain_s)
-    logger.info("drained")
+def serve_on_asyncio(
+    process: Process,
+    settings: ServiceSettings,
+    wire: Callable[[], list[AddServicer]],
+    why_not_ready: Callable[[], str] = lambda: "",
+    dead: Callable[[], bool] = lambda: False,
+    drain: Callable[[], None] = lambda: None,
+    close: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve on uvloop until told to stop, under the same law as `serve`.
 
-
-def serve_on_asyncio(process: Process, settings: ServiceSettings, wire: Callable[[], list[AddServicer]]) -> None:
-    """Serve on uvloop until told to stop. `wire` is called on the loop and makes the servicers with their clients."""
+    `wire` is called on the loop and makes the servicers with their clients.
+    """
 
     async def main() -> None:
-        await _serve_on_asyncio(process, settings, wire())
+        stop, loop = Stop(), asyncio.get_running_loop()
+        status = Status(process.service, process.shard, process.metrics, why_not_ready, lambda: 0)
+        add = [*wire(), lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)]
+        server = servers.on_asyncio(process.metrics, add, settings.max_requests)
+        health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
+        servers.bind(server, process.address)
+        settle_memory()
+        await server.start()
+        await loop.run_in_executor(None, _report_ready, process, health, why_not_ready, dead, stop.event)
+        health.enter_graceful_shutdown()
+        drain()
+        await server.stop(process.mesh.common.drain_s)
+        close()
+        logger.info("drained")
 
     uvloop.run(main())

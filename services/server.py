@@ -108,7 +108,7 @@ class Gate(grpc.ServerInterceptor):
             with _measured(self._metrics, method) as ended:
                 try:
                     with request_context.serving(_timeout(context), token) as serving:
-                        if token and self._wait is not None:
+                        if self._wait is not None:
                             self._wait(tokens.decode(token), serving.remaining())
                         return handler.unary_unary(_read(request), context)
                 except Exception as error:

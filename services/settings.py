@@ -40,15 +40,15 @@ class ServiceSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     """Of any service."""
 
     port: Annotated[Port, Meta(description="first port; shard i listens on port + i; 0: any free one")] = 0
-    threads: Annotated[int, Meta(ge=1, le=256, description="threads that serve requests")] = 8
     max_requests: Annotated[
         int, Meta(ge=1, le=100_000, description="requests under way at once; more are shed with RESOURCE_EXHAUSTED")
     ] = 512
 
 
 class ShardSettings(ServiceSettings, kw_only=True):
-    """Of any stateful service."""
+    """Of any service with shards, which serve from threads."""
 
+    threads: Annotated[int, Meta(ge=1, le=256, description="threads that serve requests")] = 8
     shards: Annotated[
         int, Meta(ge=1, le=1024, description="shard processes; each owns an equal part of partitions")
     ] = 1

@@ -1,7 +1,12 @@
 """What the tests of several services share: log records without a log, and a mesh of real servers in this process."""
 
-from collections.abc import Iterator
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+import grpc
 
 from services import mesh as meshes
 from services import server as servers
@@ -12,6 +17,8 @@ from services.metrics import Metrics
 from services.server import AddServicer, WaitForToken
 from services.settings import MeshSettings
 from services.topics import Topic, split
+
+T = TypeVar("T")
 
 
 class Offsets:
@@ -70,3 +77,42 @@ def _serving(service: str, shard: int, servicers: list[AddServicer], wait: WaitF
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(None).wait()
+
+
+class LoopServer:
+    """A server on asyncio, on a thread with a loop of its own, for servicers whose methods are coroutines."""
+
+    def __init__(self, metrics: Metrics, servicers: list[AddServicer], max_requests: int, address: str) -> None:
+        self._stopped = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server, self.port = self.run(self._start(metrics, servicers, max_requests, address))
+
+    async def _start(
+        self, metrics: Metrics, servicers: list[AddServicer], max_requests: int, address: str
+    ) -> tuple[grpc.aio.Server, int]:
+        server = servers.on_asyncio(metrics, servicers, max_requests)
+        port = servers.bind(server, address)
+        await server.start()
+        return server, port
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The outcome of a coroutine on the server's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    def stop(self, grace_s: float | None = None, first: Callable[[], None] = lambda: None) -> threading.Event:
+        """Call `first` on the loop, drain, and end the thread. Set when that is done, as a threaded server's answer is."""
+        if self._stopped.is_set():
+            return self._stopped
+
+        async def stop() -> None:
+            first()
+            await self._server.stop(grace_s)
+
+        self.run(stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+        self._stopped.set()
+        return self._stopped

@@ -9,6 +9,8 @@ from feedgen.query import Query
 from feedgen.stages import Dropped, Found
 from polaris.client import BOARD, DROP_REASONS, SEEN, PolarisClient, Retrieved
 
+HOUR_MS = 3_600_000
+
 
 @dataclass(frozen=True, slots=True)
 class FollowedBoards:
@@ -31,7 +33,7 @@ class FollowedBoards:
             seen=query.seen.filter,
             k=self.k + len(query.shown),
             per_source=0,
-            now_ms=query.now_ms,
+            now_ms=_end_of_hour(query.now_ms),
             max_age_ms=self.max_age_ms,
             explain=query.explain or query.audit_filter,
             timeout=self.timeout,
@@ -53,6 +55,11 @@ class FollowedBoards:
         if direct:
             return f"from {board or 'a board'}, a board you follow"
         return f"from {board or 'a board'} by {owner or 'someone'}, whom you follow"
+
+
+def _end_of_hour(now_ms: int) -> int:
+    """The moment that ages count from: within an hour the same scores, to the last bit of their rounding to float32."""
+    return -(-now_ms // HOUR_MS) * HOUR_MS
 
 
 def _dropped(query: Query, found: Retrieved) -> Dropped | None:

@@ -1,11 +1,12 @@
 """The feed page with people in it: choosing somebody, reading, saving, hiding, looking closer, and coming back."""
 
+import json
 import re
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from playwright.sync_api import Response, expect
+from playwright.sync_api import Request, Response, expect
 
 from tests.browser.conftest import Visitor
 from tests.browser.visit import DESK, PHONE, Api, Visit
@@ -20,6 +21,12 @@ def wrote(action: str) -> Any:
     return lambda answer: (
         answer.url.endswith("/v1/events") and f'"action":"{action}"' in (answer.request.post_data or "")
     )
+
+
+def events(request: Request) -> list[dict[str, Any]]:
+    """What a request writes."""
+    found: list[dict[str, Any]] = json.loads(request.post_data or "{}")["events"]
+    return found
 
 
 def is_feed(answer: Response) -> bool:
@@ -175,7 +182,7 @@ def test_a_board_is_chosen_to_save_to(visit: Visit, api: Api, reader: str) -> No
     chosen = rows.last.get_attribute("data-board")
     with visit.page.expect_request(lambda asked: asked.url.endswith("/v1/events")) as written:
         rows.last.click()
-    assert written.value.post_data_json["events"][0]["board"] == chosen
+    assert events(written.value)[0]["board"] == chosen
     expect(visit.id("save-menu")).to_be_hidden()
     expect(card.get_by_test_id("card-save")).to_have_attribute("aria-pressed", "true")
 
@@ -292,7 +299,7 @@ def test_what_was_looked_at_is_reported_and_does_not_come_again(visit: Visit, ap
     with visit.page.expect_response(wrote("impression")):
         expect(visit.cards.first).to_have_attribute("data-seen", "true")
     tokens = [answer.json()["token"] for answer in answers]
-    reported = [event["pin"] for answer in answers for event in answer.request.post_data_json["events"]]
+    reported = [event["pin"] for answer in answers for event in events(answer.request)]
     assert len(reported) == len(set(reported))
     assert 3 <= len(reported) <= 20  # what fits on the screen, and not the whole page
     left = api.pins(reader, ",".join(tokens))

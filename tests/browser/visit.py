@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -109,6 +110,14 @@ class Api:
             cursor = page["cursor"] or ""
             if not cursor:
                 return pins
+
+    def until_writable(self) -> None:
+        """A front door that was restarted is ready before the edge has found it again."""
+        event = {"user": "1", "action": "closeup", "pin": "1"}
+        end = time.monotonic() + PATIENCE_MS / 1000
+        while httpx.post(self.url + "/v1/events", json=event, timeout=30).status_code != 202:
+            assert time.monotonic() < end, "the edge has not found the front door again"
+            time.sleep(0.05)
 
     def readers(self, at_least: int = 300) -> Iterator[str]:
         """People whose following feed has so many pins, each once."""

@@ -12,14 +12,16 @@ from roadrunner.audit import Audit
 from roadrunner.client import Publisher, RoadrunnerLog
 from roadrunner.committer import Committer
 from roadrunner.service import Roadrunner
-from roadrunner.store import EventLog, Retention
+from roadrunner.store import EventLog, Published, Retention
 from services import mesh as meshes
-from services import server as servers
 from services.channel import open_sync
 from services.clock import Clock, wall_clock
+from services.errors import DeadlineExceeded
+from services.events import Batch
 from services.mesh import Address, Mesh
 from services.metrics import Metrics
 from services.settings import MeshSettings
+from tests.kit import LoopServer
 
 PARTITIONS = 3
 
@@ -29,6 +31,16 @@ def open_log(
 ) -> EventLog:
     """The log of a folder."""
     return EventLog(folder / "log", partitions, retention or Retention(), clock, cache_mb=1, memtable_mb=1)
+
+
+def publish(committer: Committer, batch: Batch, timeout: float) -> Published:
+    """Submit a batch and wait until it is on disk. Raises DeadlineExceeded when that takes longer."""
+    future = committer.submit(batch)
+    try:
+        return future.result(timeout)
+    except TimeoutError:
+        future.cancel()
+        raise DeadlineExceeded("not on disk within the deadline; publish again with the same ids") from None
 
 
 class Running:
@@ -47,17 +59,23 @@ class Running:
         self.service = Roadrunner(self.log, self.committer, Audit(0, _no_audit), wall_clock, 600_000)
         add = [lambda server: rpc.add_RoadrunnerServicer_to_server(self.service, server)]
         self.metrics = Metrics("roadrunner", 0)
-        self._server = servers.threaded(self.metrics, None, add, threads=16, max_requests=128)
-        self.address = f"127.0.0.1:{servers.bind(self._server, self.address)}"
         self.committer.start()
-        self._server.start()
+        self._server = LoopServer(self.metrics, add, 128, self.address)
+        self.address = f"127.0.0.1:{self._server.port}"
 
     def stop(self) -> None:
         """Drain and let the folder go."""
-        self.service.close()
-        self._server.stop(1).wait()
+        self._server.stop(1, first=self.service.close)
         self.committer.stop()
         self.log.close()
+
+    def close_streams(self) -> None:
+        """End what is subscribed, as draining does first."""
+
+        async def close() -> None:
+            self.service.close()
+
+        self._server.run(close())
 
     @property
     def mesh(self) -> Mesh:

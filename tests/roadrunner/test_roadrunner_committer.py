@@ -13,7 +13,7 @@ from roadrunner.committer import Committer
 from roadrunner.store import EventLog, Published
 from services.errors import DeadlineExceeded, Exhausted, MeshError, Unavailable
 from services.events import Batch
-from tests.roadrunner.running import open_log
+from tests.roadrunner.running import open_log, publish
 from tests.services.batches import follows
 from tests.services.children import until
 
@@ -69,9 +69,9 @@ def waiting(committer: Committer) -> int:
 def test_who_waits_together_is_appended_together(pool: ThreadPoolExecutor) -> None:
     log = Held()
     committer = committing(log)
-    first = pool.submit(committer.publish, follows(1), 30)
+    first = pool.submit(publish, committer, follows(1), 30)
     assert log.entered.acquire(timeout=10)
-    others = [pool.submit(committer.publish, follows(1, first_id=i), 30) for i in range(2, 40)]
+    others = [pool.submit(publish, committer, follows(1, first_id=i), 30) for i in range(2, 40)]
     until(lambda: waiting(committer) == 38)
     assert not first.done(), "not before it is on the disk"
     log.let.release(2)
@@ -85,9 +85,9 @@ def test_who_waits_together_is_appended_together(pool: ThreadPoolExecutor) -> No
 def test_a_group_has_a_bound(pool: ThreadPoolExecutor) -> None:
     log, half = Held(), under_test.GROUP_EVENTS // 2
     committer = committing(log)
-    futures = [pool.submit(committer.publish, follows(1), 30)]
+    futures = [pool.submit(publish, committer, follows(1), 30)]
     assert log.entered.acquire(timeout=10)
-    futures += [pool.submit(committer.publish, follows(half), 30) for _ in range(5)]
+    futures += [pool.submit(publish, committer, follows(half), 30) for _ in range(5)]
     until(lambda: waiting(committer) == 5)
     log.let.release(9)
     assert [future.result(10).accepted for future in futures] == [1, *[half] * 5]
@@ -98,15 +98,15 @@ def test_a_group_has_a_bound(pool: ThreadPoolExecutor) -> None:
 def test_a_full_queue_sheds_at_once(pool: ThreadPoolExecutor) -> None:
     log = Held()
     committer = committing(log, max_waiting=2)
-    futures = [pool.submit(committer.publish, follows(1), 30)]
+    futures = [pool.submit(publish, committer, follows(1), 30)]
     assert log.entered.acquire(timeout=10)
-    futures += [pool.submit(committer.publish, follows(1, first_id=i), 30) for i in (2, 3)]
+    futures += [pool.submit(publish, committer, follows(1, first_id=i), 30) for i in (2, 3)]
     until(lambda: waiting(committer) == 2)
     with pytest.raises(Exhausted, match="2 publishes are waiting already; retry after a moment"):
-        committer.publish(follows(1, first_id=4), 30)
+        publish(committer, follows(1, first_id=4), 30)
     log.let.release(9)
     assert [future.result(10).accepted for future in futures] == [1, 1, 1]
-    assert committer.publish(follows(1, first_id=4), 30).accepted == 1
+    assert publish(committer, follows(1, first_id=4), 30).accepted == 1
     committer.stop()
 
 
@@ -115,9 +115,9 @@ def test_no_room_on_the_disk_sheds_with_the_reason() -> None:
     log.let.release(9)
     committer = committing(log, no_room=lambda: why[0])
     with pytest.raises(Exhausted, match="disk nearly full: 3 MB free"):
-        committer.publish(follows(1), 30)
+        publish(committer, follows(1), 30)
     why[0] = ""
-    assert committer.publish(follows(1), 30).accepted == 1
+    assert publish(committer, follows(1), 30).accepted == 1
     committer.stop()
 
 
@@ -129,9 +129,9 @@ def test_a_failure_reaches_every_waiter_and_the_committer_lives_on(
 ) -> None:
     log = Held()
     committer = committing(log)
-    futures = [pool.submit(committer.publish, follows(1), 30)]
+    futures = [pool.submit(publish, committer, follows(1), 30)]
     assert log.entered.acquire(timeout=10)
-    futures += [pool.submit(committer.publish, follows(1, first_id=i), 30) for i in range(2, 12)]
+    futures += [pool.submit(publish, committer, follows(1, first_id=i), 30) for i in range(2, 12)]
     until(lambda: waiting(committer) == 10)
     log.failure = failure
     log.let.release(2)
@@ -141,7 +141,7 @@ def test_a_failure_reaches_every_waiter_and_the_committer_lives_on(
         assert str(failure) in str(error)
     log.failure = None
     log.let.release(9)
-    assert committer.publish(follows(1), 30).accepted == 1
+    assert publish(committer, follows(1), 30).accepted == 1
     assert log.synced == 1
     committer.stop()
 
@@ -153,20 +153,20 @@ def test_a_failing_retention_does_not_end_the_committer(monkeypatch: pytest.Monk
     log.let.release(9)
     committer = committing(log)
     until(lambda: log.retained > 2)
-    assert committer.publish(follows(1), 30).accepted == 1
+    assert publish(committer, follows(1), 30).accepted == 1
     committer.stop()
 
 
 def test_a_publish_whose_time_is_up_in_the_queue_is_not_appended(pool: ThreadPoolExecutor) -> None:
     log = Held()
     committer = committing(log)
-    first = pool.submit(committer.publish, follows(1), 30)
+    first = pool.submit(publish, committer, follows(1), 30)
     assert log.entered.acquire(timeout=10)
     with pytest.raises(DeadlineExceeded, match="publish again with the same ids"):
-        committer.publish(follows(1, first_id=2), 0.05)
+        publish(committer, follows(1, first_id=2), 0.05)
     log.let.release(9)
     assert first.result(10).accepted == 1
-    assert committer.publish(follows(1, first_id=3), 30).accepted == 1
+    assert publish(committer, follows(1, first_id=3), 30).accepted == 1
     assert log.appended == [[[1]], [[3]]]
     committer.stop()
 
@@ -175,9 +175,9 @@ def test_a_publish_whose_time_is_up_in_the_queue_is_not_appended(pool: ThreadPoo
 def test_stop_appends_what_is_waiting_also_when_the_queue_is_full(pool: ThreadPoolExecutor, max_waiting: int) -> None:
     log = Held()
     committer = committing(log, max_waiting)
-    futures = [pool.submit(committer.publish, follows(1), 30)]
+    futures = [pool.submit(publish, committer, follows(1), 30)]
     assert log.entered.acquire(timeout=10)
-    futures += [pool.submit(committer.publish, follows(1, first_id=i), 30) for i in (2, 3, 4)]
+    futures += [pool.submit(publish, committer, follows(1, first_id=i), 30) for i in (2, 3, 4)]
     until(lambda: waiting(committer) == 3)
     stopping = pool.submit(committer.stop)
     until(committer._stopping.is_set)
@@ -200,10 +200,12 @@ def test_many_threads_on_a_real_log_lose_and_repeat_nothing(tmp_path: Path, pool
     committer = Committer(log, 1_000, lambda: "")
     committer.start()
 
-    def publish(writer: int) -> list[Any]:
-        return [committer.publish(follows(3, first_id=1 + 30 * writer + 3 * i, user=writer + 1), 60) for i in range(10)]
+    def published(writer: int) -> list[Any]:
+        return [
+            publish(committer, follows(3, first_id=1 + 30 * writer + 3 * i, user=writer + 1), 60) for i in range(10)
+        ]
 
-    found = [one for writer in pool.map(publish, range(32)) for one in writer]
+    found = [one for writer in pool.map(published, range(32)) for one in writer]
     committer.stop()
     assert sum(one.accepted for one in found) == 960
     assert sum(end.events for end in log.ends().values()) == 960

@@ -18,7 +18,7 @@ WRITER = """
     import threading
     from pathlib import Path
     from roadrunner.committer import Committer
-    from tests.roadrunner.running import open_log
+    from tests.roadrunner.running import open_log, publish
     from tests.services.batches import follows
 
     log = open_log(Path(sys.argv[1]))
@@ -28,7 +28,7 @@ WRITER = """
     def write(writer, batch):
         while True:
             first = 1 + writer * 10**6 + batch * 7
-            published = committer.publish(follows(7, first_id=first, user=writer + 1), 60)
+            published = publish(committer, follows(7, first_id=first, user=writer + 1), 60)
             sys.stdout.write(f"{writer} {batch} {published.accepted}\\n")
             sys.stdout.flush()
             batch += 1

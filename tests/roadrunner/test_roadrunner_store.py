@@ -1,5 +1,6 @@
 """The log without a network: what is appended is read back in order, once, and dropped by whole segments."""
 
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,12 +101,17 @@ def test_nothing_is_visible_before_it_is_synced(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
         log.append([follows(3)])
         assert everything(log) == {}
-        assert not log.wait({(0, p): 0 for p in range(PARTITIONS)}, 0)
+        woken = threading.Event()
         with pytest.raises(OutOfRange):
             log.read(dict.fromkeys(log.ends(), 1))
-        log.sync()
-        assert log.wait({(0, p): 0 for p in range(PARTITIONS)}, 0)
-        assert ids_of(log) == [1, 2, 3]
+        with log.watching({(1, 0): 0}, woken.set):
+            log.sync()
+            assert not woken.is_set(), "another topic has grown"
+            log.append([follows(1, first_id=100)])
+        with log.watching({(0, 0): 0}, woken.set):
+            log.sync()
+            assert woken.is_set()
+        assert ids_of(log) == [1, 2, 3, 100]
 
 
 def test_batches_appended_together_are_acknowledged_each_for_itself(tmp_path: Path) -> None:
@@ -314,7 +320,8 @@ def test_an_append_that_fails_leaves_nothing_and_its_ids_free(
             raise Exhausted("the disk is full")
 
         with monkeypatch.context() as failing:
-            failing.setattr(*((log._db, "write") if where == "write" else (store, "split")), fail)
+            target, name = {"write": (log._db, "write"), "split": (store, "split")}[where]
+            failing.setattr(target, name, fail)
             for _ in range(2):
                 with pytest.raises(Exhausted, match="the disk is full"):
                     log.append([follows(5), follows(4, first_id=4)])

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def child(code: str, *arguments: object) -> Iterator["subprocess.Popen[str]"]:
     """Python code in a process of its own, its standard output a pipe; killed when the block ends."""
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, cwd=ROOT, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, cwd=ROOT, stdin=pipe, stdout=pipe) as process:
         try:
             yield process
         finally:

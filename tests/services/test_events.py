@@ -44,7 +44,8 @@ NEEDED = {
 }
 
 
-def good(n: int = 3, **columns: Any) -> Batch:
+def good(**columns: Any) -> Batch:
+    n = 3
     given = {"user": 1, "action": A.SAVE, "pin": 2, "board": 3, "target": 4, "at_ms": NOW, "id": range(1, n + 1)}
     return events(n, **(given | columns))
 

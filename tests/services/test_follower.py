@@ -9,7 +9,7 @@ import pytest
 
 from roadrunner.client import RoadrunnerLog
 from services import tokens
-from services.errors import DeadlineExceeded, MeshError, Unavailable
+from services.errors import DeadlineExceeded, MeshError, NotReady, Unavailable
 from services.events import Action, events
 from services.follower import SETTLED, Follower
 from services.log import End, Log, Partition, Record, rows
@@ -76,6 +76,12 @@ def ready(follower: Follower) -> bool:
     return not follower.why_not_ready()
 
 
+def await_events(follower: Follower, token: bytes) -> None:
+    """Return once the view is ready and shows the write of this token."""
+    until(lambda: ready(follower))
+    follower.wait(tokens.decode(token), 10)
+
+
 def test_catches_up_with_what_was_and_what_comes(door: Running, view: TinyView) -> None:
     publisher = door.publisher()
     publisher.publish(follows(50, user=1), 10)
@@ -84,7 +90,7 @@ def test_catches_up_with_what_was_and_what_comes(door: Running, view: TinyView) 
         until(lambda: len(view.seen()) == 50)
         for user in range(2, 6):
             published = publisher.publish(follows(1, first_id=1000 + user, user=user), 10)
-            follower.wait(tokens.decode(published.token), 10)
+            await_events(follower, published.token)
             assert 1000 + user in view.seen(), "a read with the token sees the write"
     assert view.seen() == {*range(1, 51), *range(1002, 1006)}
 
@@ -95,7 +101,7 @@ def test_goes_on_where_it_stood(door: Running, tmp_path: Path) -> None:
         published = publisher.publish(follows(20, first_id=first, user=first), 10)
         view = TinyView(tmp_path)
         with following(view, door.reader()) as follower:
-            follower.wait(tokens.decode(published.token), 10)
+            await_events(follower, published.token)
         view.shard.close()
     view = TinyView(tmp_path)
     assert len(view.seen()) == view.shard.applied_events() == 60
@@ -113,7 +119,7 @@ def test_a_log_that_restarts_is_followed_on_and_the_view_stays_ready(door: Runni
         finally:
             door.start()
         published = door.publisher().publish(follows(5, first_id=10), 10)
-        follower.wait(tokens.decode(published.token), 30)
+        await_events(follower, published.token)
         assert len(view.seen()) == 10
         assert ready(follower)
 
@@ -138,6 +144,8 @@ def test_without_a_log_a_view_is_not_ready_and_asking_it_does_not_wait(view: Tin
     log = Hanging()
     with following(view, log) as follower:
         assert follower.why_not_ready() == "has not reached the log yet"
+        with pytest.raises(NotReady, match="has not reached the log yet"):
+            follower.wait({}, 5)  # or it would answer as if nothing had ever been
         asked = threading.Event()
 
         def ask() -> None:
@@ -173,7 +181,7 @@ def test_a_view_that_cannot_apply_says_why_without_flicker_and_recovers(
             before.set()
         assert "broken view" in follower.why_not_ready()
         view.trouble = None
-        follower.wait(tokens.decode(published.token), 10)
+        await_events(follower, published.token)
         until(lambda: ready(follower))
     assert view.seen() == {1, 2, 3}
 
@@ -202,6 +210,7 @@ def test_a_log_that_lost_what_the_view_has_is_named(tmp_path: Path, view: TinyVi
 
 def test_a_token_is_waited_for_and_of_other_views_passed_over(door: Running, view: TinyView) -> None:
     with following(view, door.reader()) as follower:
+        until(lambda: ready(follower))
         follower.wait({(int(Topic.OBJECTS), 0): 99, (int(Topic.USERS), 77): 5}, 0)
         with pytest.raises(DeadlineExceeded, match="not caught up: topic 0 partition 2 is at 0, the token asks for 8"):
             follower.wait({(int(Topic.USERS), 2): 7}, 0.05)
@@ -211,7 +220,7 @@ def test_other_topics_do_not_come(door: Running, view: TinyView) -> None:
     mixed = events(2, user=1, action=[Action.FOLLOW_USER, Action.NAME_USER], target=[2, 0], at_ms=NOW, id=[1, 2])
     with following(view, door.reader()) as follower:
         published = door.publisher().publish(mixed, 10)
-        follower.wait(tokens.decode(published.token), 10)
+        await_events(follower, published.token)
     assert view.seen() == {1}
 
 

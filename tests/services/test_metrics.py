@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from services import metrics as under_test
 from services.metrics import KEPT, Metrics
 
 OK, INTERNAL = grpc.StatusCode.OK, grpc.StatusCode.INTERNAL
@@ -32,7 +31,7 @@ def test_a_window_has_the_calls_errors_and_percentiles_of_its_method() -> None:
 
 def test_what_is_older_than_a_minute_leaves_the_window_but_not_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(under_test.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     metrics = Metrics("apiary", 0)
     metrics.observe("Followed", 5.0, OK)
     now[0] += 59
@@ -48,7 +47,7 @@ def test_what_is_older_than_a_minute_leaves_the_window_but_not_the_count(monkeyp
 
 def test_more_calls_than_are_kept_are_counted_and_their_rate_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(under_test.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     metrics = Metrics("apiary", 0)
     for _ in range(3 * KEPT):
         now[0] += 0.001

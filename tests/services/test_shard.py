@@ -101,8 +101,13 @@ def test_wait_returns_when_all_offsets_are_applied(shard: Shard) -> None:
     apply(shard, record(0))
     shard.wait({}, 0)
     shard.wait({AT: 0}, 0)
-    waiting = threading.Thread(target=lambda: (shard.wait({AT: 1, (0, 4): 0}, 60), done.set()))
     done = threading.Event()
+
+    def wait() -> None:
+        shard.wait({AT: 1, (0, 4): 0}, 60)
+        done.set()
+
+    waiting = threading.Thread(target=wait)
     waiting.start()
     apply(shard, record(1))
     assert not done.is_set()

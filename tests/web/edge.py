@@ -49,6 +49,7 @@ from smartfeed import layout as smartfeed_layout
 from smartfeed.service import Smartfeed
 from smartfeed.store import TOPICS as SMARTFEED_TOPICS
 from smartfeed.store import SmartfeedStore
+from tests.kit import LoopServer
 from web.__main__ import Settings
 from web.app import Law, application
 from web.serving import http_server, listen
@@ -126,8 +127,16 @@ def serve_edge(folder: Path, **settings: Any) -> Iterator[Edge]:
         committer.start()
         running.callback(committer.stop)
         front = Roadrunner(log, committer, Audit(0, lambda: (_no_audit, {})), wall_clock, 600_000)
-        serve("roadrunner", lambda server: roadrunner_pb2_grpc.add_RoadrunnerServicer_to_server(front, server))
-        running.callback(front.close)
+        counted = Metrics("roadrunner", 0)
+        status = Status("roadrunner", 0, counted, lambda: "", lambda: 0)
+        add = [
+            lambda server: roadrunner_pb2_grpc.add_RoadrunnerServicer_to_server(front, server),
+            lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server),
+        ]
+        door = LoopServer(counted, add, 64, "127.0.0.1:0")
+        running.callback(lambda: door.stop(None, first=front.close))
+        mesh.processes.append(Address(service="roadrunner", shard=0, shards=1, address=f"127.0.0.1:{door.port}"))
+        started["roadrunner"] = door
 
         def view(service: str, layout: Any, store_type: Any, topics: Any) -> tuple[Any, WaitForToken]:
             shard = Shard(folder / service, layout.FORMAT, layout.FAMILIES)

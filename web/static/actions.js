@@ -79,13 +79,22 @@ export async function takeDownPin(entry, done) {
   toast("Taken down, for everybody.");
 }
 
+const AGAIN_MS = 1200; // a process that was restarted is back by then
+
+/** Writes, once more if a part of the mesh was just away: the events keep their ids, so they count once. */
 async function write(events, failure, undo, again) {
+  const send = () => postEvents(events, { keepalive: true });
   try {
-    await postEvents(events, { keepalive: true });
+    await send().catch(async (error) => {
+      if (!error.passing) throw error;
+      await new Promise((done) => setTimeout(done, AGAIN_MS));
+      await send();
+    });
     return true;
   } catch (error) {
     undo();
-    toast(`${failure}: ${error.message}`, { kind: "error", action: again ? { label: "Try again", run: again } : null });
+    console.warn(`${failure}:`, error.message);
+    toast(`${failure}: ${error.plain ?? error.message}`, { kind: "error", action: again ? { label: "Try again", run: again } : null });
     return false;
   }
 }

@@ -22,6 +22,9 @@ export class ApiError extends Error {
 
   get notBuilt() { return this.status === "UNIMPLEMENTED" || this.http === 501; }
 
+  /** For a note: what is away, and where, is for the console and the health page. */
+  get plain() { return this.status === "UNAVAILABLE" ? "a part of the mesh is away just now." : this.message; }
+
   /** True where asking again later can help without the person changing anything. */
   get passing() {
     return this.http === 0 || this.http === 429 || (this.http >= 500 && !this.notBuilt);

@@ -94,7 +94,8 @@ function addCard(process, group) {
 function summarise({ node, summary }, processes) {
   node.style.setProperty("--n", processes.length);
   const up = processes.filter((p) => !p.gone), ready = up.filter((p) => p.latest.ready).length;
-  summary.textContent = [`${ready} of ${processes.length} ready`, `${short(up.reduce((n, p) => n + (p.latest.qps || 0), 0))} calls/s`,
+  // Of one process its card says the rest.
+  summary.textContent = processes.length === 1 ? `${ready} of 1 ready` : [`${ready} of ${processes.length} ready`, `${short(up.reduce((n, p) => n + (p.latest.qps || 0), 0))} calls/s`,
     up.length ? `worst P99 ${millis(Math.max(...up.map((p) => p.latest.p99_ms || 0)))}` : null].filter(Boolean).join(" · ");
 }
 

@@ -20,7 +20,7 @@ export function keyboard(feed, closeup) {
     const toggle = el("input", { type: "checkbox", id: "shortcuts-on", checked: enabled(), onchange: () => enable(toggle.checked) });
     help.show(el("h2", {}, "Keyboard"),
       el("dl", { class: "keys" }, HELP.flatMap(([keys, what]) => [el("dt", {}, el("kbd", {}, keys)), el("dd", {}, what)])),
-      el("p", {}, el("label", { for: "shortcuts-on" }, toggle, " Single-key shortcuts")));
+      el("p", {}, el("label", { for: "shortcuts-on" }, toggle, "Single-key shortcuts")));
   }
 
   document.addEventListener("keydown", (event) => {

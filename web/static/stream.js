@@ -9,6 +9,7 @@ import { ApiError, getFeed } from "./api.js";
 const PAGE = 25;
 const EMPTY_AT_MOST = 4; // pages in a row in which everything was already shown
 const RETRY_MS = [2000, 4000, 8000, 15000, 30000];
+const WAIT_MS = [2000, 4000, 8000]; // for fresh pins, while the mesh answers with what it has
 const UNBUILT_MS = 10_000; // how soon a feed that was just switched on appears
 
 export class Stream {
@@ -56,7 +57,7 @@ export class Stream {
     this.empty = shown ? 0 : this.empty + 1;
     if (!shown && (degraded ?? []).includes("fallback")) {
       // Nothing new while a part of the mesh is away: look again soon, however far one scrolls meanwhile.
-      const wait = RETRY_MS[Math.min(this.empty - 1, RETRY_MS.length - 1)];
+      const wait = WAIT_MS[Math.min(this.empty - 1, WAIT_MS.length - 1)];
       this.again(wait);
       this.become("waiting", { wait });
     } else if (!this.cursor || this.empty >= EMPTY_AT_MOST) this.become("end");

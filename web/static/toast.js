@@ -3,6 +3,7 @@
 import { byId, el } from "./dom.js";
 
 const SHOWN_MS = 5000;
+const ACTION_MS = 10_000; // where there is something to decide
 const AT_ONCE = 2;
 
 /** toast("Saved to Clay"), optionally with one action: {label, run}. kind "error" is assertive. */
@@ -17,7 +18,7 @@ export function toast(message, { kind = "info", action = null } = {}) {
   }
   host.append(note);
   while (host.children.length > AT_ONCE) host.firstElementChild.remove();
-  setTimeout(close, SHOWN_MS);
+  setTimeout(close, action ? ACTION_MS : SHOWN_MS);
   return close;
 }
 

@@ -1,0 +1,142 @@
+"""The feed page while parts of the mesh are dead: it says so, keeps what it has, and goes on by itself."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+from playwright.sync_api import Request, Route, expect
+
+from tests.browser.visit import Api, Visit, away
+from tests.running import Running
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def readers(api: Api) -> Iterator[str]:
+    """Found before anything is killed."""
+    return iter(list(islice(api.readers(), 8)))
+
+
+def test_reading_goes_on_while_aperture_is_away(visit: Visit, mesh: Running, reader: str) -> None:
+    asked: list[Request] = []
+    visit.page.on("request", lambda request: asked.append(request) if "/v1/feeds/" in request.url else None)
+    visit.feed(reader)
+    visit.further()
+    shown = visit.pins()
+    with away(mesh, "aperture"):
+        before = len(asked)
+        visit.to_the_end()
+        expect(visit.id("degraded-notice")).to_contain_text("Showing your last feed")
+        expect(visit.id("feed-waiting")).to_contain_text("Looking again in 4 s")  # a second time by now
+        assert len(asked) - before < 8  # it waits between, and does not hammer
+        assert visit.pins()[: len(shown)] == shown
+        visit.page.evaluate("() => scrollTo(0, 0)")
+        visit.cards.nth(3).get_by_test_id("card-closeup").click()  # what is there can be used
+        expect(visit.id("closeup-dialog").locator(".facts")).to_be_visible()
+        visit.page.keyboard.press("Escape")
+        got = len(visit.pins())
+        visit.to_the_end()
+    expect(visit.cards.nth(got)).to_be_attached()
+    expect(visit.id("degraded-notice")).to_be_hidden()
+    expect(visit.id("feed-waiting")).to_have_count(0)
+    pins = visit.pins()
+    assert len(set(pins)) == len(pins)
+
+
+def test_a_page_opened_while_aperture_is_away(visit: Visit, mesh: Running, reader: str) -> None:
+    with away(mesh, "aperture"):
+        visit.open(f"/?user={reader}&feed=following")
+        expect(visit.id("degraded-notice")).to_be_visible()
+        expect(visit.id("feed-waiting")).to_be_visible()  # never served before: there is no last feed
+        expect(visit.cards).to_have_count(0)
+    visit.cards.first.wait_for()
+    expect(visit.id("degraded-notice")).to_be_hidden()
+
+
+def test_a_feed_without_words_is_still_a_feed(visit: Visit, mesh: Running, reader: str) -> None:
+    with away(mesh, "rockstore"):
+        visit.feed(reader)
+        expect(visit.id("degraded-notice")).to_contain_text("wording")
+        expect(visit.cards.first.locator(".cover-title")).to_contain_text("pin ")
+        visit.expects("/v1/pins/")
+        visit.cards.first.get_by_test_id("card-closeup").click()
+        expect(visit.id("closeup-dialog")).to_contain_text("could not be loaded")
+        visit.page.keyboard.press("Escape")
+    refreshed = {"degraded": ["wording"]}
+    while "wording" in refreshed["degraded"]:  # until the others have found it again
+        with visit.page.expect_response("**/v1/feeds/following**") as answered:
+            visit.id("degraded-notice").get_by_role("button", name="Refresh").click()
+        refreshed = answered.value.json()
+        visit.cards.first.wait_for()
+    expect(visit.id("degraded-notice")).to_be_hidden()
+    expect(visit.cards.first.locator(".cover-title")).not_to_contain_text("pin ")
+
+
+def test_without_feedgen_there_is_the_last_feed_and_then_fresh_pins(visit: Visit, mesh: Running, reader: str) -> None:
+    visit.feed(reader)
+    served = visit.pins()
+    with away(mesh, "feedgen"):
+        visit.page.reload()
+        visit.cards.first.wait_for()
+        expect(visit.id("degraded-notice")).to_contain_text("Showing your last feed")
+        expect(visit.cards.first.get_by_test_id("card-reason")).to_have_text("from your last feed")
+        assert set(visit.pins()) & set(served)
+        visit.to_the_end()
+        expect(visit.id("feed-waiting")).to_be_visible()
+    expect(visit.id("degraded-notice")).to_be_hidden()
+    expect(visit.cards.last.get_by_test_id("card-reason")).to_contain_text("follow")
+    pins = visit.pins()
+    assert len(set(pins)) == len(pins)
+
+
+def test_a_save_that_cannot_be_written_is_taken_back_aloud(visit: Visit, mesh: Running, api: Api, reader: str) -> None:
+    visit.expects("/v1/events")
+    visit.feed(reader)
+    save = visit.cards.first.get_by_test_id("card-save")
+    with away(mesh, "roadrunner"):
+        save.click()
+        failure = visit.page.locator(".toast-error")
+        expect(failure).to_contain_text("was not saved: a part of the mesh is away just now")
+        expect(failure.get_by_test_id("toast-action")).to_have_text("Try again")
+        expect(save).to_have_attribute("aria-pressed", "false")
+    api.until_writable()
+    save.click()
+    expect(visit.id("toast").last).to_contain_text("Saved to")
+    expect(save).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_save_outlives_a_short_outage(visit: Visit, reader: str) -> None:
+    visit.expects("/v1/events")
+    visit.feed(reader)
+    ids: list[str] = []
+
+    def fail_once(route: Route) -> None:
+        wrote = json.loads(route.request.post_data or "")["events"]
+        if wrote[0]["action"] != "save":
+            return route.continue_()
+        ids.append(wrote[0]["id"])
+        if len(ids) > 1:
+            return route.continue_()
+        route.fulfill(status=503, json={"error": {"status": "UNAVAILABLE", "message": "away"}})
+
+    visit.page.route("**/v1/events", fail_once)
+    save = visit.cards.first.get_by_test_id("card-save")
+    save.click()
+    expect(visit.id("toast").last).to_contain_text("Saved to")
+    expect(save).to_have_attribute("aria-pressed", "true")
+    assert len(ids) == 2
+    assert ids[0] == ids[1]  # so it counts once even if the first had arrived
+
+
+def test_when_the_edge_itself_is_away(visit: Visit, mesh: Running, reader: str) -> None:
+    visit.feed(reader)
+    visit.expects("")
+    shown = visit.pins()
+    with away(mesh, "web"):
+        visit.to_the_end()
+        expect(visit.id("feed-error")).to_contain_text("can't be reached")
+        assert visit.pins()[: len(shown)] == shown
+    visit.further()
+    expect(visit.id("feed-error")).to_have_count(0)
