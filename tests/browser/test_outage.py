@@ -29,6 +29,7 @@ def test_reading_goes_on_while_aperture_is_away(visit: Visit, mesh: Running, rea
         before = len(asked)
         visit.to_the_end()
         expect(visit.id("degraded-notice")).to_contain_text("Showing your last feed")
+        expect(visit.id("degraded-notice")).to_be_in_viewport()  # however far down one is
         expect(visit.id("feed-waiting")).to_contain_text("Looking again in 4 s")  # a second time by now
         assert len(asked) - before < 8  # it waits between, and does not hammer
         assert visit.pins()[: len(shown)] == shown

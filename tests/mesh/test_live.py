@@ -120,7 +120,7 @@ def test_a_followed_user_shows(mesh: Loaded, reader: int) -> None:
 
 def test_a_followed_board_shows(mesh: Loaded, reader: int) -> None:
     (followed,) = saver(mesh)
-    board, *_ = [b for b in _boards(mesh, followed)]
+    board = _boards(mesh, followed)[0]
     token = mesh.publish({"action": "follow_board", "user": reader, "board": board})["token"]
     found = mesh.page(reader, token=token)
     assert boards(found) == {board}
