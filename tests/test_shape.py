@@ -84,7 +84,7 @@ def test_the_rooms_of_the_state_know_no_network(room: str) -> None:
 
 
 def test_a_kernel_is_arithmetic() -> None:
-    allowed = {"numpy", "numba", "services", "typing", "math", "collections"}
+    allowed = {"numpy", "numba", "services", "typing", "math", "collections", "dataclasses"}
     for path in sources(*SERVICES):
         if path.name == "kernel.py":
             assert top(imports(path)) <= allowed | {path.parent.name}, path

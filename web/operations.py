@@ -55,6 +55,10 @@ class Operation:
 
 def operations(feeds: Feeds, events: Events, users: Users, pins: Pins, watch: Watch) -> list[Operation]:
     """Every operation."""
+    return [*_of_feeds(feeds, events), *_of_objects(users, pins, events), *_of_the_mesh(watch)]
+
+
+def _of_feeds(feeds: Feeds, events: Events) -> list[Operation]:
     return [
         Operation(
             method="GET",
@@ -82,6 +86,11 @@ def operations(feeds: Feeds, events: Events, users: Users, pins: Pins, watch: Wa
             status=202,
             example=examples.ACCEPTED,
         ),
+    ]
+
+
+def _of_objects(users: Users, pins: Pins, events: Events) -> list[Operation]:
+    return [
         Operation(
             method="GET",
             path="/v1/users",
@@ -127,6 +136,11 @@ def operations(feeds: Feeds, events: Events, users: Users, pins: Pins, watch: Wa
             status=202,
             example=examples.WRITTEN,
         ),
+    ]
+
+
+def _of_the_mesh(watch: Watch) -> list[Operation]:
+    return [
         Operation(
             method="GET",
             path="/healthz",
