@@ -1,36 +1,16 @@
 """The feed page with people in it: choosing somebody, reading, saving, hiding, looking closer, and coming back."""
 
-import json
 import re
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from playwright.sync_api import Request, Response, expect
+from playwright.sync_api import Response, expect
 
 from tests.browser.conftest import Visitor
-from tests.browser.visit import DESK, PHONE, Api, Visit
-from tests.running import Running
+from tests.browser.visit import Api, Visit, events, is_feed, wrote
 
 pytestmark = pytest.mark.browser
 FEEDS = ("following", "interest", "picked", "home")
-
-
-def wrote(action: str) -> Any:
-    """Whether a response is that of events of which one is this action."""
-    return lambda answer: (
-        answer.url.endswith("/v1/events") and f'"action":"{action}"' in (answer.request.post_data or "")
-    )
-
-
-def events(request: Request) -> list[dict[str, Any]]:
-    """What a request writes."""
-    found: list[dict[str, Any]] = json.loads(request.post_data or "{}")["events"]
-    return found
-
-
-def is_feed(answer: Response) -> bool:
-    return "/v1/feeds/" in answer.url and "explain" not in answer.url
 
 
 def test_a_person_is_chosen_by_typing(visit: Visit, reader: str) -> None:
@@ -121,19 +101,6 @@ def test_a_short_feed_ends_in_words(visit: Visit, api: Api) -> None:
     visit.open(f"/?user={nobody}&feed=following")
     expect(visit.id("end-of-feed")).to_contain_text("Nothing here yet")
     expect(visit.cards).to_have_count(0)
-
-
-def test_cards_do_not_overlap(visit: Visit, reader: str) -> None:
-    visit.feed(reader)
-    overlaps = """(cards) => {
-      const boxes = cards.map((card) => card.getBoundingClientRect());
-      return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => a.left < b.right - 1 && b.left < a.right - 1
-        && a.top < b.bottom - 1 && b.top < a.bottom - 1)).length;
-    }"""
-    assert visit.cards.evaluate_all(overlaps) == 0
-    visit.page.set_viewport_size({"width": 760, "height": 860})
-    expect(visit.cards.nth(3)).not_to_have_attribute("data-y", "0")  # three columns by now
-    assert visit.cards.evaluate_all(overlaps) == 0
 
 
 def test_a_saved_pin_shows_it_and_comes_on_no_further_page(visit: Visit, api: Api, reader: str) -> None:
@@ -342,60 +309,3 @@ def test_skipping_to_the_pins_does_not_load_them_again(visit: Visit, reader: str
     visit.page.keyboard.press("Tab")
     assert visit.focused() == visit.pins()[0]
     assert first.evaluate("card => card.isConnected")
-
-
-def test_a_phone_has_no_sideways_scroll(visitor: Visitor, mesh: Running, reader: str) -> None:
-    visit = visitor(mesh.url, viewport=PHONE, is_mobile=True, has_touch=True, device_scale_factor=2)
-    visit.open("/")
-    expect(visit.id("welcome-user").first).to_be_visible()
-    assert visit.overflow() == 0
-    visit.feed(reader)
-    assert visit.overflow() == 0
-    columns = visit.cards.evaluate_all("cards => new Set(cards.map((card) => card.getBoundingClientRect().left)).size")
-    assert columns == 2
-    visit.cards.first.get_by_test_id("card-closeup").tap()
-    expect(visit.id("closeup-dialog").locator(".facts")).to_be_visible()
-    assert visit.overflow() == 0
-    visit.id("closeup-dialog-close").tap()
-    visit.cards.first.get_by_test_id("card-why").tap()
-    expect(visit.id("why-stages")).to_be_visible()
-    assert visit.overflow() == 0
-    assert visit.id("why-panel").evaluate("panel => panel.scrollWidth - panel.clientWidth") == 0
-    visit.open("/health")
-    expect(visit.id("process-card").first).to_be_visible()
-    assert visit.overflow() == 0
-
-
-@pytest.mark.parametrize("width", [320, 768, 1920])
-def test_no_width_scrolls_sideways(visitor: Visitor, mesh: Running, reader: str, width: int) -> None:
-    visit = visitor(mesh.url, viewport=DESK | {"width": width})
-    visit.feed(reader)
-    assert visit.overflow() <= 0
-    visit.open("/health")
-    expect(visit.id("process-card").first).to_be_visible()
-    assert visit.overflow() <= 0
-
-
-def lightness(visit: Visit) -> float:
-    """Of the page's ground: 0 black to 255 white."""
-    shown: str = visit.page.evaluate("() => getComputedStyle(document.body).backgroundColor")
-    parts = [float(part) for part in re.findall(r"[\d.]+", shown)[:3]]
-    return sum(parts) / 3
-
-
-def test_dark_is_the_systems_wish_or_the_readers(visitor: Visitor, mesh: Running, reader: str) -> None:
-    visit = visitor(mesh.url, color_scheme="dark")
-    visit.feed(reader)
-    assert lightness(visit) < 60
-    toggle = visit.id("theme-toggle")
-    expect(toggle).to_have_attribute("aria-pressed", "true")
-    toggle.click()
-    expect(toggle).to_have_attribute("aria-pressed", "false")
-    assert lightness(visit) > 200
-    visit.open("/health")  # the choice holds on the other page, and after a reload
-    assert lightness(visit) > 200
-    visit.page.reload()
-    assert lightness(visit) > 200
-    visit.page.emulate_media(color_scheme="light")
-    visit.id("theme-toggle").click()
-    assert lightness(visit) < 60

@@ -5,8 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_feed_page import wrote
-from tests.browser.visit import Visit
+from tests.browser.visit import Visit, wrote
 
 pytestmark = pytest.mark.browser
 

@@ -1,5 +1,6 @@
 """What every browser test shares: Debian's Chromium, a mesh with people in it, and a page whose every error counts."""
 
+import json
 import os
 import re
 import time
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 import httpx
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, expect, sync_playwright
 
 from services.command.demo import demo
 from services.command.load import load
@@ -209,3 +210,20 @@ class Visit:
             "() => Math.max(document.documentElement.scrollWidth, document.body.scrollWidth) - innerWidth"
         )
         return wider
+
+
+def wrote(action: str) -> Any:
+    """Whether a response is that of events of which one is this action."""
+    return lambda answer: (
+        answer.url.endswith("/v1/events") and f'"action":"{action}"' in (answer.request.post_data or "")
+    )
+
+
+def events(request: Request) -> list[dict[str, Any]]:
+    """What a request writes."""
+    found: list[dict[str, Any]] = json.loads(request.post_data or "{}")["events"]
+    return found
+
+
+def is_feed(answer: Response) -> bool:
+    return "/v1/feeds/" in answer.url and "explain" not in answer.url
