@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from services import context
-from services.errors import BY_STATUS, InvalidArgument, MeshError
+from services.errors import BY_STATUS, InvalidArgument, MeshError, Unavailable
 
 OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
@@ -19,6 +19,9 @@ OPTIONS = [
     ("grpc.keepalive_timeout_ms", 5_000),  # also the TCP user timeout: a vanished machine is noticed in seconds
     ("grpc.use_local_subchannel_pool", 1),
 ]
+
+#: How gRPC says that nobody is there; its own words name sockets, which helps nobody who reads the answer.
+_GONE = ("failed to connect", "Connection reset", "Connection refused", "Stream removed", "Socket closed", "GOAWAY")
 
 
 def open_async(address: str) -> grpc.aio.Channel:
@@ -37,8 +40,9 @@ def mesh_errors(what: str) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        kind = BY_STATUS.get(error.code(), MeshError)
-        message = error.details()
+        kind, message = BY_STATUS.get(error.code(), MeshError), error.details() or ""
+        if kind is Unavailable and any(sign in message for sign in _GONE):
+            raise Unavailable(f"{what} is away; try again in a moment") from None
         raise kind(message if kind is InvalidArgument else f"{what}: {message}") from None
 
 

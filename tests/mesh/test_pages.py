@@ -114,7 +114,10 @@ def test_however_many_shards(world: Path, tmp_path: Path) -> None:
             if not answers:
                 load("parquet", world, data=data)
             running.until_caught_up()
-            answers.append([[shown(p) for p in scroll(running, user, 3)] for user in people])
+            scrolls = [scroll(running, user, 3) for user in people]
+            lost = [p["degraded"] for found in scrolls for p in found]
+            assert not any(lost), f"with {shards} shards: {lost}"
+            answers.append([[shown(p) for p in found] for found in scrolls])
     assert sum(len(items) for pages in answers[0] for items in pages) > 25 * len(people), "there were pages to compare"
     for shards, found in zip((2, 3), answers[1:], strict=True):
         for user, expected, pages in zip(people, answers[0], found, strict=True):
