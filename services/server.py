@@ -4,6 +4,7 @@ Every request gets a deadline, waits for its token, is counted, and answers erro
 reflection, channelz and the mesh's own status service come with it.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -173,7 +174,26 @@ def _add(server: Any, servicers: list[AddServicer]) -> None:
     channelz.add_channelz_servicer(server)
 
 
-Health = health.HealthServicer
+class LoopHealth:
+    """The standard health service of a server on asyncio, told from any thread.
+
+    The threaded one would hold a thread for every probe that watches, and with it the end of the process.
+    """
+
+    def __init__(self) -> None:
+        """To be made on the server's loop."""
+        self.servicer, self._loop = health.aio.HealthServicer(), asyncio.get_running_loop()
+
+    def set(self, service: str, status: Any) -> None:
+        """As the threaded one's."""
+        asyncio.run_coroutine_threadsafe(self.servicer.set(service, status), self._loop)
+
+    def enter_graceful_shutdown(self) -> None:
+        """As the threaded one's."""
+        asyncio.run_coroutine_threadsafe(self.servicer.enter_graceful_shutdown(), self._loop)
+
+
+Health = health.HealthServicer | LoopHealth
 
 
 def set_health(servicer: Health, ready: bool) -> None:
@@ -184,11 +204,12 @@ def set_health(servicer: Health, ready: bool) -> None:
 
 def add_health(server: Any, names: list[str]) -> Health:
     """The standard health and reflection services for the services named."""
-    servicer = Health()
-    set_health(servicer, False)
+    made: Health = LoopHealth() if isinstance(server, grpc.aio.Server) else health.HealthServicer()
+    set_health(made, False)
+    servicer = made.servicer if isinstance(made, LoopHealth) else made
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-    return servicer
+    return made
 
 
 def bind(server: Any, address: str) -> int:

@@ -11,12 +11,23 @@ from typing import Any
 
 import httpx
 
-from services import settings
+from protos import aperture_pb2, apiary_pb2, polaris_pb2, rockstore_pb2, smartfeed_pb2
+from roadrunner.client import RoadrunnerLog
+from services import context, settings, tokens
+from services.channel import open_sync
 from services.mesh import Mesh
 from services.probe import Health, Probe
 from services.supervisor import Child, DataFolder, Supervisor, plan
 
 READY_WITHIN_S = 120.0
+QUESTIONS: dict[str, tuple[str, Any]] = {
+    "apiary": ("/feedmesh.Apiary/Followed", apiary_pb2.FollowedRequest(user=1, limit=1)),
+    "aperture": ("/feedmesh.Aperture/History", aperture_pb2.HistoryRequest(user=1, limit=1)),
+    "polaris": ("/feedmesh.Polaris/Postings", polaris_pb2.PostingsRequest()),
+    "rockstore": ("/feedmesh.Rockstore/List", rockstore_pb2.ListRequest(kind=rockstore_pb2.OBJECT_KIND_PIN, limit=1)),
+    "smartfeed": ("/feedmesh.Smartfeed/LastServed", smartfeed_pb2.LastServedRequest(user=1, feed=1)),
+}
+STRANGER = "a process of another mesh answers at its port"
 
 
 @dataclass
@@ -54,7 +65,14 @@ class Running:
         return self.supervisor.stop()
 
     def health(self) -> list[Health]:
-        return asyncio.run(_health(self.mesh))
+        """Of its own processes: on a shared machine another mesh may have taken a port before they could."""
+        own = {(c.of.service, c.of.shard): c.process.pid for c in self.supervisor.children if c.process is not None}
+        return [
+            h
+            if h.status is None or h.status.pid == own.get((h.of.service, h.of.shard))
+            else Health(h.of, None, STRANGER)
+            for h in asyncio.run(_health(self.mesh))
+        ]
 
     def until(self, true: Callable[[list[Health]], bool], what: str, within_s: float = READY_WITHIN_S) -> None:
         """Wait until the mesh's health is so. Fails saying what did not come, and how each process stands."""
@@ -65,11 +83,28 @@ class Running:
                 raise AssertionError(f"not {what} within {within_s} s: {states}; {self.reports[-5:]}")
             time.sleep(0.05)
 
+    def _wait_for(self, service: str, address: str, token: bytes) -> None:
+        """Any question will do: it is answered once the token has been reached."""
+        method, request = QUESTIONS[service]
+        with open_sync(address) as channel:
+            ask: Any = channel.unary_unary(method, request_serializer=type(request).SerializeToString)
+            ask(request, timeout=READY_WITHIN_S, metadata=((context.TOKEN_KEY, token),), wait_for_ready=True)
+
     def until_ready(self) -> None:
         self.until(lambda health: all(h.ready for h in health), "ready")
 
     def until_caught_up(self) -> None:
-        """Ready, and every view has applied the whole log."""
+        """Ready, and every view has applied the whole log as it is now, whether it has heard of it yet or not."""
+        self.until_ready()
+        log = RoadrunnerLog(self.mesh)
+        try:
+            ends = log.ends(READY_WITHIN_S)
+        finally:
+            log.close()
+        token = tokens.encode({at: end.next - 1 for at, end in ends.items() if end.next})
+        for process in self.mesh.processes:
+            if process.service in QUESTIONS:
+                self._wait_for(process.service, process.address, token)
         self.until(lambda health: all(h.status and h.ready and not h.status.behind for h in health), "caught up")
 
 

@@ -25,6 +25,7 @@ from services.probe import Health, Probe
 from services.supervisor import DataFolder, Supervisor, plan
 
 READY_WITHIN_S = 600.0  # a view that rebuilds from a long log takes its time
+KNOWN_AFTER_S = 1.5  # a view asks every half second how long the log is; until then it may not know that it is behind
 
 
 @plainly
@@ -121,13 +122,16 @@ def _until_ready(supervisor: Supervisor, stop: _Stop, caught_up: bool = False) -
 
 async def _watch_start(supervisor: Supervisor, stop: _Stop, caught_up: bool) -> None:
     probe, end = Probe(supervisor.mesh), time.monotonic() + READY_WITHIN_S
+    well = time.monotonic() + (KNOWN_AFTER_S if caught_up else 0)  # when, should all stay as it is
     with Live(console=err, refresh_per_second=8, transient=True) as live:
         while not stop.asked:
             supervisor.watch()
             supervisor.fail_fast()
             health = await probe.ask()
             live.update(_starting(health))
-            if all(h.ready and not (caught_up and h.status and h.status.behind) for h in health):
+            if not all(h.ready and not (caught_up and h.status and h.status.behind) for h in health):
+                well = time.monotonic() + (KNOWN_AFTER_S if caught_up else 0)
+            if time.monotonic() >= well:
                 break
             if time.monotonic() > end:
                 raise Unavailable(f"not ready within {READY_WITHIN_S:.0f} s: {_first_unready(health)}")

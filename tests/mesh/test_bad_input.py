@@ -342,7 +342,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         refused(ran, 1, "[web] http_port", f"127.0.0.1:{port}", "Address already in use", "choose another")
         (tmp_path / "mesh.toml").write_text(f"[polaris]\nshards = 2\nport = {port - 1}\n")
         ran = feedmesh("up", "--data", tmp_path / "data", "--config", tmp_path / "mesh.toml", "--port", 0)
-        refused(ran, 1, "[polaris] port", f"127.0.0.1:{port}")
+        refused(ran, 1, "[polaris] port: cannot listen on 127.0.0.1:")  # shard 1's is taken, shard 0's may be as well
     assert not left_running(tmp_path)
 
 

@@ -188,8 +188,8 @@ def test_a_door_that_is_away_is_told(tmp_path: Path) -> None:
     with running(tmp_path) as door:
         mesh = door.mesh
     log = RoadrunnerLog(mesh)
-    with pytest.raises(Unavailable, match="roadrunner: "):
+    with pytest.raises(Unavailable, match="roadrunner is away; try again in a moment"):
         log.ends(2)
-    with pytest.raises(Unavailable, match="roadrunner: "):
+    with pytest.raises(Unavailable, match="roadrunner is away; try again in a moment"):
         next(log.subscribe({(0, 0): 0}))
     log.close()
