@@ -4,6 +4,8 @@ After a failed write, of a full disk above all, RocksDB takes no more writes unt
 reads go on. So a dead database stays open, and its process ends when there is room to start again.
 """
 
+import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -14,6 +16,10 @@ from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdic
 from services.errors import Exhausted, MeshError, Unavailable
 
 _FORMAT_KEY = b"format"
+_STALL = "Write stall"
+STALL_S, FULL_STALL_S, STALL_POLL_S = 60.0, 5.0, 0.002
+LITTLE_ROOM = 64 << 20  # bytes free with which a flush is not likely to end
+FILES_STOP = 36  # in level 0; RocksDB would slow writes down from 20 on, which is refused as a stall is
 _REMEDY = "run the version and settings that wrote it, or remove the folder of a view and it is rebuilt from the log"
 
 
@@ -40,7 +46,10 @@ class Database:
             raise _open_error(folder, error) from None
         self._families = {name: self._db.get_column_family(name) for name in names}
         self._handles = {name: self._db.get_column_family_handle(name) for name in names}
-        self._unsynced = WriteOptions()
+        self._unsynced, self._asking = WriteOptions(), WriteOptions()
+        for written in (self._unsynced, self._asking):  # rocksdict's types take these properties for methods
+            written.no_slowdown = True
+        self._asking.disable_wal = True  # type: ignore[method-assign, assignment]
         try:
             self._check_format(form)
         except MeshError:
@@ -73,12 +82,30 @@ class Database:
     def write(self, batch: Any) -> None:
         """Write a batch at once or not at all, unsynced. Raises Exhausted on a full disk."""
         with self._writing():
+            self._await_flushes()
             self._db.write(batch, self._unsynced)
 
     def sync(self) -> None:
         """Return once all that was written is on the disk. Releases the GIL. Raises Exhausted on a full disk."""
         with self._writing():
             self._db.flush_wal(True)
+
+    def _await_flushes(self) -> None:
+        """Wait while RocksDB's full memtables await their flush, on a full disk in vain.
+
+        A write would wait by itself, but inside RocksDB and holding the GIL, so that the whole process stood still; told
+        not to, it refuses and the batch is spent. So an empty one asks, and the waiting is done here.
+        """
+        started = time.monotonic()
+        while True:
+            try:
+                return self._db.write(self.batch(), self._asking)
+            except Exception as error:
+                full = shutil.disk_usage(self.folder).free < LITTLE_ROOM
+                waited = time.monotonic() - started
+                if _STALL not in str(error) or waited > (FULL_STALL_S if full else STALL_S):
+                    raise
+            time.sleep(STALL_POLL_S)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -102,6 +129,8 @@ def _options(cache_mb: int, memtable_mb: int) -> Options:
     options.create_missing_column_families(True)
     options.set_write_buffer_size(memtable_mb << 20)
     options.set_max_write_buffer_number(2)
+    options.set_level_zero_slowdown_writes_trigger(FILES_STOP)
+    options.set_level_zero_stop_writes_trigger(FILES_STOP)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_bottommost_compression_type(DBCompressionType.zstd())
     options.set_max_background_jobs(2)
@@ -130,6 +159,8 @@ def _write_error(folder: Path, error: Exception) -> MeshError:
     text = str(error)
     if "No space left" in text or "NoSpace" in text:
         return Exhausted(f"{folder}: the disk is full; nothing was written ({text})")
+    if _STALL in text:
+        return Exhausted(f"{folder}: the disk is full or does not keep up; nothing was written ({text})")
     if "previous error" in text:
         return Exhausted(f"{folder}: takes no writes since one failed, until this process starts again ({text})")
     return Unavailable(f"{folder}: {text}")

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -109,6 +110,26 @@ def test_a_full_disk_is_said_and_a_dead_database_still_reads(tmp_path: Path) -> 
         put(db, b"k", b"v")
         db.sync()
         db.close()
+
+
+def test_writes_faster_than_the_disk_wait_their_turn_while_other_threads_go_on(tmp_path: Path) -> None:
+    """Sixty memtables as fast as can be: RocksDB must flush in between, and none is refused."""
+    db, value, done = open_db(tmp_path / "db"), os.urandom(1 << 18), threading.Event()
+
+    def write() -> None:
+        for i in range(240):
+            put(db, b"%06d" % i, value)
+        done.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    turns = 0
+    while not done.wait(0.001):
+        turns += 1
+    thread.join()
+    assert turns > 10, "the process did not stand still"
+    assert len(list(db.family("a").keys())) == 240
+    db.close()
 
 
 def test_a_folder_on_a_full_disk_is_refused_plainly(tmp_path: Path) -> None:
