@@ -195,9 +195,9 @@ class Supervisor:
         self._report(f"{child.name} {how}{_last_error(child.log)}; log: {child.log}")
 
     def fail_fast(self) -> None:
-        """Raise Unavailable when a child has died three times without ever getting to its feet."""
+        """While a mesh starts: raise Unavailable when a child has died three times."""
         for child in self.children:
-            if child.restarts >= 3 and child.backoff_s == MAX_BACKOFF_S:
+            if child.process is None and child.restarts >= 2:
                 raise Unavailable(f"{child.name} does not start{_last_error(child.log)}; log: {child.log}")
 
     def stop(self) -> list[str]:

@@ -122,7 +122,7 @@ def _until_ready(supervisor: Supervisor, stop: _Stop, caught_up: bool = False) -
 
 async def _watch_start(supervisor: Supervisor, stop: _Stop, caught_up: bool) -> None:
     probe, end = Probe(supervisor.mesh), time.monotonic() + READY_WITHIN_S
-    well = time.monotonic() + (KNOWN_AFTER_S if caught_up else 0)  # when, should all stay as it is
+    since = time.monotonic()  # all has been well
     with Live(console=err, refresh_per_second=8, transient=True) as live:
         while not stop.asked:
             supervisor.watch()
@@ -130,8 +130,8 @@ async def _watch_start(supervisor: Supervisor, stop: _Stop, caught_up: bool) -> 
             health = await probe.ask()
             live.update(_starting(health))
             if not all(h.ready and not (caught_up and h.status and h.status.behind) for h in health):
-                well = time.monotonic() + (KNOWN_AFTER_S if caught_up else 0)
-            if time.monotonic() >= well:
+                since = time.monotonic()
+            elif not caught_up or time.monotonic() - since > KNOWN_AFTER_S:
                 break
             if time.monotonic() > end:
                 raise Unavailable(f"not ready within {READY_WITHIN_S:.0f} s: {_first_unready(health)}")

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
+
+from services.mesh import load, mesh_file
 
 FEEDMESH = Path(sys.executable).parent / "feedmesh"
 READY_WITHIN_S = 90.0
@@ -81,6 +84,9 @@ class Up:
             assert time.monotonic() - started < READY_WITHIN_S, self.said
             time.sleep(0.05)
         self.took_s = time.monotonic() - started
+        edge = load(mesh_file(self.data)).of("web")[0].http
+        health = httpx.get(f"http://{edge}/healthz", timeout=20)
+        assert health.status_code == 200, f"said to be ready, and is not: {health.text}"
 
     def control_c(self) -> None:
         """As a terminal does it: to the whole process group."""
