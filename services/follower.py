@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 RETRY_S = 0.2
 ENDS_TIMEOUT_S = 2.0
 ENDS_EVERY_S = 0.5
-SETTLED = 20_000  # so many events behind is still ready: the view is applying, not lost
+SETTLED = 2_000  # so many events behind is still ready: the view is applying, not lost
 
 
 class View(Protocol):
