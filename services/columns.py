@@ -13,6 +13,7 @@ U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 Array = NDArray[Any]

@@ -37,9 +37,11 @@ class Action(IntEnum):
     TAKEDOWN = 32  # pin
     JOIN_INTEREST = 33  # pin, target = the interest, [quality]
     LEAVE_INTEREST = 34  # pin, target
+    PUT_FEATURES = 35  # target = the key, title = the dataset, features
+    SWITCH_DATASET = 36  # target = the version, title = the dataset; written by the bulk loader
     NAME_USER = 40  # user, title = the name
     NAME_INTEREST = 41  # target = the interest, title = the name
-    SERVED = 50  # user, pin, board, surface = the feed, position; written by feedgen
+    SERVED = 50  # user, pin, board, surface = the feed, position, score, model, features; written by feedgen
 
 
 class Surface(IntEnum):
@@ -55,6 +57,15 @@ class Surface(IntEnum):
     PROFILE = 7
     SEARCH = 8
     IMPORT = 9
+
+
+class Kind(IntEnum):
+    """What an id names, where that is not said by its column."""
+
+    PIN = 1
+    BOARD = 2
+    USER = 3
+    INTEREST = 4
 
 
 def flags(*actions: Action) -> Array:
@@ -76,7 +87,7 @@ NEEDS = {
     "board": flags(A.FOLLOW_BOARD, A.UNFOLLOW_BOARD, A.CREATE_BOARD, A.DELETE_BOARD, A.SAVE, A.UNSAVE),
     "target": flags(
         *(A.FOLLOW_USER, A.UNFOLLOW_USER, A.FOLLOW_INTEREST, A.UNFOLLOW_INTEREST),
-        *(A.JOIN_INTEREST, A.LEAVE_INTEREST, A.NAME_INTEREST),
+        *(A.JOIN_INTEREST, A.LEAVE_INTEREST, A.NAME_INTEREST, A.PUT_FEATURES, A.SWITCH_DATASET),
     ),
 }
 
@@ -92,11 +103,23 @@ COLUMNS = {
     "id": "<u8",
     "quality": "<f4",
     "position": "<u4",
+    "kind": "<u1",
+    "count": "<u4",
+    "score": "<f4",
+    "model": "<u8",
+}
+#: Columns of a run of values a row: the dtype on the wire, and what the message calls the values.
+RAGGED = {
+    "title": ("<u1", "data"),
+    "link": ("<u1", "data"),
+    "interests": ("<u8", "ids"),
+    "features": ("<f4", "values"),
 }
 #: Ids from here on belong to roadrunner's audit; the edge refuses them from anybody else.
 AUDIT_FROM = 2**64 - 2**20
 MAX_TEXT = 2048
 MAX_INTERESTS = 64
+MAX_FEATURES = 1024
 EARLIEST_MS = 946_684_800_000  # 2000-01-01: what is older is a broken clock or a parsing error, not an event
 NEVER_STATED = np.float32("nan")
 
@@ -115,9 +138,14 @@ class Batch:
     id: U64
     quality: F32
     position: U32
+    kind: U8
+    count: U32
+    score: F32
+    model: U64
     title: Ragged
     link: Ragged
     interests: Ragged
+    features: Ragged
 
     def __len__(self) -> int:
         return len(self.action)
@@ -142,7 +170,7 @@ class Batch:
         if len(parts) == 1:
             return parts[0]
         columns: list[Any] = [np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS]
-        columns += [Ragged.concat([getattr(p, name) for p in parts]) for name in ("title", "link", "interests")]
+        columns += [Ragged.concat([getattr(p, name) for p in parts]) for name in RAGGED]
         return Batch(*columns)
 
     def replace(self, **columns: Any) -> "Batch":
@@ -163,9 +191,9 @@ class Batch:
         if len(message.action) != n:
             raise InvalidArgument(f"batch.action: {len(message.action)} values, expected {n}")
         columns: list[Any] = [_fixed(getattr(message, name), dtype, name, n) for name, dtype in COLUMNS.items()]
-        columns.append(_ragged(message.title.ends, message.title.data, "<u1", "title", n))
-        columns.append(_ragged(message.link.ends, message.link.data, "<u1", "link", n))
-        columns.append(_ragged(message.interests.ends, message.interests.ids, "<u8", "interests", n))
+        for name, (dtype, values) in RAGGED.items():
+            field = getattr(message, name)
+            columns.append(_ragged(field.ends, getattr(field, values), dtype, name, n))
         return Batch(*columns)
 
 
@@ -178,20 +206,23 @@ class Encoder:
             for name, dtype in COLUMNS.items()
             if _is_stated(name, column := getattr(batch, name))
         ]
-        ragged = (("title", "data", batch.title), ("link", "data", batch.link), ("interests", "ids", batch.interests))
-        self._ragged = [(name, values, column) for name, values, column in ragged if len(column.values)]
+        self._ragged = [
+            (name, values, dtype, column)
+            for name, (dtype, values) in RAGGED.items()
+            if len((column := getattr(batch, name)).values)
+        ]
 
     def rows(self, start: int, stop: int) -> pb.Batch:
         """The message of rows start..stop."""
         message = pb.Batch(n=stop - start)
         for name, size, data in self._fixed:
             setattr(message, name, data[start * size : stop * size])
-        for name, values, column in self._ragged:
+        for name, values, dtype, column in self._ragged:
             part = column.slice(start, stop)
             if len(part.values):
                 field = getattr(message, name)
                 field.ends = pack(part.ends, "<u4")
-                setattr(field, values, pack(part.values, "<u1" if values == "data" else "<u8"))
+                setattr(field, values, pack(part.values, dtype))
         return message
 
 
@@ -221,7 +252,7 @@ def _ragged(ends: bytes, data: bytes, dtype: str, name: str, n: int) -> Ragged:
 def events(n: int, **columns: Any) -> Batch:
     """A batch of n events from the columns given; a scalar fills its column, what is not named is zero or empty.
 
-    `title` and `link` take lists of str, `interests` a list of lists of ids (or a Ragged).
+    `title` and `link` take lists of str, `interests` a list of lists of ids, `features` of numbers (or a Ragged).
     """
     given: dict[str, Any] = {}
     for name, dtype in COLUMNS.items():
@@ -230,12 +261,12 @@ def events(n: int, **columns: Any) -> Batch:
         given[name] = np.broadcast_to(column, (n,)) if column.ndim == 0 else column
         if len(given[name]) != n:
             raise InvalidArgument(f"batch.{name}: {len(given[name])} values, expected {n}")
-    for name, dtype in (("title", "u1"), ("link", "u1"), ("interests", "u8")):
+    for name, (dtype, _) in RAGGED.items():
         value: Any = columns.pop(name, None)
         if value is None:
             value = Ragged.empty(n, dtype)
         elif not isinstance(value, Ragged):
-            value = Ragged.of_lists(value) if name == "interests" else Ragged.of_strings(value)
+            value = Ragged.of_strings(value) if dtype == "<u1" else Ragged.of_lists(value, dtype)
         given[name] = value
         if len(given[name]) != n:
             raise InvalidArgument(f"batch.{name}: {len(given[name])} values, expected {n}")
@@ -266,7 +297,12 @@ def validate(batch: Batch, now_ms: int, max_ahead_ms: int) -> None:
     if not batch.interests.values.all():
         row = int(np.searchsorted(batch.interests.ends, batch.interests.values.argmin(), side="right"))
         raise InvalidArgument(f"batch.interests[{row}]: holds 0, and 0 is not an id")
-    for name, most in (("title", MAX_TEXT), ("link", MAX_TEXT), ("interests", MAX_INTERESTS)):
+    for name, most in (
+        ("title", MAX_TEXT),
+        ("link", MAX_TEXT),
+        ("interests", MAX_INTERESTS),
+        ("features", MAX_FEATURES),
+    ):
         ragged = getattr(batch, name)
         if len(ragged.values) > most:
             lengths = ragged.lengths()

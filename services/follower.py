@@ -6,13 +6,12 @@ asks again; when the view cannot apply, it says why and the process is not ready
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 from services.errors import DeadlineExceeded, MeshError, NotReady, Unavailable
-from services.log import End, Log, Partition, Record
-from services.shard import Shard
+from services.log import End, Log, Partition, Positions, Record
 from services.tokens import Reached
 from services.topics import Topic
 
@@ -23,10 +22,35 @@ ENDS_EVERY_S = 0.5
 SETTLED = 2_000  # so many events behind is still ready: the view is applying, not lost
 
 
+class Applied(Protocol):
+    """What a view has applied of the log: a `Shard`, which keeps it with the data, or a `Tail`, which keeps nothing."""
+
+    dead: bool
+
+    def positions(self, partitions: Iterable[Partition]) -> Positions:
+        """The next offset wanted of each of these partitions."""
+        ...
+
+    def fresh(self, records: Sequence[Record]) -> list[Record]:
+        """Those records that have not been applied."""
+        ...
+
+    def applied_events(self) -> int:
+        """Events applied."""
+        ...
+
+    def wait(self, reached: Reached, timeout: float) -> None:
+        """Return once all these offsets have been applied. Raises DeadlineExceeded naming the first that was not."""
+        ...
+
+
 class View(Protocol):
     """A store that the log is applied to."""
 
-    shard: Shard
+    @property
+    def shard(self) -> Applied:
+        """Where it stands."""
+        ...
 
     def apply(self, records: list[Record]) -> None:
         """Apply records, in order within a partition, and commit their offsets with them. None is applied twice."""
@@ -117,7 +141,8 @@ class Follower:
         self._problem = problem
 
     def _follow(self) -> None:
-        ends, positions = self._ask_ends(), self._view.shard.positions(self._partitions)
+        positions = self._view.shard.positions(self._partitions)
+        ends = self._ask_ends()  # after the positions: what comes between them is still to be applied
         if all(at in ends and ends[at].next == offset for at, offset in positions.items()):
             self._problem = ""  # else a problem stays until something has been applied, so that it does not flicker
         for records in self._log.subscribe(positions):

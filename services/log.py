@@ -5,7 +5,7 @@ it wants for each partition and gets every record from there on, in order within
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -54,6 +54,16 @@ class Log(Protocol):
     def close(self) -> None:
         """Stop the subscriptions."""
         ...
+
+
+def kept(records: Sequence[Record], relevant: Array) -> list[Record]:
+    """The records with those rows alone whose action is relevant (bool[256]); a record without one is left out."""
+    found = []
+    for record in records:
+        keep = relevant[record.batch.action]
+        if keep.any():
+            found.append(record if keep.all() else replace(record, batch=record.batch.take(keep)))
+    return found
 
 
 def rows(records: Sequence[Record]) -> tuple[Batch, Array]:

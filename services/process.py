@@ -28,7 +28,7 @@ from services.follower import Follower
 from services.mesh import Mesh
 from services.metrics import Metrics
 from services.server import AddServicer
-from services.settings import ServiceSettings, ShardSettings
+from services.settings import ServiceSettings, ShardSettings, ThreadedSettings
 from services.shard import Shard
 from services.status import Status
 
@@ -127,7 +127,7 @@ class Stop:
 
 def serve(
     process: Process,
-    settings: ShardSettings,
+    settings: ThreadedSettings,
     servicers: list[AddServicer],
     follower: Follower | None = None,
     why_not_ready: Callable[[], str] = lambda: "",

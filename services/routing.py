@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import grpc
 import numpy as np
 
 from services.channel import call, open_async
 from services.columns import U64, Array, ids
+from services.local import LocalMesh, LocalStub
 from services.mesh import Mesh
 from services.topics import partition_of
 
@@ -22,6 +23,10 @@ class Shards(Generic[Stub]):
     def __init__(self, mesh: Mesh, service: str, stub: Callable[[grpc.aio.Channel], Stub]) -> None:
         self.service = service
         self._partitions = mesh.common.partitions
+        self._channels: list[grpc.aio.Channel] = []
+        if isinstance(mesh, LocalMesh):
+            self.stubs = [cast(Stub, LocalStub(mesh.servicers[service]))]
+            return
         addresses = mesh.of(service)
         self._channels = [open_async(process.address) for process in addresses]
         self.stubs = [stub(channel) for channel in self._channels]

@@ -14,7 +14,10 @@ from msgspec import Meta, Struct
 from services.errors import InvalidArgument
 
 #: The processes of the mesh, in the order in which they start. Each is a package with a door, `<name>/__main__.py`.
-SERVICES: tuple[str, ...] = ("roadrunner", "rockstore", "apiary", "polaris", "aperture", "smartfeed", "feedgen", "web")
+SERVICES: tuple[str, ...] = (
+    *("roadrunner", "rockstore", "apiary", "polaris", "aperture", "realpin", "counters"),
+    *("smartfeed", "pixie", "scorpion", "feedgen", "web"),
+)
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
@@ -45,13 +48,23 @@ class ServiceSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     ] = 512
 
 
-class ShardSettings(ServiceSettings, kw_only=True):
-    """Of any service with shards, which serve from threads."""
+class ThreadedSettings(ServiceSettings, kw_only=True):
+    """Of any service that serves from threads."""
 
     threads: Annotated[int, Meta(ge=1, le=256, description="threads that serve requests")] = 8
+
+
+class ShardedSettings(ThreadedSettings, kw_only=True):
+    """Of any service with shards, which serve from threads."""
+
     shards: Annotated[
         int, Meta(ge=1, le=1024, description="shard processes; each owns an equal part of partitions")
     ] = 1
+
+
+class ShardSettings(ShardedSettings, kw_only=True):
+    """Of any service with shards that keep their state on RocksDB."""
+
     cache_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="RocksDB block cache of a shard")] = 32
     memtable_mb: Annotated[int, Meta(ge=1, le=10_000, description="RocksDB write buffer of a column family")] = 16
 

@@ -1,7 +1,8 @@
 """Where an event belongs: the topics, the key of each, and the split of a batch over topics and partitions.
 
 `partition = mmh3.hash64(key as 8 little-endian bytes, seed=0)[0] mod partitions`, computed for whole columns.
-A takedown goes to every partition of the topics whose views may hold the pin under another key.
+A takedown goes to every partition of the topics whose views may hold the pin under another key, the switch of a
+dataset to every partition of the objects that it describes.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from enum import IntEnum
 import numpy as np
 
 from services.columns import U64, Array, Ragged
-from services.events import IS_ENGAGEMENT, Action, Batch, Encoder, flags
+from services.events import IS_ENGAGEMENT, RAGGED, Action, Batch, Encoder, flags
 
 
 class Topic(IntEnum):
@@ -20,6 +21,7 @@ class Topic(IntEnum):
     SOURCES = 1  # by board or interest: which pins it holds
     OBJECTS = 2  # by pin, board, user or interest: attributes, and what was done to a pin
     FEEDS = 3  # by user: what was served
+    COUNTS = 4  # by pin, board, user or interest: how often something was done to it in an hour; from the aggregator
 
 
 A = Action
@@ -28,6 +30,7 @@ _BOARD_HOLDS = flags(A.SAVE, A.UNSAVE, A.DELETE_BOARD)
 _INTEREST_HOLDS = flags(A.JOIN_INTEREST, A.LEAVE_INTEREST)
 _PINS = flags(A.CREATE_PIN, A.UPDATE_PIN, A.TAKEDOWN, A.JOIN_INTEREST, A.LEAVE_INTEREST, A.UNSAVE) | IS_ENGAGEMENT
 _BOARDS = flags(A.CREATE_BOARD, A.DELETE_BOARD)
+_TARGETS = flags(A.NAME_INTEREST, A.PUT_FEATURES)
 
 
 def hash64(keys: U64) -> U64:
@@ -49,6 +52,10 @@ def _fmix(h: U64) -> U64:
 def partition_of(keys: U64, partitions: int) -> Array:
     """int64[n]: the partition of each key."""
     return (hash64(keys) % np.uint64(partitions)).astype(np.int64)
+
+
+#: What goes to every partition of these topics.
+_EVERYWHERE = {A.TAKEDOWN: (Topic.SOURCES, Topic.FEEDS), A.SWITCH_DATASET: (Topic.OBJECTS,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +89,15 @@ def split(batch: Batch, partitions: int) -> list[Part]:
     parts = _keyed(Topic.USERS, batch, batch.user, _USERS[action], partitions)
     parts += _sources(batch, partitions)
     objects = np.select(
-        [_PINS[action], _BOARDS[action], action == A.NAME_USER, action == A.NAME_INTEREST],
+        [_PINS[action], _BOARDS[action], action == A.NAME_USER, _TARGETS[action]],
         [batch.pin, batch.board, batch.user, batch.target],
     )
     parts += _keyed(Topic.OBJECTS, batch, objects, objects != 0, partitions)
     parts += _keyed(Topic.FEEDS, batch, batch.user, action == A.SERVED, partitions)
-    takedowns = np.flatnonzero(action == A.TAKEDOWN)
-    if len(takedowns):
-        parts = _everywhere((Topic.SOURCES, Topic.FEEDS), batch, takedowns, parts, partitions)
+    for kind, topics in _EVERYWHERE.items():
+        rows = np.flatnonzero(action == kind)
+        if len(rows):
+            parts = _everywhere(topics, batch, rows, parts, partitions)
     return parts
 
 
@@ -104,8 +112,8 @@ def _sources(batch: Batch, partitions: int) -> list[Part]:
     joins = stated.repeat(batch.interests.lengths()[stated])
     interests = batch.interests.take(stated).values
     # Without what only the pin's own row needs: 64 copies of its texts and interests would outgrow any message.
-    nothing, no_ids = Ragged.empty(len(batch)), Ragged.empty(len(batch), "u8")
-    joining = batch.replace(title=nothing, link=nothing, interests=no_ids).take(joins)
+    nothing = {name: Ragged.empty(len(batch), dtype) for name, (dtype, _) in RAGGED.items()}
+    joining = batch.replace(**nothing).take(joins)
     joining = joining.replace(action=np.full(len(joins), A.JOIN_INTEREST, np.uint8), target=interests)
     everything = Batch.concat([batch.take(rows), joining])
     came = np.concatenate([rows, joins])
@@ -138,17 +146,17 @@ def _split_rows(topic: Topic, batch: Batch, rows: Array, keys: U64, partitions: 
     ]
 
 
-def _everywhere(topics: tuple[Topic, ...], batch: Batch, takedowns: Array, parts: list[Part], n: int) -> list[Part]:
-    """`parts` with the takedowns added to every partition of the topics, in the order in which the rows came."""
+def _everywhere(topics: tuple[Topic, ...], batch: Batch, chosen: Array, parts: list[Part], n: int) -> list[Part]:
+    """`parts` with the chosen rows added to every partition of the topics, in the order in which the rows came."""
     at = {(part.topic, part.partition): part for part in parts}
-    down = batch.take(takedowns)
+    down = batch.take(chosen)
     for topic in topics:
         for partition in range(n):
             part = at.get((topic, partition))
             if part is None:
-                at[topic, partition] = _whole(topic, partition, down, takedowns)
+                at[topic, partition] = _whole(topic, partition, down, chosen)
             else:
-                rows = np.concatenate([part.rows, takedowns])
+                rows = np.concatenate([part.rows, chosen])
                 order = np.argsort(rows, kind="stable")
                 both = Batch.concat([part.batch, down]).take(order)
                 at[topic, partition] = _whole(topic, partition, both, rows[order])

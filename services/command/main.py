@@ -4,7 +4,10 @@ import typer
 
 from services.command.ask import event, feed, takedown
 from services.command.demo import demo
+from services.command.features import features
+from services.command.graph import app as graph
 from services.command.load import load
+from services.command.model import model
 from services.command.status import status
 from services.command.up import down, up
 
@@ -18,6 +21,9 @@ app = typer.Typer(
 )
 for command in (up, down, status, demo, load, feed, event, takedown):
     app.command()(command)
+app.add_typer(features, name="features")
+app.add_typer(graph, name="graph")
+app.add_typer(model, name="model")
 
 if __name__ == "__main__":
     app()

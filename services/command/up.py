@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from services.command.load import load
 from services.errors import InvalidArgument, NotFound, Unavailable
 from services.mesh import Mesh
 from services.probe import Health, Probe
-from services.supervisor import DataFolder, Supervisor, plan
+from services.supervisor import ROOT, DataFolder, Supervisor, plan
 
 READY_WITHIN_S = 600.0  # a view that rebuilds from a long log takes its time
 KNOWN_AFTER_S = 1.5  # a view asks every half second how long the log is; until then it may not know that it is behind
@@ -60,6 +62,8 @@ def up(
             with _watched(supervisor), stop.at_once():
                 _first_world(Path(sections["mesh"].data))
             _until_ready(supervisor, stop, caught_up=True)
+            with _watched(supervisor), stop.at_once():
+                _first_graph(Path(sections["mesh"].data))
         if not stop.asked:
             _say_ready(supervisor.mesh)
         while not stop.asked:
@@ -162,10 +166,21 @@ def _first_world(data: Path) -> None:
         load("parquet", world, data=data)
 
 
+def _first_graph(data: Path) -> None:
+    """The demo world's graph, once, in a process of its own: the supervisor stays small."""
+    if not (data / "demo").exists() or (data / "graphs" / "current").exists():
+        return
+    command = [sys.executable, "-m", "services.command.main", "graph", "build", "--data", str(data.resolve())]
+    if subprocess.run(command, stdout=sys.stderr, check=False, cwd=ROOT).returncode:
+        err.print("feedmesh graph build failed: picked and home do without; try it by hand", style="yellow")
+
+
 def _say_ready(mesh: Mesh) -> None:
     out.print(f"\n[bold green]Feedmesh is ready[/]   page    http://{mesh.of('web')[0].http}/", highlight=False)
     out.print(f"                    health  http://{mesh.of('web')[0].http}/health", highlight=False)
     out.print(f"                    API     http://{mesh.of('web')[0].http}/docs", highlight=False)
+    if not (mesh.data / "models" / "promoted.json").exists():
+        out.print("                    model   none yet: feedmesh model train --promote", highlight=False)
     out.print(f"                    data    {mesh.data}   (Ctrl-C drains and stops everything)", highlight=False)
 
 

@@ -28,7 +28,12 @@ _COLUMNS: dict[str, st.SearchStrategy[Any]] = {
     "position": st.integers(0, 2**32 - 1),
     "title": texts,
     "link": texts,
+    "kind": st.integers(0, 255),
+    "count": st.integers(0, 2**32 - 1),
+    "score": st.floats(allow_nan=False, width=32),
+    "model": any_u64,
     "interests": st.lists(ids_, max_size=4),
+    "features": st.lists(st.floats(allow_nan=False, width=32), max_size=4),
 }
 
 
@@ -44,7 +49,7 @@ def rows_of(batch: Batch) -> list[Row]:
     columns: dict[str, list[Any]] = {name: getattr(batch, name).tolist() for name in COLUMNS}
     columns["quality"] = [None if np.isnan(value) else value for value in batch.quality]
     columns |= {name: getattr(batch, name).strings() for name in ("title", "link")}
-    columns["interests"] = runs(batch.interests)
+    columns |= {name: runs(getattr(batch, name)) for name in ("interests", "features")}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

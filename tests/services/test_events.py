@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protos import events_pb2 as pb
 from services.columns import Ragged, pack
 from services.errors import InvalidArgument, MeshError
-from services.events import EARLIEST_MS, MAX_INTERESTS, MAX_TEXT, Action, Batch, events, validate
+from services.events import EARLIEST_MS, MAX_FEATURES, MAX_INTERESTS, MAX_TEXT, RAGGED, Action, Batch, events, validate
 from tests.services.batches import any_batches, good_batches, rows_of
 
 NOW, AHEAD = 1_750_000_000_000, 600_000
@@ -38,6 +38,8 @@ NEEDED = {
     A.TAKEDOWN: {PIN},
     A.JOIN_INTEREST: {PIN, TARGET},
     A.LEAVE_INTEREST: {PIN, TARGET},
+    A.PUT_FEATURES: {TARGET},
+    A.SWITCH_DATASET: {TARGET},
     A.NAME_USER: {USER},
     A.NAME_INTEREST: {TARGET},
     A.SERVED: {USER, PIN},
@@ -79,9 +81,26 @@ def test_columns_of_nothing_are_left_out_of_a_message() -> None:
     assert {field.name for field, _ in message.ListFields()} == {"n", "action", "pin"}
 
 
-@pytest.mark.parametrize("column", ["user", "action", "pin", "board", "target", "at_ms", "surface", "id", "quality"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        "user",
+        "action",
+        "pin",
+        "board",
+        "target",
+        "at_ms",
+        "surface",
+        "id",
+        "quality",
+        "kind",
+        "count",
+        "score",
+        "model",
+    ],
+)
 def test_a_column_cut_short_is_refused_by_name(column: str) -> None:
-    message = good(surface=1, quality=0.5).to_proto()
+    message = good(surface=1, quality=0.5, kind=1, count=2, score=0.5, model=9).to_proto()
     data = getattr(message, column)
     size = len(data) // 3
     setattr(message, column, data[:-size])
@@ -98,16 +117,16 @@ def test_a_batch_that_only_claims_rows_is_refused_before_room_is_made_for_them()
         Batch.of(pb.Batch(n=2**32 - 1))
 
 
-@pytest.mark.parametrize("column", ["title", "link", "interests"])
+@pytest.mark.parametrize("column", list(RAGGED))
 def test_ragged_columns_are_refused_by_name(column: str) -> None:
     def of(ends: list[int], data: bytes) -> Batch:
         message = good().to_proto()
         lists = getattr(message, column)
         lists.ends = pack(np.array(ends), "<u4")
-        setattr(lists, "ids" if column == "interests" else "data", data)
+        setattr(lists, RAGGED[column][1], data)
         return Batch.of(message)
 
-    item = 8 if column == "interests" else 1
+    item = np.dtype(RAGGED[column][0]).itemsize
     assert getattr(of([0, 1, 2], bytes(range(2 * item))), column).lengths().tolist() == [0, 1, 1]
     with pytest.raises(InvalidArgument, match=f"batch.{column}: ends must not fall, and the last must be 2"):
         of([1, 0, 2], bytes(2 * item))
@@ -117,9 +136,10 @@ def test_ragged_columns_are_refused_by_name(column: str) -> None:
         of([0, 2], bytes(2 * item))
     with pytest.raises(InvalidArgument, match=f"batch.{column}: has data but no ends"):
         of([], bytes(item))
-    if column == "interests":
-        with pytest.raises(InvalidArgument, match="batch.interests: 9 bytes are not a whole number of 8-byte items"):
-            of([0, 0, 1], bytes(9))
+    if item > 1:
+        refusal = f"batch.{column}: {item + 1} bytes are not a whole number of {item}-byte items"
+        with pytest.raises(InvalidArgument, match=refusal):
+            of([0, 0, 1], bytes(item + 1))
 
 
 @given(st.binary(max_size=200))
@@ -195,6 +215,10 @@ NAN, INF = float("nan"), float("inf")
         ({"title": ["", "x" * (MAX_TEXT + 1), ""]}, rf"batch.title\[1\]: 2049 long, at most {MAX_TEXT} is allowed"),
         ({"link": ["", "", "é" * MAX_TEXT]}, r"batch.link\[2\]: 4096 long"),
         ({"interests": [[1] * (MAX_INTERESTS + 1), [], []]}, r"batch.interests\[0\]: 65 long, at most 64 is allowed"),
+        (
+            {"features": [[], [0.5] * (MAX_FEATURES + 1), []]},
+            r"batch.features\[1\]: 1025 long, at most 1024 is allowed",
+        ),
         ({"interests": [[1], [], [2, 0]]}, r"batch.interests\[2\]: holds 0, and 0 is not an id"),
     ],
 )
@@ -211,6 +235,7 @@ def test_what_is_not_allowed_is_refused_by_row_column_and_value(columns: dict[st
         {"quality": [0, 1, NAN]},
         {"title": ["x" * MAX_TEXT] * 3},
         {"interests": [[1] * MAX_INTERESTS] * 3},
+        {"features": [[NAN] * MAX_FEATURES] * 3},
         {"id": 2**64 - 1},
     ],
 )

@@ -33,7 +33,7 @@ def belongs(row: Row) -> list[tuple[Topic, int, Row]]:
     if action in {A.JOIN_INTEREST, A.LEAVE_INTEREST}:
         found.append((Topic.SOURCES, row["target"], row))
     if action in {A.CREATE_PIN, A.UPDATE_PIN}:
-        bare = row | {"action": int(A.JOIN_INTEREST), "title": "", "link": "", "interests": []}
+        bare = row | {"action": int(A.JOIN_INTEREST), "title": "", "link": "", "interests": [], "features": []}
         found += [(Topic.SOURCES, interest, bare | {"target": interest}) for interest in row["interests"]]
     if action in PINS:
         found.append((Topic.OBJECTS, row["pin"], row))
@@ -41,7 +41,7 @@ def belongs(row: Row) -> list[tuple[Topic, int, Row]]:
         found.append((Topic.OBJECTS, row["board"], row))
     if action == A.NAME_USER:
         found.append((Topic.OBJECTS, row["user"], row))
-    if action == A.NAME_INTEREST:
+    if action in {A.NAME_INTEREST, A.PUT_FEATURES}:
         found.append((Topic.OBJECTS, row["target"], row))
     if action == A.SERVED:
         found.append((Topic.FEEDS, row["user"], row))
@@ -57,6 +57,9 @@ def reference(batch: Batch, partitions: int) -> dict[tuple[Topic, int], list[tup
             for p in range(partitions):
                 where[Topic.SOURCES, p].append((i, row))
                 where[Topic.FEEDS, p].append((i, row))
+        if row["action"] == A.SWITCH_DATASET:
+            for p in range(partitions):
+                where[Topic.OBJECTS, p].append((i, row))
     return dict(where)
 
 
