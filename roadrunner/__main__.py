@@ -1,4 +1,4 @@
-"""The door of roadrunner: the log, its committer, the audit, and the RPCs over them."""
+"""The door of roadrunner: the log, its committer, the aggregator, the audit, and the RPCs over them."""
 
 from typing import Annotated
 
@@ -26,6 +26,7 @@ class Settings(ServiceSettings, kw_only=True):
 def main() -> None:
     """Wire and serve."""
     from protos.roadrunner_pb2_grpc import add_RoadrunnerServicer_to_server
+    from roadrunner.aggregator import Aggregator
     from roadrunner.audit import Audit
     from roadrunner.committer import Committer
     from roadrunner.service import Roadrunner
@@ -40,15 +41,19 @@ def main() -> None:
     log = EventLog(process.folder, partitions, retention, wall_clock, settings.cache_mb, settings.memtable_mb)
 
     committer = Committer(log, settings.max_requests, process.no_room)
+    aggregator = Aggregator(log, committer, process.no_room, partitions)
     audit = Audit(settings.audit_every_s, lambda: wire_audit(process.mesh))
     service = Roadrunner(log, committer, audit, wall_clock, settings.max_ahead_s * 1000)
     process.metrics.gauge("log_bytes", lambda: float(log.bytes_kept()))
     process.metrics.gauge("log_events", lambda: float(sum(end.events for end in log.ends().values())))
     process.metrics.gauge("disk_free_bytes", lambda: float(psutil.disk_usage(str(process.folder)).free))
+    process.metrics.gauge("aggregation_lag_events", lambda: float(aggregator.lag_events()))
     committer.start()
+    aggregator.start()
     audit.start()
 
     def close() -> None:
+        aggregator.stop()
         committer.stop()
         log.close()
 

@@ -23,7 +23,7 @@ from services.events import AUDIT_FROM, Action, Batch, Surface, events
 logger = logging.getLogger(__name__)
 POLL_S = 0.005
 LOST_S = 10.0
-PINS = 1000  # ids taken in turn, so that the audit's own objects stay few
+PINS = 10_000  # ids taken in turn, so that the audit's own objects stay few, and none has its turn twice in two hours
 USER, BOARD = AUDIT_FROM, AUDIT_FROM + 1
 
 Shows = Callable[[int, int], Awaitable[bool]]  # does the view show pin, published at_ms?

@@ -6,15 +6,23 @@
 | accepted | sequence u8 (big-endian)         | accepted_ms i8, then the ids of the events accepted, <u8[n] |
 | ends     | topic u1, partition u2           | first u8, next u8, events u8, open_first u8, open_bytes u8  |
 | segments | topic u1, partition u2, first offset u8 | next offset u8, newest accepted_ms i8, bytes u8     |
+| aggregated | topic u1, partition u2         | next u8: offset that the aggregator reads next, events u8: those before it |
+| interests | partition u2, pin u8 (big-endian) | <u8[n], at most 256: the interests that the pin is in at that offset |
+
+A folder made before there was an aggregator lacks the last two; they are made when it is opened, and the aggregator
+begins at the first record kept.
 """
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.columns import U64, pack, unpack
+import numpy as np
+
+from services.columns import U64, Array, pack, unpack
 
 FORMAT = "roadrunner 1"
-FAMILIES = ("records", "accepted", "ends", "segments")
+FAMILIES = ("records", "accepted", "ends", "segments", "aggregated", "interests")
 
 _AT = struct.Struct(">BH")
 _RECORD_KEY = struct.Struct(">BHQ")
@@ -23,6 +31,8 @@ _ACCEPTED_KEY = struct.Struct(">Q")
 _ACCEPTED_HEAD = struct.Struct("<q")
 _END = struct.Struct("<QQQQQ")
 _SEGMENT = struct.Struct("<QqQ")
+_AGGREGATED = struct.Struct("<QQ")
+_PIN_KEY = np.dtype([("partition", ">u2"), ("pin", ">u8")])
 
 
 class StoredEnd(NamedTuple):
@@ -33,6 +43,13 @@ class StoredEnd(NamedTuple):
     events: int = 0
     open_first: int = 0
     open_bytes: int = 0
+
+
+class Aggregated(NamedTuple):
+    """Of one input partition: the offset to aggregate next, and the events before it."""
+
+    next: int = 0
+    events: int = 0
 
 
 class Segment(NamedTuple):
@@ -115,3 +132,32 @@ def segment_value(segment: Segment) -> bytes:
 def segment_of(key: bytes, value: bytes) -> Segment:
     """The segment that a key and value hold."""
     return Segment(record_at(key)[2], *_SEGMENT.unpack(value))
+
+
+def aggregated_value(aggregated: Aggregated) -> bytes:
+    """How far a partition has been aggregated; its key is `at_key`."""
+    return _AGGREGATED.pack(*aggregated)
+
+
+def aggregated_of(value: bytes) -> Aggregated:
+    """How far, as a value holds it."""
+    return Aggregated(*_AGGREGATED.unpack(value))
+
+
+def interests_keys(partition: Array, pins: U64) -> list[bytes]:
+    """Keys of the interests of pins, each with its partition."""
+    packed = np.empty(len(pins), _PIN_KEY)
+    packed["partition"], packed["pin"] = partition, pins
+    data, size = packed.tobytes(), _PIN_KEY.itemsize
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def interests_value(interests: U64) -> bytes:
+    """The interests of one pin."""
+    return pack(interests, "<u8")
+
+
+def interests_of(values: Sequence[bytes | None]) -> tuple[Array, U64]:
+    """Of several pins: how many interests each has (int64[n]; none without a value), and the interests back to back."""
+    present = [value or b"" for value in values]
+    return np.array([len(value) // 8 for value in present], np.int64), np.frombuffer(b"".join(present), "<u8")

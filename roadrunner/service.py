@@ -83,6 +83,13 @@ class Roadrunner(rpc.RoadrunnerServicer):
             ]
         )
 
+    async def Aggregated(self, request: pb.AggregatedRequest, context_: Any) -> pb.AggregatedReply:
+        """How far the aggregator has come."""
+        reached = self._log.aggregated(synced=True).items()
+        return pb.AggregatedReply(
+            positions=[pb.Position(topic=t, partition=p, offset=aggregated.next) for (t, p), aggregated in reached]
+        )
+
     async def Freshness(self, request: pb.FreshnessRequest, context_: Any) -> pb.FreshnessReply:
         """What the audit measured."""
         return pb.FreshnessReply(

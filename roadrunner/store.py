@@ -15,12 +15,12 @@ import numpy as np
 
 from roadrunner import layout
 from roadrunner.duplicates import RecentIds
-from roadrunner.layout import Segment, StoredEnd
+from roadrunner.layout import Aggregated, Segment, StoredEnd
 from services.clock import DAY_MS, Clock
 from services.columns import Array
 from services.database import Database
 from services.errors import OutOfRange
-from services.events import Batch
+from services.events import RAGGED, Batch
 from services.log import End, Partition, Positions
 from services.tokens import Reached
 from services.topics import Part, Topic, split
@@ -28,7 +28,7 @@ from services.topics import Part, Topic, split
 READ_RECORDS = 512  # of one partition in one read
 READ_BYTES = 1 << 20  # of all partitions in one read, more or less
 RECORD_BYTES = 4 << 20  # of one record, more or less
-ROW_BYTES = 72  # of a row without its texts and interests, at most
+ROW_BYTES = 89  # of a row without its texts and interests, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,15 @@ class Retention:
     segment_bytes: int = 8 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """What the aggregator made of a chunk of OBJECTS. Written together: the counts, the table, and how far it has come."""
+
+    counts: list[tuple[int, int, bytes]]  # records of COUNTS: partition, events, serialised batch
+    interests: dict[bytes, bytes]  # by key, as changed; empty: none
+    reached: dict[Partition, Aggregated]
+
+
 class EventLog:
     """Records of every topic and partition, each with its offset, on RocksDB."""
 
@@ -79,6 +88,10 @@ class EventLog:
         self._ends = {(int(topic), p): StoredEnd() for topic in Topic for p in range(partitions)}
         self._ends |= {layout.at_of(k): layout.end_of(v) for k, v in self._db.family("ends").items()}
         self._visible = dict(self._ends)
+        self._aggregated = {(int(Topic.OBJECTS), p): Aggregated() for p in range(partitions)}
+        stored = self._db.family("aggregated").items()
+        self._aggregated |= {layout.at_of(key): layout.aggregated_of(value) for key, value in stored}
+        self._synced = self._aggregated
         self._segments = self._read_segments()
         self._readers: dict[int, set[Callable[[], object]]] = {int(topic): set() for topic in Topic}
         self._waiting = threading.Lock()
@@ -137,33 +150,53 @@ class EventLog:
                     reached[i][at] = self._ends[at].next - 1
 
     def _write(self, parts: list[Part], kept: Batch, now: int) -> dict[Partition, StoredEnd]:
-        write, closed = self._db.batch(), []
-        ends: dict[Partition, StoredEnd] = {}
+        write = _Write(self._db.batch(), now, {}, [])
         for part in parts:
             at = (int(part.topic), part.partition)
             for start, stop in _runs(part):
-                end = ends.get(at, self._ends[at])
-                message = part.encoder.rows(start, stop).SerializeToString()
-                value = layout.record_value(now, stop - start, message)
-                write.put(layout.record_key(*at, end.next), value, self._db.handle("records"))
-                ends[at], segment = self._grow(end, stop - start, len(value), now)
-                if segment is not None:
-                    closed.append((at, segment))
-                    write.put(
-                        layout.record_key(*at, segment.first),
-                        layout.segment_value(segment),
-                        self._db.handle("segments"),
-                    )
-            write.put(layout.at_key(*at), layout.end_value(ends[at]), self._db.handle("ends"))
+                self._put(write, at, stop - start, part.encoder.rows(start, stop).SerializeToString())
         if len(kept):
-            write.put(
+            write.batch.put(
                 layout.accepted_key(self._sequence), layout.accepted_value(now, kept.id), self._db.handle("accepted")
             )
             self._sequence += 1
-        self._db.write(write)
-        for at, segment in closed:
+        return self._written(write)
+
+    def append_aggregate(self, made: Aggregate) -> None:
+        """Append the counts of a chunk and how far it came as one atomic write; as `append`, before `sync`."""
+        write = _Write(self._db.batch(), self._clock(), {}, [])
+        for partition, events, message in made.counts:
+            self._put(write, (int(Topic.COUNTS), partition), events, message)
+        handle = self._db.handle("interests")
+        for key, value in made.interests.items():
+            if value:
+                write.batch.put(key, value, handle)
+            else:
+                write.batch.delete(key, handle)
+        for at, aggregated in made.reached.items():
+            write.batch.put(layout.at_key(*at), layout.aggregated_value(aggregated), self._db.handle("aggregated"))
+        self._ends |= self._written(write)
+        self._aggregated = self._aggregated | made.reached
+
+    def _put(self, write: "_Write", at: Partition, events: int, message: bytes) -> None:
+        """One more record of a partition, and the segment that it fills, if it does."""
+        end, value = write.ends.get(at, self._ends[at]), layout.record_value(write.now, events, message)
+        write.batch.put(layout.record_key(*at, end.next), value, self._db.handle("records"))
+        write.ends[at], segment = self._grow(end, events, len(value), write.now)
+        if segment is not None:
+            write.closed.append((at, segment))
+            write.batch.put(
+                layout.record_key(*at, segment.first), layout.segment_value(segment), self._db.handle("segments")
+            )
+
+    def _written(self, write: "_Write") -> dict[Partition, StoredEnd]:
+        """The ends that the write moved, once it is done."""
+        for at, end in write.ends.items():
+            write.batch.put(layout.at_key(*at), layout.end_value(end), self._db.handle("ends"))
+        self._db.write(write.batch)
+        for at, segment in write.closed:
             self._segments[at].append(segment)
-        return ends
+        return write.ends
 
     def _grow(self, end: StoredEnd, events: int, size: int, now: int) -> tuple[StoredEnd, Segment | None]:
         """A partition's end after one more record, and the segment that this fills, if it does."""
@@ -175,9 +208,9 @@ class EventLog:
 
     def sync(self) -> None:
         """Make all appends durable, then visible. Raises Exhausted on a full disk."""
-        ends, before = dict(self._ends), self._visible
+        ends, aggregated, before = dict(self._ends), self._aggregated, self._visible
         self._db.sync()
-        self._visible = ends
+        self._visible, self._synced = ends, aggregated
         grown = {topic for (topic, partition), end in ends.items() if end.next > before[topic, partition].next}
         with self._waiting:
             for wake in {wake for topic in grown for wake in self._readers[topic]}:
@@ -186,6 +219,15 @@ class EventLog:
     def ends(self) -> dict[Partition, End]:
         """The visible range of every partition."""
         return {at: End(end.first, end.next, end.events) for at, end in self._visible.items()}
+
+    def aggregated(self, synced: bool = False) -> dict[Partition, Aggregated]:
+        """How far each partition of OBJECTS has been aggregated; `synced`: with all that came of it visible in COUNTS."""
+        return self._synced if synced else self._aggregated
+
+    def interests(self, keys: list[bytes]) -> list[bytes | None]:
+        """The interests of pins, as `layout` packs them, as far as that."""
+        found: list[bytes | None] = self._db.family("interests").get(keys)
+        return found
 
     def bytes_kept(self) -> int:
         """Size of the records retained, uncompressed."""
@@ -288,6 +330,16 @@ class EventLog:
         self._db.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """An atomic write of records as it grows: the ends that it moves and the segments that it fills."""
+
+    batch: Any
+    now: int
+    ends: dict[Partition, StoredEnd]
+    closed: list[tuple[Partition, Segment]]
+
+
 def _runs(part: Part) -> list[tuple[int, int]]:
     """Runs of a part's rows, each small enough for any reader to receive and apply at once: of RECORD_BYTES, or a row."""
     if sum(_row_bytes(part.grouped, whole=True)) <= RECORD_BYTES:
@@ -299,7 +351,7 @@ def _runs(part: Part) -> list[tuple[int, int]]:
 
 def _row_bytes(batch: Batch, whole: bool) -> list[Any]:
     """What rows take, by kind of column: of each row, or of all together."""
-    ragged = ((batch.title, 1), (batch.link, 1), (batch.interests, 8))
+    ragged = ((getattr(batch, name), np.dtype(dtype).itemsize) for name, (dtype, _) in RAGGED.items())
     if whole:
         return [ROW_BYTES * len(batch), *(size * len(column.values) for column, size in ragged)]
     return [np.full(len(batch), ROW_BYTES), *(size * column.lengths() for column, size in ragged)]

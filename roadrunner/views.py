@@ -4,17 +4,20 @@ import numpy as np
 
 from aperture.client import ApertureClient
 from apiary.client import ApiaryClient
+from counters.client import CountersClient
 from polaris.client import BOARD as ON_BOARD
 from polaris.client import PolarisClient
+from realpin.client import RealpinClient
 from roadrunner.audit import BOARD, USER, Publish, Shows
 from roadrunner.client import RoadrunnerClient
 from rockstore.client import PIN, RockstoreClient
 from services.columns import ids
-from services.events import Batch, Surface
+from services.events import Action, Batch, Kind, Surface
 from services.mesh import Mesh
 from smartfeed.client import SmartfeedClient
 
 TIMEOUT_S = 1.0
+TWO_HOURS_MS = 7_200_000  # so that a sample at the end of an hour is counted after it; a pin's next turn is later
 
 
 def wire_audit(mesh: Mesh) -> tuple[Publish, dict[str, Shows]]:
@@ -30,6 +33,8 @@ def wire_audit(mesh: Mesh) -> tuple[Publish, dict[str, Shows]]:
         "aperture": _aperture,
         "rockstore": _rockstore,
         "smartfeed": _smartfeed,
+        "realpin": _realpin,
+        "counters": _counters,
     }
     present = {process.service for process in mesh.processes}
     return publish, {view: wire(mesh) for view, wire in known.items() if view in present}
@@ -78,5 +83,24 @@ def _smartfeed(mesh: Mesh) -> Shows:
     async def shows(pin: int, at_ms: int) -> bool:
         last = await client.last_served(USER, Surface.FOLLOWING, TIMEOUT_S)
         return last.at_ms == at_ms
+
+    return shows
+
+
+def _realpin(mesh: Mesh) -> Shows:
+    client = RealpinClient(mesh)
+
+    async def shows(pin: int, at_ms: int) -> bool:
+        return (await client.signals(USER, pins=1, interests=0, timeout=TIMEOUT_S)).newest_ms >= at_ms
+
+    return shows
+
+
+def _counters(mesh: Mesh) -> Shows:
+    client = CountersClient(mesh)
+
+    async def shows(pin: int, at_ms: int) -> bool:
+        kinds, saves = np.array([Kind.PIN], np.uint8), [Action.SAVE]
+        return bool((await client.counts(kinds, ids([pin]), saves, [TWO_HOURS_MS], timeout=TIMEOUT_S)).any())
 
     return shows

@@ -1,0 +1,154 @@
+"""Keeps Topic.COUNTS up with Topic.OBJECTS: reads the log, sums what is new, and has the committer append it.
+
+Exactly once, whatever is killed when: the increments, the interests of pins and how far it has come are one atomic write.
+It reads only what has been synced, a chunk at a time, and keeps nothing in memory that the log does not hold.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+
+from protos import events_pb2
+from roadrunner.aggregation import Aggregation
+from roadrunner.committer import Committer
+from roadrunner.layout import Aggregated
+from roadrunner.store import Aggregate, EventLog, StoredRecord
+from services.errors import Exhausted, OutOfRange
+from services.events import Batch
+from services.log import End, Partition, Record
+from services.topics import Topic
+
+logger = logging.getLogger(__name__)
+TOGETHER_S = 0.05  # what comes within it is summed and synced together
+FULL = 256 << 10  # bytes of records; a chunk as large is followed by the next at once
+RETRY_S = 1.0
+RECORD_ROWS = 40_000  # of a record of COUNTS: about a megabyte
+
+
+class Staged:
+    """The log's table of interests as one chunk changes it."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.changed: dict[bytes, bytes] = {}
+
+    def get(self, keys: list[bytes]) -> list[bytes | None]:
+        """The value of each key, changed or not."""
+        stored = self._log.interests(keys)
+        return (
+            [self.changed.get(key, value) for key, value in zip(keys, stored, strict=True)] if self.changed else stored
+        )
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Change a value."""
+        self.changed[key] = value
+
+
+class Aggregator:
+    """The thread that aggregates."""
+
+    def __init__(self, log: EventLog, committer: Committer, room: Callable[[], str], partitions: int) -> None:
+        """`room`: why there is no room on the disk, empty when there is."""
+        self._log, self._committer, self._room, self._partitions = log, committer, room, partitions
+        self._stopping, self._grown = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="aggregator", daemon=True)
+        self._turn = 0
+        self._problem = ""
+
+    def start(self) -> None:
+        """Begin to aggregate."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the chunk in hand and stop. To be called before the committer stops."""
+        self._stopping.set()
+        self._grown.set()
+        self._thread.join()
+
+    def lag_events(self) -> int:
+        """Events of OBJECTS that have not been aggregated."""
+        done, ends = self._log.aggregated(), self._log.ends()
+        return sum(max(0, ends[at].events - aggregated.events) for at, aggregated in done.items())
+
+    def _run(self) -> None:
+        with self._log.watching(dict.fromkeys(self._log.aggregated(), 0), self._grown.set):
+            while True:
+                self._grown.clear()
+                if self._stopping.is_set():  # after the clear: `stop` wakes who waits only after it has said so
+                    return
+                try:
+                    size = self.step()
+                    self._problem = ""
+                except OutOfRange:  # retention dropped the next record since it was looked at
+                    continue
+                except Exception as error:
+                    self._fail(error)
+                    self._stopping.wait(RETRY_S)
+                    continue
+                if not size:
+                    self._grown.wait()
+                if size < FULL:
+                    self._stopping.wait(TOGETHER_S)
+
+    def _fail(self, error: Exception) -> None:
+        if (problem := repr(error)) != self._problem:  # said once, not every second: the disk may be full
+            logger.error("aggregation waits: %s", error, exc_info=None if isinstance(error, Exhausted) else error)
+        self._problem = problem
+
+    def step(self) -> int:
+        """Aggregate a chunk and return once it is on disk: the bytes of its records, 0 when there are none.
+
+        Raises Exhausted when there is no room on the disk, and what the log raises when it can't be written.
+        """
+        if why := self._room():
+            raise Exhausted(why)
+        ends = self._log.ends()
+        reached = self._retained(ends)
+        found = self._next(reached)
+        if found or reached != self._log.aggregated():
+            self._committer.submit_aggregate(self._aggregate(found, reached, ends)).result()
+        return sum(len(record.batch) for record in found)
+
+    def _next(self, reached: dict[Partition, Aggregated]) -> list[StoredRecord]:
+        """The next records; those of another partition first each time, so that none waits for a busy one."""
+        order = list(reached)
+        self._turn = (self._turn + 1) % len(order)
+        return self._log.read({at: reached[at].next for at in order[self._turn :] + order[: self._turn]})
+
+    def _retained(self, ends: dict[Partition, End]) -> dict[Partition, Aggregated]:
+        """Where to read on: what retention dropped can be counted no more."""
+        reached = dict(self._log.aggregated())
+        for at, aggregated in reached.items():
+            first = ends[at].first
+            if aggregated.next < first:
+                logger.warning(
+                    "retention dropped %d records of topic %d partition %d before they were aggregated: "
+                    "what was done in them is in no count (offsets %d to %d)",
+                    *(first - aggregated.next, *at, aggregated.next, first - 1),
+                )
+                reached[at] = aggregated._replace(next=first)
+        return reached
+
+    def _aggregate(
+        self, found: list[StoredRecord], reached: dict[Partition, Aggregated], ends: dict[Partition, End]
+    ) -> Aggregate:
+        table = Staged(self._log)
+        records = [_decoded(record) for record in found]
+        counts = [
+            (partition, stop - start, batch.slice(start, stop).to_proto().SerializeToString())
+            for partition, batch in Aggregation(table).increments(records, self._partitions)
+            for start, stop in pairwise([*range(0, len(batch), RECORD_ROWS), len(batch)])
+        ]
+        for record in records:
+            at = (int(record.topic), record.partition)
+            reached[at] = Aggregated(record.offset + 1, reached[at].events + len(record.batch))
+        for at, aggregated in reached.items():
+            if aggregated.next == ends[at].next:  # also right again after records that were dropped
+                reached[at] = aggregated._replace(events=ends[at].events)
+        return Aggregate(counts, table.changed, {at: r for at, r in reached.items() if r != self._log.aggregated()[at]})
+
+
+def _decoded(record: StoredRecord) -> Record:
+    batch = Batch.of(events_pb2.Batch.FromString(record.batch))
+    return Record(Topic(record.topic), record.partition, record.offset, record.accepted_ms, batch)

@@ -1,0 +1,74 @@
+"""What counters must answer, one increment after the other in plain Python; and records of increments without a log."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from services.columns import ids
+from services.events import Batch, events
+from services.log import Record
+from services.topics import Topic, partition_of
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+WEEK, QUARTER = 168 * HOUR_MS, 90 * DAY_MS
+Increment = tuple[int, int, int, int, int]  # kind, object, action, when, how often
+
+
+@dataclass
+class Slow:
+    """Every increment, never forgotten."""
+
+    happened: list[Increment] = field(default_factory=list)
+    _by: dict[tuple[int, int, int], list[tuple[int, int]]] = field(default_factory=dict)
+    _sorted: int = 0
+
+    def count(self, kind: int, object_: int, action: int, window: int, now: int, clock: int) -> int:
+        """How often, by the law of the README: buckets that start after now - window, until now, and have not expired."""
+        size, kept = (HOUR_MS, WEEK) if window <= WEEK else (DAY_MS, QUARTER)
+        total = 0
+        for at_ms, times in self._of().get((kind, object_, action), []):
+            start = at_ms - at_ms % size
+            inside = now - window < start <= now and start > clock - kept
+            total += times if inside or window == 0 else 0
+        return total
+
+    def _of(self) -> dict[tuple[int, int, int], list[tuple[int, int]]]:
+        """What happened, by object and action; sorted out as it comes."""
+        for kind, object_, action, at_ms, times in self.happened[self._sorted :]:
+            self._by.setdefault((kind, object_, action), []).append((at_ms, times))
+        self._sorted = len(self.happened)
+        return self._by
+
+    def top(self, kind: int, action: int, window: int, k: int, now: int, clock: int) -> list[tuple[int, int]]:
+        """(object, count), most first, then by id."""
+        objects = {object_ for of, object_, did in self._of() if (of, did) == (kind, action)}
+        counts = Counter({o: self.count(kind, o, action, window, now, clock) for o in objects})
+        return sorted((+counts).items(), key=lambda item: (-item[1], item[0]))[:k]
+
+
+class Increments:
+    """Hands out records of COUNTS as the aggregator's log would."""
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions, self._next = partitions, [0] * partitions
+
+    def records(self, increments: Sequence[Increment]) -> list[Record]:
+        """One record for each partition that the increments touch."""
+        if not increments:
+            return []
+        batch = batch_of(increments)
+        where, found = partition_of(batch.target, self._partitions), []
+        for partition in np.unique(where).tolist():
+            rows = np.flatnonzero(where == partition)
+            found.append(Record(Topic.COUNTS, partition, self._next[partition], 0, batch.take(rows)))
+            self._next[partition] += 1
+        return found
+
+
+def batch_of(increments: Iterable[Increment]) -> Batch:
+    """Increments as the aggregator writes them."""
+    kind, object_, action, at_ms, times = zip(*increments, strict=True)
+    hours = np.array(at_ms) // HOUR_MS * HOUR_MS
+    return events(len(kind), kind=kind, target=ids(object_), action=action, at_ms=hours, count=times)

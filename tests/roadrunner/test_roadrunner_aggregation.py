@@ -1,0 +1,123 @@
+"""The arithmetic of aggregation, without a log: any events in any chunks add up to what a slow recount says."""
+
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roadrunner import aggregation
+from roadrunner.aggregation import HOUR_MS, MAX_INTERESTS, Aggregation, MemoryInterests
+from roadrunner.kernel import sum_by_key
+from services.columns import ids
+from services.events import ENGAGEMENTS, Action, Batch, Kind, events
+from services.topics import Topic, partition_of
+from tests.kit import Offsets
+from tests.roadrunner.counting import Cell, cells_of, recounted
+from tests.services.batches import batch_of, good_batches
+
+PARTITIONS = 3
+NOW = 1_750_000_000_000
+A = Action
+
+few = st.integers(1, 5)
+rows = {
+    "action": st.sampled_from(
+        (*ENGAGEMENTS, A.SAVE, A.CREATE_PIN, A.UPDATE_PIN, A.JOIN_INTEREST, A.LEAVE_INTEREST, A.TAKEDOWN, A.UNSAVE)
+    ),
+    "user": few,
+    "pin": few,
+    "board": st.integers(0, 3),
+    "target": few,
+    "at_ms": st.integers(NOW - 3 * HOUR_MS, NOW),
+    "interests": st.lists(few, max_size=4),
+}
+
+
+def counted(batches: list[Batch], partitions: int = PARTITIONS) -> list[tuple[int, Batch]]:
+    """The increments of batches published one after the other, each in a chunk of its own."""
+    offsets, aggregating = Offsets(partitions), Aggregation(MemoryInterests())
+    found = []
+    for batch in batches:
+        found += aggregating.increments(offsets.records(batch, (Topic.OBJECTS,)), partitions)
+    return found
+
+
+@given(good_batches(40, **rows), st.lists(st.integers(1, 39), max_size=4), st.sampled_from([1, 3, 16_384]))
+def test_any_events_in_any_chunks(batch: Batch, cuts: list[int], piece: int) -> None:
+    edges = [0, *sorted({cut for cut in cuts if cut < len(batch)}), len(batch)]
+    chunks = [batch.slice(start, stop) for start, stop in pairwise(edges)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aggregation, "PIECE", piece)
+        found = counted(chunks)
+    assert cells_of(batch for _, batch in found) == recounted(chunks, PARTITIONS)
+    for partition, increments in found:
+        assert (partition_of(increments.target, PARTITIONS) == partition).all(), "by the object that is counted"
+        assert (increments.at_ms % HOUR_MS == 0).all()
+        assert increments.count.all()
+
+
+def test_equal_pairs_of_a_chunk_are_summed_whatever_their_partition() -> None:
+    batch = events(3_000, action=A.CLICK, user=7, pin=range(1, 3_001), board=9, at_ms=NOW, id=range(1, 3_001))
+    hour = NOW - NOW % HOUR_MS
+    found = [increments for _, increments in counted([batch])]
+    assert sum(len(increments) for increments in found) == 3_000 + 2
+    cells = cells_of(found)
+    assert (cells[Kind.USER, 7, A.CLICK, hour], cells[Kind.BOARD, 9, A.CLICK, hour]) == (3_000, 3_000)
+
+
+def one(action: Action, **columns: Any) -> Batch:
+    return events(1, **({"action": action, "user": 1, "pin": 5, "at_ms": NOW, "id": 1} | columns))
+
+
+def of_interests(found: list[tuple[int, Batch]]) -> Counter[int]:
+    interests: Counter[int] = Counter()
+    for (kind, interest, _, _), count in cells_of(batch for _, batch in found).items():
+        interests[interest] += count if kind == Kind.INTEREST else 0
+    return +interests
+
+
+def test_an_engagement_counts_for_the_interests_of_that_moment() -> None:
+    batches = [
+        one(A.SAVE, board=3),
+        one(A.CREATE_PIN, interests=[[10, 11]]),
+        one(A.SAVE, board=3),
+        one(A.LEAVE_INTEREST, target=10),
+        one(A.UPDATE_PIN, interests=[[12]]),
+        one(A.TAKEDOWN),
+        one(A.HIDE),
+    ]
+    assert of_interests(counted(batches)) == {10: 1, 11: 2, 12: 1}
+    assert of_interests(counted([Batch.concat(batches)])) == {10: 1, 11: 2, 12: 1}, "within a record too"
+
+
+def test_a_pin_is_in_so_many_interests_at_most() -> None:
+    joins = events(300, action=A.JOIN_INTEREST, pin=5, target=range(1, 301), at_ms=NOW, id=range(1, 301))
+    found = of_interests(
+        counted([joins, one(A.CLICK), one(A.LEAVE_INTEREST, target=1), joins.slice(299, 300), one(A.CLICK)])
+    )
+    assert MAX_INTERESTS == 256
+    assert found == {1: 1, 300: 1} | dict.fromkeys(range(2, 257), 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1) | st.integers(0, 3), st.integers(-3, 2**60) | st.integers(0, 2))))
+def test_sums_by_key(pairs: list[tuple[int, int]]) -> None:
+    n = len(pairs)
+    objects, what = ids([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs], np.int64)
+    slots, first, counts = np.zeros(2 << n.bit_length(), np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    groups = sum_by_key(objects, what, slots, first, counts)
+    assert [pairs[row] for row in first[:groups].tolist()] == list(dict.fromkeys(pairs)), "as they came"
+    assert dict(zip((pairs[row] for row in first[:groups].tolist()), counts[:groups].tolist(), strict=True)) == Counter(
+        pairs
+    )
+
+
+def test_what_counts_nothing_adds_nothing() -> None:
+    assert counted([]) == []
+    assert counted([events(0)]) == []
+    assert counted([one(A.CREATE_PIN, interests=[[1]]), one(A.TAKEDOWN)]) == []
+    cells: Counter[Cell] = Counter()
+    assert cells_of([batch_of([])]) == cells
