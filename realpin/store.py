@@ -1,0 +1,109 @@
+"""What each user did of late: the view of `users` that answers from two packed values a user."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from realpin import kernel, layout
+from realpin.layout import KEPT_MINUTES, KINDS, MINUTE_MS, Actions, Minutes
+from realpin.signals import KIND
+from services.clock import Clock
+from services.columns import I64, U64, Array, ids
+from services.events import ENGAGEMENTS, IS_ENGAGEMENT, Action, Batch, flags
+from services.log import Record, kept, rows
+from services.shard import Shard
+from services.topics import Topic, partition_of
+
+TOPICS = (Topic.USERS,)
+_BUT_IMPRESSIONS = flags(*(action for action in ENGAGEMENTS if action != Action.IMPRESSION))
+
+
+class Recent(NamedTuple):
+    """What one user did at or before now_ms."""
+
+    actions: Actions
+    minutes: Minutes
+    now_ms: int
+
+
+class Changes(NamedTuple):
+    """e events of s users, ordered by (user, at_ms, arrival)."""
+
+    keys: list[bytes]  # [s] of the users
+    owner: I64  # int64[e]: row in keys
+    rows: I64  # int64[e]: row of the batch
+
+
+class RealpinStore:
+    """The recent actions of the users of one shard's partitions."""
+
+    def __init__(
+        self, shard: Shard, partitions: int, clock: Clock, actions_kept: int = 500, impressions: bool = False
+    ) -> None:
+        """partitions: how many the deployment has; impressions: whether they are kept as actions, not only counted."""
+        self.shard, self._partitions, self._clock, self._kept = shard, partitions, clock, actions_kept
+        self._is_action = IS_ENGAGEMENT if impressions else _BUT_IMPRESSIONS
+
+    def apply(self, records: Sequence[Record]) -> None:
+        """Apply records of `users`; what is not done to a pin is passed over.
+
+        What is kept depends on the events and their order alone, not on the chunks they come in or the clock.
+        """
+        write = self.shard.batch()
+        relevant = kept(records, IS_ENGAGEMENT)
+        if relevant:
+            batch, partition = rows(relevant)
+            self._keep_actions(write, batch, _changes(batch, partition, self._is_action))
+            self._count(write, batch, _changes(batch, partition, IS_ENGAGEMENT))
+        self.shard.commit(write, records)
+
+    def _keep_actions(self, write: Any, batch: Batch, changes: Changes) -> None:
+        if not len(changes.rows):
+            return
+        data, ends = layout.joined(self.shard.family("actions").get(changes.keys))
+        old, at = layout.unpack_actions(data), changes.rows
+        new = Actions(batch.pin[at], batch.board[at], batch.at_ms[at], batch.action[at])
+        out, out_ends = np.empty(len(old.pins) + len(at), np.int64), np.empty(len(ends), np.int64)
+        hides, came = old.actions == Action.HIDE, new.actions == Action.HIDE
+        first = kernel.newest(old.at_ms, hides, ends, changes.owner, new.at_ms, came, self._kept, out, out_ends)
+        merged = old.with_more(new).take(out[first:])
+        self._write(write, "actions", changes.keys, layout.pack_actions(merged), out_ends - first)
+
+    def _count(self, write: Any, batch: Batch, changes: Changes) -> None:
+        data, ends = layout.joined(self.shard.family("minutes").get(changes.keys))
+        old, at = layout.unpack_minutes(data), changes.rows
+        room = len(old.minutes) + len(at)
+        new, new_ends = Minutes(np.empty(room, np.int64), np.empty((room, KINDS), np.uint32)), np.empty_like(ends)
+        came, kinds = batch.at_ms[at] // MINUTE_MS, KIND[batch.action[at]]
+        n = kernel.tally(*old, ends, changes.owner, came, kinds, KEPT_MINUTES, *new, new_ends)
+        counted = Minutes(new.minutes[:n], new.counts[:n])
+        self._write(write, "minutes", changes.keys, layout.pack_minutes(counted), new_ends)
+
+    def _write(self, write: Any, family: str, keys: list[bytes], data: bytes, ends: I64) -> None:
+        handle = self.shard.handle(family)
+        for key, value in zip(keys, layout.cut(data, ends), strict=True):
+            write.put(key, value, handle)
+
+    def recent(self, user: int, now_ms: int = 0) -> Recent:
+        """What a user did at or before now_ms (0: the clock's); nothing of a user who is not known."""
+        now_ms = now_ms or self._clock()
+        [key] = self._keys(ids([user]))
+        actions = layout.unpack_actions(self.shard.family("actions").get(key) or b"")
+        minutes = layout.unpack_minutes(self.shard.family("minutes").get(key) or b"")
+        until = int(np.searchsorted(actions.at_ms, now_ms, side="right"))
+        return Recent(actions.take(slice(until)), minutes, now_ms)
+
+    def _keys(self, users: U64) -> list[bytes]:
+        return layout.user_keys(partition_of(users, self._partitions), users)
+
+
+def _changes(batch: Batch, partition: Array, relevant: Array) -> Changes:
+    """The events whose action is relevant (bool[256]), by user: those of one user lie in one partition."""
+    at = np.flatnonzero(relevant[batch.action])
+    at = at[np.lexsort((batch.at_ms[at], batch.user[at], partition[at]))]  # stable: equals stay in order of arrival
+    users = batch.user[at]
+    is_first = np.ones(len(at), bool)
+    is_first[1:] = users[1:] != users[:-1]
+    first = at[is_first]
+    return Changes(layout.user_keys(partition[first], batch.user[first]), np.cumsum(is_first) - 1, at)

@@ -1,0 +1,149 @@
+"""Signals of recent actions against an obvious reference: a dictionary, one action after the other."""
+
+import math
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realpin import signals
+from realpin.__main__ import Settings
+from realpin.layout import MINUTE_MS, Actions, Minutes
+from realpin.signals import Decay, decay_of
+from services.clock import DAY_MS
+from services.columns import Ragged, ids
+from services.events import ENGAGEMENTS, Action
+
+A = Action
+DECAY = decay_of(Settings(impression_weight=-0.5))
+Row = tuple[int, int, int, Action]  # pin, board, at_ms, action
+
+
+def actions_of(rows: list[Row]) -> Actions:
+    """Columns of rows that ascend by date."""
+    pins, boards, at_ms, actions = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return Actions(ids(pins), ids(boards), np.array(at_ms, np.int64), np.array(actions, np.uint8))
+
+
+def reference(rows: list[Row], decay: Decay) -> dict[int, tuple[float, int, int]]:
+    """(weight, board, at_ms) of each pin."""
+    hidden = {pin for pin, _, _, action in rows if action == A.HIDE}
+    weight: dict[int, float] = defaultdict(float)
+    last = {}
+    for pin, board, at, action in rows:
+        kind = ENGAGEMENTS.index(action)
+        if action == A.HIDE or pin not in hidden:
+            weight[pin] += decay.weights[kind] * 0.5 ** ((rows[-1][2] - at) / decay.half_lives_ms[kind])
+        last[pin] = board, at
+    return {pin: (weight[pin], *last[pin]) for pin in last}
+
+
+row = st.tuples(
+    st.integers(1, 6), st.integers(0, 3), st.integers(0, 40).map(lambda day: day * DAY_MS), st.sampled_from(ENGAGEMENTS)
+)
+
+
+@given(st.lists(row, max_size=40))
+def test_a_pin_weighs_what_was_done_to_it(rows: list[Row]) -> None:
+    rows = sorted(rows, key=lambda r: r[2])
+    found, expected = signals.weighed(actions_of(rows), DECAY), reference(rows, DECAY)
+    assert found.pins.tolist() == sorted(expected)
+    assert found.boards.tolist() == [expected[pin][1] for pin in sorted(expected)]
+    assert found.at_ms.tolist() == [expected[pin][2] for pin in sorted(expected)]
+    assert found.weights == pytest.approx([expected[pin][0] for pin in sorted(expected)], rel=1e-5, abs=1e-7)
+
+
+def test_settings_say_what_an_action_weighs_and_how_fast_it_fades() -> None:
+    decay = decay_of(Settings(save_weight=10, save_half_life_days=2, click_weight=0))
+    week = 7 * DAY_MS
+    found = signals.weighed(
+        actions_of([(1, 5, 0, A.SAVE), (2, 0, 2 * DAY_MS, A.SAVE), (3, 0, week, A.CLICK), (4, 0, week, A.CLOSEUP)]),
+        decay,
+    )
+    assert found.weights == pytest.approx([10 * 0.5**3.5, 10 * 0.5**2.5, 0, 1])
+
+
+def test_a_user_who_was_away_for_years_still_has_weights() -> None:
+    now = signals.weighed(actions_of([(1, 0, 0, A.SAVE), (2, 0, DAY_MS, A.CLOSEUP)]), DECAY)
+    later = signals.weighed(actions_of([(1, 0, 9000 * DAY_MS, A.SAVE), (2, 0, 9001 * DAY_MS, A.CLOSEUP)]), DECAY)
+    assert now.weights.tolist() == later.weights.tolist()
+
+
+def test_a_hidden_pin_weighs_its_hides_whatever_else_was_done_to_it() -> None:
+    rows = [*((1, 9, at, A.SAVE) for at in range(50)), (1, 0, 50, A.HIDE), (1, 0, 51, A.CLICK)]
+    found = signals.weighed(actions_of(rows), DECAY)
+    assert found.weights == pytest.approx([-8])
+
+
+values = st.lists(st.integers(-4, 4), max_size=20)
+
+
+@given(values, st.integers(0, 12))
+def test_the_strongest_of_either_sign(given_values: list[int], limit: int) -> None:
+    names = np.arange(len(given_values))[::-1].copy()
+    rows = signals.strongest(np.array(given_values, np.float32), limit, names).tolist()
+    above = sorted((-v, int(names[i]), i) for i, v in enumerate(given_values) if v > 0)
+    below = sorted((v, int(names[i]), i) for i, v in enumerate(given_values) if v < 0)
+    below = below[: limit // 2] if len(above) >= limit - limit // 2 else below[: limit - len(above)]
+    above = above[: limit - len(below)]
+    expected = [i for _, _, i in above] + [
+        i for *_, i in sorted((-given_values[i], int(names[i]), i) for *_, i in below)
+    ]
+    assert rows == expected
+    assert len(rows) <= limit
+
+
+def test_whoever_hides_all_day_still_likes_something() -> None:
+    weights = np.array([-8.0] * 1000 + [0.5] * 10, np.float32)
+    rows = signals.strongest(weights, 20, np.arange(1010))
+    assert (weights[rows] > 0).sum() == 10
+
+
+lists = st.lists(st.lists(st.integers(1, 6), max_size=4, unique=True), max_size=10)
+
+
+@given(lists, st.data())
+def test_an_affinity_is_the_sum_of_its_pins_shares(interests: list[list[int]], data: st.DataObject) -> None:
+    weights = data.draw(st.lists(st.floats(-8, 8, width=32), min_size=len(interests), max_size=len(interests)))
+    expected: dict[int, float] = defaultdict(float)
+    for weight, of in zip(weights, interests, strict=True):
+        for interest in of:
+            expected[interest] += weight / math.sqrt(len(of))
+    found = signals.affinities_of(np.array(weights, np.float32), Ragged.of_lists(interests))
+    assert found.interests.tolist() == sorted(expected)
+    assert found.affinities == pytest.approx([expected[i] for i in sorted(expected)], rel=1e-5, abs=1e-5)
+
+
+def test_an_unknown_pin_says_nothing_of_interests() -> None:
+    found = signals.affinities_of(np.array([4, -8], np.float32), Ragged.empty(2, "<u8"))
+    assert found.interests.tolist() == []
+    assert found.interests.dtype == np.uint64
+
+
+def minutes_of(*at_ms: int) -> Minutes:
+    """One impression in the minute of each date, ascending."""
+    counts = np.zeros((len(at_ms), len(ENGAGEMENTS)), np.uint32)
+    counts[:, 0] = 1
+    return Minutes(np.array(at_ms, np.int64) // MINUTE_MS, counts)
+
+
+@given(st.lists(st.integers(0, 1600 * MINUTE_MS), unique_by=lambda at: at // MINUTE_MS, max_size=60),
+       st.integers(0, 1600 * MINUTE_MS))  # fmt: skip
+def test_windows_count_the_minutes_within_them(at_ms: list[int], now_ms: int) -> None:
+    found = signals.counted(minutes_of(*sorted(at_ms)), now_ms)
+    for window, count in zip(signals.WINDOWS_MS.tolist(), found[:, 0].tolist(), strict=True):
+        surely = sum(now_ms - window + MINUTE_MS <= at <= now_ms for at in at_ms)
+        at_most = sum(now_ms - window < at < now_ms + MINUTE_MS for at in at_ms)
+        assert surely <= count <= at_most
+    assert not found[:, 1:].any()
+
+
+def test_a_window_ends_at_its_length() -> None:
+    now = 5000 * MINUTE_MS + 12_345
+    for i, minutes in enumerate([10, 60, 1440]):
+        within, past, ahead = now - (minutes - 1) * MINUTE_MS, now - minutes * MINUTE_MS, now + MINUTE_MS
+        assert signals.counted(minutes_of(within), now)[i, 0] == 1
+        assert signals.counted(minutes_of(past), now)[i, 0] == 0
+        assert signals.counted(minutes_of(ahead), now)[i, 0] == 0
