@@ -1,11 +1,19 @@
 """The door of rockstore: its settings, and the wiring of a shard."""
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from services.process import open_process, open_shard, run_door, serve
 from services.settings import ShardSettings
 
 
 class Settings(ShardSettings, kw_only=True):
     """[rockstore]"""
+
+    versions_kept: Annotated[
+        int, Meta(ge=2, le=100, description="bulk loads of a dataset that are kept, to switch back to at once")
+    ] = 3
 
 
 def main() -> None:
@@ -20,7 +28,8 @@ def main() -> None:
     process = open_process("rockstore")
     settings, partitions = process.settings(Settings), process.mesh.common.partitions
     shard = open_shard(process, layout.FORMAT, layout.FAMILIES, settings)
-    store = RockstoreStore(shard, process.partitions, partitions)
+    datasets = process.mesh.data / "datasets"
+    store = RockstoreStore(shard, process.partitions, partitions, datasets, settings.versions_kept)
     follower = Follower(RoadrunnerLog(process.mesh), store, TOPICS, process.partitions)
     service = Rockstore(store)
     servicers = [lambda server: add_RockstoreServicer_to_server(service, server)]

@@ -28,6 +28,35 @@ class Attributes(NamedTuple):
     interests: Ragged  # uint64: a pin's interests
 
 
+class Rows(NamedTuple):
+    """The rows of n keys in the order asked. Of a key not found values are NaN and at_ms is 0.
+
+    While a switch is on its way, shards may serve different versions: then the columns are those of the newest, by
+    name, and NaN where an older one does not have them.
+    """
+
+    columns: list[str]
+    values: F32  # [n, c]
+    found: Array  # bool[n]
+    at_ms: I64  # when each was computed, or came by the log
+    version: int  # the newest bulk load among them; 0: none, the rows are live ones
+
+
+class Dataset(NamedTuple):
+    """A dataset over all shards."""
+
+    name: str
+    columns: list[str]
+    version: int  # the newest that is served; 0: live rows alone
+    versions: list[int]  # that shards keep, ascending
+    rows: int  # of the version served; live rows are not counted
+    as_of_ms: int  # when the version's values were computed
+    problem: str  # why a version was not taken, or live rows were passed over; empty: all is well
+
+
+Datasets = list[Dataset]
+
+
 class RockstoreClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
@@ -56,6 +85,30 @@ class RockstoreClient:
         replies = await self._shards.all(lambda stub: stub.List, request, timeout)
         found = [unpack(reply.ids, "<u8", "ids") for reply in replies]
         return np.sort(np.concatenate(found))[:limit]
+
+    async def rows(self, dataset: str, keys: U64, timeout: float) -> Rows:
+        """The rows of these keys, duplicates too. At most 20,000 a shard. A dataset not known finds nothing.
+
+        Raises InvalidArgument when no dataset can have the name.
+        """
+
+        async def ask(stub: Any, part: U64, rows: Array) -> Any:
+            return await self._shards.call(
+                stub.MultiGet, pb.MultiGetRequest(dataset=dataset, keys=pack(part, "<u8")), timeout
+            )
+
+        if not len(keys):
+            stub = self._shards.stubs[0]
+            return _rows(0, [(np.empty(0, np.int64), await ask(stub, _NO_IDS, _NO_FLAGS))])
+        return _rows(len(keys), await self._shards.each(np.asarray(keys, np.uint64), ask))
+
+    async def datasets(self, timeout: float) -> Datasets:
+        """Every dataset, by name."""
+        replies = await self._shards.all(lambda stub: stub.Datasets, pb.DatasetsRequest(), timeout)
+        of: dict[str, list[pb.Dataset]] = {}
+        for found in (dataset for reply in replies for dataset in reply.datasets):
+            of.setdefault(found.name, []).append(found)
+        return [_dataset(name, parts) for name, parts in sorted(of.items())]
 
     async def close(self) -> None:
         """Close the channels."""
@@ -89,3 +142,32 @@ def _attributes(rows: list[Array], replies: list[pb.AttributesReply]) -> Attribu
         column("taken_down", "<u1").astype(bool),
         ragged("interests", "ids", "<u8"),
     )
+
+
+def _rows(n: int, replies: list[tuple[Array, pb.MultiGetReply]]) -> Rows:
+    """The answers for these rows of n as one."""
+    newest = max((reply for _, reply in replies), key=lambda reply: (reply.version, len(reply.columns)))
+    columns = list(newest.columns)
+    values = np.full((n, len(columns)), np.nan, np.float32)
+    found, at_ms = np.zeros(n, bool), np.zeros(n, np.int64)
+    for rows, reply in replies:
+        found[rows] = unpack(reply.found, "<u1", "found", len(rows)).astype(bool)
+        at_ms[rows] = unpack(reply.at_ms, "<i8", "at_ms", len(rows))
+        theirs = list(reply.columns)
+        part = unpack(reply.values, "<f4", "values", len(rows) * len(theirs)).reshape(len(rows), len(theirs))
+        if theirs == columns:
+            values[rows] = part
+        else:
+            for i, column in enumerate(columns):
+                if column in theirs:
+                    values[rows, i] = part[:, theirs.index(column)]
+    return Rows(columns, values, found, at_ms, newest.version)
+
+
+def _dataset(name: str, parts: list[pb.Dataset]) -> Dataset:
+    """What the shards tell of one dataset, as one."""
+    newest = max(parts, key=lambda part: (part.version, len(part.columns)))
+    rows = sum(part.rows for part in parts if part.version == newest.version)
+    versions = sorted({version for part in parts for version in part.versions})
+    problem = "; ".join(dict.fromkeys(part.problem for part in parts if part.problem))
+    return Dataset(name, list(newest.columns), newest.version, versions, rows, newest.as_of_ms, problem)

@@ -1,24 +1,31 @@
 """Bytes on disk of rockstore. All keys begin with the partition (u2), all integers in keys are big-endian.
 
-| family  | key                          | value                            |
-|---------|------------------------------|----------------------------------|
-| objects | partition, kind u1, id u8    | header, interests, title, link   |
+| family   | key                                | value                             |
+|----------|------------------------------------|-----------------------------------|
+| objects  | partition, kind u1, id u8          | header, interests, title, link    |
+| rows     | partition, dataset u8, version u8, key u8 | f4 each column, of a bulk load |
+| live     | partition, dataset u8, key u8      | at_ms i8, columns u4, f4 each     |
+| datasets | partition, dataset's name          | State as JSON                     |
 
 The header is HEADER, little-endian: dates and numbers, and how long the rest is. Interests are u8 each, texts UTF-8.
-One packed value an object: a read decodes thousands of headers as one array.
+One packed value an object: a read decodes thousands of headers as one array. Of rows too: a dataset in a key is the
+hash of its name, `columns` of a live row the checksum of the names that its numbers were sent for.
 """
 
+import hashlib
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from services.columns import F32, I64, U64, Array, Ragged
 
 FORMAT = "rockstore 1"
-FAMILIES = ("objects",)
+FAMILIES = ("objects", "rows", "live", "datasets")  # the last three came later: a folder without them gets them
 
 PIN, BOARD, USER, INTEREST = 1, 2, 3, 4  # kinds of objects; as ObjectKind on the wire
 CREATED, TAKEN_DOWN = 1, 2  # flags
@@ -129,3 +136,121 @@ def unpack_columns(values: Sequence[bytes | None]) -> Columns:
 
 def _runs(lengths: Array, data: bytes, dtype: str) -> Ragged:
     return Ragged(np.cumsum(lengths, dtype=np.uint32), np.frombuffer(data, dtype))
+
+
+# --- datasets: fixed-width rows of features -----------------------------------------------------------------------------
+
+_ROW_KEY = np.dtype([("partition", ">u2"), ("dataset", ">u8"), ("version", ">u8"), ("key", ">u8")])
+_LIVE_KEY = np.dtype([("partition", ">u2"), ("dataset", ">u8"), ("key", ">u8")])
+_RANGE = struct.Struct(">HQQ")  # partition, dataset, version: all keys of a version begin so
+_LIVE = struct.Struct("<qI")
+_PARTITION = struct.Struct(">H")
+
+
+class Version(msgspec.Struct, frozen=True):
+    """One bulk load, as a partition has taken it. checksum: of the partition's file; 0 when it has no rows."""
+
+    columns: list[str]
+    rows: int
+    as_of_ms: int
+    checksum: int
+
+
+class State(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One dataset in one partition. version 0: no bulk load was taken yet, and live rows have `unnamed` columns."""
+
+    version: int = 0
+    versions: dict[int, Version] = {}
+    unnamed: list[str] = []
+    live: bool = False  # whether any live row was kept: else a read need not look for one
+    passed_over: int = 0  # live rows of another width, since the last switch
+    problem: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of what is served."""
+        return self.versions[self.version].columns if self.version else self.unnamed
+
+    @property
+    def as_of_ms(self) -> int:
+        """When what is served was computed; 0 without a bulk load."""
+        return self.versions[self.version].as_of_ms if self.version else 0
+
+
+_STATE = msgspec.json.Decoder(State)
+
+
+def dataset_hash(name: str) -> int:
+    """64 bits of BLAKE2b: by which keys name a dataset."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
+
+
+def columns_hash(columns: Sequence[str]) -> int:
+    """32 bits by which a live row remembers for which columns it was sent."""
+    return zlib.crc32("\0".join(columns).encode())
+
+
+def row_keys(partitions: Array | int, dataset: int, version: int, keys: U64) -> list[bytes]:
+    """Keys of the rows of n keys in one version of a dataset (by its hash)."""
+    packed = np.empty(len(keys), _ROW_KEY)
+    packed["partition"], packed["dataset"], packed["version"], packed["key"] = partitions, dataset, version, keys
+    return packed.view(f"V{_ROW_KEY.itemsize}").tolist()
+
+
+def live_keys(partitions: Array, datasets: Array | int, keys: U64) -> list[bytes]:
+    """Keys of the live rows of n keys in datasets (by their hashes)."""
+    packed = np.empty(len(keys), _LIVE_KEY)
+    packed["partition"], packed["dataset"], packed["key"] = partitions, datasets, keys
+    return packed.view(f"V{_LIVE_KEY.itemsize}").tolist()
+
+
+def version_range(partition: int, dataset: int, version: int) -> tuple[bytes, bytes]:
+    """Where the keys of a version begin, and the first key after them."""
+    first = _RANGE.pack(partition, dataset, version)
+    return first, (int.from_bytes(first) + 1).to_bytes(len(first))
+
+
+def dataset_key(partition: int, name: str) -> bytes:
+    """Key of the state of a dataset in a partition."""
+    return _PARTITION.pack(partition) + name.encode()
+
+
+def dataset_of(key: bytes) -> tuple[int, str]:
+    """Partition and name of a key of `dataset_key`."""
+    return _PARTITION.unpack_from(key)[0], key[_PARTITION.size :].decode()
+
+
+def pack_state(state: State) -> bytes:
+    """The value of a dataset's state."""
+    return msgspec.json.encode(state)
+
+
+def unpack_state(value: bytes) -> State:
+    """The state of a value."""
+    return _STATE.decode(value)
+
+
+def unpack_rows(values: Sequence[bytes | None], width: int) -> F32:
+    """float32[n, width] of n values; NaN where there is none."""
+    blank = np.full(width, np.nan, "<f4").tobytes()
+    return np.frombuffer(b"".join([value or blank for value in values]), "<f4").reshape(-1, width)
+
+
+def pack_live(at_ms: int, columns: int, values: bytes) -> bytes:
+    """The value of a live row: `values` are its numbers, f4 each."""
+    return _LIVE.pack(at_ms, columns) + values
+
+
+def live_header(value: bytes) -> tuple[int, int]:
+    """at_ms and columns of a live row."""
+    at_ms, columns = _LIVE.unpack_from(value)
+    return at_ms, columns
+
+
+def unpack_live(values: Sequence[bytes | None], columns: Sequence[str]) -> tuple[I64, F32]:
+    """(at_ms int64[n], float32[n, c]) of the live rows of n values; at_ms -1 where none was sent for these columns."""
+    row = np.dtype([("at_ms", "<i8"), ("columns", "<u4"), ("values", "<f4", (len(columns),))])
+    blank, size = pack_live(-1, 0, bytes(4 * len(columns))), row.itemsize
+    data = b"".join([value if value is not None and len(value) == size else blank for value in values])
+    rows = np.frombuffer(data, row)
+    return np.where(rows["columns"] == columns_hash(columns), rows["at_ms"], -1), rows["values"]

@@ -9,6 +9,7 @@ from protos import rockstore_pb2 as pb
 from protos import rockstore_pb2_grpc as rpc
 from rockstore.layout import BOARD, INTEREST, PIN, USER
 from rockstore.store import RockstoreStore
+from rockstore.versions import check_name
 from services.columns import U8, U64, Ragged, pack, unpack
 from services.errors import InvalidArgument
 
@@ -44,6 +45,22 @@ class Rockstore(rpc.RockstoreServicer):
             raise InvalidArgument(f"limit = {request.limit}: allowed are 1 to {MAX_LIMIT}")
         return pb.ListReply(ids=pack(self._store.listed(kind, request.after, request.limit), "<u8"))
 
+    def MultiGet(self, request: pb.MultiGetRequest, context: Any) -> pb.MultiGetReply:
+        """Rows of a dataset, in the order asked; one that is not known has no columns, and finds nothing."""
+        dataset, keys = check_name(request.dataset), _ids(request.keys, "keys")
+        rows = self._store.datasets.rows(dataset, keys)
+        return pb.MultiGetReply(
+            columns=rows.columns,
+            values=pack(rows.values, "<f4"),
+            found=pack(rows.found, "<u1"),
+            at_ms=pack(rows.at_ms, "<i8"),
+            version=rows.version,
+        )
+
+    def Datasets(self, request: pb.DatasetsRequest, context: Any) -> pb.DatasetsReply:
+        """The datasets of this shard, by name."""
+        return pb.DatasetsReply(datasets=[pb.Dataset(**of._asdict()) for of in self._store.datasets.described()])
+
 
 def _strings(texts: Ragged) -> events_pb2.Strings:
     return events_pb2.Strings(ends=pack(texts.ends, "<u4"), data=pack(texts.values, "<u1"))
@@ -56,10 +73,14 @@ def _kind(kind: int) -> int:
     return kind
 
 
+def _ids(data: bytes, field: str) -> U64:
+    if len(data) > 8 * MAX_IDS:
+        raise InvalidArgument(f"{field}: {len(data) // 8} {field}; at most {MAX_IDS} a call")
+    return unpack(data, "<u8", field)
+
+
 def _objects(request: pb.AttributesRequest) -> tuple[U8, U64]:
-    if len(request.ids) > 8 * MAX_IDS:
-        raise InvalidArgument(f"ids: {len(request.ids) // 8} ids; at most {MAX_IDS} a call")
-    ids = unpack(request.ids, "<u8", "ids")
+    ids = _ids(request.ids, "ids")
     kinds = unpack(request.kinds, "<u1", "kinds", len(ids))
     for kind in np.unique(kinds).tolist():
         _kind(kind)

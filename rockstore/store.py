@@ -1,19 +1,23 @@
-"""What is known of pins, boards, users and interests: the view of `objects` that keeps one packed value an object."""
+"""What is known of pins, boards, users and interests: the view of `objects` that keeps one packed value an object.
+
+Beside it lie the datasets of feature rows (`datasets.py`), which the same records load, switch and update.
+"""
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import islice, pairwise
 from math import isnan
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rockstore import layout
+from rockstore.datasets import Datasets
 from rockstore.layout import BOARD, CREATED, INTEREST, PIN, TAKEN_DOWN, USER, Columns, Object
 from services.columns import U8, U64, Array, Ragged, ids
-from services.events import Action, Batch
-from services.log import Record, rows
+from services.events import Action, Batch, flags
+from services.log import Record, kept, rows
 from services.shard import Shard
 from services.topics import Topic, partition_of
 
@@ -26,6 +30,8 @@ _KIND = np.zeros(256, np.uint8)
 _KIND[[A.CREATE_PIN, A.UPDATE_PIN, A.TAKEDOWN, A.JOIN_INTEREST, A.LEAVE_INTEREST]] = PIN
 _KIND[[A.CREATE_BOARD, A.DELETE_BOARD]] = BOARD
 _KIND[A.NAME_USER], _KIND[A.NAME_INTEREST] = USER, INTEREST
+_IS_OBJECTS = _KIND > 0
+_IS_DATASETS = flags(A.PUT_FEATURES, A.SWITCH_DATASET)
 _DESCRIBES_PIN = frozenset((A.CREATE_PIN, A.UPDATE_PIN))
 _TAKES_DOWN = frozenset((A.TAKEDOWN, A.DELETE_BOARD))
 
@@ -46,17 +52,26 @@ class Event(NamedTuple):
 class RockstoreStore:
     """The objects of the partitions of one shard."""
 
-    def __init__(self, shard: Shard, own: range, partitions: int) -> None:
-        """`own`: the partitions of this shard; `partitions`: how many the deployment has."""
+    def __init__(
+        self, shard: Shard, own: range, partitions: int, folder: Path | None = None, versions_kept: int = 3
+    ) -> None:
+        """`own`: the partitions of this shard; `partitions`: how many the deployment has.
+
+        `folder`: where the bulk loader puts its versions; None: this process takes none.
+        """
         self.shard, self._own, self._partitions = shard, own, partitions
+        self.datasets = Datasets(shard, partitions, folder, versions_kept)
 
     def apply(self, records: Sequence[Record]) -> None:
         """Apply records of `objects`; what was done to a pin, other than to its attributes, is passed over."""
-        write = self.shard.batch()
-        kept = list(_kept(records))
-        if kept:
-            self._apply(write, *rows(kept))
+        write, states = self.shard.batch(), None
+        if found := kept(records, _IS_OBJECTS):
+            self._apply(write, *rows(found))
+        if found := kept(records, _IS_DATASETS):
+            states = self.datasets.apply(write, *rows(found))
         self.shard.commit(write, records)
+        if states is not None:
+            self.datasets.adopt(states)
 
     def _apply(self, write: Any, batch: Batch, partition: Array) -> None:
         kinds = _KIND[batch.action]
@@ -128,14 +143,6 @@ def _state(known: Object, event: Event) -> None:
     known.owner = event.owner or known.owner
     if event.action != A.UPDATE_PIN and not known.flags & CREATED:
         known.at_ms, known.flags = event.at_ms, known.flags | CREATED
-
-
-def _kept(records: Sequence[Record]) -> Iterator[Record]:
-    """The records with the rows that say something of an object; the other rows cost one look at their action."""
-    for record in records:
-        kept = _KIND[record.batch.action] > 0
-        if kept.any():
-            yield record if kept.all() else replace(record, batch=record.batch.take(kept))
 
 
 def _keys(partitions: Array, kinds: Array, objects: U64) -> list[bytes]:

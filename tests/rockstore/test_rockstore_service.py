@@ -1,8 +1,7 @@
 """Real calls to real servers in this process, on one shard and on two."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,8 +19,7 @@ from services.errors import InvalidArgument, Unavailable
 from services.events import Action, Batch, events
 from services.mesh import Address, Mesh
 from services.server import AddServicer
-from services.shard import Shard
-from tests.kit import Offsets, serve_shards
+from tests.kit import Offsets, asked, open_shards, serve_shards
 
 PARTITIONS = 8
 PINS = np.arange(1, 41, dtype=np.uint64)
@@ -37,16 +35,14 @@ def rockstore(folder: Path, shards: int, *batches: Batch) -> Iterator[Mesh]:
     """A rockstore of several shards that has applied some batches."""
     offsets = Offsets(PARTITIONS)
     records = [record for batch in batches for record in offsets.records(batch, TOPICS)]
-    with ExitStack() as stack:
+    with open_shards(folder, layout.FORMAT, layout.FAMILIES, shards, PARTITIONS) as opened:
         servicers = []
-        for i in range(shards):
-            own = range(PARTITIONS * i // shards, PARTITIONS * (i + 1) // shards)
-            shard = Shard(folder / f"{i}of{shards}", layout.FORMAT, layout.FAMILIES)
-            stack.callback(shard.close)
+        for shard, own in opened:
             store = RockstoreStore(shard, own, PARTITIONS)
             store.apply([record for record in records if record.partition in own])
             servicers.append([servicer(store)])
-        yield stack.enter_context(serve_shards("rockstore", servicers, PARTITIONS))
+        with serve_shards("rockstore", servicers, PARTITIONS) as made:
+            yield made
 
 
 @pytest.fixture(params=[1, 2], ids=["one shard", "two shards"])
@@ -71,14 +67,7 @@ def mesh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mesh]:
 
 
 def ask(mesh: Mesh, question: Callable[[RockstoreClient], Awaitable[T]]) -> T:
-    async def main() -> T:
-        client = RockstoreClient(mesh)
-        try:
-            return await question(client)
-        finally:
-            await client.close()
-
-    return asyncio.run(main())
+    return asked(RockstoreClient, mesh, question)
 
 
 def test_attributes_come_in_the_order_asked_across_shards(mesh: Mesh) -> None:

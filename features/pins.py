@@ -1,0 +1,69 @@
+"""Features of a pin, from what rockstore and counters say of it. What is kept of a pin does not age; ages and rates are
+computed for the moment of a request.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from services.columns import F32, I64, U64, Array, Ragged
+from services.events import ENGAGEMENTS, Action
+
+DAY_MS = 86_400_000
+INTERESTS = 8  # of a pin, the first ones it joined
+WINDOWS_MS = (DAY_MS, 7 * DAY_MS, 90 * DAY_MS, 0)  # of counts; 0: ever
+WINDOW_NAMES = ("1d", "7d", "90d", "ever")
+ACTIONS = ENGAGEMENTS
+COUNTS = tuple(f"pin_{action.name.lower()}s_{window}" for action in ACTIONS for window in WINDOW_NAMES)
+FACTS = ("created_day", "pin_quality", "pin_interests")  # then the counts
+KEPT = (*FACTS, *COUNTS)
+RATES = ("pin_save_rate_7d", "pin_save_rate_ever", "pin_click_rate_ever", "pin_hide_rate_ever")
+NAMES = ("pin_age_days", "pin_quality", "pin_interests", *COUNTS, *RATES)
+SMOOTHING = 20.0  # impressions added to every denominator
+
+
+class PinFacts(NamedTuple):
+    """What is kept of n pins. values: float32[n, len(KEPT)], NaN where not known; interests: uint64[n, INTERESTS], 0: none."""
+
+    values: F32
+    interests: U64
+
+
+def facts(found: Array, quality: F32, at_ms: I64, interests: Ragged, counts: Array) -> PinFacts:
+    """From rockstore's attributes and counters' counts (float[n, actions, windows], in the order of ACTIONS, WINDOWS_MS).
+
+    found: bool[n]; quality: float32[n]; at_ms: int64[n], 0 where the pin's creation is not known.
+    """
+    values = np.empty((len(found), len(KEPT)), np.float32)
+    values[:, 0] = np.where(at_ms > 0, at_ms / DAY_MS, np.nan)
+    values[:, 1] = quality
+    values[:, 2] = np.where(found, interests.lengths(), np.nan)
+    values[:, len(FACTS) :] = counts.reshape(len(found), len(COUNTS))
+    return PinFacts(values, first_interests(interests))
+
+
+def first_interests(interests: Ragged) -> U64:
+    """uint64[n, INTERESTS]: the first interests of each pin, then zeros."""
+    lengths = interests.lengths()
+    first = np.zeros((len(lengths), INTERESTS), np.uint64)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    kept = within < INTERESTS
+    first[row[kept], within[kept]] = interests.values[kept]
+    return first
+
+
+def column(name: str, kept: F32, now_ms: int) -> F32:
+    """float32[n]: one of NAMES for pins as kept (float32[n, len(KEPT)])."""
+    if name == "pin_age_days":
+        return np.asarray(np.maximum(np.float32(now_ms / DAY_MS) - kept[:, 0], 0), np.float32)
+    if name in RATES:
+        what, window = name.removeprefix("pin_").split("_rate_")
+        return _rate(kept, what, window)
+    return kept[:, KEPT.index(name)]
+
+
+def _rate(kept: F32, what: str, window: str) -> F32:
+    done = kept[:, KEPT.index(f"pin_{what}s_{window}")]
+    shown = kept[:, KEPT.index(f"pin_{Action.IMPRESSION.name.lower()}s_{window}")]
+    return np.asarray(done / (np.maximum(shown, done) + np.float32(SMOOTHING)), np.float32)

@@ -1,0 +1,272 @@
+"""The bulk loader: one Parquet file of features becomes one version of a dataset, a sorted file a partition.
+
+It needs no mesh: a shard takes the files when the log says so. What is wrong with the Parquet file is refused before
+a version is there. Keys are held in memory, rows one partition at a time: they pass through files of the draft.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rocksdict import BlockBasedOptions, DBCompressionType, Options, SstFileWriter
+
+from rockstore import layout
+from rockstore.versions import (
+    MANIFEST,
+    File,
+    Manifest,
+    check_name,
+    checksum,
+    file_name,
+    read_manifest,
+    to_json,
+    versions_of,
+)
+from services.columns import F32, U64, Array, ids
+from services.errors import Exhausted, InvalidArgument, NotFound
+from services.events import MAX_FEATURES
+from services.topics import partition_of
+
+VALUES_AT_ONCE = 4_000_000  # float32s of the Parquet file that are decoded at once
+ROWS_AT_ONCE = 65_536
+Report = Callable[[int, int], None]  # done, of
+
+
+class Source:
+    """A Parquet file of a key column and columns of numbers, checked by its schema and keys."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        """Raises InvalidArgument naming the file, the column and the first row that is wrong."""
+        self.path, self.key = path, key
+        try:
+            self._file = pq.ParquetFile(path)
+        except (OSError, pa.ArrowException) as error:
+            raise InvalidArgument(f"{path}: can't be read as Parquet: {error}") from None
+        schema = self._file.schema_arrow
+        self.columns = self._features(schema)
+        if not pa.types.is_integer(schema.field(key).type):
+            self.fail(key, f"is {schema.field(key).type}; keys are integers")
+        self.keys = self._keys()
+
+    def fail(self, column: str, why: str) -> None:
+        """Refuse the file for a column. Raises InvalidArgument."""
+        raise InvalidArgument(f"{self.path}: column {column!r} {why}")
+
+    def _features(self, schema: pa.Schema) -> list[str]:
+        """The columns other than the key."""
+        for name in schema.names:
+            if schema.names.count(name) > 1:
+                self.fail(name, "is there more than once")
+        if self.key not in schema.names:
+            self.fail(self.key, f"is missing, and it is the key; the file has {', '.join(schema.names) or 'none'}")
+        columns = [name for name in schema.names if name != self.key]
+        if not 1 <= len(columns) <= MAX_FEATURES:
+            count = f"{len(columns)} feature columns beside {self.key!r}"
+            raise InvalidArgument(f"{self.path}: has {count}; allowed are 1 to {MAX_FEATURES}")
+        for name in columns:
+            kind = schema.field(name).type
+            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+                self.fail(name, f"is {kind}; features are integers, floating-point numbers or booleans")
+        return columns
+
+    def _keys(self) -> U64:
+        found, row = [], 0
+        for batch in self._batches([self.key], ROWS_AT_ONCE):
+            column = batch.column(0)
+            if column.null_count:
+                first = int(np.asarray(column.is_null()).argmax())
+                self.fail(self.key, f"row {row + first} (from 0): is null, and every row needs a key")
+            values = column.to_numpy(zero_copy_only=False)
+            if (bad := values <= 0).any():
+                first = int(bad.argmax())
+                self.fail(self.key, f"row {row + first} (from 0): {values[first]} is no key; allowed are 1 to 2^64 - 1")
+            found.append(values.astype(np.uint64))
+            row += len(values)
+        if not row:
+            raise InvalidArgument(f"{self.path}: has no rows")
+        keys = np.concatenate(found)
+        self._refuse_duplicates(keys)
+        return keys
+
+    def _refuse_duplicates(self, keys: U64) -> None:
+        order = np.argsort(keys, kind="stable")
+        again = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+        if len(again):
+            first, second = order[again[0]], order[again[0] + 1]
+            self.fail(self.key, f"rows {first} and {second} (from 0): key {keys[first]} is there more than once")
+
+    def matrices(self, columns: list[str]) -> Iterator[F32]:
+        """All rows in order, some at a time: float32[m, c]; NaN for null."""
+        size = max(1, min(ROWS_AT_ONCE, VALUES_AT_ONCE // len(columns)))
+        row = 0
+        for batch in self._batches(columns, size):
+            matrix = np.empty((batch.num_rows, len(columns)), np.float32)
+            for i, name in enumerate(columns):
+                matrix[:, i] = self._narrowed(batch.column(name), name, row)
+            yield matrix
+            row += len(matrix)
+
+    def _narrowed(self, column: pa.Array, name: str, row: int) -> F32:
+        numbers = np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False))
+        with np.errstate(over="ignore"):
+            narrow = numbers.astype(np.float32)
+        bad = np.isinf(narrow) & ~np.isinf(numbers)
+        if bad.any():
+            first = int(bad.argmax())
+            self.fail(name, f"row {row + first} (from 0): {numbers[first]} is beyond what a float32 holds")
+        return narrow
+
+    def _batches(self, columns: list[str], size: int) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self._file.iter_batches(size, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise InvalidArgument(f"{self.path}: can't be read as Parquet: {error}") from None
+
+
+def load(
+    path: Path,
+    folder: Path,
+    dataset: str,
+    partitions: int,
+    as_of_ms: int,
+    key: str = "pin",
+    new_columns: bool = False,
+    after: int = 0,
+    report: Report = lambda done, of: None,
+) -> Manifest:
+    """Write the next version of a dataset, whole or not at all; `folder` is that of all datasets.
+
+    key: the column of keys. as_of_ms: when the values were computed. new_columns: other columns than those of the
+    latest version are meant. after: the version number is above this one too. Raises InvalidArgument for a file that
+    is refused, Exhausted on a full disk.
+    """
+    home = folder / check_name(dataset)
+    source = Source(path, key)
+    with _alone(home) as draft:
+        there = versions_of(home)
+        columns = source.columns if new_columns or not there else _same_columns(source, folder, dataset, there[-1])
+        version = max([after, *there]) + 1
+        try:
+            files = _write_files(source, columns, draft, (dataset, version, partitions), report)
+            manifest = Manifest(dataset, version, columns, len(source.keys), as_of_ms, partitions, files)
+            _sync(draft, to_json(manifest))
+            os.rename(draft, home / str(version))
+            _sync_folder(home)
+        except Exception as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            if "No space" in str(error):  # of this module's files, or of those that RocksDB writes
+                raise Exhausted(f"{home}: the disk is full; nothing was loaded") from None
+            raise
+    return manifest
+
+
+def _same_columns(source: Source, folder: Path, dataset: str, version: int) -> list[str]:
+    """The columns in the order that the latest version has, as live rows have no other names for theirs."""
+    try:
+        before = read_manifest(folder, dataset, version).columns
+    except NotFound as error:
+        raise InvalidArgument(f"{error}; --new-columns loads without comparing the columns") from None
+    for name in before:
+        if name not in source.columns:
+            source.fail(name, f"is missing; version {version} of {dataset} has it (--new-columns: that is meant)")
+    for name in source.columns:
+        if name not in before:
+            source.fail(name, f"is new; version {version} of {dataset} does not have it (--new-columns: that is meant)")
+    return before
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[Path]:
+    """An empty draft folder, held against other loads of this dataset. What a killed load left is removed."""
+    home.mkdir(parents=True, exist_ok=True)
+    draft = home / "draft"
+    with (home / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidArgument(f"{home}: another load of this dataset is under way") from None
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        yield draft
+
+
+def _write_files(
+    source: Source, columns: list[str], draft: Path, of: tuple[str, int, int], report: Report
+) -> dict[int, File]:
+    """The sorted files. Reading and sorting are half of the work each."""
+    dataset, version, partitions = of
+    partition, total = partition_of(source.keys, partitions), 2 * len(source.keys)
+    done = 0
+    for matrix in source.matrices(columns):
+        _spool(draft, matrix, partition[done : done + len(matrix)])
+        done += len(matrix)
+        report(done, total)
+    files = {}
+    for p in range(partitions):
+        mine = np.flatnonzero(partition == p)
+        if len(mine):
+            spool = draft / f"spool-{p}"
+            matrix = np.fromfile(spool, "<f4").reshape(len(mine), len(columns))
+            spool.unlink()
+            order = np.argsort(source.keys[mine])
+            files[p] = _write_file(draft / file_name(p), source.keys[mine][order], matrix[order], (p, dataset, version))
+        done += len(mine)
+        report(done, total)
+    return files
+
+
+def _spool(draft: Path, matrix: F32, partition: Array) -> None:
+    """Append rows to the unsorted file of the partition of each."""
+    order = np.argsort(partition, kind="stable")
+    where = partition[order]
+    starts = np.flatnonzero(np.diff(where, prepend=-1)).tolist()
+    for start, end in zip(starts, [*starts[1:], len(where)], strict=True):
+        with (draft / f"spool-{where[start]}").open("ab") as file:
+            file.write(np.ascontiguousarray(matrix[order[start:end]], "<f4").tobytes())
+
+
+def _write_file(path: Path, keys: U64, matrix: F32, at: tuple[int, str, int]) -> File:
+    """One sorted file; keys ascend."""
+    partition, dataset, version = at
+    writer = SstFileWriter(options=_options())
+    writer.open(str(path))
+    names = layout.row_keys(partition, layout.dataset_hash(dataset), version, keys)
+    width = 4 * matrix.shape[1]
+    data = np.ascontiguousarray(matrix, "<f4").tobytes()
+    for i, name in enumerate(names):
+        writer[name] = data[i * width : (i + 1) * width]
+    writer.finish()
+    return File(len(keys), path.stat().st_size, checksum(path), int(ids(keys)[-1]))
+
+
+def _options() -> Options:
+    """As the database writes its own files (services/database.py)."""
+    options, table = Options(raw_mode=True), BlockBasedOptions()
+    options.set_compression_type(DBCompressionType.lz4())
+    table.set_bloom_filter(10, False)
+    options.set_block_based_table_factory(table)
+    return options
+
+
+def _sync(draft: Path, manifest: bytes) -> None:
+    """Write the manifest, and have all of the draft on the disk before it gets its name."""
+    with (draft / MANIFEST).open("wb") as file:
+        file.write(manifest)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(draft)
+
+
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

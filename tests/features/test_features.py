@@ -1,0 +1,120 @@
+"""Features against what their names say, row by row."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features import catalogue, crosses, pins, requests, users
+from features.catalogue import CATALOGUE, Source
+from features.matrix import assemble
+from services.columns import Array, Ragged, ids
+from services.errors import InvalidArgument
+from services.events import Action
+
+DAY = 86_400_000
+NOW = 20_000 * DAY
+
+
+def facts_of(interests: list[list[int]], counts: Array | None = None) -> pins.PinFacts:
+    n = len(interests)
+    if counts is None:
+        counts = np.zeros((n, len(pins.ACTIONS), len(pins.WINDOWS_MS)), np.float16)
+    at_ms = np.full(n, NOW - 3 * DAY)
+    return pins.facts(np.ones(n, bool), np.full(n, 0.5, np.float32), at_ms, Ragged.of_lists(interests), counts)
+
+
+def test_every_feature_is_named_once() -> None:
+    names = [*users.NAMES, *requests.NAMES, *pins.NAMES, *crosses.NAMES]
+    assert len(names) == len(set(names)) == len(CATALOGUE)
+    assert catalogue.feature("embeddings.x0").source is Source.PIN
+    with pytest.raises(InvalidArgument, match="feature 'pin_size' is not known: known are user_interests"):
+        catalogue.feature("pin_size")
+
+
+interest_lists = st.lists(st.lists(st.integers(1, 6), max_size=10, unique=True), max_size=8)
+
+
+@given(interest_lists, st.dictionaries(st.integers(1, 8), st.floats(-4, 4, width=32), max_size=8))
+def test_crosses_are_sums_over_the_first_interests(interests: list[list[int]], liked: dict[int, float]) -> None:
+    found = crosses.columns(ids(list(liked)), np.array(list(liked.values()), np.float32), facts_of(interests).interests)
+    scale = sum(abs(value) for value in liked.values())
+    for row, of_pin in enumerate(interests):
+        met = [liked.get(i, 0.0) / scale if scale else 0.0 for i in of_pin[: pins.INTERESTS]]
+        assert found["affinity_sum"][row] == pytest.approx(sum(met), abs=1e-5)
+        assert found["affinity_max"][row] == pytest.approx(max([*met, 0.0]), abs=1e-5)
+        assert found["affinity_min"][row] == pytest.approx(min([*met, 0.0]), abs=1e-5)
+        assert found["affinity_share"][row] == pytest.approx(sum(m > 0 for m in met) / max(len(met), 1), abs=1e-5)
+
+
+def test_pins_age_and_rates_are_smoothed() -> None:
+    counts = np.zeros((2, len(pins.ACTIONS), len(pins.WINDOWS_MS)), np.float16)
+    counts[0, pins.ACTIONS.index(Action.IMPRESSION), 3] = 80
+    counts[0, pins.ACTIONS.index(Action.SAVE), 3] = 10
+    counts[1, pins.ACTIONS.index(Action.SAVE), 3] = 10  # saved without ever being seen, as in an import
+    kept = facts_of([[1], [2, 3]], counts).values
+    assert pins.column("pin_age_days", kept, NOW).tolist() == [3, 3]
+    assert pins.column("pin_age_days", kept, NOW - 5 * DAY).tolist() == [0, 0]
+    assert pins.column("pin_saves_ever", kept, NOW).tolist() == [10, 10]
+    assert pins.column("pin_save_rate_ever", kept, NOW).tolist() == pytest.approx([10 / 100, 10 / 30])
+    assert pins.column("pin_interests", kept, NOW).tolist() == [1, 2]
+
+
+def test_what_nothing_is_known_of_is_missing() -> None:
+    nobody = pins.facts(
+        np.zeros(1, bool), np.full(1, np.nan, np.float32), np.zeros(1, np.int64), Ragged.empty(1, "u8"),
+        np.zeros((1, len(pins.ACTIONS), len(pins.WINDOWS_MS)), np.float16),
+    )  # fmt: skip
+    for name in ("pin_age_days", "pin_quality", "pin_interests"):
+        assert np.isnan(pins.column(name, nobody.values, NOW)).all()
+
+
+def test_a_request_is_relative_to_its_own_source() -> None:
+    found = requests.columns(
+        origin=np.array([1, 1, 2], np.uint8),
+        light=np.array([-5, -3, -100], np.float32),
+        weight=np.array([2, 4, 0.5], np.float32),
+        found=np.array([1, 2, 1]),
+        at_ms=np.array([NOW - DAY, 0, NOW - 2 * DAY]),
+        now_ms=NOW + 5 * 3_600_000,
+    )
+    assert set(found) == set(requests.NAMES)
+    assert found["light_below_best"].tolist() == [-2, 0, 0]
+    assert found["rank_in_source"].tolist() == [0.5, 0, 0]
+    assert found["source_weight"].tolist() == [0.5, 1, 1]
+    assert found["hour"].tolist() == [5, 5, 5]
+    assert found["saved_age_days"][0] == pytest.approx(1 + 5 / 24)
+    assert np.isnan(found["saved_age_days"][1])
+
+
+def test_a_user_is_one_value_a_name() -> None:
+    counts = np.arange(15, dtype=np.uint32).reshape(3, 5)
+    row = users.row(np.array([3, 1, -2], np.float32), 7, counts, NOW - 2 * DAY, 11, 13, NOW)
+    assert set(row) == set(users.NAMES)
+    assert row["user_interests"] == 2
+    assert row["user_top_share"] == 0.75
+    assert row["user_idle_days"] == 2
+    assert row["user_saves_1h"] == 8
+    nobody = users.row(np.empty(0, np.float32), 0, np.empty((0, 5), np.uint32), 0, 0, 0, NOW)
+    assert nobody["user_top_share"] == 0
+    assert np.isnan(nobody["user_idle_days"])
+    assert np.isnan(nobody["user_saves_1h"])
+
+
+def test_a_matrix_has_the_models_columns_in_its_order() -> None:
+    names = ["pin_quality", "user_seen", "origin", "affinity_sum", "style.x1", "style.x2"]
+    features = [catalogue.feature(name) for name in names]
+    features[5] = catalogue.Feature("style.x2", Source.PIN, default=-1.0)
+    rows = assemble(
+        features,
+        {"user_seen": 3.0},
+        ids([1, 9]),
+        np.array([1, -1], np.float32),
+        {"origin": np.array([4, 2], np.float32)},
+        facts_of([[1], [9, 2]]),
+        {"style.x1": np.array([0.5, np.nan], np.float32), "style.x2": np.array([np.nan, 2], np.float32)},
+        NOW,
+    )
+    assert rows.dtype == np.float32
+    expected = [[0.5, 3, 4, 0.5, 0.5, -1], [0.5, 3, 2, -0.5, np.nan, 2]]
+    np.testing.assert_allclose(rows, expected)

@@ -1,0 +1,199 @@
+"""The bulk loader: what it writes, and what it refuses, each by its name."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from rockstore import bulk
+from rockstore.versions import Manifest, check_file, read_manifest, versions_of
+from services.command.main import app
+from services.errors import Exhausted, InvalidArgument
+from tests.rockstore.world import KEYS, MATRIX
+
+T0 = 1_700_000_000_000
+
+
+def load(folder: Path, **columns: Any) -> Manifest:
+    """Load a table of these columns; a part of the options may be among them."""
+    options = {name: columns.pop(name) for name in ("key", "new_columns") if name in columns}
+    path = folder / "in.parquet"
+    pq.write_table(pa.table(columns), path, row_group_size=2)
+    return bulk.load(path, folder / "datasets", "taste", 4, T0, **options)
+
+
+def test_every_kind_of_number_is_loaded_as_float32_and_null_as_nan(tmp_path: Path) -> None:
+    columns = {
+        "i8": pa.array([1, None, -3], pa.int8()),
+        "u64": pa.array([2**63, 2, 3], pa.uint64()),
+        "f16": pa.array(np.array([0.5, 2, 3], np.float16)),
+        "f64": pa.array([0.1, None, float("inf")], pa.float64()),
+        "truth": pa.array([True, False, None]),
+    }
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"user": pa.array([9, 8, 7], pa.int32()), **columns}), path)
+    source = bulk.Source(path, "user")
+    assert (source.columns, source.keys.tolist()) == (list(columns), [9, 8, 7])
+    matrix = np.concatenate(list(source.matrices(["truth", "i8", "u64", "f16", "f64"])))
+    nan = np.nan
+    expected = [[1, 1, 2**63, 0.5, 0.1], [0, nan, 2, 2, nan], [nan, -3, 3, 3, np.inf]]
+    np.testing.assert_array_equal(matrix, np.array(expected, np.float32))
+
+
+def test_a_version_is_whole_and_the_numbers_ascend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "VALUES_AT_ONCE", 100)  # many chunks, as of a large file
+    done = list[tuple[int, int]]()
+    path, folder = tmp_path / "in.parquet", tmp_path / "datasets"
+    pq.write_table(pa.table({"pin": KEYS, "a": MATRIX[:, 0], "b": MATRIX[:, 1]}), path)
+    made = bulk.load(path, folder, "taste", 4, T0, report=lambda now, of: done.append((now, of)))
+    assert read_manifest(folder, "taste", 1) == made
+    assert (made.columns, made.rows, sum(file.rows for file in made.files.values())) == (["a", "b"], 500, 500)
+    assert done == sorted(done)
+    assert (len(done) >= 10, done[-1]) == (True, (1000, 1000))
+    home = folder / "taste"
+    assert sorted(p.name for p in (home / "1").iterdir()) == ["manifest.json", *(f"part-{p}.sst" for p in range(4))]
+    for partition, file in made.files.items():
+        check_file(home / "1" / f"part-{partition}.sst", file, home)
+    (home / "7").mkdir()
+    (home / "draft").mkdir()  # of a load that was killed
+    (home / "draft" / "spool-0").write_bytes(b"rest")
+    assert bulk.load(path, folder, "taste", 4, T0, new_columns=True).version == 8
+    assert versions_of(home) == [1, 7, 8]
+    assert not (home / "draft").exists()
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no key": ({"user": [1], "a": [1.0]}, "column 'pin' is missing, and it is the key; the file has user, a"),
+    "no features": ({"pin": [1]}, "has 0 feature columns beside 'pin'; allowed are 1 to 1024"),
+    "1025 features": (
+        {"pin": [1], **{f"c{i}": [1.0] for i in range(1025)}},
+        "has 1025 feature columns beside 'pin'; allowed are 1 to 1024",
+    ),
+    "text": ({"pin": [1], "a": ["x"]}, "column 'a' is string; features are integers, floating-point numbers or"),
+    "a list": ({"pin": [1], "a": [[1.0]]}, "column 'a' is list<.*>; features are integers"),
+    "text keys": ({"pin": ["1"], "a": [1.0]}, "column 'pin' is string; keys are integers"),
+    "null key": ({"pin": [1, 2, 3, None], "a": [1.0] * 4}, r"column 'pin' row 3 \(from 0\): is null"),
+    "key 0": (
+        {"pin": [1, 2, 0], "a": [1.0] * 3},
+        r"column 'pin' row 2 \(from 0\): 0 is no key; allowed are 1 to 2\^64",
+    ),
+    "negative key": ({"pin": [1, 2, -4], "a": [1.0] * 3}, r"column 'pin' row 2 \(from 0\): -4 is no key"),
+    "twice": (
+        {"pin": [1, 51, 3, 51, 3], "a": [1.0] * 5},
+        r"column 'pin' rows 2 and 4 \(from 0\): key 3 is there more than once",
+    ),
+    "too large": ({"pin": [1, 2, 3], "a": [1.0, 2.0, 1e39]}, r"column 'a' row 2 \(from 0\): 1e\+39 is beyond what a"),
+    "no rows": ({"pin": pa.array([], pa.int64()), "a": pa.array([], pa.float32())}, "has no rows"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_file_that_is_wrong_is_refused_by_column_and_row_and_leaves_nothing(tmp_path: Path, case: str) -> None:
+    columns, said = REFUSED[case]
+    with pytest.raises(InvalidArgument, match=f"in.parquet: {said}"):
+        load(tmp_path, **columns)
+    assert versions_of(tmp_path / "datasets" / "taste") == []
+    assert not list(tmp_path.glob("datasets/taste/draft"))
+
+
+def test_other_columns_than_before_are_refused_unless_they_are_meant(tmp_path: Path) -> None:
+    load(tmp_path, pin=[1], a=[1.0], b=[2.0])
+    with pytest.raises(InvalidArgument, match="column 'b' is missing; version 1 of taste has it .--new-columns"):
+        load(tmp_path, pin=[1], a=[1.0])
+    with pytest.raises(InvalidArgument, match="column 'c' is new; version 1 of taste does not have it .--new-columns"):
+        load(tmp_path, pin=[1], c=[3.0], a=[1.0], b=[2.0])
+    assert load(tmp_path, pin=[1], b=[2.0], a=[1.0]).columns == ["a", "b"]  # as before: live rows have no names
+    assert load(tmp_path, pin=[1], c=[3.0], new_columns=True).columns == ["c"]
+    (tmp_path / "datasets" / "taste" / "3" / "manifest.json").unlink()
+    with pytest.raises(InvalidArgument, match="manifest.json: no such file.*; --new-columns loads without comparing"):
+        load(tmp_path, pin=[1], c=[3.0])
+
+
+def test_a_file_that_is_no_parquet_or_is_cut_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    for content in (None, b"", b"PAR1 and nothing else PAR1"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InvalidArgument, match="in.parquet: can't be read as Parquet"):
+            bulk.load(path, tmp_path / "datasets", "taste", 4, T0)
+    pq.write_table(pa.table({"pin": [1], "a": [1.0], "a2": [1.0]}).rename_columns(["pin", "a", "a"]), path)
+    with pytest.raises(InvalidArgument, match="column 'a' is there more than once"):
+        bulk.load(path, tmp_path / "datasets", "taste", 4, T0)
+
+
+def test_two_loads_of_a_dataset_at_once_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "datasets" / "taste").mkdir(parents=True)
+    with (tmp_path / "datasets" / "taste" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InvalidArgument, match="another load of this dataset is under way"):
+            load(tmp_path, pin=[1], a=[1.0])
+    assert load(tmp_path, pin=[1], a=[1.0]).version == 1
+
+
+def test_a_full_disk_leaves_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(Exhausted, match="the disk is full; nothing was loaded"):
+            load(tmp_path, pin=[1], a=[1.0])
+    assert versions_of(tmp_path / "datasets" / "taste") == []
+    assert load(tmp_path, pin=[1], a=[1.0]).version == 1
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def feedmesh(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["features", *map(str, arguments)], env={"COLUMNS": "300"})
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_the_command_loads_without_a_mesh_and_says_what_it_needs_one_for(tmp_path: Path) -> None:
+    path, data = tmp_path / "in.parquet", ("--data", tmp_path)
+    pq.write_table(pa.table({"user": [1, 2], "a": [1.0, 2.0]}), path)
+    os.utime(path, (T0 / 1000, T0 / 1000))
+    code, said = feedmesh("load", "taste", path, "--key", "user", "--no-switch", *data)
+    assert (code, "taste: version 1, 2 rows of 1 columns" in said) == (0, True)
+    made = read_manifest(tmp_path / "datasets", "taste", 1)
+    assert (made.as_of_ms, made.partitions) == (T0, 16)
+    feedmesh("load", "taste", path, "--key", "user", "--no-switch", "--as-of", "2024-01-02T03:04", *data)
+    assert read_manifest(tmp_path / "datasets", "taste", 2).as_of_ms == 1_704_164_640_000
+    for arguments in (
+        ("load", "taste", path, "--key", "user"),
+        ("switch", "taste", 1),
+        ("put", "taste", "--key", 5, -1),
+    ):
+        code, said = feedmesh(*arguments, *data)
+        assert (code, "no mesh runs on this data folder" in said) == (1, True)
+    assert versions_of(tmp_path / "datasets" / "taste") == [1, 2]
+    code, said = feedmesh("list", *data)
+    assert (code, "taste - 1, 2" in said, "no mesh runs on this data folder" in said) == (0, True, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("load", "Taste", "FILE", "--no-switch"), "dataset = 'Taste': allowed are a to z"),
+        (("load", "taste", "nowhere.parquet", "--no-switch"), "nowhere.parquet: no such file or directory"),
+        (("load", "taste", "FILE", "--no-switch", "--key", "board"), "column 'board' is missing, and it is the key"),
+        (("load", "taste", "FILE", "--no-switch", "--as-of", "soon"), "as-of = 'soon': allowed are ISO 8601 dates"),
+        (("load", "taste", "FILE", "--no-switch", "--as-of", "2999-01-01"), "allowed is from 2000-01-01 to now"),
+        (("put", "taste", "--key", 5, *[1] * 1025), "values: 1025 numbers; at most 1024"),
+        (("put", "../x", "--key", 5, 1), "dataset = '../x': allowed are"),
+        (("put", "taste", "--key", 0, 1), "greater than or equal to 1"),
+        (("switch", "taste", 0), "greater than or equal to 1"),
+    ],
+)
+def test_the_command_refuses_by_name(tmp_path: Path, arguments: tuple[Any, ...], said: str) -> None:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"pin": [1, 2], "a": [1.0, 2.0]}), path)
+    code, found = feedmesh(*(path if a == "FILE" else a for a in arguments), "--data", tmp_path)
+    assert (code, said in found) == (2, True)

@@ -1,0 +1,152 @@
+"""Datasets when something is wrong: damaged files, kills, full disks, lost folders."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rockstore import bulk, layout
+from rockstore import datasets as datasets_of
+from rockstore.client import Dataset
+from rockstore.store import TOPICS
+from services.columns import ids
+from services.errors import Exhausted
+from services.events import Action, events
+from tests.kit import Offsets, open_shards
+from tests.rockstore.world import KEYS, MATRIX, PARTITIONS, T0, Rockstores, load, opened, parquet, put, switch
+
+# --- when something is wrong ------------------------------------------------------------------------------------------
+
+
+def damage(folder: Path, what: str) -> str:
+    """Damage version 2; a part of what is said of it."""
+    version = folder / "datasets" / "taste" / "2"
+    file = max(version.glob("part-*.sst"))
+    data = file.read_bytes()
+    if what == "missing":
+        shutil.rmtree(version)
+        return "manifest.json: no such file"
+    if what == "file missing":
+        file.unlink()
+        return f"{file.name}: no such file"
+    if what == "truncated":
+        file.write_bytes(data[:-100])
+        return f"{file.name}: has {len(data) - 100} bytes, its manifest says {len(data)}"
+    if what == "changed":
+        file.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
+        return f"{file.name}: its checksum is "
+    (version / "manifest.json").write_text("{}")
+    return "manifest.json: is no manifest"
+
+
+@pytest.mark.parametrize("what", ["missing", "file missing", "truncated", "changed", "manifest"])
+def test_what_is_damaged_leaves_the_version_before_and_says_why(rockstores: Rockstores, what: str) -> None:
+    load(rockstores.folder)
+    load(rockstores.folder, matrix=MATRIX + 2)
+    intact = shutil.copytree(rockstores.folder / "datasets" / "taste" / "2", rockstores.folder / "intact")
+    said = damage(rockstores.folder, what)
+    rockstores.apply(switch(1), switch(2), put(5, [1, 2, 3], T0 + 1))
+    rows, told = rockstores.rows(KEYS), rockstores.datasets()[0]
+    assert "version 2 was not taken: " in told.problem
+    assert said in told.problem
+    whole = ~(rows.values == MATRIX).all(axis=1)
+    np.testing.assert_array_equal(rows.values[whole], MATRIX[whole] + 2)
+    assert (~whole).any()
+    assert whole.any() == (not what.startswith(("missing", "manifest")))
+    assert rockstores.rows([5]).found.all()  # the view goes on
+    shutil.rmtree(rockstores.folder / "datasets" / "taste" / "2", ignore_errors=True)
+    intact.rename(rockstores.folder / "datasets" / "taste" / "2")
+    rockstores.apply(switch(2))
+    assert rockstores.datasets()[0] == Dataset("taste", ["a", "b", "c"], 2, [1, 2], 500, T0, "")
+    np.testing.assert_array_equal(rockstores.rows(KEYS).values, MATRIX + 2)
+
+
+def test_a_number_that_was_used_before_is_not_taken_for_other_rows(two: Rockstores) -> None:
+    load(two.folder)
+    two.apply(switch(1))
+    shutil.rmtree(two.folder / "datasets")
+    load(two.folder, matrix=MATRIX + 1)
+    two.apply(switch(1))
+    assert "other rows were taken under this number before" in two.datasets()[0].problem
+    np.testing.assert_array_equal(two.rows(KEYS).values, MATRIX)
+    assert load(two.folder, after=7).version == 8
+
+
+def test_a_load_for_another_number_of_partitions_is_not_taken(two: Rockstores) -> None:
+    path = parquet(two.folder / "in.parquet", KEYS, a=MATRIX[:, 0])
+    bulk.load(path, two.folder / "datasets", "taste", 4, T0)
+    two.apply(switch(1))
+    assert "it was loaded for 4 partitions, there are 8" in two.datasets()[0].problem
+    assert two.rows(KEYS).columns == []
+
+
+def test_killed_between_ingest_and_commit_it_takes_the_version_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path, 1) as made:
+        load(tmp_path)
+        made.apply(switch(1))
+        load(tmp_path, matrix=MATRIX + 2)
+        log = made.log + made.offsets.records(switch(2), TOPICS)
+        shard = made.stores[0].shard
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(shard, "commit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            made.stores[0].apply(shard.fresh(log))
+        assert len(list(shard.family("rows").keys())) == 1000  # ingested, and not committed
+        np.testing.assert_array_equal(made.rows(KEYS).values, MATRIX)
+    monkeypatch.undo()
+    with opened(tmp_path, 1) as made, monkeypatch.context() as patch:
+        np.testing.assert_array_equal(made.rows(KEYS).values, MATRIX)
+        patch.setattr(datasets_of, "_link", killed)  # the rows are there: no file is touched
+        made.log = log
+        made.follow()
+        np.testing.assert_array_equal(made.rows(KEYS).values, MATRIX + 2)
+        assert len(list(made.stores[0].shard.family("rows").keys())) == 1000
+
+
+def test_a_full_disk_is_not_a_problem_of_the_file_and_is_tried_again(
+    two: Rockstores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(two.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", full)
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(Exhausted, match="the disk is full"):
+            two.apply(switch(1))
+    two.follow()
+    np.testing.assert_array_equal(two.rows(KEYS).values, MATRIX)
+
+
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_lost_shard_is_rebuilt_from_the_log_and_the_files(tmp_path: Path) -> None:
+    with opened(tmp_path, 2) as made:
+        load(tmp_path)
+        made.apply(switch(1), put(int(KEYS[1]), [1, 2, 3], T0 + 1))
+        load(tmp_path, matrix=MATRIX + 2)
+        made.apply(switch(2), put(77, [4, 5, 6], T0 + 1))
+        log, before, told = made.log, made.rows(np.append(KEYS, ids([77]))), made.datasets()
+    shutil.rmtree(tmp_path / "rockstore" / "1of2")
+    with opened(tmp_path, 2) as made:
+        made.log = log
+        made.follow()
+        after = made.rows(np.append(KEYS, ids([77])))
+        for column, same in zip(before, after, strict=True):
+            np.testing.assert_array_equal(column, same)
+        assert made.datasets() == told
+
+
+def test_a_folder_from_before_there_were_datasets_is_opened(tmp_path: Path) -> None:
+    with open_shards(tmp_path / "rockstore", layout.FORMAT, ["objects"], 1, PARTITIONS) as ((shard, _),):
+        shard.commit(shard.batch(), Offsets(PARTITIONS).records(events(1, action=Action.NAME_USER, user=3), TOPICS))
+    with opened(tmp_path, 1) as made:
+        assert made.stores[0].shard.applied_events() == 1
+        assert made.datasets() == []
