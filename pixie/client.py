@@ -1,0 +1,114 @@
+"""How the others ask pixie: one process holds the whole graph; speaks numpy."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from protos import pixie_pb2 as pb
+from protos import pixie_pb2_grpc as rpc
+from services.columns import F32, U32, U64, Array, pack, unpack
+from services.mesh import Mesh
+from services.routing import Shards
+
+NAME = "pixie"
+BOARDS, PINS = pb.WANT_BOARDS, pb.WANT_PINS
+
+
+class Recommended(NamedTuple):
+    """k boards or pins, best first, and the seed of each: the index of the query pin that visited it most.
+
+    known: bool[n], which query pins are in the graph; steps: uint64[n], walked from each.
+    """
+
+    ids: U64
+    scores: F32
+    seeds: U32
+    known: Array
+    steps: U64
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The snapshot that is served; version is empty when there is none."""
+
+    version: str
+    pins: int
+    boards: int
+    edges: int
+    bytes: int
+    built_ms: int
+
+
+class PixieClient:
+    """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._shards = Shards(mesh, NAME, rpc.PixieStub)
+        self._stub: Any = self._shards.stubs[0]
+
+    async def recommend(
+        self,
+        pins: U64,
+        weights: F32,
+        *,
+        want: int,
+        k: int,
+        steps: int,
+        restart: float = 0.0,
+        discount: float = 0.0,
+        plain: bool = False,
+        stop_nodes: int = 0,
+        stop_visits: int = 0,
+        bias_interest: int = 0,
+        bias: float = 0.0,
+        seed: int = 0,
+        timeout: float,
+    ) -> Recommended:
+        """What is visited most by `steps` steps from 1 to 1,000 query pins of these weights (> 0), at most k.
+
+        want: BOARDS or PINS of this module. A step goes from a pin over a board to a pin. restart: the probability of
+        going back after each; stop_nodes and stop_visits: stop walking from a query pin once so many nodes were visited
+        so often; 0 is the settings' value of all three. discount: scores are divided by degree ** discount. plain:
+        without the multi-hit booster. bias: the probability of keeping within `bias_interest` where that is possible.
+        The same seed walks the same, 0 is any. Raises NotReady when no graph is loaded.
+        """
+        request = pb.RecommendRequest(
+            pins=pack(pins, "<u8"),
+            weights=pack(weights, "<f4"),
+            want=want,  # type: ignore[arg-type]
+            k=k,
+            steps=steps,
+            restart=restart,
+            discount=discount,
+            plain=plain,
+            stop_nodes=stop_nodes,
+            stop_visits=stop_visits,
+            bias_interest=bias_interest,
+            bias=bias,
+            seed=seed,
+        )
+        r = await self._shards.call(self._stub.Recommend, request, timeout)
+        return Recommended(
+            unpack(r.ids, "<u8", "ids"),
+            unpack(r.scores, "<f4", "scores"),
+            unpack(r.seeds, "<u4", "seeds"),
+            unpack(r.known, "<u1", "known").astype(bool),
+            unpack(r.steps, "<u8", "steps"),
+            r.version,
+        )
+
+    async def load(self, version: str, timeout: float) -> Graph:
+        """Make pixie serve another snapshot. Raises NotFound, InvalidArgument with the reason why it is refused."""
+        return _graph(await self._shards.call(self._stub.Load, pb.LoadRequest(version=version), timeout))
+
+    async def describe(self, timeout: float) -> Graph:
+        """The snapshot that is served."""
+        return _graph(await self._shards.call(self._stub.Describe, pb.DescribeRequest(), timeout))
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._shards.close()
+
+
+def _graph(r: pb.Graph) -> Graph:
+    return Graph(r.version, r.pins, r.boards, r.edges, r.bytes, r.built_ms)

@@ -1,0 +1,99 @@
+"""Which snapshot is served: pushes one to the running pixie and remembers it for the next start, and goes back.
+
+`data/graphs/current` is written once pixie has checked and taken a snapshot, never before.
+"""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixie import layout
+from pixie.client import Graph, PixieClient
+from pixie.layout import Manifest
+from pixie.snapshot import current, folder_of, read_manifest, versions
+from services.errors import InvalidArgument, MeshError, NotFound
+from services.mesh import Mesh
+
+LOAD_WITHIN_S = 600.0  # it reads and checks every byte
+ASK_WITHIN_S = 2.0
+REMEMBERED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A snapshot in the folder: what it says of itself, or why it can't be read."""
+
+    version: str
+    manifest: Manifest | None
+    problem: str
+    pushed: bool  # is opened at a start
+    served: bool  # by the running pixie
+
+
+def push(mesh: Mesh, graphs: Path, version: str) -> Graph:
+    """Load a version into the running pixie. Raises NotFound, InvalidArgument when it is refused, Unavailable."""
+    folder_of(graphs, version)
+    loaded = _load(mesh, version)
+    _remember(graphs, [version, *(v for v in current(graphs) if v != version)])
+    return loaded
+
+
+def rollback(mesh: Mesh, graphs: Path) -> Graph:
+    """Load the version that was pushed before the present one. Raises NotFound when there was none."""
+    pushed = current(graphs)
+    if len(pushed) < 2:
+        raise NotFound(f"{graphs / layout.CURRENT}: no snapshot was pushed before {pushed[0] if pushed else 'any'}")
+    loaded = _load(mesh, pushed[1])
+    _remember(graphs, pushed[1:])
+    return loaded
+
+
+def listed(graphs: Path, mesh: Mesh | None) -> list[Listed]:
+    """Every snapshot of a folder, newest first; with a mesh, which of them pixie serves."""
+    served, pushed, found = _served(mesh), current(graphs)[:1], []
+    for version in versions(graphs):
+        manifest, problem = None, ""
+        try:
+            manifest = read_manifest(graphs / version)
+        except InvalidArgument as error:
+            problem = str(error)
+        found.append(Listed(version, manifest, problem, [version] == pushed, version == served))
+    return found
+
+
+def _load(mesh: Mesh, version: str) -> Graph:
+    async def load() -> Graph:
+        client = PixieClient(mesh)
+        try:
+            return await client.load(version, LOAD_WITHIN_S)
+        finally:
+            await client.close()
+
+    return asyncio.run(load())
+
+
+def _served(mesh: Mesh | None) -> str:
+    """The version that pixie serves; empty when there is none, or nobody to ask."""
+
+    async def describe(mesh: Mesh) -> str:
+        client = PixieClient(mesh)
+        try:
+            return (await client.describe(ASK_WITHIN_S)).version
+        finally:
+            await client.close()
+
+    try:
+        return asyncio.run(describe(mesh)) if mesh else ""
+    except MeshError:
+        return ""
+
+
+def _remember(graphs: Path, pushed: list[str]) -> None:
+    """Written at once or not at all."""
+    draft = graphs / f"{layout.CURRENT}.draft"
+    with draft.open("w") as file:
+        file.write(layout.pack_current(pushed[:REMEMBERED]))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(graphs / layout.CURRENT)

@@ -1,0 +1,122 @@
+"""RPCs of pixie."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from secrets import randbits
+from typing import Any
+
+import numpy as np
+
+from pixie import kernel
+from pixie.snapshot import Snapshot
+from pixie.store import PixieStore, Question
+from protos import pixie_pb2 as pb
+from protos import pixie_pb2_grpc as rpc
+from services.columns import F32, U64, pack, unpack
+from services.errors import DeadlineExceeded, InvalidArgument
+
+MAX_PINS = 1_000
+MAX_K = 10_000
+MAX_STEPS = 100_000_000
+MAX_DISCOUNT = 4.0
+WANTED = {pb.WANT_BOARDS: True, pb.WANT_PINS: False}
+
+
+@dataclass(frozen=True, slots=True)
+class Walking:
+    """What a request leaves to the settings, and the most steps that it may ask for."""
+
+    restart: float = 0.5
+    stop_nodes: int = 2_000
+    stop_visits: int = 4
+    max_steps: int = 10_000_000
+
+
+class Pixie(rpc.PixieServicer):
+    """Translates between the wire and the store."""
+
+    def __init__(self, store: PixieStore, walking: Walking) -> None:
+        self._store, self._walking = store, walking
+
+    def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendReply:
+        """What is near the query pins."""
+        try:
+            found = self._store.recommend(_question(request, self._walking), _alive(context))
+        except TimeoutError:
+            raise DeadlineExceeded("the caller is gone, or its deadline passed during the walk") from None
+        return pb.RecommendReply(
+            ids=pack(found.ids, "<u8"),
+            scores=pack(found.scores, "<f4"),
+            seeds=pack(found.seeds, "<u4"),
+            known=pack(found.known, "<u1"),
+            steps=pack(found.steps, "<u8"),
+            version=found.version,
+        )
+
+    def Load(self, request: pb.LoadRequest, context: Any) -> pb.Graph:
+        """Take another snapshot; every byte of it is checked first."""
+        return _graph(self._store.load(request.version))
+
+    def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.Graph:
+        """The snapshot that is served."""
+        snapshot = self._store.snapshot
+        return _graph(snapshot) if snapshot else pb.Graph()
+
+
+def _question(request: pb.RecommendRequest, walking: Walking) -> Question:
+    pins = _pins(request.pins)
+    weights = _weights(request.weights, len(pins))
+    if request.want not in WANTED:
+        raise InvalidArgument(f"want = {request.want}: allowed are {pb.WANT_BOARDS} boards, {pb.WANT_PINS} pins")
+    k = int(_within("k", request.k, 1, MAX_K))
+    most = min(walking.max_steps, MAX_STEPS)
+    if not 1 <= request.steps <= most:
+        raise InvalidArgument(f"steps = {request.steps}: allowed are 1 to {most} ([pixie] max_steps)")
+    if bool(request.stop_nodes) != bool(request.stop_visits):
+        both = f"stop_nodes = {request.stop_nodes}, stop_visits = {request.stop_visits}"
+        raise InvalidArgument(f"{both}: allowed are both above 0, or both 0 for the settings")
+    options = kernel.options(
+        boards=WANTED[request.want],
+        plain=request.plain,
+        restart=_within("restart", request.restart, 0, 1) or walking.restart,
+        bias=_within("bias", request.bias, 0, 1),
+        interest=request.bias_interest,
+        stop_nodes=request.stop_nodes or walking.stop_nodes,
+        stop_visits=request.stop_visits or walking.stop_visits,
+    )
+    discount = _within("discount", request.discount, 0, MAX_DISCOUNT)
+    return Question(pins, weights, options, k, request.steps, discount, request.seed or randbits(64))
+
+
+def _pins(data: bytes) -> U64:
+    pins = unpack(data, "<u8", "pins")
+    if not 1 <= len(pins) <= MAX_PINS:
+        raise InvalidArgument(f"pins: {len(pins)} query pins; allowed are 1 to {MAX_PINS}")
+    return pins
+
+
+def _weights(data: bytes, n: int) -> F32:
+    weights = unpack(data, "<f4", "weights", n)
+    bad = ~(np.isfinite(weights) & (weights > 0))
+    if bad.any():
+        row = int(bad.argmax())
+        raise InvalidArgument(f"weights[{row}] = {weights[row]}: allowed are finite weights above 0")
+    return weights
+
+
+def _within(field: str, value: float, least: float, most: float) -> float:
+    if not least <= value <= most:  # NaN is not
+        raise InvalidArgument(f"{field} = {value:g}: allowed are {least} to {most}")
+    return value
+
+
+def _alive(context: Any) -> Callable[[], bool]:
+    """Whether the caller still waits; always, without a network."""
+    return context.is_active if context else lambda: True
+
+
+def _graph(snapshot: Snapshot) -> pb.Graph:
+    of = snapshot.manifest
+    return pb.Graph(
+        version=of.version, pins=of.pins, boards=of.boards, edges=of.edges, bytes=of.bytes, built_ms=of.built_ms
+    )

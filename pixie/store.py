@@ -1,0 +1,124 @@
+"""The graph that is served, and the one that takes its place: swapped at once, without a dropped request.
+
+A request takes the snapshot once and walks on it to its end; the mapping of the one before lasts until the last such
+request lets go of it. What is refused changes nothing.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pixie import kernel
+from pixie.kernel import Options
+from pixie.snapshot import Snapshot, current, folder_of, open_snapshot
+from services.clock import Clock
+from services.columns import F32, U32, U64, Array
+from services.errors import MeshError, NotReady
+
+logger = logging.getLogger(__name__)
+NO_SNAPSHOT = "no graph snapshot is loaded: `feedmesh graph build` makes one and loads it"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """pins: uint64[n] query pins; weights: float32[n] > 0; seed: the same walks the same."""
+
+    pins: U64
+    weights: F32
+    options: Options
+    k: int
+    steps: int
+    discount: float
+    seed: int
+
+
+class Found(NamedTuple):
+    """What is near, best first, and which query pins were known and how far each was walked."""
+
+    ids: U64
+    scores: F32
+    seeds: U32
+    known: Array  # bool[n]
+    steps: U64  # [n]
+    version: str
+
+
+class PixieStore:
+    """The present snapshot of a folder of snapshots. Thread-safe."""
+
+    def __init__(self, graphs: Path, clock: Clock) -> None:
+        """`graphs`: the folder of the snapshots; nothing is opened yet."""
+        self._graphs, self._clock = graphs, clock
+        self._snapshot: Snapshot | None = None
+        self._loading = threading.Lock()
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """What is served; None before the first one is loaded."""
+        return self._snapshot
+
+    def load(self, version: str, verify: bool = True) -> Snapshot:
+        """Serve a version from now on. Raises NotFound or InvalidArgument, and then the one before stays.
+
+        `verify`: read all of it and compare its checksums.
+        """
+        with self._loading:
+            snapshot = open_snapshot(folder_of(self._graphs, version), verify)
+            _warm(snapshot)
+            self._snapshot = snapshot
+        logger.info("serving graph %s: %d edges", version, snapshot.manifest.edges)
+        return snapshot
+
+    def load_current(self, verify: bool = True) -> None:
+        """Serve what was pushed last. When that can't be, say so in the log and go on without a graph."""
+        pushed = current(self._graphs)
+        if not pushed:
+            logger.info("no graph was pushed yet in %s", self._graphs)
+            return
+        try:
+            self.load(pushed[0], verify)
+        except MeshError as error:
+            logger.error("the graph that was pushed last can't be served: %s", error)
+
+    def recommend(self, question: Question, alive: Callable[[], bool] = lambda: True) -> Found:
+        """Walk and answer. Raises NotReady without a snapshot, TimeoutError when `alive` says nobody waits any more."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            raise NotReady(NO_SNAPSHOT)
+        graph, options = snapshot.graph, question.options
+        rows, known = snapshot.rows_of(question.pins)
+        degrees = np.where(known, graph.pin_offsets[rows + 1] - graph.pin_offsets[rows], 0)
+        shares = kernel.budgets(degrees, question.weights, snapshot.most, question.steps)
+        walked = kernel.walk(
+            graph, rows, shares, options,
+            k=question.k, discount=question.discount, seed=question.seed, alive=alive, leave_out=rows[known],
+        )  # fmt: skip
+        ids = (snapshot.board_ids if options.boards else snapshot.pin_ids)[walked.nodes]
+        return Found(ids, walked.scores, walked.seeds, known, walked.steps, snapshot.manifest.version)
+
+    def gauges(self) -> dict[str, Callable[[], float]]:
+        """What a process tells about its graph; 0 without one."""
+        return {
+            "graph_pins": lambda: self._count("pins"),
+            "graph_boards": lambda: self._count("boards"),
+            "graph_edges": lambda: self._count("edges"),
+            "graph_age_seconds": lambda: (
+                max(0.0, (self._clock() - built) / 1000) if (built := self._count("built_ms")) else 0.0
+            ),
+        }
+
+    def _count(self, name: str) -> float:
+        snapshot = self._snapshot
+        return float(getattr(snapshot.manifest, name)) if snapshot else 0.0
+
+
+def _warm(snapshot: Snapshot) -> None:
+    """Compile the kernel, or read it from its cache, and look up the highest degree before anybody waits for it."""
+    one, row = kernel.budgets(np.ones(1, np.int64), np.ones(1, np.float32), snapshot.most, 1), np.zeros(1, np.int64)
+    for boards in (False, True):
+        kernel.walk(snapshot.graph, row, one, kernel.options(boards=boards), k=1)

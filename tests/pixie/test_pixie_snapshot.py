@@ -1,0 +1,172 @@
+"""A snapshot that is not as it was written is refused, with the file and the reason; and a start survives it."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pixie import layout
+from pixie.kernel import options
+from pixie.layout import FILES
+from pixie.snapshot import checksum, open_snapshot
+from pixie.store import PixieStore, Question
+from services.columns import ids
+from services.errors import InvalidArgument, NotFound, NotReady
+from tests.pixie.reference import built
+
+NOW_MS = 1_760_000_360_000
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A good snapshot of 3 pins and 2 boards."""
+    pairs = {(10, 1), (10, 2), (20, 1), (30, 2)}
+    return tmp_path / built(tmp_path, pairs, {10: [5], 20: [4]}).manifest.version
+
+
+def change(folder: Path, name: str, edit: Callable[[bytearray], None], honest: bool) -> None:
+    """Change a file; `honest`: as if it had been built so, with its checksum in the manifest."""
+    path = folder / name
+    data = bytearray(path.read_bytes())
+    edit(data)
+    path.write_bytes(bytes(data))
+    if honest:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        manifest["files"][name]["blake2b"] = checksum(path)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def put(row: int, value: int, dtype: str) -> Callable[[bytearray], None]:
+    def edit(data: bytearray) -> None:
+        np.frombuffer(data, dtype)[row] = value
+
+    return edit
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_a_changed_byte_of_any_file_is_seen(folder: Path, name: str) -> None:
+    def flip(data: bytearray) -> None:
+        data[len(data) // 2] ^= 1
+
+    change(folder, name, flip, honest=False)
+    with pytest.raises(InvalidArgument, match=f"{folder / name}: corrupt: its checksum is"):
+        open_snapshot(folder)
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_a_truncated_or_missing_file_is_seen_even_without_checksums(folder: Path, name: str) -> None:
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[:-1])
+    with pytest.raises(InvalidArgument, match=f"{folder / name}: truncated: {len(data) - 1} bytes"):
+        open_snapshot(folder, verify=False)
+    (folder / name).write_bytes(data + b"x")
+    with pytest.raises(InvalidArgument, match=f"{folder / name}: too long: {len(data) + 1} bytes"):
+        open_snapshot(folder, verify=False)
+    (folder / name).unlink()
+    with pytest.raises(InvalidArgument, match=f"{folder / name}: No such file"):
+        open_snapshot(folder, verify=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "says"),
+    [
+        ("boards.edges", put(1, 3, "<u4"), "edge 1 leads to pin 3, and there are 3: an edge to an unknown pin"),
+        ("pins.edges", put(0, 2**32 - 1, "<u4"), "edge 0 leads to board 4294967295, .* an edge to an unknown board"),
+        ("pins.ids", put(1, 10, "<u8"), "ids must ascend, and 10 at row 1 comes after 10"),
+        ("boards.ids", put(1, 0, "<u8"), "ids must ascend, and 0 at row 1 comes after 1"),
+        ("pins.offsets", put(0, 1, "<u8"), "offsets go from 1 to 4, expected 0 to 4"),
+        ("pins.offsets", put(3, 5, "<u8"), "offsets go from 0 to 5, expected 0 to 4"),
+        ("pins.offsets", put(1, 4, "<u8"), "offset 3 after 4 at row 1: must rise"),
+        ("boards.offsets", put(1, 0, "<u8"), "offset 0 after 0 at row 0: must rise"),
+        ("boards.offsets", put(1, 2**63, "<u8"), "offset 4 after 9223372036854775808 at row 1: must rise"),
+    ],
+)
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_graph_that_leads_nowhere_is_refused(
+    folder: Path, name: str, edit: Callable[[bytearray], None], says: str, verify: bool
+) -> None:
+    change(folder, name, edit, honest=True)
+    with pytest.raises(InvalidArgument, match=f"{folder / name}: {says}"):
+        open_snapshot(folder, verify)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        ({"format": "feedmesh graph, 9"}, "format = 'feedmesh graph, 9', this version reads 'feedmesh graph, 1'"),
+        ({"pins": 4}, "pins.ids: the manifest states 24 bytes where its counts need 32"),
+        ({"edges": 0}, "3 pins, 2 boards, 0 edges: empty"),
+        ({"version": "other"}, "version = 'other', in the folder of"),
+        ({"pins": "many"}, "Expected `int`, got `str`"),
+        ({"files": {}}, "names no pins.ids"),
+    ],
+)
+def test_a_manifest_of_something_else_is_refused(folder: Path, edit: dict[str, object], says: str) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | edit))
+    with pytest.raises(InvalidArgument, match=says):
+        open_snapshot(folder)
+
+
+def test_a_manifest_that_is_none_is_refused(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"format": "feed')
+    with pytest.raises(InvalidArgument, match="manifest.json: not JSON"):
+        open_snapshot(folder)
+    (folder / "manifest.json").write_text("[1]")
+    with pytest.raises(InvalidArgument, match=r"manifest.json: format = None"):
+        open_snapshot(folder)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(InvalidArgument, match="manifest.json: No such file"):
+        open_snapshot(folder)
+
+
+def asking(k: int = 10) -> Question:
+    return Question(ids([10]), np.ones(1, np.float32), options(boards=True), k, 100, 0.0, 1)
+
+
+def test_a_refused_snapshot_leaves_the_one_before(folder: Path) -> None:
+    store = PixieStore(folder.parent, lambda: NOW_MS)
+    with pytest.raises(NotReady, match="no graph snapshot is loaded"):
+        store.recommend(asking())
+    store.load(folder.name)
+    bad = folder.parent / "bad"
+    shutil.copytree(folder, bad)
+    with pytest.raises(InvalidArgument, match="in the folder of 'bad'"):
+        store.load("bad")
+    with pytest.raises(NotFound, match="no such snapshot; there are"):
+        store.load("20200101T000000-1")
+    for version in ("", "..", "../x", "a/b", "x" * 65):
+        with pytest.raises(InvalidArgument, match="version = "):
+            store.load(version)
+    assert store.recommend(asking()).version == folder.name
+
+
+def test_a_start_opens_what_was_pushed_last_and_survives_a_bad_one(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = PixieStore(folder.parent, lambda: NOW_MS)
+    store.load_current()
+    assert store.snapshot is None
+    assert set(store.gauges()) == {"graph_pins", "graph_boards", "graph_edges", "graph_age_seconds"}
+    assert [read() for read in store.gauges().values()] == [0, 0, 0, 0]
+    (folder.parent / layout.CURRENT).write_text(layout.pack_current([folder.name, "older"]))
+    store.load_current()
+    assert [read() for read in store.gauges().values()] == [3, 2, 4, 360]
+    (folder / "pins.edges").write_bytes(b"")
+    again = PixieStore(folder.parent, lambda: NOW_MS)
+    with caplog.at_level(logging.ERROR):
+        again.load_current()
+    assert again.snapshot is None
+    assert "pins.edges: truncated: 0 bytes" in caplog.text
+
+
+def test_a_snapshot_is_served_after_its_folder_is_removed(folder: Path) -> None:
+    store = PixieStore(folder.parent, lambda: NOW_MS)
+    store.load(folder.name)
+    before = store.recommend(asking())
+    shutil.rmtree(folder)
+    assert store.recommend(asking()).ids.tolist() == before.ids.tolist()
