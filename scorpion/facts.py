@@ -1,0 +1,201 @@
+"""Facts of pins for a request: from the cache, and what it lacks from rockstore and counters, each pin fetched once.
+
+Requests that lack the same pin at the same time share one fetch: the first to lack it asks, the others wait for that
+answer. Nobody waits who lacks nothing. What can't be asked is missing (NaN) in this request and is not kept; counts that
+had expired stay as they were.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from features.pins import FACTS, KEPT, PinFacts
+from scorpion.cache import EXPIRED, HIT, MISS, Cache, Got
+from scorpion.origin import COUNTERS, ROCKSTORE, Fetched, Origin
+from scorpion.slots import NEVER
+from services.clock import Clock, wall_clock
+from services.columns import F32, I64, U64, ids
+
+COUNTS = slice(len(FACTS), len(KEPT))
+EVERYBODY = frozenset({ROCKSTORE, COUNTERS})
+FETCHING = 0.8  # of a request's time; the rest is for scoring with what there is
+
+
+class Known(NamedTuple):
+    """What is known of n pins. hits: rows that the cache had whole; lost: who could not be asked."""
+
+    facts: PinFacts
+    datasets: dict[str, F32]  # [n] by `dataset.column`
+    hits: int
+    misses: int
+    lost: list[str]
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One fetch under way: of pins, and of pins whose counts alone are asked."""
+
+    cache: Cache
+    began_ms: int
+    deadline: float
+    whole: list[int] = field(default_factory=list)
+    counted: list[int] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
+    fetched: Fetched | None = None  # once done, unless it failed
+
+    def add(self, pin: int, whole: bool) -> "Seat":
+        """Fetch this pin too."""
+        pins = self.whole if whole else self.counted
+        pins.append(pin)
+        return Seat(self, whole, len(pins) - 1)
+
+
+class Seat(NamedTuple):
+    """Where a flight has a pin."""
+
+    flight: Flight
+    whole: bool
+    at: int
+
+    def row(self) -> int:
+        """Its row in what is fetched."""
+        return self.at if self.whole else len(self.flight.whole) + self.at
+
+
+class Facts:
+    """The cache and those who are asked. Thread-safe."""
+
+    def __init__(self, origin: Origin, max_bytes: int, ttl_ms: int, clock: Clock = wall_clock) -> None:
+        """max_bytes: of the cache; ttl_ms: how long counts are good."""
+        self._origin, self._max_bytes, self._ttl_ms, self._clock = origin, max_bytes, ttl_ms, clock
+        self._cache = Cache((), max_bytes, ttl_ms, clock)
+        self._lock = threading.Lock()  # of the flights, of what is counted, and of changing the cache for another
+        self._flights: dict[int, Seat] = {}  # by pin
+        self.hits = self.expired = self.misses = 0  # rows asked for, by what the cache had of them
+
+    @property
+    def cache(self) -> Cache:
+        """The one in use."""
+        return self._cache
+
+    def widen(self, columns: Sequence[str]) -> None:
+        """Keep these columns of datasets too, from now on. It takes a new, empty cache, so it is seldom."""
+        with self._lock:
+            more = tuple(sorted({*self._cache.columns, *columns}))
+            if more != self._cache.columns:
+                self._cache = Cache(more, self._max_bytes, self._ttl_ms, self._clock)
+                self._flights.clear()
+
+    def drop(self, pins: U64) -> None:
+        """These pins have changed: whoever asks from now on asks anew."""
+        with self._lock:
+            self._cache.drop(pins)
+            if self._flights:
+                for pin in self._flights.keys() & set(pins.tolist()):
+                    del self._flights[pin]
+
+    def clear(self) -> None:
+        """Any pin may have changed."""
+        with self._lock:
+            self._cache.clear()
+            self._flights.clear()
+
+    def of(self, pins: U64, now_ms: int, timeout: float, certain: bool = False) -> Known:
+        """What is known of pins (uint64[n]) within `timeout` seconds.
+
+        now_ms: the moment of the counts, 0: now. certain: see every write that this process has been told of.
+        """
+        cache, deadline = self._cache, time.monotonic() + timeout * FETCHING
+        pins = pins if pins.flags.writeable else pins.copy()  # kernels are compiled for one kind of array
+        got = cache.get(pins, now_ms, certain)
+        expired = int((got.found == EXPIRED).sum())
+        still = lacking = np.flatnonzero(got.found != HIT)
+        lost: set[str] = set()
+        for last in (False, True):
+            if not len(still):
+                break
+            flight, seats = self._claim(cache, got, pins, still, now_ms, deadline, certain)
+            self._fly(flight, now_ms or self._clock())
+            still = _land(got, flight, seats, deadline, last, lost)
+        with self._lock:
+            self.hits += len(pins) - len(lacking)
+            self.expired += expired
+            self.misses += len(lacking) - expired
+        kept = len(KEPT)
+        datasets = {name: got.values[:, kept + i] for i, name in enumerate(cache.columns)}
+        facts = PinFacts(got.values[:, :kept], got.interests)
+        return Known(facts, datasets, len(pins) - len(lacking), len(lacking), sorted(lost))
+
+    def _claim(
+        self, cache: Cache, got: Got, pins: U64, lacking: I64, now_ms: int, deadline: float, certain: bool
+    ) -> tuple[Flight, dict[int, Seat]]:
+        """A flight of what nobody fetches yet, and the seat of each row: there, or in a flight of another's.
+
+        The cache is asked again first: a flight may have landed since. A read that must see a write shares no flight
+        that others began: it may be answered by who has not heard of that write.
+        """
+        with self._lock:
+            again = cache.get(pins[lacking], now_ms, certain)
+            got.values[lacking], got.interests[lacking], got.found[lacking] = again
+            flight = Flight(cache, cache.now(), deadline)
+            seats: dict[int, Seat] = {}
+            for row in lacking[again.found != HIT].tolist():
+                pin, whole = int(pins[row]), bool(got.found[row] == MISS)
+                seat = self._flights.get(pin)
+                foreign = certain and seat is not None and seat.flight is not flight
+                if seat is None or foreign or seat.flight.cache is not cache or (whole and not seat.whole):
+                    seat = self._flights[pin] = flight.add(pin, whole)
+                seats[row] = seat
+        return flight, seats
+
+    def _fly(self, flight: Flight, now_ms: int) -> None:
+        if not flight.whole and not flight.counted:
+            return
+        whole, counted = ids(flight.whole), ids(flight.counted)
+        try:
+            left = max(0.0, flight.deadline - time.monotonic())
+            fetched = self._origin.fetch(whole, counted, flight.cache.columns, now_ms, left)
+            n, missed = len(whole), COUNTERS in fetched.lost
+            if ROCKSTORE not in fetched.lost:
+                counted_ms = NEVER if missed else now_ms
+                flight.cache.put(whole, fetched.values[:n], fetched.interests[:n], counted_ms, flight.began_ms)
+            if not missed:
+                flight.cache.put_counts(counted, fetched.values[n:, COUNTS], now_ms)
+            flight.fetched = fetched
+        finally:
+            with self._lock:
+                for pin in (*flight.whole, *flight.counted):
+                    if (seat := self._flights.get(pin)) and seat.flight is flight:
+                        del self._flights[pin]
+            flight.done.set()
+
+
+def _land(got: Got, own: Flight, seats: dict[int, Seat], deadline: float, last: bool, lost: set[str]) -> I64:
+    """Write what was fetched into the rows; those to try again, as their fetch had less time than this request."""
+    by_flight: dict[Flight, list[int]] = {}
+    for row, seat in seats.items():
+        by_flight.setdefault(seat.flight, []).append(row)
+    again: list[int] = []
+    for flight, rows in by_flight.items():
+        flight.done.wait(max(0.0, deadline - time.monotonic()))
+        fetched = flight.fetched
+        failed = fetched is None or fetched.lost
+        if failed and not last and flight is not own and flight.deadline < deadline and time.monotonic() < deadline:
+            again += rows
+            continue
+        lost |= EVERYBODY if fetched is None else fetched.lost
+        if fetched is not None:
+            _take(got, np.array(rows), np.array([seats[row].row() for row in rows]), fetched)
+    return np.array(again, np.int64)
+
+
+def _take(got: Got, rows: I64, at: I64, fetched: Fetched) -> None:
+    missing = got.found[rows] == MISS
+    got.values[rows[missing]] = fetched.values[at[missing]]
+    got.interests[rows[missing]] = fetched.interests[at[missing]]
+    if COUNTERS not in fetched.lost:
+        got.values[rows[~missing], COUNTS] = fetched.values[at[~missing], COUNTS]

@@ -1,0 +1,244 @@
+"""Walks rows through the trees of a model, as LightGBM does. Arrays in, arrays out; `forest.py` reads them from a text.
+
+The decisions are those of `Tree::NumericalDecision` and `Tree::CategoricalDecision` in LightGBM's
+`include/LightGBM/tree.h`, the transforms `ConvertOutput` of its objectives; leaves are added in the order of the trees,
+in float64, so that a score is what LightGBM's own is.
+
+Rows are prepared once, so that a decision is a comparison without a branch: what a split takes for missing is NaN.
+Thresholds are rounded down to float32, which decides float32 values alike. Many rows are scored by blocks of 64
+(`blocks.py` has the idea, `simd.py` the innermost loop); a few rows, and forests that do not fit blocks, walk down the
+trees, all rows of a block a step at a time so that their loads do not wait for one another.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scorpion.simd import ROWS, exit_leaves
+from services.columns import F32, I64, U8, U32
+from services.jit import kernel
+
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+
+#: LightGBM's kZeroThreshold, a double made of a float: what is not further from zero than this is zero.
+ZERO = float(np.float32(1e-35))
+#: Bits of a decision: a category or a number, where missing values go, and what is missing.
+CATEGORY, DEFAULT_LEFT, MISSING_AT = 1, 2, 2
+MISSING_NONE, MISSING_ZERO, MISSING_NAN, IS_CATEGORY = 0, 1, 2, 3  # how a column is prepared
+#: How a sum of leaves becomes a score.
+IDENTITY, SIGMOID, SOFTMAX, EXP, SIGNED_SQUARE, LOG1P_EXP = range(6)
+
+_LIMIT = 2147483648.0  # of an int32: what a category's code is cast to
+
+
+ONE, TWO = np.uint32(1), np.uint32(2)
+BLOCK = 128  # rows that take a step together
+TOGETHER = 10  # steps that all rows take; who is deeper goes on alone
+FEW = 6  # rows that are walked: a block of 64 takes as long as so many
+
+
+class Forest(NamedTuple):
+    """All trees of a model, their t trees and n nodes (splits and leaves) and c sets of categories back to back."""
+
+    features: I32  # [p] the column of the rows that each prepared column is of
+    missing: U8  # [p] how it is prepared: MISSING_NONE, MISSING_ZERO, MISSING_NAN or IS_CATEGORY
+    roots: U32  # [t] node
+    depths: I32  # [t] steps to the deepest leaf
+    column: U32  # [n] prepared column that a split decides by; of a leaf: 0
+    threshold: F32  # [n] goes left when not above
+    default_left: U8  # [n] whether NaN goes left
+    category: I32  # [n] which set of categories goes left; -1: a number
+    children: (
+        U32  # [2 n] left and right; of a leaf: itself. Unsigned, as an index that can be negative is one that is tested
+    )
+    leaf: F64  # [n] of a split: 0
+    bounds: I32  # [c + 1] set i is the words bounds[i]:bounds[i + 1]
+    words: U32  # bit b of a set's word w: category 32 * w + b
+
+
+class Blocks(NamedTuple):
+    """A forest of trees of at most 64 leaves: c columns with their thresholds back to back, t trees of w bytes of leaves,
+    s entries.
+    """
+
+    column: I64  # [c] prepared column
+    default_left: U8  # [c] whether a missing value is above no threshold, or else above all
+    category: I32  # [c] the set of categories that it tells of; -1: a number
+    ends: I64  # [c + 1] the thresholds of column i are thresholds[ends[i]:ends[i + 1]], ascending
+    thresholds: F32
+    entry_column: I32  # [s]
+    entry_rank: U8  # [s] takes leaves away from rows whose rank is above it
+    entry_mask: U8  # [s] the leaves that they keep
+    entry_ends: I64  # [t * w + 1] of byte b of tree i: entry_ends[i * w + b] to entry_ends[i * w + b + 1]
+    leaves: F64  # [t, 8 * w] from left to right
+
+
+def score(
+    forest: Forest, blocks: Blocks | None, rows: F32, classes: int, average: bool, transform: int, sigmoid: float
+) -> F64:
+    """float64[n, classes]: the score of each row. rows: float32[n, features]; tree i is of class i % classes.
+
+    blocks: the same forest, where it fits. average: whether the leaves of a class are averaged (random forests) instead
+    of summed.
+    """
+    out, rows = np.zeros((len(rows), classes), np.float64), np.ascontiguousarray(rows)
+    if blocks is None or len(rows) < FEW:
+        add_leaves(forest, rows, out)
+    else:
+        add_leaves_of_blocks(forest, blocks, rows, out)
+    if average:
+        out /= len(forest.roots) // classes
+    convert(out, transform, sigmoid)
+    return out
+
+
+def warm() -> None:
+    """Compile what scores, or load it: the first request need not wait for it."""
+    none, one, flag, node = np.zeros(0, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint8), np.zeros(1, np.uint32)
+    leaf = np.zeros(1, np.float32), flag, one - 1, np.zeros(2, np.uint32), np.zeros(1)
+    forest = Forest(none, flag[:0], node, one, node, *leaf, one, np.zeros(0, np.uint32))
+    ends, byte = np.zeros(2, np.int64), np.zeros(0, np.uint8)
+    blocks = Blocks(ends[:0], byte, none, ends[:1], leaf[0][:0], none, byte, byte, ends, np.zeros((1, 8)))
+    for rows in (1, FEW):
+        score(forest, blocks, np.zeros((rows, 1), np.float32), 1, False, IDENTITY, 1.0)
+
+
+@kernel
+def add_leaves(forest: Forest, rows: F32, out: F64) -> None:
+    """Add the leaf of each tree that a row ends in to the row's class of `out`."""
+    classes = out.shape[1]
+    prepared = np.zeros((BLOCK, max(1, len(forest.features))), np.float32)
+    at = np.zeros(BLOCK, np.uint32)
+    for start in range(0, len(rows), BLOCK):
+        n = min(BLOCK, len(rows) - start)
+        _prepare(forest, rows[start : start + n], prepared)
+        for tree in range(len(forest.roots)):
+            at[:n] = forest.roots[tree]
+            for _ in range(min(forest.depths[tree], TOGETHER)):
+                for row in range(n):
+                    at[row] = _next(forest, at[row], prepared, row)
+            for row in range(n):
+                node = at[row]
+                while forest.children[TWO * node] != node:
+                    node = _next(forest, node, prepared, row)
+                out[start + row, tree % classes] += forest.leaf[node]
+
+
+@kernel
+def _prepare(forest: Forest, rows: F32, prepared: F32) -> None:
+    """The values of each prepared column. LightGBM takes what is next to zero for zero when it reads a row."""
+    for row in range(len(rows)):
+        for i in range(len(forest.features)):
+            value, missing = rows[row, forest.features[i]], forest.missing[i]
+            if missing != IS_CATEGORY:
+                if math.isnan(value) and missing == MISSING_NONE:
+                    value = np.float32(0)
+                elif abs(value) <= ZERO:
+                    value = np.float32(np.nan if missing == MISSING_ZERO else 0)
+            prepared[row, i] = value
+
+
+@kernel
+def _next(forest: Forest, node: Any, prepared: F32, row: int) -> Any:
+    value, category = prepared[row, forest.column[node]], forest.category[node]
+    if category >= 0:
+        left = _is_among(forest, category, value)
+    else:
+        left = (value <= forest.threshold[node]) | ((value != value) & (forest.default_left[node] > 0))  # noqa: PLR0124
+    return forest.children[TWO * node + (ONE ^ np.uint32(left))]
+
+
+@kernel
+def _is_among(forest: Forest, category: int, value: float) -> bool:
+    if math.isnan(value) or value >= _LIMIT or value <= -1.0:
+        return False
+    code = int(value)  # towards zero, so that what is above -1 is category 0
+    word = forest.bounds[category] + (code >> 5)
+    if word >= forest.bounds[category + 1]:
+        return False
+    return bool(forest.words[word] >> np.uint32(code & 31) & np.uint32(1))
+
+
+@kernel
+def add_leaves_of_blocks(forest: Forest, blocks: Blocks, rows: F32, out: F64) -> None:
+    """What `add_leaves` does, to the last bit."""
+    n, classes = out.shape
+    width, columns = blocks.leaves.shape[1] // 8, len(blocks.column)
+    memory = np.empty(ROWS * (columns + 1), np.uint8)  # of which a part begins where a register's load may
+    start = -memory.ctypes.data % ROWS
+    ranks = memory[start : start + ROWS * columns].reshape(columns, ROWS)
+    prepared = np.zeros((ROWS, max(1, len(forest.features))), np.float32)
+    leaf, sums = np.empty(ROWS, np.uint8), np.empty((classes, ROWS), np.float64)
+    column, rank, mask, ends = blocks.entry_column, blocks.entry_rank, blocks.entry_mask, blocks.entry_ends
+    for first in range(0, n, ROWS):
+        size = min(ROWS, n - first)
+        _prepare(forest, rows[first : first + size], prepared)
+        _rank(forest, blocks, prepared, ranks)
+        sums[:] = 0.0
+        for tree in range(len(blocks.leaves)):
+            exit_leaves(  # type: ignore[call-arg]
+                ranks.ctypes.data, column.ctypes.data, rank.ctypes.data, mask.ctypes.data, ends.ctypes.data,
+                tree, width, leaf.ctypes.data,
+            )  # fmt: skip
+            values, total = blocks.leaves[tree], sums[tree % classes]
+            for row in range(ROWS):
+                total[row] += values[leaf[row]]
+        for row in range(size):
+            for k in range(classes):
+                out[first + row, k] += sums[k, row]
+
+
+@kernel
+def _rank(forest: Forest, blocks: Blocks, prepared: F32, ranks: U8) -> None:
+    """The rank of 64 prepared rows in every column. ranks: uint8[c, 64], written."""
+    values, count = np.empty(ROWS, np.float32), np.empty(ROWS, np.uint8)
+    for i in range(len(blocks.column)):
+        values[:] = prepared[:, blocks.column[i]]
+        if blocks.category[i] >= 0:
+            for row in range(ROWS):
+                ranks[i, row] = 0 if _is_among(forest, blocks.category[i], values[row]) else 1
+            continue
+        count[:] = 0
+        for threshold in blocks.thresholds[blocks.ends[i] : blocks.ends[i + 1]]:
+            for row in range(ROWS):
+                count[row] += np.uint8(values[row] > threshold)
+        missing = np.uint8(0 if blocks.default_left[i] else 255)
+        for row in range(ROWS):
+            ranks[i, row] = missing if math.isnan(values[row]) else count[row]
+
+
+@kernel
+def convert(out: F64, transform: int, sigmoid: float) -> None:
+    """Turn sums of leaves (float64[n, classes]) into scores, in place."""
+    for row in range(out.shape[0]):
+        if transform == SOFTMAX:
+            _softmax(out[row])
+        else:
+            for k in range(out.shape[1]):
+                out[row, k] = _converted(out[row, k], transform, sigmoid)
+
+
+@kernel
+def _converted(x: float, transform: int, sigmoid: float) -> float:
+    if transform == SIGMOID:
+        return 1.0 / (1.0 + math.exp(-sigmoid * x))
+    if transform == EXP:
+        return math.exp(x)
+    if transform == SIGNED_SQUARE:
+        return math.copysign(x * x, x)
+    if transform == LOG1P_EXP:
+        return math.log1p(math.exp(x))
+    return x
+
+
+@kernel
+def _softmax(values: F64) -> None:
+    largest, total = values.max(), 0.0
+    for k in range(len(values)):
+        values[k] = math.exp(values[k] - largest)
+        total += values[k]
+    for k in range(len(values)):
+        values[k] /= total

@@ -1,0 +1,142 @@
+"""RPCs of scorpion."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from features import matrix
+from features.catalogue import CATALOGUE, Source
+from features.pins import INTERESTS, KEPT, PinFacts
+from protos import scorpion_pb2 as pb
+from protos import scorpion_pb2_grpc as rpc
+from scorpion.facts import Facts, Known
+from scorpion.models import Listed, Models
+from services import context as request_context
+from services.clock import Clock, wall_clock
+from services.columns import F32, U64, Array, pack, unpack
+from services.errors import InvalidArgument
+
+MAX_PINS = 20_000
+MAX_INTERESTS = 10_000
+DEFAULT_TIMEOUT_S = 10.0
+EXACT = 1 << 48  # a gauge is a float: of a fingerprint it shows the last 12 hexadecimal digits
+_OF_PINS = (Source.PIN, Source.CROSS)
+
+
+class Scorpion(rpc.ScorpionServicer):
+    """Translates between the wire, what is known of the pins, and the models."""
+
+    def __init__(self, models: Models, facts: Facts, clock: Clock = wall_clock) -> None:
+        self._models, self._facts, self._clock = models, facts, clock
+
+    def Score(self, request: pb.ScoreRequest, context: Any) -> pb.ScoreReply:
+        """The score of each pin, in the order asked."""
+        pins = _pins(request.pins)
+        user = _user(request)
+        columns = _columns(request, len(pins))
+        interests, affinities = _affinities(request)
+        if request.now_ms < 0:
+            raise InvalidArgument(f"now_ms = {request.now_ms}: Unix milliseconds, or 0 for the server's clock")
+        served = self._models.get(request.model)
+        features = served.model.features
+        known = (
+            self._known(pins, request.now_ms) if any(f.source in _OF_PINS for f in features) else _nothing(len(pins))
+        )
+        now_ms = request.now_ms or self._clock()
+        rows = matrix.assemble(features, user, interests, affinities, columns, known.facts, known.datasets, now_ms)
+        return pb.ScoreReply(
+            scores=pack(served.model.score(rows), "<f8"),
+            features=pack(rows, "<f4") if request.features else b"",
+            feature_names=[f.name for f in features] if request.features else [],
+            model=str(served.ref),
+            fingerprint=served.model.fingerprint,
+            hits=known.hits,
+            misses=known.misses,
+            lost=known.lost,
+        )
+
+    def gauges(self) -> dict[str, float]:
+        """What is measured of this process besides its calls."""
+        facts, promoted = self._facts, self._models.promoted()
+        return {
+            "cache_hits": facts.hits,
+            "cache_expired": facts.expired,
+            "cache_misses": facts.misses,
+            "cache_rows": len(facts.cache),
+            "cache_bytes": facts.cache.bytes(),
+            "models_loaded": len(self._models.state.loaded),
+            "model_version": promoted.ref.version if promoted else 0,
+            "model_fingerprint": promoted.model.fingerprint % EXACT if promoted else 0,
+        }
+
+    def gauge(self, name: str) -> float:
+        """One of `gauges`."""
+        return self.gauges()[name]
+
+    def _known(self, pins: U64, now_ms: int) -> Known:
+        serving = request_context.current()
+        timeout = serving.remaining() if serving else DEFAULT_TIMEOUT_S
+        return self._facts.of(pins, now_ms, timeout, certain=bool(serving and serving.token))
+
+    def Models(self, request: pb.ModelsRequest, context: Any) -> pb.ModelsReply:
+        """The registry as this process sees it."""
+        return pb.ModelsReply(models=[_model(listed) for listed in self._models.listed()])
+
+    def Refresh(self, request: pb.RefreshRequest, context: Any) -> pb.ModelsReply:
+        """Look at the registry now."""
+        self._models.refresh()
+        return self.Models(pb.ModelsRequest(), context)
+
+
+def _model(listed: Listed) -> pb.Model:
+    return pb.Model(**listed._asdict())
+
+
+def _nothing(n: int) -> Known:
+    facts = PinFacts(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, INTERESTS), np.uint64))
+    return Known(facts, {}, 0, 0, [])
+
+
+def _pins(data: bytes) -> U64:
+    if len(data) > 8 * MAX_PINS:
+        raise InvalidArgument(f"pins: {len(data) // 8} pins; at most {MAX_PINS} a call")
+    pins = unpack(data, "<u8", "pins")
+    if not pins.all():
+        raise InvalidArgument(f"pins[{int(pins.argmin())}] = 0: 0 is not an id")
+    return pins
+
+
+def _user(request: pb.ScoreRequest) -> Mapping[str, float]:
+    names = _names(request.user_names, "user_names", Source.USER)
+    values = unpack(request.user, "<f4", "user", len(names))
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+def _columns(request: pb.ScoreRequest, n: int) -> Mapping[str, F32]:
+    names = _names(request.columns, "columns", Source.REQUEST)
+    values = unpack(request.request, "<f4", "request", len(names) * n).reshape(len(names), n)
+    return dict(zip(names, values, strict=True))
+
+
+def _names(names: Sequence[str], field: str, source: Source) -> Sequence[str]:
+    """Names of features, each once and of this source."""
+    for i, name in enumerate(names):
+        known = CATALOGUE.get(name)
+        if known is None or known.source is not source:
+            allowed = ", ".join(f.name for f in CATALOGUE.values() if f.source is source)
+            raise InvalidArgument(f"{field}[{i}] = {name[:100]!r} is no feature of a {source}; allowed are {allowed}")
+    if len(set(names)) < len(names):
+        raise InvalidArgument(f"{field}: {len(names)} names, some of them twice")
+    return names
+
+
+def _affinities(request: pb.ScoreRequest) -> tuple[U64, F32]:
+    if len(request.interests) > 8 * MAX_INTERESTS:
+        raise InvalidArgument(f"interests: {len(request.interests) // 8} given; at most {MAX_INTERESTS} a call")
+    interests = unpack(request.interests, "<u8", "interests")
+    affinities: Array = unpack(request.affinities, "<f4", "affinities", len(interests))
+    if not np.isfinite(affinities).all():
+        row = int(np.flatnonzero(~np.isfinite(affinities))[0])
+        raise InvalidArgument(f"affinities[{row}] = {affinities[row]}: must be a number")
+    return interests, affinities

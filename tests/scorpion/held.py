@@ -1,0 +1,100 @@
+"""What the tests of the facts hold in their hands: the time, an origin that counts and waits, a log's ends, a thread."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from features.pins import FACTS, INTERESTS, KEPT
+from scorpion.origin import COUNTERS, ROCKSTORE, Fetched
+from services.columns import U64
+from services.errors import Unavailable
+from services.log import End
+from services.topics import Topic
+
+PARTITIONS = 4
+
+
+class Time:
+    def __init__(self) -> None:
+        self.ms = 1_750_000_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+class Origin:
+    """Answers the version of each pin, and remembers who was asked for what. `gate` holds an answer on its way."""
+
+    def __init__(self) -> None:
+        self.version: Counter[int] = Counter()
+        self.whole: list[int] = []
+        self.renewed: list[int] = []
+        self.lost: frozenset[str] = frozenset()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.asked = threading.Semaphore(0)
+        self.broken = False
+
+    def fetch(self, whole: U64, renewed: U64, columns: tuple[str, ...], now_ms: int, timeout: float) -> Fetched:
+        if self.broken:
+            raise ValueError("broken")
+        self.whole += whole.tolist()
+        self.renewed += renewed.tolist()
+        pins = np.concatenate([whole, renewed])
+        values = np.full((len(pins), len(KEPT) + len(columns)), np.nan, np.float32)
+        of = [self.version[pin] for pin in pins.tolist()]
+        self.asked.release()
+        if not self.gate.wait(timeout):
+            return Fetched(values, np.zeros((len(pins), INTERESTS), np.uint64), frozenset({ROCKSTORE, COUNTERS}))
+        if ROCKSTORE not in self.lost:
+            values[:, 0] = pins % np.uint64(1000)
+            values[:, 1], values[:, 2] = of, 3
+            values[:, len(KEPT) :] = 7
+        if COUNTERS not in self.lost:
+            values[:, len(FACTS) : len(KEPT)] = (now_ms % 1_000_000_000) / 1000
+        return Fetched(values, np.repeat(pins[:, None], INTERESTS, axis=1), self.lost)
+
+
+class Asking(threading.Thread):
+    """A question on a thread."""
+
+    def __init__(self, question: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._question = question
+        self.answer: Any = None
+        self.error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.answer = self._question()
+        except Exception as error:
+            self.error = error
+
+    def result(self) -> Any:
+        self.join(20)
+        assert not self.is_alive()
+        if self.error:
+            raise self.error
+        return self.answer
+
+
+class Log:
+    """A log in memory, as far as a tail asks of it."""
+
+    def __init__(self, partitions: int = PARTITIONS, end: int = 5) -> None:
+        self.ended = {(int(Topic.OBJECTS), partition): End(0, end, 10 * end) for partition in range(partitions)}
+        self.away = False
+
+    def ends(self, timeout: float) -> dict[tuple[int, int], End]:
+        if self.away:
+            raise Unavailable("roadrunner is away")
+        return self.ended
+
+    def subscribe(self, positions: object) -> Any:
+        raise Unavailable("roadrunner is away")
+
+    def close(self) -> None: ...

@@ -1,0 +1,187 @@
+"""A mesh of rockstore, counters and scorpion for the tests: real servers of some shards each, in this process."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import counters.layout
+import rockstore.layout
+from counters.service import Counters
+from counters.store import CountersStore
+from features.pins import DAY_MS
+from protos.counters_pb2_grpc import add_CountersServicer_to_server
+from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
+from protos.scorpion_pb2_grpc import add_ScorpionServicer_to_server
+from rockstore.service import Rockstore
+from rockstore.store import RockstoreStore
+from scorpion import cache, kernel
+from scorpion.changes import Changes
+from scorpion.facts import Facts
+from scorpion.models import Models
+from scorpion.origin import MeshOrigin
+from scorpion.service import Scorpion
+from services.bridge import Bridge
+from services.columns import ids
+from services.events import Action, Batch, Kind, events
+from services.log import Record
+from services.mesh import Mesh
+from services.server import AddServicer
+from services.topics import Topic, partition_of
+from tests.kit import Offsets, open_shards, serve_services
+from tests.scorpion.held import Log
+from tests.scorpion.making import NOW
+
+PARTITIONS = 8
+PINS = np.arange(1, 201, dtype=np.uint64)
+UNKNOWN = ids([9_001, 9_002])
+CREATED = (NOW - PINS.astype(np.int64) * DAY_MS // 10).tolist()
+
+
+class Clock:
+    """The time, for all that have a clock."""
+
+    def __init__(self) -> None:
+        self.ms = NOW
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+def pins() -> Batch:
+    """Pins with a quality but every third, of none to eleven interests; from 150 on with rows of the dataset `taste`."""
+    return events(
+        len(PINS),
+        action=Action.CREATE_PIN,
+        pin=PINS,
+        at_ms=CREATED,
+        quality=np.where(PINS % 3 == 0, np.nan, (PINS % 7) / 7),
+        interests=[list(range(1, 1 + pin % 12)) for pin in PINS.tolist()],
+    )
+
+
+def tastes() -> Batch:
+    """Live rows of the dataset `taste`, with columns x0 and x1."""
+    of = PINS[PINS >= 150]
+    rows = [[float(pin) / 200, -float(pin)] for pin in of.tolist()]
+    named = ["taste"] * len(of)
+    return events(len(of), action=Action.PUT_FEATURES, target=of, title=named, features=rows, at_ms=NOW - 1)
+
+
+def counted() -> list[Record]:
+    """Counts of the pins, as the aggregator writes them."""
+    chance = np.random.default_rng(4)
+    n = 2_000
+    target = chance.choice(PINS, n)
+    batch = events(
+        n,
+        action=chance.choice([Action.IMPRESSION, Action.CLICK, Action.SAVE, Action.HIDE], n),
+        kind=Kind.PIN,
+        target=target,
+        at_ms=(NOW - chance.integers(1, 3_000, n) * 3_600_000) // 3_600_000 * 3_600_000,
+        count=chance.integers(1, 9, n),
+    )
+    where = partition_of(target, PARTITIONS)
+    parts = np.unique(where).tolist()
+    return [Record(Topic.COUNTS, part, 0, NOW, batch.take(where == part)) for part in parts]
+
+
+@dataclass
+class World:
+    """What runs, one of each for every shard of scorpion."""
+
+    mesh: Mesh
+    data: Path
+    clock: Clock
+    stores: list[RockstoreStore]
+    models: list[Models] = field(default_factory=list)
+    facts: list[Facts] = field(default_factory=list)
+    changes: list[Changes] = field(default_factory=list)
+    servicers: list[Scorpion] = field(default_factory=list)
+    offsets: Offsets = field(default_factory=lambda: Offsets(PARTITIONS))
+
+    def tell(self, batch: Batch, heard_by_rockstore: bool = True) -> dict[tuple[int, int], int]:
+        """Publish events of objects to all; the offsets reached."""
+        records = self.offsets.records(batch, (Topic.OBJECTS,))
+        for i, changes in enumerate(self.changes):
+            own = of_shard(i, len(self.changes))
+            changes.apply(changes.shard.fresh([record for record in records if record.partition in own]))
+        if heard_by_rockstore:
+            for i, store in enumerate(self.stores):
+                store.apply([record for record in records if record.partition in of_shard(i, len(self.stores))])
+        return {(int(record.topic), record.partition): record.offset for record in records}
+
+    def close(self) -> None:
+        for models in self.models:
+            models.stop()
+
+
+def of_shard(i: int, shards: int) -> range:
+    return range(PARTITIONS * i // shards, PARTITIONS * (i + 1) // shards)
+
+
+class Waits:
+    """Waits for a token as the follower of each shard would."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __call__(self, reached: Any, timeout: float) -> None:
+        for i, changes in enumerate(self._world.changes):
+            own = of_shard(i, len(self._world.changes))
+            changes.shard.wait({at: offset for at, offset in reached.items() if at[1] in own}, timeout)
+
+
+@contextmanager
+def running(folder: Path, shards: int, ttl_ms: int = 60_000) -> Iterator[World]:
+    """The world, with `shards` shards of scorpion and of rockstore, and one of counters."""
+    clock = Clock()
+    kernel.warm()
+    cache.warm()
+    with ExitStack() as stack:
+        stores, servicers = [], []
+        where, form = folder / "rockstore", rockstore.layout
+        for shard, own in stack.enter_context(open_shards(where, form.FORMAT, form.FAMILIES, shards, PARTITIONS)):
+            store = RockstoreStore(shard, own, PARTITIONS)
+            stores.append(store)
+            servicers.append([_rockstore(store)])
+        opened = open_shards(folder / "counters", counters.layout.FORMAT, counters.layout.FAMILIES, 1, PARTITIONS)
+        [(shard, own)] = stack.enter_context(opened)
+        counts = CountersStore(shard, own, PARTITIONS, clock)
+        counts.apply(counted())
+        counting: list[list[AddServicer]] = [[lambda server: add_CountersServicer_to_server(Counters(counts), server)]]
+        beneath = stack.enter_context(serve_services({"rockstore": servicers, "counters": counting}, PARTITIONS))
+        world = World(beneath, folder / "data", clock, stores)
+        world.data.mkdir(parents=True)
+        bridge = Bridge()
+        stack.callback(bridge.close)
+        origin = MeshOrigin(bridge, beneath)
+        stack.callback(origin.close)
+        stack.callback(world.close)
+        adds = [[_scorpion(world, origin, ttl_ms)] for _ in range(shards)]
+        above = stack.enter_context(serve_services({"scorpion": adds}, PARTITIONS, Waits(world)))
+        world.mesh = Mesh(settings=beneath.settings, processes=[*beneath.processes, *above.processes])
+        world.tell(pins())
+        world.tell(tastes())
+        clock.ms += 60_000
+        yield world
+
+
+def _rockstore(store: RockstoreStore) -> AddServicer:
+    return lambda server: add_RockstoreServicer_to_server(Rockstore(store), server)
+
+
+def _scorpion(world: World, origin: MeshOrigin, ttl_ms: int) -> AddServicer:
+    facts = Facts(origin, 4 << 20, ttl_ms, world.clock)
+    models = Models(world.data, origin.known_datasets, facts.widen)
+    changes = Changes(facts, Log(PARTITIONS, 0))
+    changes.shard.positions([(int(Topic.OBJECTS), partition) for partition in range(PARTITIONS)])
+    servicer = Scorpion(models, facts, world.clock)
+    world.facts.append(facts)
+    world.models.append(models)
+    world.changes.append(changes)
+    world.servicers.append(servicer)
+    return lambda server: add_ScorpionServicer_to_server(servicer, server)
