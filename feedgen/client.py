@@ -11,14 +11,14 @@ from feedgen.cursor import Cursors, secret_of
 from feedgen.fallback import LastGood
 from feedgen.pipeline import FALLBACK, fall_back
 from feedgen.query import NAMES, Query
-from feedgen.wording import Wording, bare_items
+from feedgen.wording import Wording, worded
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
 from protos import feedgen_pb2_grpc as rpc
 from rockstore.client import RockstoreClient
 from services import context
 from services.clock import wall_clock
-from services.errors import DeadlineExceeded, Exhausted, MeshError, Unavailable
+from services.errors import DeadlineExceeded, Exhausted, Unavailable
 from services.mesh import Mesh
 from services.routing import Shards
 from smartfeed.client import SmartfeedClient
@@ -37,14 +37,14 @@ class FeedgenClient:
         self._cursors = Cursors(secret_of(mesh.data))
 
     async def feed(self, user: int, feed: str, limit: int, cursor: str, explain: bool, timeout: float) -> pb.FeedReply:
-        """One page within `timeout` seconds. Raises InvalidArgument, Unimplemented."""
+        """One page within `timeout` seconds. Raises InvalidArgument."""
         request = pb.FeedRequest(user=user, feed=feed, limit=limit, cursor=cursor, explain=explain)
         try:
             method = self._shards.owner(user).Feed
             reply: pb.FeedReply = await self._shards.call(method, request, timeout * FEEDGEN_SHARE)
         except AWAY:
             with context.serving(timeout * (1 - FEEDGEN_SHARE)):
-                return await self._last_good(request, timeout * (1 - FEEDGEN_SHARE) / 2)
+                return await self._last_good(request, timeout * (1 - FEEDGEN_SHARE))
         return reply
 
     async def _last_good(self, request: pb.FeedRequest, timeout: float) -> pb.FeedReply:
@@ -59,15 +59,12 @@ class FeedgenClient:
         )
         xray = Xray(explain=False)
         page = await fall_back(LastGood(self._smartfeed, timeout), query, xray)
-        try:
-            items = await Wording(self._rockstore, timeout).items(page, ())
-        except MeshError:
-            items = bare_items(page, ())
+        items = await worded(Wording(self._rockstore, timeout), page, (), xray)
         return pb.FeedReply(
             items=items,
-            cursor=self._cursors.make(request.user, surface, np.concatenate([query.shown, page.pins])),
+            cursor=self._cursors.make(request.user, surface, np.concatenate([query.shown, page.rows.pin])),
             degraded=[NAME, *xray.degraded(), FALLBACK],
-            model="",
+            model=page.ranking.model,
             request_id=query.request_id,
             took_ms=(time.perf_counter() - started) * 1000,
         )

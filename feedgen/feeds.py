@@ -1,24 +1,47 @@
 """The feeds, each a list that reads top to bottom."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aperture.client import ApertureClient
 from apiary.client import ApiaryClient
+from counters.client import CountersClient
+from feedgen.choices import Choices
 from feedgen.fallback import LastGood
 from feedgen.filters.already_seen import AlreadySeen
 from feedgen.filters.duplicate import Duplicate
 from feedgen.filters.shown import Shown
 from feedgen.pipeline import Pipeline
 from feedgen.queries.followed import Followed
+from feedgen.queries.followed_interests import FollowedInterests
 from feedgen.queries.seen import SeenPins
-from feedgen.scorers.light import MODEL, LightScore
+from feedgen.queries.signals import Signals
+from feedgen.scorers.interests import MainInterests
+from feedgen.scorers.light import LightScore
+from feedgen.scorers.ranked import Ranked
 from feedgen.served import Served
 from feedgen.slate import Slate
 from feedgen.sources.followed_boards import FollowedBoards
+from feedgen.sources.fresh_pins import FreshPins
+from feedgen.sources.interest_pins import InterestPins
+from feedgen.sources.most_saved import Kept, Saved
+from feedgen.sources.popular_pins import Popular, PopularPins
+from feedgen.sources.retrieval import Retrieval
+from feedgen.sources.walked_boards import WalkedBoards
+from feedgen.sources.walked_pins import WalkedPins
+from feedgen.stages import QueryStage, Source
+from pixie.client import PixieClient
 from polaris.client import PolarisClient
+from realpin.client import RealpinClient
 from roadrunner.client import RoadrunnerClient
+from rockstore.client import RockstoreClient
+from scorpion.client import ScorpionClient
+from services.errors import InvalidArgument
 from services.events import Surface
+from services.mesh import Mesh
 from smartfeed.client import SmartfeedClient
+
+LEAST = 25  # candidates of a source of home, however small its rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,41 +51,195 @@ class Clients:
     apiary: ApiaryClient
     polaris: PolarisClient
     aperture: ApertureClient
+    realpin: RealpinClient
+    counters: CountersClient
+    pixie: PixieClient
+    scorpion: ScorpionClient
+    rockstore: RockstoreClient
     smartfeed: SmartfeedClient
     roadrunner: RoadrunnerClient
 
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What an operator may choose of the feeds; from feedgen's settings."""
-
-    boards: int
-    candidates: int
-    max_age_ms: int
-    per_board: int
-    per_owner: int
-    false_positive_rate: float
-    timeout: float
+    @staticmethod
+    def of(mesh: Mesh) -> "Clients":
+        """The clients of a mesh. Make them on the event loop that uses them."""
+        return Clients(
+            ApiaryClient(mesh),
+            PolarisClient(mesh),
+            ApertureClient(mesh),
+            RealpinClient(mesh),
+            CountersClient(mesh),
+            PixieClient(mesh),
+            ScorpionClient(mesh),
+            RockstoreClient(mesh),
+            SmartfeedClient(mesh),
+            RoadrunnerClient(mesh),
+        )
 
 
 def feeds(ask: Clients, choose: Choices) -> dict[str, Pipeline]:
     """The pipelines by feed name."""
-    return {"following": following(ask, choose)}
+    parts = Parts(ask, choose)
+    return {"following": following(parts), "interest": interest(parts), "picked": picked(parts), "home": home(parts)}
 
 
-def following(ask: Clients, choose: Choices) -> Pipeline:
+def following(parts: "Parts") -> Pipeline:
     """Pins of the boards that a user follows, directly and through users."""
     return Pipeline(
         surface=Surface.FOLLOWING,
-        queries=[
-            Followed(ask.apiary, choose.boards, choose.timeout),
-            SeenPins(ask.aperture, choose.false_positive_rate, choose.timeout),
-        ],
-        sources=[FollowedBoards(ask.polaris, choose.candidates, choose.max_age_ms, choose.timeout)],
+        queries=parts.user(follows_required=True),
+        sources=[parts.followed_boards()],
+        fillers=[],
         filters=[Duplicate(), Shown(), AlreadySeen()],
-        scorers=[LightScore()],
-        slate=Slate(choose.per_board, choose.per_owner),
-        fallback=LastGood(ask.smartfeed, choose.timeout),
-        afterwards=[Served(ask.roadrunner, choose.timeout)],
-        model=MODEL,
+        scorers=[LightScore(), parts.ranked()],
+        slate=Slate(parts.choose.per_board, parts.choose.per_owner),
+        fallback=parts.last_good(),
+        afterwards=[parts.served()],
     )
+
+
+def interest(parts: "Parts") -> Pipeline:
+    """Pins of the interests that a user follows, and of those that their actions show."""
+    return Pipeline(
+        surface=Surface.INTEREST,
+        queries=[*parts.user(), parts.followed_interests()],
+        sources=[parts.interest_pins()],
+        fillers=[parts.popular_pins(), parts.fresh_pins()],
+        filters=[Duplicate(), Shown(), AlreadySeen()],
+        scorers=[LightScore(below_best=True), parts.ranked()],
+        slate=parts.slate([1.0]),
+        fallback=parts.last_good(),
+        afterwards=[parts.served()],
+    )
+
+
+def picked(parts: "Parts") -> Pipeline:
+    """Pins near what a user engaged with, and of boards near it."""
+    share = parts.choose.walk_pins_share
+    return Pipeline(
+        surface=Surface.PICKED,
+        queries=parts.user(),
+        sources=[parts.walked_pins(), parts.walked_boards()],
+        fillers=[parts.popular_pins(), parts.fresh_pins()],
+        filters=[Duplicate(), Shown(), AlreadySeen()],
+        scorers=[LightScore(below_best=True), parts.ranked(), parts.main_interests()],
+        slate=parts.slate([share, 1 - share]),
+        fallback=parts.last_good(),
+        afterwards=[parts.served()],
+    )
+
+
+def home(parts: "Parts") -> Pipeline:
+    """All of these, and what is popular and new, blended by rates."""
+    blend = parts.blend()
+    return Pipeline(
+        surface=Surface.HOME,
+        queries=[*parts.user(), parts.followed_interests()],
+        sources=[source for source, _ in blend],
+        fillers=[],
+        filters=[Duplicate(), Shown(), AlreadySeen()],
+        scorers=[LightScore(below_best=True), parts.ranked(), parts.main_interests()],
+        slate=parts.slate([rate for _, rate in blend]),
+        fallback=parts.last_good(),
+        afterwards=[parts.served()],
+    )
+
+
+class Parts:
+    """The stages that feeds are made of, over these clients, as the operator chose them. k: candidates of a source."""
+
+    def __init__(self, ask: Clients, choose: Choices) -> None:
+        self.ask, self.choose, self.timeout = ask, choose, choose.timeout
+        keep_ms = choose.popular_keep_s * 1000
+        self._popular, self._popular_interests = Kept[Popular](keep_ms), Kept[Saved](keep_ms)
+
+    def user(self, follows_required: bool = False) -> Sequence[QueryStage]:
+        """What is asked of the user for every feed: the model is told all of it, whatever the feed."""
+        choose, ask = self.choose, self.ask
+        return [
+            Signals(ask.realpin, choose.walk_pins, choose.affinities, self.timeout),
+            Followed(ask.apiary, choose.boards, self.timeout, required=follows_required),
+            SeenPins(ask.aperture, choose.false_positive_rate, self.timeout),
+        ]
+
+    def followed_interests(self) -> FollowedInterests:
+        """Which interests the user follows."""
+        return FollowedInterests(self.ask.apiary, self.choose.interests, self.timeout)
+
+    def followed_boards(self, k: int = 0) -> FollowedBoards:
+        """From the boards that the user follows."""
+        return FollowedBoards(self._retrieval(k, spread=False))
+
+    def interest_pins(self, k: int = 0) -> InterestPins:
+        """From the user's interests."""
+        return InterestPins(self._retrieval(k), self.choose.interests, self.choose.inferred_weight)
+
+    def walked_boards(self, k: int = 0) -> WalkedBoards:
+        """From boards near the user's recent pins."""
+        choose = self.choose
+        return WalkedBoards(
+            self.ask.pixie,
+            self._retrieval(k),
+            choose.walk_boards,
+            choose.walk_steps,
+            choose.walk_sharpness,
+            self.timeout,
+        )
+
+    def walked_pins(self, k: int = 0) -> WalkedPins:
+        """Near the user's recent pins."""
+        choose, ask = self.choose, self.ask
+        return WalkedPins(
+            ask.pixie, ask.rockstore, k or choose.candidates, choose.walk_steps, choose.walk_discount, self.timeout
+        )
+
+    def popular_pins(self, k: int = 0) -> PopularPins:
+        """What everybody saves."""
+        ask, most = self.ask, self.choose.popular
+        return PopularPins(ask.counters, ask.rockstore, most, k or most, self._popular, self.timeout)
+
+    def fresh_pins(self, k: int = 0) -> FreshPins:
+        """What is new where everybody saves from."""
+        retrieval = self._retrieval(k or self.choose.popular)
+        return FreshPins(
+            self.ask.counters, retrieval, self.choose.popular_interests, self._popular_interests, self.timeout
+        )
+
+    def blend(self) -> list[tuple[Source, float]]:
+        """The sources of home with their rates, those that have one; of the candidates each brings its part."""
+        choose = self.choose
+        makers = (
+            (self.followed_boards, choose.rate_following),
+            (self.walked_pins, choose.rate_picked * choose.walk_pins_share),
+            (self.walked_boards, choose.rate_picked * (1 - choose.walk_pins_share)),
+            (self.interest_pins, choose.rate_interest),
+            (self.popular_pins, choose.rate_popular),
+            (self.fresh_pins, choose.rate_fresh),
+        )
+        total = sum(rate for _, rate in makers)
+        if not total:
+            raise InvalidArgument("[feedgen] every rate of home is 0: at least one must be above 0")
+        return [(make(max(LEAST, round(choose.candidates * rate / total))), rate) for make, rate in makers if rate]
+
+    def ranked(self) -> Ranked:
+        """By the promoted model."""
+        return Ranked(self.ask.scorpion, self.timeout)
+
+    def main_interests(self) -> MainInterests:
+        """For the slate's limit per interest."""
+        return MainInterests(self.ask.rockstore, self.timeout)
+
+    def slate(self, rates: Sequence[float]) -> Slate:
+        """With all limits."""
+        return Slate(self.choose.per_board, self.choose.per_owner, self.choose.per_interest, rates)
+
+    def last_good(self) -> LastGood:
+        """When no page can be made."""
+        return LastGood(self.ask.smartfeed, self.timeout)
+
+    def served(self) -> Served:
+        """Tells the log."""
+        return Served(self.ask.roadrunner, self.timeout)
+
+    def _retrieval(self, k: int, spread: bool = True) -> Retrieval:
+        choose = self.choose
+        return Retrieval(self.ask.polaris, k or choose.candidates, choose.max_age_ms, self.timeout, spread)

@@ -13,13 +13,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from feedgen.candidates import Candidates
+from feedgen.candidates import EMPTY, Candidates
+from feedgen.page import LIGHT, NOTHING, Page, Ranking
 from feedgen.query import Query
 from feedgen.slate import Slate
 from feedgen.stages import Afterwards, Fallback, Filter, Found, QueryStage, Scorer, Source, Stage
 from feedgen.xray import Xray
 from services import context
-from services.columns import F32, U64, Array, among
+from services.columns import among
 from services.errors import MeshError
 from services.events import Surface
 
@@ -30,31 +31,31 @@ FALLBACK = "fallback"
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A feed, read top to bottom."""
+    """A feed, read top to bottom. fillers: sources asked only when the others bring too little for a page."""
 
     surface: Surface
     queries: Sequence[QueryStage]
     sources: Sequence[Source]
+    fillers: Sequence[Source]
     filters: Sequence[Filter]
     scorers: Sequence[Scorer]
     slate: Slate
     fallback: Fallback
     afterwards: Sequence[Afterwards]
-    model: str
+
+    @property
+    def all_sources(self) -> Sequence[Source]:
+        """The sources as candidates number them: the fillers come last."""
+        return [*self.sources, *self.fillers]
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """What was chosen, in order. source: int64[n], index into the pipeline's sources; -1 from the fallback."""
+class Ranked:
+    """Candidates with their scores, before any is chosen; what ranked them; and what each source had found."""
 
-    pins: U64
-    boards: U64
-    owners: U64
-    source: Array
-    scores: F32
-    at_ms: Array
-    fell_back: bool = False
-    false_positives: int = 0
+    candidates: Candidates
+    ranking: Ranking
+    found: Sequence[Found]
 
 
 class Lost(Exception):
@@ -67,7 +68,8 @@ class Shares:
 
     queries: float = 0.4
     sources: float = 0.5
-    scorers: float = 0.7
+    scorers: float = 0.5
+    wording: float = 0.9
     fallback: float = 0.8
 
 
@@ -77,41 +79,55 @@ SHARES = Shares()
 async def run(pipeline: Pipeline, query: Query, xray: Xray) -> Page:
     """One page of `query.limit` pins, or as many as there are."""
     try:
-        page = await _make(pipeline, query, xray)
+        return choose(pipeline, query, await rank(pipeline, query, xray), xray)
     except Lost:
-        page = await fall_back(pipeline.fallback, query, xray)
-    return page
+        return await fall_back(pipeline.fallback, query, xray)
 
 
-async def _make(pipeline: Pipeline, query: Query, xray: Xray) -> Page:
+async def rank(pipeline: Pipeline, query: Query, xray: Xray) -> Ranked:
+    """Every candidate with its score. Raises Lost when a required stage is, or when nothing was found for losses."""
     await _ask(pipeline.queries, query, xray)
-    found = await _find(pipeline.sources, query, xray)
-    candidates = Candidates.concat([part.candidates for part in found])
-    for stage in pipeline.filters:
-        candidates = _filter(stage, query, candidates, xray)
+    found = await _find(pipeline.sources, 0, query, xray)
+    candidates = _filtered(pipeline, query, found, xray)
+    if len(candidates) < query.limit and pipeline.fillers:
+        found += await _find(pipeline.fillers, len(pipeline.sources), query, xray)
+        candidates = _filtered(pipeline, query, found, xray)
+    if not len(candidates) and xray.degraded():
+        raise Lost("every source")
+    ranking = LIGHT
     for scorer in pipeline.scorers:
-        candidates = await _score(scorer, query, candidates, xray)
+        scores = await attempt(scorer, "scorer", scorer.columns(query, candidates), SHARES.scorers, xray)
+        if scores is not None:
+            candidates, ranking = candidates.adding(scores.columns), scores.ranking or ranking
+    return Ranked(candidates, ranking, found)
+
+
+def choose(pipeline: Pipeline, query: Query, ranked: Ranked, xray: Xray) -> Page:
+    """The page."""
+    candidates = ranked.candidates
     with xray.stage("slate", "select") as trace:
-        score = candidates.column("score")
-        chosen = pipeline.slate.choose(candidates, score, query.limit)
-        trace.kept, trace.dropped = len(chosen), len(candidates) - len(chosen)
-    xray.ranked(candidates, [source.name for source in pipeline.sources], chosen)
-    best = candidates.take(chosen)
-    false_positives = _false_positives(found, query, xray)
-    return Page(
-        best.pin, best.board, best.owner, best.source.astype(np.int64), score[chosen], best.at_ms,
-        false_positives=false_positives,
-    )  # fmt: skip
+        chosen = pipeline.slate.choose(candidates, query.limit)
+        trace.kept, trace.dropped = len(chosen.rows), len(candidates) - len(chosen.rows)
+    names = [source.name for source in pipeline.all_sources]
+    xray.ranked(query, candidates, ranked.ranking, names, pipeline.slate.rates, chosen)
+    scores = candidates.column("score")[chosen.rows].astype(np.float32)
+    wrong = _false_positives(ranked.found, query, xray)
+    return Page(candidates.take(chosen.rows), scores, ranked.ranking, false_positives=wrong)
 
 
-async def _attempt(stage: Stage, kind: str, work: Awaitable[T], share: float, xray: Xray) -> T | None:
-    """The stage's answer within its share of the time; None when an optional one is lost. Raises Lost."""
+async def attempt(stage: Stage, kind: str, work: Awaitable[T], share: float, xray: Xray) -> T | None:
+    """The stage's answer within its share of the time; None when an optional one is lost. Raises Lost.
+
+    An answer that says of itself what is missing (`lost`, feedgen/stages.py) degrades the page and is used.
+    """
     timeout = _remaining() * share
     with xray.stage(stage.name, kind) as trace:
         try:
             async with asyncio.timeout(timeout):
                 with context.serving(timeout):
-                    return await work
+                    answer = await work
+                    trace.lost = getattr(answer, "lost", "") or None
+                    return answer
         except TimeoutError:
             trace.lost = f"no answer within {timeout * 1000:.0f} ms"
         except MeshError as error:
@@ -137,28 +153,29 @@ async def _all(work: Sequence[Awaitable[T]]) -> list[T]:
 
 
 async def _ask(stages: Sequence[QueryStage], query: Query, xray: Xray) -> None:
-    answers = await _all([_attempt(s, "query", s.ask(query), SHARES.queries, xray) for s in stages])
+    answers = await _all([attempt(s, "query", s.ask(query), SHARES.queries, xray) for s in stages])
     for answer in answers:
-        for name, value in (answer or {}).items():
+        for name, value in (answer.values if answer else {}).items():
             setattr(query, name, value)
 
 
-async def _find(stages: Sequence[Source], query: Query, xray: Xray) -> list[Found]:
-    work = [_attempt(s, "source", s.find(query, i), SHARES.sources, xray) for i, s in enumerate(stages)]
+async def _find(stages: Sequence[Source], first: int, query: Query, xray: Xray) -> list[Found]:
+    """What the sources find, those that were not lost; the candidates number them from `first`."""
+    work = [attempt(s, "source", s.find(query, first + i), SHARES.sources, xray) for i, s in enumerate(stages)]
     found = []
     for stage, answer in zip(stages, await _all(work), strict=True):
         if answer is not None:
             found.append(answer)
-            _count(xray, stage.name, len(answer.candidates))
-            if answer.dropped is not None:
-                xray.leaf_drops(stage.name, answer.dropped)
+            xray.found(stage.name, answer)
     return found
 
 
-def _count(xray: Xray, stage: str, kept: int) -> None:
-    for trace in xray.stages:
-        if trace.stage == stage:
-            trace.kept = kept
+def _filtered(pipeline: Pipeline, query: Query, found: Sequence[Found], xray: Xray) -> Candidates:
+    candidates = Candidates.concat([part.candidates for part in found]).counted()
+    xray.together(candidates)
+    for stage in pipeline.filters:
+        candidates = _filter(stage, query, candidates, xray)
+    return candidates
 
 
 def _filter(stage: Filter, query: Query, candidates: Candidates, xray: Xray) -> Candidates:
@@ -168,11 +185,6 @@ def _filter(stage: Filter, query: Query, candidates: Candidates, xray: Xray) -> 
         trace.dropped = len(keep) - trace.kept
     xray.filtered(stage.name, candidates, keep)
     return candidates if trace.dropped == 0 else candidates.take(keep)
-
-
-async def _score(stage: Scorer, query: Query, candidates: Candidates, xray: Xray) -> Candidates:
-    columns = await _attempt(stage, "scorer", stage.columns(query, candidates), SHARES.scorers, xray)
-    return candidates if columns is None else candidates.adding(columns)
 
 
 def _false_positives(found: Sequence[Found], query: Query, xray: Xray) -> int:
@@ -194,21 +206,17 @@ async def fall_back(stage: Fallback, query: Query, xray: Xray) -> Page:
     """
     try:
         with context.serving(_remaining(), token=b""):
-            fallen = await _attempt(stage, "fallback", stage.last(query), SHARES.fallback, xray)
+            fallen = await attempt(stage, "fallback", stage.last(query), SHARES.fallback, xray)
     except Lost:
         fallen = None
-    if fallen is None:
-        none = np.empty(0, np.uint64)
-        return Page(none, none, none, np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64), True)
-    rows = np.flatnonzero(~among(fallen.pins, query.shown))[: query.limit]
-    n = len(rows)
-    xray.stages[-1].kept = n
-    return Page(
-        fallen.pins[rows], fallen.boards[rows], np.zeros(n, np.uint64), np.full(n, -1), np.zeros(n, np.float32),
-        np.zeros(n, np.int64), True,
-    )  # fmt: skip
+    rows = EMPTY
+    if fallen is not None:
+        left = np.flatnonzero(~among(fallen.pins, query.shown))[: query.limit]
+        rows = Candidates.of(fallen.pins[left], board=fallen.boards[left])
+        xray.stages[-1].kept = len(rows)
+    return Page(rows, np.zeros(len(rows), np.float32), NOTHING, fell_back=True)
 
 
 def tell(pipeline: Pipeline, query: Query, page: Page) -> list[Awaitable[None]]:
     """What to do after a page was answered."""
-    return [stage.tell(query, page.pins, page.boards, page.scores) for stage in pipeline.afterwards]
+    return [stage.tell(query, page) for stage in pipeline.afterwards]

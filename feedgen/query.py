@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from services.columns import F32, U64
+from services.columns import F32, U32, U64
 from services.events import Surface
 
-#: Every feed there is to be; those without a pipeline answer UNIMPLEMENTED.
+#: Every feed, and the surface that its pages are.
 NAMES = {
     "following": Surface.FOLLOWING,
     "interest": Surface.INTEREST,
@@ -16,6 +16,7 @@ NAMES = {
 }
 
 NO_IDS = np.empty(0, np.uint64)
+NO_WEIGHTS = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,25 @@ class Seen:
     pins: U64
 
 
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What the user is about right now, as realpin has it.
+
+    pins, weights: recently engaged and not hidden, greatest weight first; interests, affinities: of either sign,
+    greatest first; counts: uint32[windows, engagements], [0, 0] when not known; newest_ms: the newest action, 0: none.
+    """
+
+    pins: U64
+    weights: F32
+    interests: U64
+    affinities: F32
+    counts: U32
+    newest_ms: int
+
+
+NOT_KNOWN = Recent(NO_IDS, NO_WEIGHTS, NO_IDS, NO_WEIGHTS, np.empty((0, 0), np.uint32), 0)
+
+
 @dataclass(slots=True)
 class Query:
     """One request for one page."""
@@ -42,11 +62,13 @@ class Query:
     user: int
     surface: Surface
     limit: int
-    now_ms: int
+    now_ms: int  # the moment of the request, and the one that ages and windows count from
     request_id: str
     explain: bool = False
     shown: U64 = field(default_factory=lambda: NO_IDS)  # on the pages before this one, ascending
     audit_filter: bool = False  # also ask the leaves what the filter rejected, to count its false positives
 
-    followed: FollowedBoards = field(default_factory=lambda: FollowedBoards(NO_IDS, np.empty(0, np.float32), NO_IDS))
+    followed: FollowedBoards = field(default_factory=lambda: FollowedBoards(NO_IDS, NO_WEIGHTS, NO_IDS))
+    followed_interests: U64 = field(default_factory=lambda: NO_IDS)
+    recent: Recent = NOT_KNOWN
     seen: Seen = field(default_factory=lambda: Seen(b"", NO_IDS))

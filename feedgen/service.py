@@ -7,20 +7,20 @@ import uuid
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from feedgen import pipeline as pipelines
 from feedgen.cursor import Cursors
-from feedgen.pipeline import FALLBACK, Page, Pipeline
-from feedgen.query import NAMES, Query
-from feedgen.wording import Wording, bare_items
+from feedgen.page import Page
+from feedgen.pipeline import FALLBACK, Pipeline
+from feedgen.query import Query
+from feedgen.wording import Wording, worded
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
 from protos import feedgen_pb2_grpc as rpc
 from services import context
 from services.clock import wall_clock
-from services.errors import InvalidArgument, MeshError, Unimplemented
+from services.errors import InvalidArgument, MeshError
 from services.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -52,26 +52,24 @@ class Feedgen(rpc.FeedgenServicer):
         query, xray = self._query(request, pipeline), Xray(request.explain)
         with context.serving(self._deadline_s):
             page = await pipelines.run(pipeline, query, xray)
-            items = await self._items(page, pipeline, xray)
+            items = await worded(self._wording, page, pipeline.all_sources, xray)
         self._count(page, xray)
         if not (page.fell_back or request.explain):  # neither is a new list that a reader was given
             self._later(pipelines.tell(pipeline, query, page))
-        self._describe(query, xray)
+        xray.asked(query)
         return pb.FeedReply(
             items=items,
             cursor=self._next(query, page),
             degraded=[*xray.degraded(), *([FALLBACK] if page.fell_back else [])],
-            model=pipeline.model,
+            model=page.ranking.model,
             request_id=query.request_id,
             took_ms=(time.perf_counter() - started) * 1000,
-            xray=_encoded(xray) if request.explain else b"",
+            xray=xray.encoded() if request.explain else b"",
         )
 
     def _pipeline(self, request: pb.FeedRequest) -> Pipeline:
-        if request.feed not in NAMES:
-            raise InvalidArgument(f"feed = {request.feed!r}: feeds are {', '.join(NAMES)}")
         if request.feed not in self._feeds:
-            raise Unimplemented(f"the {request.feed} feed is not built yet; {', '.join(self._feeds)} is")
+            raise InvalidArgument(f"feed = {request.feed!r}: feeds are {', '.join(self._feeds)}")
         if not request.user:
             raise InvalidArgument("user = 0: 0 is not an id")
         if not 1 <= request.limit <= MAX_LIMIT:
@@ -91,19 +89,11 @@ class Feedgen(rpc.FeedgenServicer):
             audit_filter=self._requests % AUDIT_EVERY == 0,
         )
 
-    async def _items(self, page: Page, pipeline: Pipeline, xray: Xray) -> list[pb.Item]:
-        with xray.stage("wording", "hydrator") as trace:
-            try:
-                return await self._wording.items(page, pipeline.sources)
-            except MeshError as error:
-                trace.lost = str(error)
-                return bare_items(page, pipeline.sources)
-
     def _next(self, query: Query, page: Page) -> str:
         """Empty once a page could not be filled: there is nothing more to come. A fallback can always be gone on from."""
-        if len(page.pins) < query.limit and not page.fell_back:
+        if len(page.rows) < query.limit and not page.fell_back:
             return ""
-        return self._cursors.make(query.user, query.surface, np.concatenate([query.shown, page.pins]))
+        return self._cursors.make(query.user, query.surface, np.concatenate([query.shown, page.rows.pin]))
 
     def _count(self, page: Page, xray: Xray) -> None:
         self._fallbacks += page.fell_back
@@ -127,13 +117,3 @@ class Feedgen(rpc.FeedgenServicer):
         except MeshError as error:
             self._untold += 1
             logger.warning("a page was not logged: %s", error)
-
-    def _describe(self, query: Query, xray: Xray) -> None:
-        xray.query["followed_boards"] = len(query.followed.boards)
-        xray.query["followed_users"] = len(np.unique(query.followed.owners[query.followed.owners > 0]))
-        xray.query["seen"] = len(query.seen.pins)
-        xray.query["shown_before"] = len(query.shown)
-
-
-def _encoded(xray: Xray) -> bytes:
-    return msgspec.json.encode({"stages": xray.stages, "pins": xray.pins, "query": xray.query})

@@ -1,12 +1,16 @@
-"""What a stage of a pipeline may do. The kinds are structural: a filter returns a mask, a scorer returns columns."""
+"""What a stage of a pipeline may do. The kinds are structural: a filter returns a mask, a scorer returns columns.
+
+An answer's `lost` says what of it is missing although the stage did not fail; the page then names the stage as degraded.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from feedgen.candidates import Candidates
+from feedgen.page import Page, Ranking
 from feedgen.query import Query
 from services.columns import U8, U64, Array
 
@@ -25,11 +29,19 @@ class Stage(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a query stage found out: values of fields of the query, by name."""
+
+    values: Mapping[str, Any]
+    lost: str = ""
+
+
 class QueryStage(Stage, Protocol):
     """Finds out something about the user, concurrently with the others."""
 
-    async def ask(self, query: Query) -> Mapping[str, Any]:
-        """Values of fields of the query, by name."""
+    async def ask(self, query: Query) -> Known:
+        """What it found out."""
         ...
 
 
@@ -50,10 +62,22 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a source found; `dropped` when the query explains itself."""
+    """What a source found; `dropped` when the query explains itself; told: parts of the X-ray, by name."""
 
     candidates: Candidates
     dropped: Dropped | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
+    lost: str = ""
+
+
+class Words(NamedTuple):
+    """The names of what led to a pin, empty where not known. direct: nobody stands between the reader and the board."""
+
+    board: str
+    owner: str
+    direct: bool
+    interest: str
+    seed: str
 
 
 class Source(Stage, Protocol):
@@ -63,7 +87,7 @@ class Source(Stage, Protocol):
         """Candidates whose source column is `source`."""
         ...
 
-    def reason(self, board: str, owner: str, direct: bool) -> str:
+    def reason(self, words: Words) -> str:
         """Why a pin of this source is here, in a line for the reader."""
         ...
 
@@ -76,11 +100,20 @@ class Filter(Stage, Protocol):
         ...
 
 
-class Scorer(Stage, Protocol):
-    """Says how good candidates are, or adds what a later scorer needs; also what hydrates a page."""
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """New columns of length n, by name; the slate ranks by `score`. ranking: what they come from, when that changed."""
 
-    async def columns(self, query: Query, candidates: Candidates) -> Mapping[str, Array]:
-        """New columns of length n, by name. A column named `score` is what the slate ranks by."""
+    columns: Mapping[str, Array]
+    ranking: Ranking | None = None
+    lost: str = ""
+
+
+class Scorer(Stage, Protocol):
+    """Says how good candidates are, or adds what a later scorer or the slate needs."""
+
+    async def columns(self, query: Query, candidates: Candidates) -> Scores:
+        """New columns."""
         ...
 
 
@@ -108,6 +141,6 @@ class Afterwards(Protocol):
         """What it is called."""
         ...
 
-    async def tell(self, query: Query, pins: U64, boards: U64, scores: Array) -> None:
+    async def tell(self, query: Query, page: Page) -> None:
         """A page was served."""
         ...

@@ -4,63 +4,84 @@ All of it comes from rockstore, in two questions, and none of it is required: a 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from feedgen.pipeline import Page
-from feedgen.stages import Source
+from feedgen.page import Page
+from feedgen.pipeline import SHARES, attempt
+from feedgen.stages import Source, Words
+from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
 from rockstore.client import BOARD, INTEREST, PIN, USER, RockstoreClient
 
 FROM_BEFORE = "from your last feed"
 
 
+@dataclass(frozen=True, slots=True)
 class Wording:
     """Asks rockstore for the words of a page."""
 
-    def __init__(self, rockstore: RockstoreClient, timeout: float) -> None:
-        self._rockstore, self._timeout = rockstore, timeout
+    rockstore: RockstoreClient
+    timeout: float
+    name: str = "wording"
+    required: bool = False
 
     async def items(self, page: Page, sources: Sequence[Source]) -> list[pb.Item]:
         """The page's items, less pins that have been taken down meanwhile. Raises the errors of rockstore."""
-        n, items = len(page.pins), bare_items(page, sources)
-        kinds = np.repeat(np.array([PIN, BOARD], np.uint8), n)
-        known = await self._rockstore.attributes(kinds, np.concatenate([page.pins, page.boards]), self._timeout)
-        owners = np.where(page.owners > 0, page.owners, known.owners[n:])
+        n, items, rows = len(page.rows), bare_items(page, sources), page.rows
+        kinds = np.repeat(np.array([PIN, BOARD, PIN], np.uint8), n)
+        known = await self.rockstore.attributes(kinds, np.concatenate([rows.pin, rows.board, rows.seed]), self.timeout)
+        owners = np.where(rows.owner > 0, rows.owner, known.owners[n : 2 * n])
         ends = known.interests.ends[:n].tolist()
         interests = known.interests.values[: ends[-1] if n else 0]
-        kinds = np.repeat(np.array([USER, INTEREST], np.uint8), [n, len(interests)])
-        named = await self._rockstore.attributes(kinds, np.concatenate([owners, interests]), self._timeout)
-        names = named.titles[n:]
+        kinds = np.repeat(np.array([USER, INTEREST, INTEREST], np.uint8), [n, n, len(interests)])
+        ids = np.concatenate([owners, rows.interest, interests])
+        named = (await self.rockstore.attributes(kinds, ids, self.timeout)).titles
         for i, item in enumerate(items):
             item.title, item.link = known.titles[i], known.links[i]
-            item.board_title, item.owner, item.owner_name = known.titles[n + i], int(owners[i]), named.titles[i]
-            item.interests.extend(name for name in names[(ends[i - 1] if i else 0) : ends[i]] if name)
-            if page.source[i] >= 0:
-                source = sources[int(page.source[i])]
-                item.reason = source.reason(item.board_title, item.owner_name, page.owners[i] == 0)
+            item.board_title, item.owner, item.owner_name = known.titles[n + i], int(owners[i]), named[i]
+            of_pin = named[2 * n + (ends[i - 1] if i else 0) : 2 * n + ends[i]]
+            item.interests.extend(name for name in of_pin if name)
+            if not page.fell_back:
+                words = Words(
+                    item.board_title, named[i], bool(rows.owner[i] == 0), named[n + i], known.titles[2 * n + i]
+                )
+                item.reason = sources[int(rows.source[i])].reason(words)
         return [item for item, down in zip(items, known.taken_down[:n].tolist(), strict=True) if not down]
+
+    async def entitle(self, told: Sequence[dict[str, Any]]) -> bool:
+        """Give what the X-ray tells of pins and interests its titles. Raises the errors of rockstore."""
+        kinds = np.array([PIN if "pin" in row else INTEREST for row in told], np.uint8)
+        ids = np.array([int(row["pin"] if "pin" in row else row["interest"]) for row in told], np.uint64)
+        known = await self.rockstore.attributes(kinds, ids, self.timeout)
+        for row, title in zip(told, known.titles, strict=True):
+            row["title"] = title
+        return True
+
+
+async def worded(wording: Wording, page: Page, sources: Sequence[Source], xray: Xray) -> list[pb.Item]:
+    """The items of a page: with titles and reasons, or bare when rockstore does not answer within its share of time."""
+    items = await attempt(wording, "hydrator", wording.items(page, sources), SHARES.wording, xray)
+    if xray.untitled():
+        await attempt(wording, "hydrator", wording.entitle(xray.untitled()), SHARES.wording, xray)
+    return bare_items(page, sources) if items is None else items
 
 
 def bare_items(page: Page, sources: Sequence[Source]) -> list[pb.Item]:
     """The page's items as ids alone, for when there are no words to be had."""
+    rows = page.rows
+    columns = (rows.pin, rows.board, rows.owner, rows.source, page.scores, rows.at_ms)
     return [
         pb.Item(
             pin=pin,
             board=board,
             owner=owner,
-            source=sources[source].name if source >= 0 else "last_good",
-            reason="" if source >= 0 else FROM_BEFORE,
+            source="last_good" if page.fell_back else sources[source].name,
+            reason=FROM_BEFORE if page.fell_back else "",
             score=score,
             at_ms=at_ms,
         )
-        for pin, board, owner, source, score, at_ms in zip(
-            page.pins.tolist(),
-            page.boards.tolist(),
-            page.owners.tolist(),
-            page.source.tolist(),
-            page.scores.tolist(),
-            page.at_ms.tolist(),
-            strict=True,
-        )
+        for pin, board, owner, source, score, at_ms in zip(*(column.tolist() for column in columns), strict=True)
     ]

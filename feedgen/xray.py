@@ -1,20 +1,29 @@
 """The X-ray of a request: what each stage did and how long it took, and for each pin where it came from, its scores,
-and what dropped it. Costs next to nothing unless asked to explain.
+and what dropped it. Costs next to nothing unless asked to explain. Its shape is in docs/feed.md.
 """
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from feedgen.candidates import Candidates
-from feedgen.stages import Dropped
+from features.users import WINDOW_NAMES
+from feedgen.candidates import EMPTY, Candidates
+from feedgen.page import Ranking
+from feedgen.query import Query
+from feedgen.slate import WHY, Chosen
+from feedgen.stages import Dropped, Found
+from services.clock import DAY_MS
 from services.columns import Array
+from services.events import ENGAGEMENTS
 
-MAX_PINS = 500  # dropped pins told of
+MAX_PINS = 500  # ranked pins told of, and as many dropped ones
+DIGITS = 7  # what float32 holds
 
 
 @dataclass(slots=True)
@@ -37,6 +46,8 @@ class Xray:
     stages: list[StageTrace] = field(default_factory=list)
     pins: dict[str, dict[str, Any]] = field(default_factory=dict)
     query: dict[str, float] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=lambda: {"interests": [], "walk": None, "ranking": None, "blend": []})
+    _together: Candidates = EMPTY
 
     @contextmanager
     def stage(self, name: str, kind: str) -> Iterator[StageTrace]:
@@ -49,15 +60,51 @@ class Xray:
             trace.took_ms = (time.perf_counter() - started) * 1000
 
     def degraded(self) -> list[str]:
-        """Stages that were lost."""
-        return [trace.stage for trace in self.stages if trace.lost is not None]
+        """Stages that were lost, or of whose answer something was."""
+        return list(dict.fromkeys(trace.stage for trace in self.stages if trace.lost is not None))
 
-    def leaf_drops(self, source: str, dropped: Dropped) -> None:
-        """What a leaf left out."""
+    def untitled(self) -> list[dict[str, Any]]:
+        """What is told of pins and interests, to be given titles."""
+        walk = self.told["walk"]
+        return [*self.told["interests"], *(walk["seeds"] if walk else [])]
+
+    def asked(self, query: Query) -> None:
+        """What the query stages found."""
+        owners, recent = query.followed.owners, query.recent
+        self.query |= {
+            "followed_boards": len(query.followed.boards),
+            "followed_users": len(np.unique(owners[owners > 0])),
+            "followed_interests": len(query.followed_interests),
+            "seen": len(query.seen.pins),
+            "shown_before": len(query.shown),
+            "recent_pins": len(recent.pins),
+            "affinities": len(recent.interests),
+        }
+        if recent.newest_ms:
+            self.query["idle_days"] = round((query.now_ms - recent.newest_ms) / DAY_MS, 3)
+        if recent.counts.shape == (len(WINDOW_NAMES), len(ENGAGEMENTS)):
+            for window, counts in zip(WINDOW_NAMES, recent.counts.tolist(), strict=True):
+                for action, count in zip(ENGAGEMENTS, counts, strict=True):
+                    self.query[f"{action.name.lower()}s_{window}"] = count
+
+    def found(self, stage: str, found: Found) -> None:
+        """What a source found, and what its leaf left out."""
+        for trace in self.stages:
+            if trace.stage == stage:
+                trace.kept = len(found.candidates)
         if self.explain:
-            rows = zip(dropped.pins.tolist(), dropped.boards.tolist(), dropped.reason.tolist(), strict=True)
-            for pin, board, reason in rows:
-                self._drop(pin, board, source, dropped.reasons.get(reason, f"reason {reason}"))
+            self.told |= found.told
+            if found.dropped is not None:
+                self._leaf_drops(stage, found.dropped)
+
+    def _leaf_drops(self, source: str, dropped: Dropped) -> None:
+        rows = zip(dropped.pins.tolist(), dropped.boards.tolist(), dropped.reason.tolist(), strict=True)
+        for pin, board, reason in rows:
+            self._drop(pin, board, source, dropped.reasons.get(reason, f"reason {reason}"))
+
+    def together(self, candidates: Candidates) -> None:
+        """What all sources found, before any filter."""
+        self._together = candidates
 
     def filtered(self, stage: str, candidates: Candidates, keep: Array) -> None:
         """What a filter dropped."""
@@ -65,33 +112,117 @@ class Xray:
             for row in np.flatnonzero(~keep).tolist():
                 self._drop(int(candidates.pin[row]), int(candidates.board[row]), stage, "dropped by this filter")
 
-    def ranked(self, candidates: Candidates, sources: list[str], chosen: Array) -> None:
-        """Every candidate that was ranked, and whether the slate chose it."""
-        if not self.explain:
-            return
-        on_page = set(chosen.tolist())
-        for row in np.argsort(-candidates.column("score"), kind="stable")[:MAX_PINS].tolist():
-            self.pins[str(candidates.pin[row])] = {
-                "sources": [self._source(candidates, row, sources)],
-                "scores": self._scores(candidates, row),
-                "features": self._features(candidates, row),
-                "dropped": None if row in on_page else {"stage": "slate", "reason": "not on this page"},
-            }
-
-    def _source(self, candidates: Candidates, row: int, sources: list[str]) -> dict[str, Any]:
-        source = sources[int(candidates.source[row])]
-        return {"source": source, "board": str(candidates.board[row]), "score": float(candidates.light[row])}
-
-    def _scores(self, candidates: Candidates, row: int) -> dict[str, float]:
-        return {"light": float(candidates.light[row]), "final": float(candidates.column("score")[row])}
-
-    def _features(self, candidates: Candidates, row: int) -> dict[str, float | None]:
-        age_days = (time.time() * 1000 - float(candidates.at_ms[row])) / 86_400_000
-        quality = float(candidates.quality[row])
-        return {"quality": None if np.isnan(quality) else quality, "age_days": round(age_days, 3)}
-
     def _drop(self, pin: int, board: int, stage: str, reason: str) -> None:
         if len(self.pins) < 2 * MAX_PINS:
             source = {"source": stage, "board": str(board)}
-            gone = {"sources": [source], "scores": {}, "features": {}, "dropped": {"stage": stage, "reason": reason}}
+            why = {"stage": stage, "reason": reason}
+            gone = {"sources": [source], "scores": {}, "features": {}, "slot": None, "dropped": why}
             self.pins.setdefault(str(pin), gone)
+
+    def ranked(
+        self,
+        query: Query,
+        candidates: Candidates,
+        ranking: Ranking,
+        sources: Sequence[str],
+        rates: Sequence[float],
+        chosen: Chosen,
+    ) -> None:
+        """Every candidate that was ranked, and whether the slate chose it."""
+        if not self.explain:
+            return
+        self.told["ranking"] = {
+            "model": ranking.model,
+            "fingerprint": str(ranking.fingerprint),
+            "features": len(ranking.features),
+            "cache_hits": ranking.hits,
+            "cache_misses": ranking.misses,
+            "lost": list(ranking.lost),
+        }
+        self.told["blend"] = _blend(self._together, sources, rates, chosen)
+        slots = {
+            row: {"position": i, "source": sources[slot], "why": WHY[why]}
+            for i, (row, slot, why) in enumerate(
+                zip(chosen.rows.tolist(), chosen.slots.tolist(), chosen.why.tolist(), strict=True)
+            )
+        }
+        best = np.argsort(-candidates.column("score"), kind="stable")[:MAX_PINS].tolist()
+        rays = _Rays(query, candidates, ranking, sources, self._together)
+        for row in dict.fromkeys([*slots, *best]):
+            slot = slots.get(row)
+            gone = None if slot else {"stage": "slate", "reason": "not on this page"}
+            self.pins[str(candidates.pin[row])] = {**rays.of(row), "slot": slot, "dropped": gone}
+
+    def encoded(self) -> bytes:
+        """As JSON."""
+        return msgspec.json.encode({"query": self.query, **self.told, "stages": self.stages, "pins": self.pins})
+
+
+def _blend(
+    together: Candidates, sources: Sequence[str], rates: Sequence[float], chosen: Chosen
+) -> list[dict[str, Any]]:
+    found, filled = Counter(together.source.tolist()), Counter(chosen.slots.tolist())
+    return [
+        {"source": name, "rate": rates[i] if i < len(rates) else 0, "found": found[i], "slots": filled[i]}
+        for i, name in enumerate(sources)
+    ]
+
+
+class _Rays:
+    """What is told of one candidate after the other."""
+
+    def __init__(
+        self, query: Query, candidates: Candidates, ranking: Ranking, sources: Sequence[str], together: Candidates
+    ) -> None:
+        self._query, self._candidates, self._ranking, self._sources = query, candidates, ranking, sources
+        self._together, self._by_pin = together, np.argsort(together.pin, kind="stable")
+        self._sorted = together.pin[self._by_pin]
+        self._affinities = dict(zip(query.recent.interests.tolist(), query.recent.affinities.tolist(), strict=True))
+
+    def of(self, row: int) -> dict[str, Any]:
+        """Sources, scores and features of a row."""
+        pin = self._candidates.pin[row]
+        first, last = (int(np.searchsorted(self._sorted, pin, side)) for side in ("left", "right"))
+        return {
+            "sources": [self._source(at) for at in self._by_pin[first:last].tolist()],
+            "scores": self._scores(row),
+            "features": self._features(row),
+        }
+
+    def _source(self, at: int) -> dict[str, Any]:
+        of = self._together
+        return {
+            "source": self._sources[int(of.source[at])],
+            "board": str(of.board[at]),
+            "score": _rounded(of.light[at]),
+            "weight": _rounded(of.weight[at]),
+            "seed": str(of.seed[at]),
+            "interest": str(of.interest[at]),
+        }
+
+    def _scores(self, row: int) -> dict[str, float | None]:
+        of = self._candidates
+        return {
+            "light": _rounded(of.light[row]),
+            "weight": _rounded(of.weight[row]),
+            "affinity": self._affinities.get(int(of.column("interest")[row])),
+            "final": _rounded(of.column("score")[row]),
+        }
+
+    def _features(self, row: int) -> dict[str, float | None]:
+        of = self._candidates
+        age_days = (self._query.now_ms - float(of.at_ms[row])) / DAY_MS if of.at_ms[row] else None
+        features = {
+            "quality": _rounded(of.quality[row]),
+            "age_days": None if age_days is None else round(age_days, 3),
+        }
+        if self._ranking.features:
+            values = of.column("features")[row].tolist()
+            features |= dict(zip(self._ranking.features, map(_rounded, values), strict=True))
+        return features
+
+
+def _rounded(value: Any) -> float | None:
+    """As JSON has it: no NaN, no digits that a float32 does not hold."""
+    number = float(value)
+    return float(f"{number:.{DIGITS}g}") if np.isfinite(number) else None

@@ -1,11 +1,10 @@
 """Which boards the user follows, directly and through users."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from apiary.client import ApiaryClient
 from feedgen.query import FollowedBoards, Query
+from feedgen.stages import Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +17,7 @@ class Followed:
     name: str = "followed"
     required: bool = True
 
-    async def ask(self, query: Query) -> Mapping[str, Any]:
+    async def ask(self, query: Query) -> Known:
         """`followed`."""
         found = await self.apiary.followed_boards(query.user, self.limit, self.timeout)
-        return {"followed": FollowedBoards(found.boards, found.weights, found.owners)}
+        return Known({"followed": FollowedBoards(found.boards, found.weights, found.owners)})

@@ -1,11 +1,10 @@
 """Which pins the user has met: shown, opened, saved or hidden."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from aperture.client import ApertureClient
 from feedgen.query import Query, Seen
+from feedgen.stages import Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +17,9 @@ class SeenPins:
     name: str = "seen"
     required: bool = True
 
-    async def ask(self, query: Query) -> Mapping[str, Any]:
+    async def ask(self, query: Query) -> Known:
         """`seen`."""
         found = await self.aperture.seen_filter(
             query.user, false_positive_rate=self.false_positive_rate, exact=True, timeout=self.timeout
         )
-        return {"seen": Seen(found.filter, found.exact)}
+        return Known({"seen": Seen(found.filter, found.exact)})

@@ -1,0 +1,70 @@
+"""The pins that everybody saves, for users of whom little is known, and when nothing else is left."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from counters.client import CountersClient
+from features.pins import first_interests
+from features.requests import Origin
+from feedgen.candidates import EMPTY, Candidates
+from feedgen.query import Query
+from feedgen.sources.most_saved import Kept, most_saved
+from feedgen.stages import Found, Words
+from rockstore.client import PIN, RockstoreClient
+from services.columns import F32, U64, among
+from services.events import Kind
+
+
+class Popular(NamedTuple):
+    """Pins, most saved first: their shares (float32[n]), qualities and first interests."""
+
+    pins: U64
+    shares: F32
+    quality: F32
+    interests: U64
+
+
+@dataclass(frozen=True, slots=True)
+class PopularPins:
+    """Asks counters for the `most` pins saved most of late, and rockstore what they are; brings the best k that the user
+    has not met. The light score is ln(share).
+    """
+
+    counters: CountersClient
+    rockstore: RockstoreClient
+    most: int
+    k: int
+    kept: Kept[Popular]
+    timeout: float
+    name: str = "popular_pins"
+    required: bool = False
+
+    async def find(self, query: Query, source: int) -> Found:
+        """Candidates that everybody saves."""
+        popular = await self.kept.get(query.now_ms, lambda: self._ask(query.now_ms))
+        new = ~(among(popular.pins, query.seen.pins) | among(popular.pins, query.shown))
+        rows = np.flatnonzero(new)[: self.k]
+        if not len(rows):
+            return Found(EMPTY)
+        candidates = Candidates.of(
+            popular.pins[rows],
+            interest=popular.interests[rows],
+            source=source,
+            origin=Origin.POPULAR,
+            weight=popular.shares[rows],
+            light=np.log(popular.shares[rows]),
+            quality=popular.quality[rows],
+        )
+        return Found(candidates)
+
+    async def _ask(self, now_ms: int) -> Popular:
+        pins, shares = await most_saved(self.counters, Kind.PIN, self.most, now_ms, self.timeout)
+        known = await self.rockstore.attributes(PIN, pins, self.timeout)
+        up = ~known.taken_down
+        return Popular(pins[up], shares[up], known.quality[up], first_interests(known.interests)[up, 0])
+
+    def reason(self, words: Words) -> str:
+        """Why a pin is here."""
+        return "popular with everybody"

@@ -1,0 +1,87 @@
+"""The best unseen pins of boards near what the user engaged with: random walks from their recent pins find the boards."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from features.requests import Origin
+from feedgen.candidates import EMPTY, Candidates
+from feedgen.query import Query
+from feedgen.sources.retrieval import Retrieval
+from feedgen.stages import Found, Words
+from pixie.client import BOARDS, PixieClient, Recommended
+from polaris.client import BOARD
+
+
+@dataclass(frozen=True, slots=True)
+class WalkedBoards:
+    """Asks pixie for the `most` nearest boards in so many steps, then polaris for their pins.
+
+    A board weighs what its score is of the best one's, to the power of `sharpness`: the logarithm of the weight stands in
+    the light score beside quality and age, and an old set's ages would outweigh the walk otherwise.
+    """
+
+    pixie: PixieClient
+    retrieval: Retrieval
+    most: int
+    steps: int
+    sharpness: float
+    timeout: float
+    name: str = "walked_boards"
+    required: bool = False
+
+    async def find(self, query: Query, source: int) -> Found:
+        """Candidates from the boards that the walks reached; seed: the pin whose walk visited the board most."""
+        recent = query.recent
+        if not len(recent.pins):
+            return Found(EMPTY)
+        walk = await self.pixie.recommend(
+            recent.pins,
+            recent.weights,
+            want=BOARDS,
+            k=self.most,
+            steps=self.steps,
+            seed=query.user,  # the same page for the same state
+            timeout=self.timeout,
+        )
+        told = {"walk": _told(query, walk)} if query.explain else {}
+        reached = walk.scores > 0
+        boards, scores, seeds = walk.ids[reached], walk.scores[reached], recent.pins[walk.seeds[reached]]
+        if not len(boards):
+            return Found(EMPTY, told=told)
+        weights = np.maximum((scores / scores.max()) ** np.float32(self.sharpness), np.finfo(np.float32).tiny)
+        found, dropped = await self.retrieval.ask(query, BOARD, boards, weights)
+        candidates = Candidates.of(
+            found.pins,
+            board=boards[found.source],
+            seed=seeds[found.source],
+            source=source,
+            origin=Origin.PICKED,
+            weight=weights[found.source],
+            light=found.scores,
+            quality=found.quality,
+            at_ms=found.at_ms,
+        )
+        return Found(candidates, dropped, told)
+
+    def reason(self, words: Words) -> str:
+        """Why a pin is here."""
+        return f"because you liked {words.seed or 'a pin near it'}"
+
+
+def _told(query: Query, walk: Recommended) -> dict[str, Any]:
+    pins, weights = query.recent.pins, query.recent.weights
+    boards = np.bincount(walk.seeds, minlength=len(pins))
+    seeds = [
+        {
+            "pin": str(pin),
+            "title": "",
+            "weight": float(weights[i]),
+            "known": bool(walk.known[i]),
+            "steps": int(walk.steps[i]),
+            "boards": int(boards[i]),
+        }
+        for i, pin in enumerate(pins.tolist())
+    ]
+    return {"seeds": seeds, "steps": int(walk.steps.sum()), "boards": len(walk.ids), "graph": walk.version}
