@@ -1,0 +1,199 @@
+"""From samples to a model's folder: what is drawn, what is learned, what is said of it, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import ndcg_score
+
+from features.catalogue import CATALOGUE
+from scorpion import layout, registry
+from services import settings
+from services.clock import DAY_MS
+from services.errors import InvalidArgument
+from services.events import Action, events
+from services.settings import MeshSettings
+from tests.training.worlds import small
+from training import served
+from training.command import Origin, made
+from training.events import History, moments_of, of_batches
+from training.samples import FEATURES, POSITIVE, Deeds, Periods, Samples, Wanted, asks
+from training.train import CUT, _ndcg, baselines, calibration, check, train
+
+START = 1_700_000_000_000
+
+
+def nothing(what: str, done: int, of: int) -> None:
+    """No bars."""
+
+
+def samples(requests: int, seed: int, at_ms: int = START) -> Samples:
+    """Rows whose label depends on two features, with holes."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(20, 60, requests)
+    n = int(sizes.sum())
+    rows = rng.normal(size=(n, len(FEATURES))).astype(np.float32)
+    rows[:, FEATURES.index("origin")] = rng.integers(0, 5, n)
+    strength = 1.5 * rows[:, FEATURES.index("affinity_sum")] + (rows[:, FEATURES.index("origin")] == 2)
+    label = (rng.random(n) < 1 / (1 + np.exp(3 - strength))).astype(np.uint8)
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    light = rng.normal(size=n).astype(np.float32)
+    at = at_ms + np.arange(requests, dtype=np.int64) * 1000
+    return Samples(rows, label, np.ones(n, np.float32), light, sizes, at)
+
+
+@pytest.fixture(scope="module")
+def periods() -> Periods:
+    return Periods(samples(200, 1), samples(60, 2, START + DAY_MS), samples(80, 3, START + 2 * DAY_MS))
+
+
+def test_a_model_learns_and_its_folder_is_taken(periods: Periods, tmp_path: Path) -> None:
+    trained = train(periods, nothing)
+    quality = trained.quality
+    assert quality["model"].ndcg > max(quality[name].ndcg for name in baselines(periods.test)) + 0.1
+    assert trained.objective == max(trained.tried, key=lambda name: trained.tried[name])
+    assert trained.metrics["auc"] > 0.75 > trained.metrics["popularity_auc"]
+    assert trained.ece < 0.05
+    model = registry.write(
+        tmp_path, trained.booster, trained.features, trained.golden, name="x", trained_ms=START, metrics=trained.metrics
+    )
+    assert [f.name for f in model.features] == list(CATALOGUE)
+    golden = layout.read_golden(tmp_path / layout.GOLDEN, 1)
+    assert np.isnan(golden.rows).any(axis=1).any()
+    assert np.isnan(golden.rows[-1]).all()
+
+
+def test_ndcg_is_sklearns() -> None:
+    rng = np.random.default_rng(4)
+    for n in (2, 5, 11, 80):
+        for _ in range(20):
+            label, scores = (rng.random(n) < 0.3).astype(int), rng.integers(0, 12, n) / 4
+            label[0] = 1
+            assert _ndcg(label, scores) == pytest.approx(ndcg_score([label], [scores], k=CUT))
+
+
+def test_calibration_error_is_that_of_a_recount() -> None:
+    rng = np.random.default_rng(5)
+    chances = rng.random(20_000)
+    perfect = (rng.random(20_000) < chances).astype(int)
+    assert calibration(perfect, chances)[2] < 0.02
+    assert calibration(perfect, np.clip(chances + 0.3, 0, 1))[2] > 0.2
+
+
+@pytest.mark.parametrize("name", ["train", "valid", "test"])
+def test_too_few_samples_are_refused_with_what_is_needed(periods: Periods, name: str) -> None:
+    parts = {"train": periods.train, "valid": periods.valid, "test": periods.test}
+    parts[name] = samples(5, 9)
+    with pytest.raises(InvalidArgument, match=rf"too few samples to {name} on: 5 requests.*at least 20 requests"):
+        check(Periods(**parts))
+
+
+def test_labels_are_what_the_user_did_within_the_horizon() -> None:
+    batch = events(
+        6, action=[Action.SAVE, Action.CLICK, Action.SAVE, Action.SAVE, Action.HIDE, Action.SAVE],
+        user=[7, 7, 7, 8, 7, 7], pin=[1, 2, 2, 3, 4, 5], board=1, at_ms=[99, 100, 150, 150, 160, 200], id=range(1, 7),
+    )  # fmt: skip
+    deeds = Deeds(batch, POSITIVE)
+    assert deeds.after(7, 100, 100) == {2: 1.0}
+    assert deeds.after(7, 100, 50) == {2: 0.5}
+    assert deeds.after(7, 100, 101) == {2: 1.0, 5: 1.0}
+    assert deeds.after(9, 0, 1000) == {}
+    assert deeds.active(100, 60).tolist() == [7, 8]
+
+
+def test_requests_are_of_users_who_come_back_and_in_order(tmp_path: Path) -> None:
+    history = small(tmp_path)
+    wanted = Wanted(requests=100, moments=10, horizon_days=2)
+    deeds = Deeds(history.events, wanted.positive)
+    found = asks(history, deeds, wanted)
+    assert found == asks(history, deeds, wanted)
+    assert 60 <= len(found) <= 100
+    assert [ask.at_ms for ask in found] == sorted(ask.at_ms for ask in found)
+    assert len({ask.feed for ask in found}) == 3
+    for ask in found:
+        assert deeds.after(ask.user, ask.at_ms, wanted.horizon_ms)
+
+
+def test_a_history_without_saves_is_refused() -> None:
+    batch = events(1, action=Action.NAME_USER, user=1, at_ms=5, id=1)
+    history = of_batches([batch], "the log")
+    with pytest.raises(InvalidArgument, match="the log: nobody did any of save, click: there is nothing to learn from"):
+        asks(history, Deeds(batch, POSITIVE), Wanted())
+
+
+def test_moments_are_spread_and_before_the_end() -> None:
+    at = np.arange(0, 1000, 7)
+    found = moments_of(at, 500, 5)
+    assert len(found) == 5
+    assert found[0] == 0
+    assert found[-1] == 497
+    assert moments_of(at[:3], 500, 5).tolist() == [0, 7, 14]
+
+
+@pytest.fixture(scope="module")
+def logged(periods: Periods, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, History]:
+    """A data folder with one model, and a log of pages that it served: of 5 pins, the first was saved where it could be."""
+    data = tmp_path_factory.mktemp("data")
+    trained = train(periods, nothing, ["binary"])
+    registry.write(data / "m", trained.booster, trained.features, trained.golden, name="m", trained_ms=1)
+    registry.push(data / "m", data)
+    fingerprint = layout.fingerprint(data / "models" / "m" / "1")
+    pages, shown = 600, samples(600, 6)
+    n = 5 * pages
+    rows = np.concatenate([shown.rows[a : a + 5] for a in shown.starts])
+    label = np.concatenate([shown.label[a : a + 5] for a in shown.starts]).astype(bool)
+    user, at = np.repeat(np.arange(1, pages + 1), 5), START + np.repeat(np.arange(pages), 5) * 3_600_000
+    pin = np.arange(1, n + 1)
+    pages_served = events(
+        n, action=Action.SERVED, user=user, pin=pin, surface=4, position=np.tile(np.arange(5), pages), at_ms=at,
+        score=0.5, model=np.uint64(fingerprint), features=rows.tolist(), id=pin,
+    )  # fmt: skip
+    saves = np.flatnonzero(label)
+    done = events(
+        len(saves), action=Action.SAVE, user=user[saves], pin=pin[saves], board=1, at_ms=at[saves] + 60_000,
+        id=saves + 10_000,
+    )  # fmt: skip
+    return data, of_batches([done], "the log", [pages_served])
+
+
+def test_what_was_served_is_joined_with_what_users_did(logged: tuple[Path, History]) -> None:
+    data, history = logged
+    columns = served.models(data)
+    assert list(columns.values()) == [list(CATALOGUE)]
+    periods = served.collect(history, columns, Wanted(horizon_days=1), nothing)
+    saved = set(history.events.pin.tolist())
+    parts = (periods.train, periods.valid, periods.test)
+    assert all((part.sizes == 5).all() for part in parts)
+    assert 0 < sum(part.positives for part in parts) <= len(saved)
+    assert periods.train.at_ms.max() + DAY_MS <= periods.valid.at_ms.min()
+    assert periods.valid.at_ms.max() + DAY_MS <= periods.test.at_ms.min()
+    nobody = served.collect(history, {}, Wanted(horizon_days=1), nothing)
+    assert len(nobody.train) == 0
+    first = periods.train
+    page = history.served.take(history.served.at_ms == first.at_ms[0])
+    np.testing.assert_array_equal(first.rows[:5], page.features.values.reshape(5, -1))
+    np.testing.assert_array_equal(first.label[:5], np.isin(page.pin, history.events.pin))
+
+
+def test_a_model_of_a_world_is_written_with_its_report(tmp_path: Path) -> None:
+    history = small(tmp_path / "world")
+    sections = settings.load(None)
+    sections["mesh"] = MeshSettings(data=str(tmp_path / "data"), partitions=4)
+    wanted = Wanted(requests=360, moments=12, horizon_days=5, shares=(0.6, 0.2))
+    found = made(history, tmp_path / "data", sections, "ranker", Origin.AUTO, wanted, nothing)
+    ref = registry.push(found.folder, tmp_path / "data")
+    assert str(ref) == "ranker@1"
+    manifest = layout.read_json(found.folder / layout.MANIFEST, layout.Manifest)
+    assert manifest.inputs["samples"] == "replay"
+    assert {"auc", "ndcg@10", "ece", "popularity_auc", "recency_auc", "light_auc"} <= set(manifest.metrics)
+    report = found.report.read_text()
+    assert report.count("data:image/png;base64,") == 3
+    for word in ("ROC", "Calibration", "Importance", "popularity", "recency", "light"):
+        assert word in report
+    assert "http" not in report
+
+
+def test_too_little_served_is_said(tmp_path: Path) -> None:
+    history = small(tmp_path / "world")
+    with pytest.raises(InvalidArgument, match="too few samples to train on: 0 requests"):
+        made(history, tmp_path, settings.load(None), "x", Origin.SERVED, Wanted(), nothing)

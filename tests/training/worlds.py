@@ -1,0 +1,16 @@
+"""A small demo world as a history."""
+
+from pathlib import Path
+
+from datasets import parquet
+from datasets.generate import generate
+from datasets.world import Spec
+from training.events import History, of_dataset
+
+NOW_MS = 1_760_000_000_000
+SPEC = Spec(users=150, pins=500, boards=260, saves=4_000, seed=5)
+
+
+def small(folder: Path, spec: Spec = SPEC) -> History:
+    generate(spec, folder, NOW_MS)
+    return of_dataset(parquet.open(folder))
