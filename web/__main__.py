@@ -19,9 +19,9 @@ class Settings(ServiceSettings, kw_only=True):
     event_timeout_s: Annotated[
         float, Meta(ge=0.05, le=60, description="time for events, reading their body included")
     ] = 10.0
-    read_timeout_s: Annotated[float, Meta(ge=0.05, le=60, description="time for a user, a list of users, or a pin")] = (
-        2.0
-    )
+    read_timeout_s: Annotated[
+        float, Meta(ge=0.05, le=60, description="time for a user, a list of users, a pin, or the models")
+    ] = 2.0
     quality_timeout_s: Annotated[
         float, Meta(ge=0.001, le=5, description="time a save may wait for its pin's quality; then it goes without")
     ] = 0.1

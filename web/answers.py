@@ -120,6 +120,35 @@ class Pin(Struct):
     taken_down: bool
 
 
+class ModelVersion(Struct):
+    """One version of a model."""
+
+    name: str
+    version: int
+    fingerprint: Annotated[
+        str, Meta(pattern="^[0-9]{1,20}$", description="of its files; what served pages are logged with")
+    ]
+    promoted: Annotated[bool, Meta(description="feeds are ranked by it")]
+    loaded: Annotated[bool, Meta(description="every shard of scorpion has it in memory")]
+    problem: Annotated[str, Meta(description="why it was refused; empty: it was not")]
+    trees: int
+    leaves: Annotated[int, Meta(description="of its largest tree")]
+    features: list[str]
+    trained_ms: int
+    load_ms: float
+    metrics: Annotated[dict[str, float], Meta(description="as measured when it was trained; empty where not at hand")]
+    report: Annotated[str | None, Meta(description="path of its training report; null: it has none")]
+
+
+class ModelList(Struct):
+    """Every version of every model in the registry."""
+
+    models: list[ModelVersion]
+    rollback: Annotated[
+        str | None, Meta(description="name@version that `feedmesh model rollback` would promote; null: none")
+    ]
+
+
 class MethodHealth(Struct):
     """One method over the last minute; calls and errors since the process started."""
 

@@ -16,7 +16,7 @@ HTTP = {
     Code.NOT_FOUND: 404,
     Code.RESOURCE_EXHAUSTED: 429,
     Code.INTERNAL: 500,
-    Code.UNIMPLEMENTED: 501,
+    Code.UNIMPLEMENTED: 501,  # by a process of another version: every feed there is a name for is built
     Code.UNAVAILABLE: 503,
     Code.FAILED_PRECONDITION: 503,  # not caught up, no model: nothing the caller stated, and it passes
     Code.DEADLINE_EXCEEDED: 504,

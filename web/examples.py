@@ -58,6 +58,26 @@ USER: dict[str, Any] = {
     "counts": {"users": 1, "followed_boards": 1, "interests": 1, "boards": 1},
     "degraded": [],
 }
+MODELS: dict[str, Any] = {
+    "models": [
+        {
+            "name": "ranker",
+            "version": 2,
+            "fingerprint": "12297829382473034410",
+            "promoted": True,
+            "loaded": True,
+            "problem": "",
+            "trees": 200,
+            "leaves": 31,
+            "features": ["origin", "light_below_best", "pin_save_rate_7d", "affinity_sum"],
+            "trained_ms": 1760000900000,
+            "load_ms": 41.7,
+            "metrics": {"auc": 0.742, "ndcg@10": 0.481},
+            "report": "/models/ranker/2/report",
+        }
+    ],
+    "rollback": "ranker@1",
+}
 HEALTH: dict[str, Any] = {
     "ready": True,
     "processes": [

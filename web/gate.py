@@ -92,7 +92,9 @@ class Safety:
 
         async def safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)  # a report's own policy is narrower
             await send(message)
 
         site = Request(scope).headers.get("sec-fetch-site", "none")

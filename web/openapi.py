@@ -17,7 +17,6 @@ MEANING = {
     413: "The body is over the limit",
     429: "Shed: too much is under way, or a disk is full; retry after a moment",
     500: "Failed on the server",
-    501: "This version does not have it",
     503: "A process that is needed is away, or not caught up; retry after a moment",
     504: "Time ran out; a write may still have been accepted, and is safe to repeat with the same ids",
 }
@@ -85,7 +84,7 @@ def _json(kind: type[Struct], example: Any = None) -> dict[str, Any]:
 
 def _success(op: Operation) -> dict[str, Any]:
     if op.answer is None:
-        return {"description": op.summary, "content": {"text/plain": {"schema": {"type": "string"}}}}
+        return {"description": op.summary, "content": {op.media: {"schema": {"type": "string"}}}}
     return {"description": (op.answer.__doc__ or "").strip(), "content": _json(op.answer, op.example)}
 
 

@@ -11,10 +11,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from web import examples
-from web.answers import Accepted, FeedPage, HealthReport, Pin, User, UserPage, Written
+from web.answers import Accepted, FeedPage, HealthReport, ModelList, Pin, User, UserPage, Written
 from web.events import Events
 from web.feeds import FEEDS, Feeds
 from web.health import Watch
+from web.models import Models
 from web.pins import Pins
 from web.questions import MAX_EVENTS, EventList, FeedQuery, NoQuery, ReadQuery, UsersQuery
 from web.users import Users
@@ -34,7 +35,8 @@ class Operation:
     handle: Callable[[Request], Awaitable[Struct | Response]]
     summary: str
     more: str = ""
-    answer: type[Struct] | None  # None: plain text
+    answer: type[Struct] | None  # None: text of the kind `media`
+    media: str = "text/plain"
     status: int = 200
     example: Any = None
     query: type[Struct] = NoQuery
@@ -53,9 +55,14 @@ class Operation:
         return Route(self.path, endpoint, methods=[self.method])
 
 
-def operations(feeds: Feeds, events: Events, users: Users, pins: Pins, watch: Watch) -> list[Operation]:
+def operations(feeds: Feeds, events: Events, users: Users, pins: Pins, models: Models, watch: Watch) -> list[Operation]:
     """Every operation."""
-    return [*_of_feeds(feeds, events), *_of_objects(users, pins, events), *_of_the_mesh(watch)]
+    return [
+        *_of_feeds(feeds, events),
+        *_of_objects(users, pins, events),
+        *_of_models(models),
+        *_of_the_mesh(watch),
+    ]
 
 
 def _of_feeds(feeds: Feeds, events: Events) -> list[Operation]:
@@ -70,7 +77,7 @@ def _of_feeds(feeds: Feeds, events: Events) -> list[Operation]:
             query=FeedQuery,
             answer=FeedPage,
             example=examples.FEED,
-            errors=(*READS, Code.NOT_FOUND, Code.UNIMPLEMENTED),
+            errors=(*READS, Code.NOT_FOUND),
         ),
         Operation(
             method="POST",
@@ -135,6 +142,30 @@ def _of_objects(users: Users, pins: Pins, events: Events) -> list[Operation]:
             answer=Written,
             status=202,
             example=examples.WRITTEN,
+        ),
+    ]
+
+
+def _of_models(models: Models) -> list[Operation]:
+    return [
+        Operation(
+            method="GET",
+            path="/v1/models",
+            handle=models.get,
+            summary="The models: which is promoted, which were refused and why, and how each did in training",
+            in_path={},
+            answer=ModelList,
+            example=examples.MODELS,
+        ),
+        Operation(
+            method="GET",
+            path="/models/{name}/{version}/report",
+            handle=models.report,
+            summary="The training report of one version of a model",
+            in_path={"name": {"type": "string"}, "version": {"type": "integer", "minimum": 1}},
+            answer=None,
+            media="text/html",
+            errors=(Code.INVALID_ARGUMENT, Code.NOT_FOUND),
         ),
     ]
 

@@ -39,6 +39,7 @@ def routes(static: Path = HERE / "static") -> list[BaseRoute]:
     return [
         Route("/", files.page("index.html")),
         Route("/health", files.page("health.html")),
+        Route("/models", files.page("models.html")),
         Route("/favicon.ico", files.page("icon.svg")),
         Route("/docs", swagger.page("index.html")),
         Route("/docs/start.js", swagger.page("start.js")),

@@ -7,8 +7,9 @@ from msgspec import Meta, Struct
 from services.events import MAX_INTERESTS, MAX_TEXT, Action, Surface
 from web.wire import U64, Id
 
-#: What an event from outside may be. SERVED is feedgen's own to write.
-ACTIONS = {action.name.lower(): action for action in Action if action is not Action.SERVED}
+#: What an event from outside may be. SERVED is feedgen's own to write, datasets are those of `feedmesh features`.
+_OWN = (Action.SERVED, Action.PUT_FEATURES, Action.SWITCH_DATASET)
+ACTIONS = {action.name.lower(): action for action in Action if action not in _OWN}
 SURFACES = {surface.name.lower(): surface for surface in Surface}
 MAX_EVENTS = 10_000
 MAX_LIMIT = 100

@@ -7,6 +7,7 @@ from apiary.client import ApiaryClient
 from feedgen.client import FeedgenClient
 from roadrunner.client import RoadrunnerClient
 from rockstore.client import RockstoreClient
+from scorpion.client import ScorpionClient
 from services.clock import wall_clock
 from services.mesh import Address, Mesh
 from services.probe import Probe
@@ -15,6 +16,7 @@ from services.status import Status
 from web.events import Events
 from web.feeds import Feeds
 from web.health import Watch
+from web.models import Models
 from web.operations import Operation, operations
 from web.pins import Pins
 from web.users import Users
@@ -29,13 +31,13 @@ class Clients:
     def __init__(self, mesh: Mesh) -> None:
         self.feedgen, self.door = FeedgenClient(mesh), RoadrunnerClient(mesh)
         self.graph, self.objects = ApiaryClient(mesh), RockstoreClient(mesh)
+        self.scorpion, self.registry = ScorpionClient(mesh), mesh.data / "models"
         self.probe = Probe(mesh, skip=("web",))
 
     async def close(self) -> None:
         """Close all channels."""
-        await asyncio.gather(
-            self.feedgen.close(), self.door.close(), self.graph.close(), self.objects.close(), self.probe.close()
-        )
+        clients = (self.feedgen, self.door, self.graph, self.objects, self.scorpion, self.probe)
+        await asyncio.gather(*(client.close() for client in clients))
 
 
 def status_of(process: Process) -> Status:
@@ -58,5 +60,6 @@ def operations_of(clients: Clients, settings: "Settings", status: Status, addres
         events,
         Users(clients.graph, clients.objects, settings.read_timeout_s),
         Pins(clients.objects, settings.read_timeout_s),
+        Models(clients.scorpion, clients.registry, settings.read_timeout_s),
         Watch(clients.probe, status, address, clients.door),
     )

@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 from playwright.sync_api import Browser, expect
 
-from tests.browser.visit import PHONE, Api, Visit, chromium, peopled_mesh
+from services.command import model
+from tests.browser.visit import PHONE, Api, Visit, aside, chromium, peopled_mesh
 
 OUT = Path(__file__).resolve().parents[2] / "docs" / "images"
 WINDOW = {"width": 1280, "height": 860}
@@ -55,7 +56,7 @@ def traffic(url: str, users: list[str]) -> Iterator[None]:
         with httpx.Client(base_url=url, timeout=30) as client:
             while not stop.is_set():
                 user = next(mine)
-                page = client.get("/v1/feeds/following", params={"user": user}).json()
+                page = client.get("/v1/feeds/home", params={"user": user}).json()
                 seen = [{"user": user, "action": "impression", "pin": item["pin"]} for item in page["items"][:5]]
                 if seen:
                     client.post("/v1/events", json=seen)
@@ -73,23 +74,23 @@ def traffic(url: str, users: list[str]) -> Iterator[None]:
 
 def feeds(browser: Browser, url: str, first: str, second: str, third: str) -> None:
     with tab(browser, url) as visit:
-        visit.feed(first)
+        visit.feed(first, "home")
         expect(visit.id("user-summary")).to_contain_text("follows")
         shoot(visit, "feed-light")
         visit.cards.nth(2).get_by_test_id("card-closeup").click()
         expect(visit.id("closeup-dialog").locator(".facts")).to_be_visible()
         shoot(visit, "closeup")
     with tab(browser, url, viewport=TALL) as visit:
-        visit.feed(first)
+        visit.feed(first, "picked")
         visit.cards.first.get_by_test_id("card-why").click()
         expect(visit.id("why-stages")).to_be_visible()
         shoot(visit, "why-panel")
     with tab(browser, url, color_scheme="dark") as visit:
-        visit.feed(second)
+        visit.feed(second, "home")
         expect(visit.id("user-summary")).to_contain_text("follows")
         shoot(visit, "feed-dark")
     with tab(browser, url, viewport=PHONE, is_mobile=True, has_touch=True, device_scale_factor=2) as visit:
-        visit.feed(third)
+        visit.feed(third, "home")
         shoot(visit, "feed-phone")
 
 
@@ -104,12 +105,22 @@ def health(browser: Browser, url: str, users: list[str]) -> None:
         shoot(visit, "health")
 
 
+def models(browser: Browser, url: str) -> None:
+    with tab(browser, url) as visit:
+        visit.open("/models")
+        expect(visit.id("models-banner")).to_contain_text("ranks the feeds")
+        expect(visit.id("model-shard").first).to_be_visible()
+        shoot(visit, "models")
+
+
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, peopled_mesh(Path(folder)) as mesh, chromium() as browser:
+        aside(lambda: model.train(samples=600, moments=16, promoting=True, data=mesh.mesh.data))
         users = list(islice(Api(mesh.url).readers(), 24))
         feeds(browser, mesh.url, users[0], users[9], users[4])
         health(browser, mesh.url, users)
+        models(browser, mesh.url)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What a screen reader finds on both pages and in every dialog. No substitute for one, but it catches what is forgotten."""
+"""What a screen reader finds on every page and in every dialog. No substitute for one, but it catches what is forgotten."""
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.visit import Visit
+from tests.browser.visit import Visit, silent
 
 pytestmark = pytest.mark.browser
 
@@ -100,10 +100,21 @@ def test_the_dialogs(visit: Visit, reader: str) -> None:
     check(visit)
 
 
-def test_a_feed_that_is_coming(visit: Visit, reader: str) -> None:
-    visit.expects("/v1/feeds/")
-    visit.open(f"/?user={reader}&feed=home")
-    visit.page.locator(".card:not(.skeleton), .state").first.wait_for()
+def test_home_and_why_this(visit: Visit, reader: str) -> None:
+    silent(visit)
+    visit.feed(reader, "home")
+    expect(visit.page.locator("h1")).to_contain_text("home feed")
+    check(visit)
+    visit.cards.first.get_by_test_id("card-why").click()
+    for summary in visit.id("why-panel").locator("summary").all():
+        summary.click()
+    check(visit)
+
+
+def test_models(visit: Visit) -> None:
+    visit.open("/models")
+    visit.id("model-features").first.locator("summary").click()
+    expect(visit.id("model-shard").first).to_be_visible()
     check(visit)
 
 

@@ -1,16 +1,19 @@
 """The feed page with people in it: choosing somebody, reading, saving, hiding, looking closer, and coming back."""
 
 import re
+from collections.abc import Iterator
 from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import Response, expect
 
 from tests.browser.conftest import Visitor
-from tests.browser.visit import Api, Visit, events, is_feed, wrote
+from tests.browser.visit import Api, Visit, events, is_feed, silent, wrote
+from tests.scorpion.making import NAMES
 
 pytestmark = pytest.mark.browser
-FEEDS = ("following", "interest", "picked", "home")
+PARTS = ["light", "weight", "affinity", "final"]
+FEEDS = ("home", "following", "interest", "picked")
 
 
 def test_a_person_is_chosen_by_typing(visit: Visit, reader: str) -> None:
@@ -24,7 +27,7 @@ def test_a_person_is_chosen_by_typing(visit: Visit, reader: str) -> None:
     expect(option).to_have_count(1)
     option.click()
     visit.cards.first.wait_for()
-    expect(visit.page).to_have_url(re.compile(rf"user={reader}&feed=following$"))
+    expect(visit.page).to_have_url(re.compile(rf"user={reader}&feed=home$"))
     expect(visit.id("user-list")).to_be_hidden()
     expect(visit.id("user-summary")).to_contain_text("follows")
 
@@ -46,20 +49,28 @@ def test_who_is_not_found_is_said(visit: Visit) -> None:
     expect(visit.id("user-list")).to_be_hidden()
 
 
-def test_every_tab_shows_its_feed_or_says_that_it_is_coming(visit: Visit, reader: str) -> None:
-    visit.feed(reader)
-    visit.expects("/v1/feeds/")
+def test_home_comes_first(visit: Visit, reader: str) -> None:
+    visit.open(f"/?user={reader}")
+    visit.cards.first.wait_for()
+    expect(visit.id("tab-home")).to_have_attribute("aria-selected", "true")
+    tabs = visit.page.locator('[role="tab"]')
+    expect(tabs).to_have_text(["Home", "Following", "Interest", "Picked for you"])
+    assert tabs.evaluate_all("tabs => tabs.map((tab) => tab.dataset.feed)") == list(FEEDS)
+
+
+def test_every_tab_shows_its_feed(visit: Visit, reader: str) -> None:
+    visit.feed(reader, FEEDS[0])
     for feed in (*FEEDS[1:], FEEDS[0]):
         with visit.page.expect_response(re.compile(f"/v1/feeds/{feed}[?]")) as answered:
             visit.id(f"tab-{feed}").click()
+        page = answered.value.json()
         expect(visit.id(f"tab-{feed}")).to_have_attribute("aria-selected", "true")
         expect(visit.page).to_have_url(re.compile(f"feed={feed}$"))
-        if answered.value.status == 501:
-            expect(visit.id("feed-coming")).to_contain_text("is coming")
-            expect(visit.cards).to_have_count(0)
-        else:
-            visit.page.locator(".card:not(.skeleton), [data-testid=end-of-feed]").first.wait_for()
-            expect(visit.id("feed-coming")).to_have_count(0)
+        expect(visit.card(page["items"][0]["pin"])).to_be_visible()
+        assert visit.pins()[: len(page["items"])] == [item["pin"] for item in page["items"]]
+        expect(visit.id("timing")).to_contain_text(page["model"])
+        assert (page["model"], page["degraded"]) == ("ranker@1", [])
+        expect(visit.page.locator("h1")).to_contain_text("feed")
 
 
 def test_a_card_says_what_it_is_and_why_it_is_here(visit: Visit, reader: str) -> None:
@@ -223,10 +234,7 @@ def test_following_is_taken_at_once(visit: Visit, api: Api, reader: str) -> None
 
 
 def test_why_this_shows_source_scores_and_stages(visit: Visit, reader: str) -> None:
-    # No impression arrives, so the page asked for again to be explained is the page that was shown.
-    visit.page.route(
-        "**/v1/events", lambda route: route.fulfill(status=202, json={"accepted": 1, "duplicates": 0, "token": ""})
-    )
+    silent(visit)
     visit.feed(reader)
     card = visit.cards.nth(1)
     card.get_by_test_id("card-why").click()
@@ -234,16 +242,56 @@ def test_why_this_shows_source_scores_and_stages(visit: Visit, reader: str) -> N
     expect(panel.get_by_test_id("why-reason")).to_have_text(card.get_by_test_id("card-reason").inner_text())
     expect(panel.get_by_test_id("why-sources")).to_contain_text("followed boards")
     expect(panel.get_by_test_id("why-note")).to_have_count(0)
-    expect(panel.get_by_test_id("why-scores").locator("dt")).to_have_text(["light", "final"])
+    expect(panel.get_by_test_id("why-scores").locator("dt")).to_have_text(PARTS)
     expect(panel.get_by_test_id("why-scores").locator("dd").first).to_have_text(re.compile(r"\d+ of [\d,]+"))
     stages = panel.get_by_test_id("why-stages").locator(".stage-name")
     names = " ".join(stages.all_inner_texts())
-    assert [
-        name for name in ("followed", "seen", "duplicate", "light score", "slate", "wording") if name not in names
-    ] == []
+    assert [name for name in ("followed", "seen", "duplicate", "ranked", "slate", "wording") if name not in names] == []
     visit.page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
     expect(card.get_by_test_id("card-why")).to_be_focused()
+
+
+def test_why_this_names_walk_seeds_feature_values_and_parts_of_the_score(
+    visit: Visit, api: Api, readers: Iterator[str]
+) -> None:
+    def walked(user: str) -> list[str]:
+        items = api.get("/v1/feeds/picked", user=user, explain="true")["items"]
+        return [item["pin"] for item in items if item["source"] in ("walked_boards", "walked_pins")]
+
+    silent(visit)
+    reader = next(user for user in readers if walked(user))
+    visit.feed(reader, "picked")
+    pin = walked(reader)[0]
+    with visit.page.expect_response(re.compile("explain=true")) as answered:
+        visit.card(pin).get_by_test_id("card-why").click()
+    xray = answered.value.json()["xray"]
+    of, panel = xray["pins"][pin], visit.id("why-panel")
+    rows = panel.locator("[data-pin]")
+    expect(rows).to_have_count(len(xray["walk"]["seeds"]))
+    said = dict(rows.evaluate_all("rows => rows.map((row) => [row.dataset.pin, row.textContent])"))
+    for seed in xray["walk"]["seeds"]:
+        assert seed["title"] in said[seed["pin"]]
+        assert "weight" in said[seed["pin"]]
+    expect(panel.get_by_test_id("why-seeds").locator("li").first).to_be_visible()
+    led = {source["seed"] for source in of["sources"]} & {seed["pin"] for seed in xray["walk"]["seeds"]}
+    marked = panel.locator('[data-pin][data-led="true"]')
+    assert set(marked.evaluate_all("rows => rows.map((row) => row.dataset.pin)")) == led
+    assert led
+    found = panel.get_by_test_id("why-sources").locator(":scope > li")
+    expect(found).to_have_count(len(of["sources"]))
+    expect(found.first).to_contain_text("walked from")
+    expect(panel.get_by_test_id("why-scores").locator("dt")).to_have_text(PARTS)
+    expect(panel.get_by_test_id("why-model")).to_contain_text("that of the model ranker@1")
+    features = panel.get_by_test_id("why-features")
+    features.locator("summary").click()
+    names = sorted(of["features"])
+    assert set(NAMES) <= set(names)
+    expect(features.locator("dt")).to_have_text(names)
+    for name, value in zip(names, features.locator("dd").all_inner_texts(), strict=True):
+        assert (value == "missing") == (of["features"][name] is None), name
+    expect(panel).to_contain_text("place on the page")
+    expect(panel.get_by_test_id("why-blend").locator("tbody tr")).to_have_count(len(xray["blend"]))
 
 
 def test_why_this_of_a_pin_met_since_says_so_and_has_no_empty_part(visit: Visit, reader: str) -> None:
@@ -255,7 +303,7 @@ def test_why_this_of_a_pin_met_since_says_so_and_has_no_empty_part(visit: Visit,
     panel = visit.id("why-panel")
     expect(panel.get_by_test_id("why-note")).to_contain_text("You have met this pin")
     expect(panel.get_by_test_id("why-scores")).to_contain_text("when shown")
-    empty = "sections => sections.filter((s) => !s.querySelector('dd, li, p')).map((s) => s.textContent)"
+    empty = "sections => sections.filter((s) => !s.querySelector('dd, li, p, td')).map((s) => s.textContent)"
     assert panel.locator(".why-section").evaluate_all(empty) == []
 
 
@@ -296,7 +344,7 @@ def test_back_and_forward_and_a_shared_address(visit: Visit, visitor: Visitor, r
 def test_an_address_with_nonsense_is_a_welcome(visit: Visit) -> None:
     visit.open("/?user=%3Cscript%3E&feed=no")
     expect(visit.id("welcome")).to_be_visible()
-    expect(visit.id("tab-following")).to_have_attribute("aria-selected", "true")
+    expect(visit.id("tab-home")).to_have_attribute("aria-selected", "true")
 
 
 def test_skipping_to_the_pins_does_not_load_them_again(visit: Visit, reader: str) -> None:

@@ -1,4 +1,4 @@
-"""Both pages at every width, in light and dark."""
+"""Every page at every width, in light and dark."""
 
 import re
 
@@ -45,6 +45,9 @@ def test_a_phone_has_no_sideways_scroll(visitor: Visitor, mesh: Running, reader:
     visit.open("/health")
     expect(visit.id("process-card").first).to_be_visible()
     assert visit.overflow() == 0
+    visit.open("/models")
+    expect(visit.id("model-card").first).to_be_visible()
+    assert visit.overflow() == 0
 
 
 @pytest.mark.parametrize("width", [320, 768, 1920])
@@ -54,6 +57,9 @@ def test_no_width_scrolls_sideways(visitor: Visitor, mesh: Running, reader: str,
     assert visit.overflow() <= 0
     visit.open("/health")
     expect(visit.id("process-card").first).to_be_visible()
+    assert visit.overflow() <= 0
+    visit.open("/models")
+    expect(visit.id("model-card").first).to_be_visible()
     assert visit.overflow() <= 0
 
 

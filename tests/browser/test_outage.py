@@ -75,6 +75,21 @@ def test_a_feed_without_words_is_still_a_feed(visit: Visit, mesh: Running, reade
     expect(visit.cards.first.locator(".cover-title")).not_to_contain_text("pin ")
 
 
+def test_home_without_scorpion_is_ranked_by_the_light_score(visit: Visit, mesh: Running, reader: str) -> None:
+    with away(mesh, "scorpion"):
+        visit.feed(reader, "home")
+        expect(visit.id("degraded-notice")).to_contain_text("ranked")
+        expect(visit.id("timing")).to_contain_text("light")
+        assert visit.cards.count() == 25
+    page = {"model": "light"}
+    while page["model"] != "ranker@1":  # until feedgen has found it again
+        with visit.page.expect_response("**/v1/feeds/home**") as answered:
+            visit.page.reload()
+        page = answered.value.json()
+        visit.cards.first.wait_for()
+    expect(visit.id("timing")).to_contain_text("ranker@1")
+
+
 def test_without_feedgen_there_is_the_last_feed_and_then_fresh_pins(visit: Visit, mesh: Running, reader: str) -> None:
     visit.feed(reader)
     served = visit.pins()

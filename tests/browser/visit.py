@@ -15,9 +15,11 @@ from unittest.mock import patch
 import httpx
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, expect, sync_playwright
 
+from services.command import graph, model
 from services.command.demo import demo
 from services.command.load import load
 from tests.running import Running, running_mesh
+from tests.scorpion.making import written
 
 T = TypeVar("T")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -65,7 +67,9 @@ def bare_mesh(folder: Path) -> Iterator[Running]:
 
 @contextmanager
 def peopled_mesh(folder: Path) -> Iterator[Running]:
-    """A mesh with Last.fm's people in it, or, where that set is not at hand, a made-up world's."""
+    """A mesh with Last.fm's people in it, or, where that set is not at hand, a made-up world's; with a graph to walk, and
+    a model that ranks somehow.
+    """
     with bare_mesh(folder) as running:
         name, files = "lastfm", SHARED / "lastfm"
         if not files.is_dir():
@@ -73,6 +77,9 @@ def peopled_mesh(folder: Path) -> Iterator[Running]:
             aside(lambda: demo(files, users=400, pins=4_000, boards=1_200, saves=30_000))
         aside(lambda: load(name, files, data=folder, batch=1000))
         aside(running.until_caught_up)
+        aside(lambda: graph.build(data=folder))
+        written(folder / "draft")
+        aside(lambda: model.push(folder / "draft", promoting=True, data=folder))
         yield running
 
 
@@ -126,8 +133,9 @@ class Api:
         while after:
             listed = self.get("/v1/users", limit=100, after=after)
             for row in listed["users"]:
-                page = self.get("/v1/feeds/following", user=row["user"], limit=100, explain="true")
-                if page["cursor"] and len(set(self.pins(row["user"]))) >= at_least:
+                page = self.get("/v1/feeds/following", user=row["user"], limit=1, explain="true")
+                slate = next((stage for stage in page["xray"]["stages"] if stage["stage"] == "slate"), None)
+                if slate is not None and slate["kept"] + slate["dropped"] >= at_least:
                     yield row["user"]
             after = listed["next"]
 
@@ -210,6 +218,13 @@ class Visit:
             "() => Math.max(document.documentElement.scrollWidth, document.body.scrollWidth) - innerWidth"
         )
         return wider
+
+
+def silent(visit: Visit) -> None:
+    """Nothing that is done in this tab arrives, so a page that is asked for again to be explained is the same page."""
+    visit.page.route(
+        "**/v1/events", lambda route: route.fulfill(status=202, json={"accepted": 1, "duplicates": 0, "token": ""})
+    )
 
 
 def wrote(action: str) -> Any:

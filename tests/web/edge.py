@@ -1,4 +1,6 @@
-"""The edge as it is, by real HTTP, over a real log, rockstore and apiary in this process, and a feedgen that answers as told."""
+"""The edge as it is, by real HTTP, over a real log, rockstore, apiary and registry of models in this process, and a
+feedgen that answers as told.
+"""
 
 import asyncio
 import threading
@@ -7,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
@@ -20,6 +22,7 @@ from protos import (
     feedgen_pb2_grpc,
     roadrunner_pb2_grpc,
     rockstore_pb2_grpc,
+    scorpion_pb2_grpc,
     smartfeed_pb2_grpc,
     status_pb2_grpc,
 )
@@ -33,6 +36,9 @@ from rockstore import layout as rockstore_layout
 from rockstore.service import Rockstore
 from rockstore.store import TOPICS as ROCKSTORE_TOPICS
 from rockstore.store import RockstoreStore
+from scorpion.facts import Facts
+from scorpion.models import Models
+from scorpion.service import Scorpion
 from services import mesh as meshes
 from services import server as servers
 from services.clock import wall_clock
@@ -76,10 +82,11 @@ class ToldFeedgen(feedgen_pb2_grpc.FeedgenServicer):
 
 @dataclass
 class Edge:
-    """`http` asks it; `feedgen` is told what to answer; `kill` ends a service."""
+    """`http` asks it; `feedgen` is told what to answer; `models` is scorpion's registry; `kill` ends a service."""
 
     http: httpx.Client
     feedgen: ToldFeedgen
+    models: Models
     log: EventLog
     mesh: Mesh
     metrics: Metrics
@@ -158,10 +165,13 @@ def serve_edge(folder: Path, **settings: Any) -> Iterator[Edge]:
         serve("smartfeed", lambda server: smartfeed_pb2_grpc.add_SmartfeedServicer_to_server(smartfeed, server), wait)
         feedgen = ToldFeedgen()
         serve("feedgen", lambda server: feedgen_pb2_grpc.add_FeedgenServicer_to_server(feedgen, server))
+        models = Models(folder, lambda: None, lambda columns: None)
+        scorpion = Scorpion(models, Facts(cast(Any, None), 1 << 20, 0))  # nobody has pins scored here
+        serve("scorpion", lambda server: scorpion_pb2_grpc.add_ScorpionServicer_to_server(scorpion, server))
         metrics = Metrics("web", 0)
         base = running.enter_context(_serve_http(mesh, metrics, Settings(**settings)))
         http = running.enter_context(httpx.Client(base_url=base, timeout=20))
-        yield Edge(http, feedgen, log, mesh, metrics, started)
+        yield Edge(http, feedgen, models, log, mesh, metrics, started)
 
 
 async def _no_audit(batch: object) -> object:

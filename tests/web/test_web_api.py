@@ -118,7 +118,7 @@ def test_an_xray_comes_only_when_asked_for(edge: Edge) -> None:
         (InvalidArgument("cursor: forged"), 400, "INVALID_ARGUMENT"),
         (OutOfRange("gone"), 400, "OUT_OF_RANGE"),
         (Exhausted("full"), 429, "RESOURCE_EXHAUSTED"),
-        (Unimplemented("not built"), 501, "UNIMPLEMENTED"),
+        (Unimplemented("no such method"), 501, "UNIMPLEMENTED"),
         (Unavailable("away"), 503, "UNAVAILABLE"),
         (NotReady("catching up"), 503, "FAILED_PRECONDITION"),
         (DeadlineExceeded("late"), 504, "DEADLINE_EXCEEDED"),

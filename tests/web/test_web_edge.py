@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.web.edge import Edge, serve_edge
 
+SERVICES = ["roadrunner", "apiary", "rockstore", "smartfeed", "feedgen", "scorpion", "web"]
 SAVE = {"user": 1, "action": "save", "pin": 2, "board": 3}
 
 
@@ -66,6 +67,7 @@ def test_pages_and_headers(edge: Edge) -> None:
     for path, kind in (
         ("/", "text/html"),
         ("/health", "text/html"),
+        ("/models", "text/html"),
         ("/docs", "text/html"),
         ("/docs/start.js", "text/javascript"),
         ("/docs/assets/swagger-ui-bundle.js", "text/javascript"),
@@ -87,7 +89,7 @@ def test_pages_and_headers(edge: Edge) -> None:
 
 
 def test_pages_load_nothing_from_elsewhere(edge: Edge) -> None:
-    for path in ("/", "/health", "/docs"):
+    for path in ("/", "/health", "/models", "/docs"):
         assert "//" not in edge.http.get(path).text.replace("http://www.w3.org", "")
 
 
@@ -100,14 +102,7 @@ def test_health_names_every_process(edge: Edge) -> None:
     report = answer.json()
     assert {p["service"]: p["why"] for p in report["processes"] if not p["ready"]} == {}
     assert (answer.status_code, report["ready"], report["freshness"]) == (200, True, [])
-    assert [p["service"] for p in report["processes"]] == [
-        "roadrunner",
-        "apiary",
-        "rockstore",
-        "smartfeed",
-        "feedgen",
-        "web",
-    ]
+    assert [p["service"] for p in report["processes"]] == SERVICES
     own = report["processes"][-1]
     assert own["pid"] == os.getpid()
     assert own["calls"] == sum(m["calls"] for m in own["methods"])
@@ -127,7 +122,7 @@ def test_requests_are_counted_by_route(edge: Edge) -> None:
 def test_metrics_are_valid_and_of_all(edge: Edge) -> None:
     families = {f.name: f for f in text_string_to_metric_families(edge.http.get("/metrics").text)}
     ups = {s.labels["service"]: s.value for s in families["feedmesh_up"].samples}
-    assert ups == dict.fromkeys(("roadrunner", "apiary", "rockstore", "smartfeed", "feedgen", "web"), 1.0)
+    assert ups == dict.fromkeys(SERVICES, 1.0)
     counted = {s.labels["service"] for s in families["feedmesh_requests"].samples}
     assert {"roadrunner", "web"} <= counted
 

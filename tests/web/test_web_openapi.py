@@ -1,6 +1,7 @@
 """The description: whole, consistent, and its examples true."""
 
 import re
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -10,6 +11,7 @@ from web.answers import Failure
 from web.events import Events
 from web.feeds import Feeds
 from web.health import Watch
+from web.models import Models
 from web.openapi import describe
 from web.operations import Operation, operations
 from web.pins import Pins
@@ -25,6 +27,7 @@ def all_operations() -> list[Operation]:
         Events(NOBODY, NOBODY, lambda: 0, 1, 1, 1),
         Users(NOBODY, NOBODY, 1),
         Pins(NOBODY, 1),
+        Models(NOBODY, Path(), 1),
         Watch(NOBODY, cast(Status, None), NOBODY, NOBODY),
     )
 
@@ -49,7 +52,8 @@ def test_every_operation_and_error_is_described() -> None:
     ids = [e["operationId"] for path in described["paths"].values() for e in path.values()]
     assert len(set(ids)) == len(ids)
     assert "413" in described["paths"]["/v1/events"]["post"]["responses"]
-    assert "501" in described["paths"]["/v1/feeds/{feed}"]["get"]["responses"]
+    report = described["paths"]["/models/{name}/{version}/report"]["get"]
+    assert list(report["responses"]["200"]["content"]) == ["text/html"]
 
 
 def test_every_reference_leads_somewhere() -> None:

@@ -20,14 +20,12 @@ export class ApiError extends Error {
     this.http = http;
   }
 
-  get notBuilt() { return this.status === "UNIMPLEMENTED" || this.http === 501; }
-
   /** For a note: what is away, and where, is for the console and the health page. */
   get plain() { return this.status === "UNAVAILABLE" ? "a part of the mesh is away just now." : this.message; }
 
   /** True where asking again later can help without the person changing anything. */
   get passing() {
-    return this.http === 0 || this.http === 429 || (this.http >= 500 && !this.notBuilt);
+    return this.http === 0 || this.http === 429 || this.http >= 500;
   }
 }
 
@@ -112,6 +110,8 @@ export async function takeDown(pin) {
   remember(answer.token);
   return answer;
 }
+
+export const getModels = (signal) => call("/v1/models", { signal });
 
 /** 503 is an answer here, not a failure: it says who is not ready. */
 export async function getHealth(signal) {

@@ -5,12 +5,12 @@ import { Masonry } from "./masonry.js";
 import { Impressions } from "./impressions.js";
 import { Session } from "./session.js";
 import { Stream } from "./stream.js";
-import { card, paintSaved, skeleton } from "./card.js";
+import { card, paintSaved, skeleton, titleOf } from "./card.js";
 import { closeup } from "./closeup.js";
 import { current, go } from "./route.js";
 import { eventOf, hide, report, toggleSave } from "./actions.js";
 import { keyboard } from "./keyboard.js";
-import { coming, degraded, ended, failed, tail, waiting } from "./notices.js";
+import { degraded, ended, failed, tail, waiting } from "./notices.js";
 import { millis, plural } from "./format.js";
 import { tabs } from "./tabs.js";
 import { userChooser, welcome } from "./users.js";
@@ -22,7 +22,10 @@ const SKELETONS = { first: 14, next: 6 };
 const host = byId("cards");
 const waterfall = new Masonry(host);
 const impressions = new Impressions();
-const why = whyPanel();
+const why = whyPanel({
+  pin: (pin) => (cards.has(pin) ? titleOf(entries.get(cards.get(pin)).item) : ""),
+  board: (id) => [...entries.values()].find(({ item }) => item.board?.id === id)?.item.board.title ?? "",
+});
 const look = closeup({ why: why.open, beside });
 
 let session = null;
@@ -130,15 +133,14 @@ function state(name, detail) {
   unghost();
   if (name === "ready") return void (tail(), near() && stream.more());
   if (name === "waiting") waiting(detail, () => stream.more());
-  if (name === "end") ended(entries.size, session);
+  if (name === "end") ended(entries.size, session, stream.feed);
   if (name === "error") failed(detail, () => stream.more(), show);
-  if (name === "unbuilt") coming(`The ${label(stream.feed)} feed`, detail.message);
 }
 
 const label = (feed) => byId(`tab-${feed}`).textContent.trim().toLowerCase();
 
 function loading({ first }) {
-  // While waiting for a feed that failed or is not built, its message stays.
+  // While waiting for a feed that failed, its message stays.
   if (byId("tail").childElementCount) return;
   ghosts = Array.from({ length: first ? SKELETONS.first : SKELETONS.next }, (_, i) => skeleton(i));
   waterfall.add(ghosts);

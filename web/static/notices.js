@@ -1,4 +1,4 @@
-// What the feed page says when it is not showing pins: coming, failed, empty, at the end.
+// What the feed page says when it is not showing pins: failed, empty, at the end.
 
 import { byId, el } from "./dom.js";
 import { plural, sentence, words } from "./format.js";
@@ -6,14 +6,6 @@ import { plural, sentence, words } from "./format.js";
 /** Fills the place under the cards with one message, or with nothing. */
 export function tail(...content) {
   byId("tail").replaceChildren(...content);
-}
-
-export function coming(feedName, message) {
-  tail(el("div", { class: "state", "data-testid": "feed-coming", role: "status" },
-    el("div", { class: "state-mark", "aria-hidden": "true" }, "◔"),
-    el("h2", {}, `${feedName} is coming`),
-    el("p", { dir: "auto" }, sentence(message)),
-    el("p", { class: "quiet" }, "This page looks again every few seconds and will show the feed as soon as it is there.")));
 }
 
 export function failed({ message, status, wait, first }, retry, restart) {
@@ -34,9 +26,17 @@ export function waiting({ wait }, retry) {
     el("p", {}, el("button", { class: "button", type: "button", "data-testid": "feed-retry", onclick: retry }, "Look now"))));
 }
 
-export function ended(shown, session) {
+/** Where more comes from, by feed. */
+const MORE = {
+  following: "New ones appear as the people and boards you follow save them.",
+  interest: "New ones appear as pins join your interests, those you follow and those you save from.",
+  picked: "Save a few more pins and it goes on from there.",
+  home: "New ones appear as pins are saved, and as you save, hide and follow.",
+};
+
+export function ended(shown, session, feed) {
   const text = shown
-    ? [el("h2", {}, "That's all for now"), el("p", {}, `${plural(shown, "pin")} shown. New ones appear as the people and boards you follow save them.`)]
+    ? [el("h2", {}, "That's all for now"), el("p", {}, `${plural(shown, "pin")} shown. ${MORE[feed]}`)]
     : [el("h2", {}, "Nothing here yet"),
       el("p", {}, `Nothing new for ${session.name} in this feed. Follow a few boards, people or interests and it fills within seconds.`)];
   tail(el("div", { class: "state", "data-testid": "end-of-feed", role: "status" }, text));

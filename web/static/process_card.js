@@ -5,6 +5,7 @@ import { bytes, count, duration, millis, short, words } from "./format.js";
 import { draw } from "./sparkline.js";
 import { SPAN_MS, stateOf } from "./process_log.js";
 import { el } from "./dom.js";
+import { gauge, telling } from "./gauges.js";
 
 const CHARTS = [["qps", "calls a second", short], ["p99_ms", "P99", millis], ["behind", "events behind", count]];
 const RECENT_MS = 60_000; // how long an error or a restart stays marked
@@ -64,6 +65,7 @@ export class ProcessCard {
     this.fact("peak", bytes(p.peak_rss_bytes));
     this.fact("up", duration(p.uptime_s), now - restarted < RECENT_MS);
     this.fact("pid", String(p.pid ?? "–"));
+    for (const [name, value] of telling(p.gauges ?? {})) this.fact(name, value);
     if (this.detail.open) this.tables();
   }
 
@@ -84,7 +86,7 @@ export class ProcessCard {
       [short(m.qps), millis(m.p50_ms), millis(m.p99_ms)].map((v) => el("td", {}, v)),
         el("td", { class: m.errors ? "bad" : null }, count(m.errors)), el("td", {}, count(m.calls)))));
     this.gauges.replaceChildren(...Object.entries(gauges).flatMap(([name, v]) => [el("dt", {}, words(name)),
-      el("dd", { class: "number" }, /bytes/.test(name) ? bytes(v) : short(v))]));
+      el("dd", { class: "number" }, gauge(name, v))]));
   }
 
   matches(text) {

@@ -1,6 +1,7 @@
 // ?user=&feed= is the whole state of the page, so a link can be shared and back goes back.
 
-export const FEEDS = ["following", "interest", "picked", "home"];
+// As the tabs are; a page opened without ?feed= is the first.
+export const FEEDS = ["home", "following", "interest", "picked"];
 
 export function current() {
   const query = new URLSearchParams(location.search);

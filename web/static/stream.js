@@ -1,8 +1,8 @@
 // One feed of one person, page after page. It knows when to ask, when to wait and when to
 // stop; what a page looks like is not its business.
 //
-// States: "loading", "ready" (more can be asked), "waiting" (asks again by itself, later), "end",
-// "error" and "unbuilt".
+// States: "loading", "ready" (more can be asked), "waiting" (asks again by itself, later), "end"
+// and "error".
 
 import { ApiError, getFeed } from "./api.js";
 
@@ -10,7 +10,6 @@ const PAGE = 25;
 const EMPTY_AT_MOST = 4; // pages in a row in which everything was already shown
 const RETRY_MS = [2000, 4000, 8000, 15000, 30000];
 const WAIT_MS = [2000, 4000, 8000]; // for fresh pins, while the mesh answers with what it has
-const UNBUILT_MS = 10_000; // how soon a feed that was just switched on appears
 
 export class Stream {
   /** page(items, page) and state(name, detail) are called only while the stream is running. */
@@ -71,11 +70,6 @@ export class Stream {
   failed(error) {
     const known = error instanceof ApiError;
     if (!known) console.error(error);
-    if (known && error.notBuilt) {
-      this.again(UNBUILT_MS);
-      this.become("unbuilt", { message: error.message });
-      return;
-    }
     const wait = known && error.passing ? RETRY_MS[Math.min(this.failures, RETRY_MS.length - 1)] : null;
     this.failures += 1;
     if (wait) this.again(wait);

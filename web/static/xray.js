@@ -40,9 +40,18 @@ export function bars(scores, all) {
         ranked ? el("span", { class: "meter", "aria-hidden": "true" },
           el("span", { style: `width:${100 * (others.length - rank + 1) / others.length}%` })) : null,
         ranked ? el("span", { class: "number" }, `${count(rank)} of ${count(others.length)}`) : null,
-        el("span", { class: "number raw", title: "the score itself" }, text(value))),
+        el("span", { class: "number raw", title: "the score itself" }, value === null ? "missing" : text(value))),
     ];
   }));
+}
+
+/** Every value that the model saw, by name; null is what it calls missing. */
+export function features(map) {
+  const names = Object.keys(map).sort(), missing = names.filter((name) => map[name] === null).length;
+  return el("details", { "data-testid": "why-features" },
+    el("summary", {}, plural(names.length, "feature"), missing ? el("span", { class: "number" }, `${count(missing)} missing`) : null),
+    el("dl", { class: "features" }, names.flatMap((name) => [el("dt", {}, name),
+      el("dd", { class: map[name] === null ? "quiet" : "number" }, map[name] === null ? "missing" : text(map[name]))])));
 }
 
 /** Any map, however deep, as a definition list. */
