@@ -11,7 +11,9 @@ PARTS = {
     "views": "how fast each view applies the log, on one core",
     "aperture": "the filter of what was seen",
     "polaris": "retrieval",
-    "feed": "a following page over the whole mesh, and the memory of every process",
+    "counters": "20,000 counts for one request",
+    "scorpion": "the cache of pins' facts, and trees over rows beside LightGBM",
+    "feed": "following and home pages over the whole mesh, and the memory of every process",
 }
 
 

@@ -18,6 +18,8 @@ from bench.report import Figure
 from polaris import layout as polaris_layout
 from polaris.kernel import Light
 from polaris.store import Limits, PolarisStore
+from realpin import layout as realpin_layout
+from realpin.store import RealpinStore
 from rockstore import layout as rockstore_layout
 from rockstore.store import RockstoreStore
 from services.clock import wall_clock
@@ -130,6 +132,14 @@ def measure(_: str | None) -> list[Figure]:
             "actions",
         ),
         ("rockstore", lambda x: RockstoreStore(x, OWN, PARTITIONS), rockstore_layout, pins(EVENTS, 4), (o,), "pins"),
+        (
+            "realpin",
+            lambda x: RealpinStore(x, PARTITIONS, wall_clock),
+            realpin_layout,
+            engagements(EVENTS, 3),
+            (u,),
+            "actions",
+        ),
         (
             "smartfeed",
             lambda x: SmartfeedStore(x, OWN, PARTITIONS, 250),
