@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import grpc
 
@@ -16,9 +17,19 @@ from services.mesh import Address, Mesh
 from services.metrics import Metrics
 from services.server import AddServicer, WaitForToken
 from services.settings import MeshSettings
+from services.shard import Shard
 from services.topics import Topic, split
 
 T = TypeVar("T")
+
+
+class Closing(Protocol):
+    """A client."""
+
+    async def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closing)
 
 
 class Offsets:
@@ -43,6 +54,33 @@ class Offsets:
 def records_of(batch: Batch, partitions: int, topic: Topic) -> list[Record]:
     """The records of the first batch of a log, in one topic."""
     return Offsets(partitions).records(batch, (topic,))
+
+
+@contextmanager
+def open_shards(
+    folder: Path, form: str, families: Iterable[str], shards: int, partitions: int
+) -> Iterator[list[tuple[Shard, range]]]:
+    """The databases of a service's shards, each with the partitions that it owns, until the block ends."""
+    with ExitStack() as stack:
+        found = []
+        for i in range(shards):
+            shard = Shard(folder / f"{i}of{shards}", form, families)
+            stack.callback(shard.close)
+            found.append((shard, range(partitions * i // shards, partitions * (i + 1) // shards)))
+        yield found
+
+
+def asked(client: Callable[[Mesh], C], mesh: Mesh, question: Callable[[C], Awaitable[T]]) -> T:
+    """What a client of the mesh answers to a question; the client is closed afterwards."""
+
+    async def ask() -> T:
+        asking = client(mesh)
+        try:
+            return await question(asking)
+        finally:
+            await asking.close()
+
+    return asyncio.run(ask())
 
 
 @contextmanager

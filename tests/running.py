@@ -11,20 +11,32 @@ from typing import Any
 
 import httpx
 
-from protos import aperture_pb2, apiary_pb2, polaris_pb2, rockstore_pb2, smartfeed_pb2
+from protos import (
+    aperture_pb2,
+    apiary_pb2,
+    counters_pb2,
+    polaris_pb2,
+    realpin_pb2,
+    rockstore_pb2,
+    smartfeed_pb2,
+)
 from roadrunner.client import RoadrunnerLog
 from services import context, settings, tokens
 from services.channel import open_sync
+from services.log import Positions
 from services.mesh import Mesh
 from services.probe import Health, Probe
 from services.supervisor import Child, DataFolder, Supervisor, plan
+from services.topics import Topic
 
 READY_WITHIN_S = 120.0
 QUESTIONS: dict[str, tuple[str, Any]] = {
     "apiary": ("/feedmesh.Apiary/Followed", apiary_pb2.FollowedRequest(user=1, limit=1)),
     "aperture": ("/feedmesh.Aperture/History", aperture_pb2.HistoryRequest(user=1, limit=1)),
+    "counters": ("/feedmesh.Counters/GetCounts", counters_pb2.GetCountsRequest(actions=b"\x14", windows=bytes(8))),
     "polaris": ("/feedmesh.Polaris/Postings", polaris_pb2.PostingsRequest()),
     "rockstore": ("/feedmesh.Rockstore/List", rockstore_pb2.ListRequest(kind=rockstore_pb2.OBJECT_KIND_PIN, limit=1)),
+    "realpin": ("/feedmesh.Realpin/Signals", realpin_pb2.SignalsRequest(user=1)),
     "smartfeed": ("/feedmesh.Smartfeed/LastServed", smartfeed_pb2.LastServedRequest(user=1, feed=1)),
 }
 STRANGER = "a process of another mesh answers at its port"
@@ -98,6 +110,8 @@ class Running:
         self.until_ready()
         log = RoadrunnerLog(self.mesh)
         try:
+            written = {at: end.next for at, end in log.ends(READY_WITHIN_S).items() if at[0] == Topic.OBJECTS}
+            _until_aggregated(log, written)
             ends = log.ends(READY_WITHIN_S)
         finally:
             log.close()
@@ -106,6 +120,14 @@ class Running:
             if process.service in QUESTIONS:
                 self._wait_for(process.service, process.address, token)
         self.until(lambda health: all(h.status and h.ready and not h.status.behind for h in health), "caught up")
+
+
+def _until_aggregated(log: RoadrunnerLog, written: Positions) -> None:
+    """Wait until what was written to these partitions has been counted, and the counts are in the log."""
+    end = time.monotonic() + READY_WITHIN_S
+    while any(counted < written.get(at, 0) for at, counted in log.aggregated(READY_WITHIN_S).items()):
+        assert time.monotonic() < end, f"not aggregated within {READY_WITHIN_S} s"
+        time.sleep(0.05)
 
 
 async def _health(mesh: Mesh) -> list[Health]:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STATEFUL = [name for name in SERVICES if issubclass(settings.door_settings(name), ShardSettings)] + ["roadrunner"]
 ROOMS = ("__main__.py", "layout.py", "store.py", "service.py", "client.py", "README.md")
 MAX_FILE, MAX_FUNCTION, MAX_DOOR = 400, 60, 90
-OURS = (*SERVICES, "services", "datasets", "tests", "bench")
+OURS = (*SERVICES, "services", "features", "datasets", "training", "evaluation", "tests", "bench")
 
 
 def sources(*folders: str) -> Iterator[Path]:

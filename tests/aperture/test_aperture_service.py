@@ -1,8 +1,7 @@
 """Real calls to real servers in this process, on one shard and on two."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,8 +22,7 @@ from services.errors import InvalidArgument
 from services.events import Action, Batch, events
 from services.mesh import Mesh
 from services.server import AddServicer
-from services.shard import Shard
-from tests.kit import Offsets, serve_shards
+from tests.kit import Offsets, asked, open_shards, serve_shards
 
 PARTITIONS = 8
 NOW = 19_700 * DAY_MS + DAY_MS // 2
@@ -40,18 +38,16 @@ def servicer(store: ApertureStore) -> AddServicer:
 def aperture(folder: Path, shards: int, batch: Batch) -> Iterator[Mesh]:
     """An aperture of several shards that has applied a batch, and frozen what it could."""
     records = Offsets(PARTITIONS).records(batch, TOPICS)
-    with ExitStack() as stack:
+    with open_shards(folder, layout.FORMAT, layout.FAMILIES, shards, PARTITIONS) as opened:
         servicers = []
-        for i in range(shards):
-            own = range(PARTITIONS * i // shards, PARTITIONS * (i + 1) // shards)
-            shard = Shard(folder / f"{i}of{shards}", layout.FORMAT, layout.FAMILIES)
-            stack.callback(shard.close)
+        for shard, own in opened:
             store = ApertureStore(shard, own, PARTITIONS, lambda: NOW)
             store.apply([record for record in records if record.partition in own])
             while store.freezer.step():
                 pass
             servicers.append([servicer(store)])
-        yield stack.enter_context(serve_shards("aperture", servicers, PARTITIONS))
+        with serve_shards("aperture", servicers, PARTITIONS) as made:
+            yield made
 
 
 @pytest.fixture(params=[1, 2], ids=["one shard", "two shards"])
@@ -73,14 +69,7 @@ def mesh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mesh]:
 
 
 def ask(mesh: Mesh, question: Callable[[ApertureClient], Awaitable[T]]) -> T:
-    async def main() -> T:
-        client = ApertureClient(mesh)
-        try:
-            return await question(client)
-        finally:
-            await client.close()
-
-    return asyncio.run(main())
+    return asked(ApertureClient, mesh, question)
 
 
 def test_history_is_newest_first(mesh: Mesh) -> None:

@@ -1,8 +1,7 @@
 """Apiary asked over real RPCs: one shard and several give the same answers, and nonsense is refused by name."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,8 +18,7 @@ from services.errors import InvalidArgument
 from services.events import Action, Batch, events
 from services.mesh import Mesh
 from services.server import AddServicer
-from services.shard import Shard
-from tests.kit import Offsets, serve_shards
+from tests.kit import Offsets, asked, open_shards, serve_shards
 
 PARTITIONS = 6
 T = TypeVar("T")
@@ -35,27 +33,14 @@ def servicer(store: ApiaryStore) -> AddServicer:
 def apiary(folder: Path, shards: int, batch: Batch) -> Iterator[Mesh]:
     """An apiary of several shards that has applied a batch."""
     records = Offsets(PARTITIONS).records(batch, TOPICS)
-    with ExitStack() as stack:
+    with open_shards(folder, layout.FORMAT, layout.FAMILIES, shards, PARTITIONS) as opened:
         servicers = []
-        for i in range(shards):
-            own = range(PARTITIONS * i // shards, PARTITIONS * (i + 1) // shards)
-            shard = Shard(folder / f"{i}of{shards}", layout.FORMAT, layout.FAMILIES)
-            stack.callback(shard.close)
+        for shard, own in opened:
             store = ApiaryStore(shard, own, PARTITIONS)
             store.apply([record for record in records if record.partition in own])
             servicers.append([servicer(store)])
-        yield stack.enter_context(serve_shards("apiary", servicers, PARTITIONS))
-
-
-def asked(mesh: Mesh, question: Callable[[ApiaryClient], Awaitable[T]]) -> T:
-    async def main() -> T:
-        client = ApiaryClient(mesh)
-        try:
-            return await question(client)
-        finally:
-            await client.close()
-
-    return asyncio.run(main())
+        with serve_shards("apiary", servicers, PARTITIONS) as made:
+            yield made
 
 
 def a_world() -> Batch:
@@ -72,9 +57,9 @@ def a_world() -> Batch:
 @pytest.mark.parametrize("shards", [1, 2, 3])
 def test_the_second_hop_crosses_shards(tmp_path: Path, shards: int) -> None:
     with apiary(tmp_path, shards, a_world()) as mesh:
-        found = asked(mesh, lambda client: client.followed_boards(1, 100, 5))
-        best = asked(mesh, lambda client: client.followed_boards(1, 5, 5))
-        counts = asked(mesh, lambda client: client.follower_counts(USER, ids([2, 3, 400]), 5))
+        found = asked(ApiaryClient, mesh, lambda client: client.followed_boards(1, 100, 5))
+        best = asked(ApiaryClient, mesh, lambda client: client.followed_boards(1, 5, 5))
+        counts = asked(ApiaryClient, mesh, lambda client: client.follower_counts(USER, ids([2, 3, 400]), 5))
     direct = found.owners == 0
     assert set(found.boards[direct].tolist()) == {777, 204, 999}
     assert set(found.weights[direct].tolist()) == {1.0}
@@ -89,17 +74,17 @@ def test_the_second_hop_crosses_shards(tmp_path: Path, shards: int) -> None:
 
 def test_unknown_user_has_an_empty_answer(tmp_path: Path) -> None:
     with apiary(tmp_path, 2, a_world()) as mesh:
-        assert len(asked(mesh, lambda client: client.followed_boards(12345, 10, 5)).boards) == 0
-        assert len(asked(mesh, lambda client: client.followed(12345, 10, 5)).users) == 0
+        assert len(asked(ApiaryClient, mesh, lambda client: client.followed_boards(12345, 10, 5)).boards) == 0
+        assert len(asked(ApiaryClient, mesh, lambda client: client.followed(12345, 10, 5)).users) == 0
 
 
 def test_nonsense_is_refused_by_name(tmp_path: Path) -> None:
     with apiary(tmp_path, 1, a_world()) as mesh:
         with pytest.raises(InvalidArgument, match="limit = 0: allowed are 1 to 100000"):
-            asked(mesh, lambda client: client.followed(1, 0, 5))
+            asked(ApiaryClient, mesh, lambda client: client.followed(1, 0, 5))
         with pytest.raises(InvalidArgument, match="limit = 1000000000"):
-            asked(mesh, lambda client: client.followed_boards(1, 10**9, 5))
+            asked(ApiaryClient, mesh, lambda client: client.followed_boards(1, 10**9, 5))
         with pytest.raises(InvalidArgument, match="targets: 100001 ids; at most 100000"):
-            asked(mesh, lambda client: client.follower_counts(BOARD, np.ones(100_001, np.uint64), 5))
+            asked(ApiaryClient, mesh, lambda client: client.follower_counts(BOARD, np.ones(100_001, np.uint64), 5))
         with pytest.raises(InvalidArgument, match="kind = 9: allowed are 1 user, 2 board, 3 interest"):
-            asked(mesh, lambda client: client.follower_counts(9, ids([1]), 5))
+            asked(ApiaryClient, mesh, lambda client: client.follower_counts(9, ids([1]), 5))

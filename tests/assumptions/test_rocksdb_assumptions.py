@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import rocksdict
 from rocksdict import (
+    IngestExternalFileOptions,
     Options,
     PlainTableFactoryOptions,
     Rdict,
@@ -229,6 +230,61 @@ def test_sorted_files_are_ingested_over_what_is_there(db: Any, tmp_path: Path) -
     db.ingest_external_file([str(tmp_path / "bulk.sst")])
     assert list(db.keys()) == [key(i) for i in range(1_000)]
     assert db.get(key(1)) == b"bulk"
+
+
+def sorted_file(path: Path, start: int, stop: int, value: bytes) -> Path:
+    writer = SstFileWriter(options=Options(raw_mode=True))
+    writer.open(str(path))
+    for i in range(start, stop):
+        writer[key(i)] = value
+    writer.finish()
+    return path
+
+
+def test_a_linked_file_is_moved_into_one_column_family_and_its_original_stays_as_it_is(db: Any, tmp_path: Path) -> None:
+    """So a bulk load is taken without a copy, and its files take it again on a shard that lost its folder."""
+    bulk, taken = sorted_file(tmp_path / "bulk.sst", 0, 1_000, b"bulk"), tmp_path / "db" / "taken.sst"
+    before, a = bulk.read_bytes(), db.get_column_family("a")
+    move = IngestExternalFileOptions()
+    move.set_move_files(True)
+    for _ in range(2):  # the second time over the same keys, as after a kill
+        os.link(bulk, taken)
+        a.ingest_external_file([str(taken)], move)
+        assert not taken.exists()
+        assert list(a.items()) == [(key(i), b"bulk") for i in range(1_000)]
+        assert bulk.read_bytes() == before
+    assert list(db.get_column_family("b").keys()) == list(db.keys()) == []
+
+
+def test_what_is_ingested_is_seen_over_a_range_that_was_deleted_before(db: Any, tmp_path: Path) -> None:
+    bulk = sorted_file(tmp_path / "bulk.sst", 0, 10, b"bulk")
+    db.ingest_external_file([str(bulk)])
+    batch = WriteBatch(raw_mode=True)
+    batch.delete_range(key(0), key(9))
+    db.write(batch)
+    assert list(db.keys()) == [key(9)]
+    db.ingest_external_file([str(bulk)])
+    assert list(db.keys()) == [key(i) for i in range(10)]
+
+
+def test_a_file_that_is_cut_or_not_there_is_refused_and_writes_go_on(db: Any, tmp_path: Path) -> None:
+    bulk = sorted_file(tmp_path / "bulk.sst", 0, 10, b"bulk")
+    bulk.write_bytes(bulk.read_bytes()[:-9])
+    for path, said in ((bulk, "Corruption"), (tmp_path / "none.sst", "No such file")):
+        with pytest.raises(Exception, match=said):
+            db.ingest_external_file([str(path)])
+    db.put(key(1), b"v")
+    assert list(db.keys()) == [key(1)]
+
+
+def test_sorted_files_are_written_in_order_and_are_never_empty(tmp_path: Path) -> None:
+    writer = SstFileWriter(options=Options(raw_mode=True))
+    writer.open(str(tmp_path / "disorder.sst"))
+    writer[key(2)] = b""
+    with pytest.raises(Exception, match="strict ascending order"):
+        writer[key(2)] = b""
+    with pytest.raises(Exception, match="no entries"):
+        sorted_file(tmp_path / "empty.sst", 0, 0, b"")
 
 
 def test_there_are_no_merge_operators_no_wal_tailing_and_no_manual_wal_flush() -> None:

@@ -12,12 +12,13 @@ from rich.table import Table
 
 from services.command.demo import demo
 from services.command.load import load
+from tests.drill.differences import differences
 from tests.drill.load import Load
-from tests.drill.recount import differences, recount
+from tests.drill.recount import recount
 from tests.running import Running, running_mesh
 
-STATEFUL = ("roadrunner", "rockstore", "apiary", "polaris", "aperture", "smartfeed")
-STATELESS = ("feedgen",)
+STATEFUL = ("roadrunner", "rockstore", "apiary", "polaris", "aperture", "realpin", "counters", "smartfeed")
+STATELESS = ("pixie", "scorpion", "feedgen")
 console = Console()
 
 

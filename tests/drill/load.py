@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 ACTIONS = ("impression", "impression", "impression", "closeup", "click", "save", "hide", "follow_user", "unfollow_user")
+FEEDS = ("following", "interest", "picked", "home")
 TIMEOUT_S = 10.0
 
 
@@ -47,17 +48,17 @@ class Load:
                 self._scroll(client, choose)
 
     def _scroll(self, client: httpx.Client, choose: random.Random) -> None:
-        """One reader: two pages, acting on what they show."""
-        user, cursor = choose.choice(self.users), ""
+        """One reader: two pages of a feed, acting on what they show."""
+        user, cursor, feed = choose.choice(self.users), "", choose.choice(FEEDS)
         for _ in range(2):
             query = {"user": str(user), "limit": "25", "cursor": cursor}
             try:
-                answer = client.get("/v1/feeds/following", params=query)
+                answer = client.get(f"/v1/feeds/{feed}", params=query)
             except httpx.HTTPError as error:
                 self.failed.append(repr(error))  # the edge itself was away
                 return
             page = self._counted(answer)
-            self._act(client, choose, user, [int(item["pin"]) for item in page.get("items", [])])
+            self._act(client, choose, user, feed, [int(item["pin"]) for item in page.get("items", [])])
             cursor = page.get("cursor") or ""
             if not cursor:
                 return
@@ -72,11 +73,11 @@ class Load:
             self.degraded.update(str(stage) for stage in page["degraded"])
         return page
 
-    def _act(self, client: httpx.Client, choose: random.Random, user: int, pins: list[int]) -> None:
+    def _act(self, client: httpx.Client, choose: random.Random, user: int, feed: str, pins: list[int]) -> None:
         happened = []
         for _ in range(choose.randint(1, 8)):
             action = choose.choice(ACTIONS)
-            event = {"action": action, "user": user, "surface": "following", "id": choose.getrandbits(63) | 1}
+            event = {"action": action, "user": user, "surface": feed, "id": choose.getrandbits(63) | 1}
             if action.endswith("follow_user"):
                 event["target"] = choose.choice(self.users)
             elif pins:

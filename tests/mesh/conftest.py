@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from services.command.demo import demo
+from services.command.graph import build
 from services.command.load import load
 from tests.mesh.truth import Truth, of_lastfm
 from tests.running import Running, get, running_mesh
@@ -20,7 +21,7 @@ NO_LASTFM = (
     f"NOT TESTED: no Last.fm in {LASTFM}: put the files that datasets/README.md lists for lastfm there, or set "
     "FEEDMESH_SHARED to the folder that has them"
 )
-VIEWS = ("rockstore", "apiary", "polaris", "aperture", "smartfeed")
+VIEWS = ("rockstore", "apiary", "polaris", "aperture", "realpin", "counters", "smartfeed")
 FEEDGEN_S, EDGE_S = 4.0, 8.0  # these tests share their machine: what they see must not depend on who else is busy
 
 
@@ -49,8 +50,8 @@ class Loaded:
         return found
 
 
-def page(running: Running, user: int, **query: Any) -> dict[str, Any]:
-    answer = get(running, "/v1/feeds/following", user=user, **query)
+def page(running: Running, user: int, feed: str = "following", **query: Any) -> dict[str, Any]:
+    answer = get(running, f"/v1/feeds/{feed}", user=user, **query)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -77,6 +78,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     with running_mesh(data, sections(2)) as running:
         load("lastfm" if real else "parquet", LASTFM if real else request.getfixturevalue("world"), data=data)
         running.until_caught_up()
+        build(data=data)
         yield Loaded(running, of_lastfm(LASTFM) if real else None)
 
 

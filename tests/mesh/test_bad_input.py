@@ -120,7 +120,6 @@ def test_a_hundred_megabytes_are_not_swallowed(loaded: Loaded, stated: bool) -> 
     ("path", "query", "http", "status", "says"),
     [
         ("nowhere", {}, 404, "NOT_FOUND", ("nowhere", "following")),
-        ("home", {}, 501, "UNIMPLEMENTED", ("home", "not built yet")),
         ("following", {"limit": 0}, 400, "INVALID_ARGUMENT", ("limit", "1 to 100")),
         ("following", {"limit": 10**9}, 400, "INVALID_ARGUMENT", ("limit", "1 to 100")),
         ("following", {"limit": "abc"}, 400, "INVALID_ARGUMENT", ("limit", "abc")),
@@ -267,7 +266,6 @@ def test_the_front_door_refuses_what_was_cut_short(loaded: Loaded) -> None:
     ("question", "code", "says"),
     [
         ({"feed": "nowhere"}, Code.INVALID_ARGUMENT, "nowhere"),
-        ({"feed": "picked"}, Code.UNIMPLEMENTED, "picked"),
         ({"limit": 0}, Code.INVALID_ARGUMENT, "limit = 0"),
         ({"limit": 10**9}, Code.INVALID_ARGUMENT, "limit = 1000000000"),
         ({"user": 0}, Code.INVALID_ARGUMENT, "user = 0"),

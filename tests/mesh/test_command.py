@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from services.mesh import load, mesh_file
+from services.settings import SERVICES
 from tests.mesh.command import Up, feedmesh, left_running, refused, up
 
 WORLD = ("--users", 120, "--pins", 1_000, "--boards", 300, "--saves", 4_000, "--seed", 5)
@@ -42,7 +43,7 @@ def test_up_tells_where_everything_is(mesh: Up) -> None:
 def test_status_of_a_ready_mesh(mesh: Up) -> None:
     ran = feedmesh("status", "--data", mesh.data)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count("ready") == 8
+    assert ran.stdout.count("ready") == len(SERVICES)
 
 
 def test_status_of_a_mesh_with_a_process_away(mesh: Up) -> None:
@@ -107,10 +108,6 @@ def test_what_the_mesh_refuses_is_wrong_use(mesh: Up, arguments: tuple[object, .
     refused(feedmesh(*arguments, "--data", mesh.data), 2, "error:", says)
 
 
-def test_a_feed_that_is_not_built_is_a_failure(mesh: Up) -> None:
-    refused(feedmesh("feed", 7, "home", "--data", mesh.data), 1, "not built yet")
-
-
 def test_loading_twice_changes_nothing(mesh: Up) -> None:
     ran = feedmesh("load", "parquet", mesh.data / "demo", "--data", mesh.data)
     assert ran.returncode == 0, ran.stderr
@@ -130,7 +127,7 @@ def test_a_second_mesh_on_the_folder_is_refused(mesh: Up) -> None:
 
 def test_control_c_drains_and_leaves_nothing_running_and_down_does_the_same(mesh: Up) -> None:
     before = mesh.ask("feed", 9)["items"]
-    assert len(left_running(mesh.data)) == 9
+    assert len(left_running(mesh.data)) == 1 + len(SERVICES)
     mesh.control_c()
     assert mesh.process.wait(40) == 0, mesh.said
     assert not left_running(mesh.data)

@@ -1,8 +1,7 @@
 """Real calls to real servers in this process, on one shard and on two."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,13 +13,12 @@ from services.errors import InvalidArgument, Unavailable
 from services.events import Action, Batch, Surface, events
 from services.mesh import Address, Mesh
 from services.server import AddServicer
-from services.shard import Shard
 from smartfeed import layout
 from smartfeed.__main__ import Settings
 from smartfeed.client import SmartfeedClient
 from smartfeed.service import Smartfeed
 from smartfeed.store import TOPICS, SmartfeedStore
-from tests.kit import Offsets, serve_shards
+from tests.kit import Offsets, asked, open_shards, serve_shards
 
 PARTITIONS = 8
 T0 = 1_700_000_000_000
@@ -36,16 +34,14 @@ def smartfeed(folder: Path, shards: int, *batches: Batch) -> Iterator[Mesh]:
     """A smartfeed of several shards that has applied some batches."""
     offsets = Offsets(PARTITIONS)
     records = [record for batch in batches for record in offsets.records(batch, TOPICS)]
-    with ExitStack() as stack:
+    with open_shards(folder, layout.FORMAT, layout.FAMILIES, shards, PARTITIONS) as opened:
         servicers = []
-        for i in range(shards):
-            own = range(PARTITIONS * i // shards, PARTITIONS * (i + 1) // shards)
-            shard = Shard(folder / f"{i}of{shards}", layout.FORMAT, layout.FAMILIES)
-            stack.callback(shard.close)
+        for shard, own in opened:
             store = SmartfeedStore(shard, own, PARTITIONS, Settings().max_pins)
             store.apply([record for record in records if record.partition in own])
             servicers.append([servicer(store)])
-        yield stack.enter_context(serve_shards("smartfeed", servicers, PARTITIONS))
+        with serve_shards("smartfeed", servicers, PARTITIONS) as made:
+            yield made
 
 
 @pytest.fixture(params=[1, 2], ids=["one shard", "two shards"])
@@ -69,14 +65,7 @@ def mesh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mesh]:
 
 
 def ask(mesh: Mesh, question: Callable[[SmartfeedClient], Awaitable[T]]) -> T:
-    async def main() -> T:
-        client = SmartfeedClient(mesh)
-        try:
-            return await question(client)
-        finally:
-            await client.close()
-
-    return asyncio.run(main())
+    return asked(SmartfeedClient, mesh, question)
 
 
 def test_each_user_has_the_list_last_served_wherever_it_is(mesh: Mesh) -> None:
