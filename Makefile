@@ -5,7 +5,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= data
 PORT ?= 8080
 
-.PHONY: help run test check bench drill protos setup clean
+.PHONY: help run test check bench eval drill protos setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,8 +35,8 @@ protos: protos/.made ## generate the wire code again where a .proto has changed
 run: setup ## set up, make a demo world the first time, run the whole mesh, open its page on PORT
 	@$(BIN)/feedmesh up --data "$(DATA)" --port $(PORT) --demo
 
-test: setup .venv/made-dev ## set up and run every test
-	@$(BIN)/python -m pytest
+test: setup .venv/made-dev ## set up and run every test, on two cores
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 check: setup .venv/made-dev ## lint, format, types
 	@$(BIN)/ruff check .
@@ -45,6 +45,9 @@ check: setup .venv/made-dev ## lint, format, types
 
 bench: setup .venv/made-dev ## every benchmark, one table, one JSON file (ONLY=part for one)
 	@$(BIN)/python -m bench $(ONLY)
+
+eval: setup ## quality on real data beside baselines, one table and a chart (ONLY=part for one)
+	@$(BIN)/python -m evaluation $(ONLY)
 
 drill: setup .venv/made-dev ## kill -9 every stateful service in turn under load, 30 rounds, and recount the log
 	@$(BIN)/python -m tests.drill --rounds 30

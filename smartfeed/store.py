@@ -6,16 +6,16 @@ applied first, the list is the same. A takedown has no user; it filters as lists
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import compress, product, takewhile
 from typing import Any
 
 import numpy as np
 
 from services.columns import U64, Array
-from services.events import Action, Batch
-from services.log import Record, rows
+from services.events import Action, Batch, flags
+from services.log import Record, kept, rows
 from services.shard import Shard
 from services.topics import Topic, partition_of
 from smartfeed import layout
@@ -25,9 +25,10 @@ TOPICS = (Topic.FEEDS, Topic.USERS)
 REMOVED_KEPT = 512
 
 A = Action
-_KEPT = np.zeros((256, 256), bool)  # by action and surface
-_KEPT[[A.SAVE, A.HIDE, A.TAKEDOWN]] = True
-_KEPT[A.SERVED, list(FEEDS)] = True
+_IS_READ = flags(A.SERVED, A.SAVE, A.HIDE, A.TAKEDOWN)
+_CHANGES = np.zeros((256, 256), bool)  # by action and surface: those that change a list
+_CHANGES[[A.SAVE, A.HIDE]] = True
+_CHANGES[A.SERVED, list(FEEDS)] = True
 
 
 @dataclass(slots=True)
@@ -81,14 +82,13 @@ class SmartfeedStore:
     def apply(self, records: Sequence[Record]) -> None:
         """Apply records of `feeds` and `users`; of what users do, only saves and hides count here."""
         write = self.shard.batch()
-        kept = list(_kept(records))
-        if kept:
-            batch, partition = rows(kept)
+        if found := kept(records, _IS_READ):
+            batch, partition = rows(found)
             down = batch.action == A.TAKEDOWN
             if down.any():
                 self._take_down(write, batch.pin[down], partition[down])
-                batch, partition = batch.take(~down), partition[~down]
-            self._apply_users(write, batch, partition)
+            changes = _CHANGES[batch.action, batch.surface]
+            self._apply_users(write, batch.take(changes), partition[changes])
         self.shard.commit(write, records)
 
     def _take_down(self, write: Any, pins: U64, partitions: Array) -> None:
@@ -149,14 +149,6 @@ class SmartfeedStore:
         last = layout.unpack_list(self.shard.family("lists").get(layout.list_key(partition, user, feed)))
         stays = ~_among(last.pins, self._takedowns)
         return LastServed(last.pins[stays], last.boards[stays], last.at_ms)
-
-
-def _kept(records: Sequence[Record]) -> Iterator[Record]:
-    """The records with the rows that count here; the other rows cost one look at their action."""
-    for record in records:
-        kept = _KEPT[record.batch.action, record.batch.surface]
-        if kept.any():
-            yield record if kept.all() else replace(record, batch=record.batch.take(kept))
 
 
 def _removals(batch: Batch) -> dict[int, list[bytes]]:
