@@ -49,10 +49,13 @@ class Feedgen(rpc.FeedgenServicer):
         """A page, whatever is lost on the way."""
         started = time.perf_counter()
         pipeline = self._pipeline(request)
-        query, xray = self._query(request, pipeline), Xray(request.explain)
+        query = self._query(request, pipeline)
         with context.serving(self._deadline_s):
-            page = await pipelines.run(pipeline, query, xray)
-            items = await worded(self._wording, page, pipeline.all_sources, xray)
+            page, items, xray = await self._worded_page(pipeline, query)
+            if len(items) < len(page.rows) and not page.fell_back:  # once more, without what was taken down meanwhile
+                down = np.setdiff1d(page.rows.pin, np.array([item.pin for item in items], np.uint64))
+                query.shown = np.union1d(query.shown, down)
+                page, items, xray = await self._worded_page(pipeline, query)
         self._count(page, xray)
         if not (page.fell_back or request.explain):  # neither is a new list that a reader was given
             self._later(pipelines.tell(pipeline, query, page))
@@ -66,6 +69,11 @@ class Feedgen(rpc.FeedgenServicer):
             took_ms=(time.perf_counter() - started) * 1000,
             xray=xray.encoded() if request.explain else b"",
         )
+
+    async def _worded_page(self, pipeline: Pipeline, query: Query) -> tuple[Page, list[pb.Item], Xray]:
+        xray = Xray(query.explain)
+        page = await pipelines.run(pipeline, query, xray)
+        return page, await worded(self._wording, page, pipeline.all_sources, xray), xray
 
     def _pipeline(self, request: pb.FeedRequest) -> Pipeline:
         if request.feed not in self._feeds:

@@ -1,7 +1,8 @@
 """From a user's recent actions to signals: pure arithmetic of plain numpy, the same wherever signals are made.
 
-Weights are as of the user's newest action, not as of now: an action weighs `weight * 2 ** -(age / half-life)`, age being
-the time from it to the newest. So a user who was away for years comes back to the interests they left with.
+Weights are as of the newest action that speaks for a pin, not as of now: an action weighs `weight * 2 ** -(age /
+half-life)`, age being the time from it to that one. So a user who was away for years comes back to the interests they left
+with, and one who comes back and hides a pin has them still.
 """
 
 from typing import NamedTuple
@@ -59,19 +60,20 @@ def weighed(actions: Actions, decay: Decay) -> Pins:
     """The pins of one user's actions (ascending by date), ascending by id.
 
     A pin weighs the sum of what was done to it. One that was hidden weighs its hides alone: whatever was done to it
-    besides, it is no longer what the user is about.
+    besides, it is no longer what the user is about. What comes after the action that ages count from weighs in full.
     """
     if not len(actions.pins):
         return Pins(actions.pins, np.empty(0, np.float32), actions.boards, actions.at_ms)
-    kind = KIND[actions.actions]
-    ages = actions.at_ms[-1] - actions.at_ms
-    weights = decay.weights[kind] * np.exp2(-ages / decay.half_lives_ms[kind])
     order = np.argsort(actions.pins, kind="stable")  # of one pin, the last action stays last
-    pins, weights, hides = actions.pins[order], weights[order], actions.actions[order] == Action.HIDE
+    pins, kind, at_ms = actions.pins[order], KIND[actions.actions[order]], actions.at_ms[order]
+    hides, weights = actions.actions[order] == Action.HIDE, decay.weights[kind]
     starts = np.flatnonzero(np.append(True, pins[1:] != pins[:-1]))
     last = np.append(starts[1:], len(pins)) - 1
     hidden = np.logical_or.reduceat(hides, starts)
     counts = hides | ~np.repeat(hidden, last - starts + 1)
+    speaks = at_ms[counts & (weights > 0)]
+    ages = np.maximum((speaks.max() if len(speaks) else at_ms.max()) - at_ms, 0)
+    weights = weights * np.exp2(-ages / decay.half_lives_ms[kind])
     total = np.add.reduceat(np.where(counts, weights, 0.0), starts).astype(np.float32)
     return Pins(pins[starts], total, actions.boards[order[last]], actions.at_ms[order[last]])
 

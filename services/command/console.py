@@ -3,6 +3,7 @@
 0: done. 1: it could not be done, and why is on standard error. 2: the command was called wrongly.
 """
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -19,7 +20,9 @@ from services.settings import Sections
 P = ParamSpec("P")
 T = TypeVar("T")
 
-out = Console()
+PIPE_WIDTH = 200  # of tables that go to a file or another program: not folded at the width of no terminal
+
+out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True)
 
 Config = Annotated[Path | None, typer.Option("--config", help="a mesh.toml; ./mesh.toml is used if it is there")]

@@ -33,12 +33,14 @@ async def realpin(mesh: Mesh, expected: Recount) -> list[str]:
 
 
 def engaged(expected: Recount, user: int) -> tuple[dict[int, float], int]:
-    """The weight of each pin, as of the newest action that is kept, and when that was; 0: there is none."""
+    """The weight of each pin, as of the newest that speaks for a pin, and when the newest of all was; 0: there is none."""
     kept = [(key, n) for key, n in expected.history[user].items() if key[2] in WEIGHTS or key[2] == A.HIDE]
     newest = max((at for (_, _, _, _, at), _ in kept), default=0)
+    hidden = {pin for (pin, _, action, _, _), _ in kept if action == A.HIDE}
+    speaks = max((at for (pin, _, action, _, at), _ in kept if pin not in hidden), default=0)
     weights: dict[int, float] = {}
     for (pin, _, action, _, at), n in kept:
         if action != A.HIDE:
             weight, half = WEIGHTS[Action(action)]
-            weights[pin] = weights.get(pin, 0.0) + n * weight * 2 ** -((newest - at) / (half * DAY_MS))
+            weights[pin] = weights.get(pin, 0.0) + n * weight * 2 ** -(max(speaks - at, 0) / (half * DAY_MS))
     return weights, newest

@@ -30,12 +30,14 @@ def actions_of(rows: list[Row]) -> Actions:
 def reference(rows: list[Row], decay: Decay) -> dict[int, tuple[float, int, int]]:
     """(weight, board, at_ms) of each pin."""
     hidden = {pin for pin, _, _, action in rows if action == A.HIDE}
+    speaks = [a for pin, _, a, action in rows if pin not in hidden and decay.weights[ENGAGEMENTS.index(action)] > 0]
+    newest = max(speaks or [at for _, _, at, _ in rows], default=0)
     weight: dict[int, float] = defaultdict(float)
     last = {}
     for pin, board, at, action in rows:
         kind = ENGAGEMENTS.index(action)
         if action == A.HIDE or pin not in hidden:
-            weight[pin] += decay.weights[kind] * 0.5 ** ((rows[-1][2] - at) / decay.half_lives_ms[kind])
+            weight[pin] += decay.weights[kind] * 0.5 ** (max(newest - at, 0) / decay.half_lives_ms[kind])
         last[pin] = board, at
     return {pin: (weight[pin], *last[pin]) for pin in last}
 
