@@ -5,10 +5,10 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= data
 PORT ?= 8080
 
-.PHONY: help run test check bench eval drill protos setup clean
+.PHONY: help run test check bench bench-peers eval drill protos setup clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  variables: DATA=folder (data), PORT=page's port (8080), PYTHON=interpreter (python3, 3.11 or newer)"
 
 .venv/made: requirements.lock pyproject.toml
@@ -36,7 +36,7 @@ run: setup ## set up, make a demo world the first time, run the whole mesh, open
 	@$(BIN)/feedmesh up --data "$(DATA)" --port $(PORT) --demo
 
 test: setup .venv/made-dev ## set up and run every test, on two cores
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 check: setup .venv/made-dev ## lint, format, types
 	@$(BIN)/ruff check .
@@ -45,6 +45,9 @@ check: setup .venv/made-dev ## lint, format, types
 
 bench: setup .venv/made-dev ## every benchmark, one table, one JSON file (ONLY=part for one)
 	@$(BIN)/python -m bench $(ONLY)
+
+bench-peers: setup ## what the benchmarks compare with, each into an environment of its own under .peers
+	@$(BIN)/python -m bench.peers.install
 
 eval: setup ## quality on real data beside baselines, one table and a chart (ONLY=part for one)
 	@$(BIN)/python -m evaluation $(ONLY)

@@ -1,10 +1,16 @@
-"""Compiles a kernel: numba without the GIL, cached on disk, with the types of the Python function kept."""
+"""Compiles a kernel: numba without the GIL, cached on disk, with the types of the Python function kept.
 
+Of the processes that miss a kernel at the same time, as the shards of a new mesh do, one compiles it: the others wait
+and find it in the cache.
+"""
+
+import fcntl
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -13,18 +19,54 @@ def _cache_folder() -> Path:
     """One folder for each state of all kernels together: numba looks only at a kernel's own file when it decides
     whether its cache still holds, and kernels of one file are inlined in those of another.
     """
-    sources = sorted(path for path in ROOT.glob("*/*.py") if b"kernel" in path.read_bytes())
+    held = [path for path in sorted(ROOT.glob("*/*.py")) if path.parent.name not in ("tests", "bench")]
+    sources = [path for path in held if b"kernel" in path.read_bytes()]
     state = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources))
     return ROOT / ".kernels" / state.hexdigest()[:16]
 
 
 os.environ.setdefault("NUMBA_CACHE_DIR", str(_cache_folder()))
 
-from numba import njit  # noqa: E402 - numba reads its settings when it is imported
+from numba import config, njit  # noqa: E402 - numba reads its settings when it is imported
+from numba.core.compiler_lock import global_compiler_lock  # noqa: E402
+from numba.np import linalg  # noqa: E402
+
+
+config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]  # type: ignore[attr-defined] # when somebody else imported it first
+
+
+def _no_blas() -> None:
+    raise ImportError("kernels do without linear algebra")
+
+
+# At the first call of a kernel numba looks for SciPy's BLAS: a fifth of a second and 12 MB for a process that has no use
+# for it. A kernel with a matrix product does not compile.
+linalg.ensure_blas = _no_blas
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """No other process compiles or loads the kernel of this name. Locks are taken from caller to callee, never back.
+
+    numba's own lock comes first: a thread that holds it while it compiles a caller takes the callee's lock as well.
+    """
+    folder = Path(os.environ["NUMBA_CACHE_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with global_compiler_lock, (folder / f"{name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def kernel(function: F) -> F:
     """`function` compiled at its first call for each set of argument types. It must be pure arithmetic on arrays."""
-    return cast(F, njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function))
+    compiled: Any = njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
+    compile_or_load = compiled.compile
+
+    def once(signature: Any) -> Any:
+        with _alone(f"{function.__module__}.{function.__qualname__}"):
+            return compile_or_load(signature)
+
+    compiled.compile = once
+    return cast(F, compiled)

@@ -1,20 +1,80 @@
-"""Settings of every test, and which of them share a process when the suite runs on two cores."""
+"""Settings of every test, which of them share a process when the suite runs on two cores, and in which order."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.running import Kept
 
 # Kernels compile at their first call and the machines are shared: how long one example takes says nothing.
 settings.register_profile("feedmesh", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("feedmesh")
 
-MESHES = ("mesh", "browser")  # folders whose tests share a mesh, and start others of their own
+# The suite has a process for each core: threads of OpenMP beyond that wait for each other in loops that cost a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parent
+KEPT = pytest.StashKey[Kept]()
+# Files that share a mesh, which is the longest part of each.
+LOADED = ("mesh/test_bad_input.py", "mesh/test_feeds.py", "mesh/test_live.py", "mesh/test_pages.py")
+PEOPLED = ("accessibility", "feed_page", "keyboard", "looks", "outage")
+GROUPS = dict.fromkeys(LOADED, "loaded mesh") | {f"browser/test_{name}.py": "peopled mesh" for name in PEOPLED}
+# The longest first, or one core has nothing to do at the end.
+LONGEST = (
+    *GROUPS,
+    "mesh/test_kill.py",
+    "mesh/test_command.py",
+    "browser/test_health_and_models.py",
+)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay in one process, and a folder's that run whole meshes: one mesh at a time in each process."""
-    for item in items:
-        folder = Path(item.path).parent.name
-        group = folder if folder in MESHES else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+def _name(item: pytest.Item) -> str:
+    return str(Path(item.path).relative_to(ROOT))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[KEPT] = Kept()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: LONGEST.index(_name(item)) if _name(item) in LONGEST else len(LONGEST))
+
+
+class _ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+    """A file's tests stay in one process, and those of files that share a mesh. Marks of groups do not: pytest 9.2 does
+    not show xdist 3.8 what it writes into a test's name.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0].removeprefix("tests/")
+        return GROUPS.get(file, file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByGroup:
+    return _ByGroup(config, log)
+
+
+@pytest.fixture(scope="session")
+def kept(pytestconfig: pytest.Config) -> Kept:
+    """What the tests of a folder use together; a fixture of a module asks it, since a session outlives the folder."""
+    return pytestconfig.stash[KEPT]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[Any]:
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or nextitem.path.parent != item.path.parent:
+            item.config.stash[KEPT].end()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After an interrupt, or the first failure of several, nobody came to the folder's last."""
+    session.config.stash[KEPT].end()

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from services.probe import Health, Probe
 from services.supervisor import Child, DataFolder, Supervisor, plan
 from services.topics import Topic
 
-READY_WITHIN_S = 120.0
+READY_WITHIN_S = 300.0  # the first start of all compiles the kernels, on a machine that may be shared
+MOST_NAP_S = 0.25
 QUESTIONS: dict[str, tuple[str, Any]] = {
     "apiary": ("/feedmesh.Apiary/Followed", apiary_pb2.FollowedRequest(user=1, limit=1)),
     "aperture": ("/feedmesh.Aperture/History", aperture_pb2.HistoryRequest(user=1, limit=1)),
@@ -49,6 +50,13 @@ class Running:
     supervisor: Supervisor
     reports: list[str]
     _stop: threading.Event = field(default_factory=threading.Event)
+    _watcher: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Every process, watched from now on."""
+        self.supervisor.start()
+        self._watcher = threading.Thread(target=self.watch, daemon=True)
+        self._watcher.start()
 
     @property
     def mesh(self) -> Mesh:
@@ -73,7 +81,10 @@ class Running:
             self.supervisor.watch()
 
     def end(self) -> list[str]:
+        """Drain every process; those that had to be killed. A second time it does nothing."""
         self._stop.set()
+        if self._watcher:
+            self._watcher.join()
         return self.supervisor.stop()
 
     def health(self) -> list[Health]:
@@ -88,12 +99,13 @@ class Running:
 
     def until(self, true: Callable[[list[Health]], bool], what: str, within_s: float = READY_WITHIN_S) -> None:
         """Wait until the mesh's health is so. Fails saying what did not come, and how each process stands."""
-        end = time.monotonic() + within_s
+        end, nap = time.monotonic() + within_s, 0.05
         while not true(health := self.health()):
             if time.monotonic() > end:
                 states = "; ".join(f"{h.of.service}-{h.of.shard}: {h.why or 'ready'}" for h in health)
                 raise AssertionError(f"not {what} within {within_s} s: {states}; {self.reports[-5:]}")
-            time.sleep(0.05)
+            time.sleep(nap)
+            nap = min(1.2 * nap, MOST_NAP_S)  # to ask all of them costs what they start with
 
     def _wait_for(self, service: str, address: str, token: bytes) -> None:
         """Any question will do: it is answered once the token has been reached."""
@@ -147,18 +159,33 @@ def running_mesh(folder: Path, sections: dict[str, Any] | None = None) -> Iterat
     data = DataFolder(folder)
     reports: list[str] = []
     running = Running(Supervisor(plan(settings.validated(sections, "test")), reports.append), reports)
-    running.supervisor.start()
-    watcher = threading.Thread(target=running.watch, daemon=True)
-    watcher.start()
+    running.start()
     try:
         running.until_ready()
         yield running
     finally:
-        running._stop.set()
-        watcher.join()
         killed = running.end()
         data.release()
     assert not killed, f"did not drain within their grace: {killed}"
+
+
+class Kept:
+    """What the tests of a folder use together, by name: made for the first that asks, ended after the folder's last."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+        self._ending = ExitStack()
+
+    def of(self, name: str, make: Callable[[], AbstractContextManager[Any]]) -> Any:
+        """What `make` made, now or before."""
+        if name not in self._made:
+            self._made[name] = self._ending.enter_context(make())
+        return self._made[name]
+
+    def end(self) -> None:
+        """End all of it, the last first."""
+        self._made.clear()
+        self._ending.close()
 
 
 def get(running: Running, path: str, **query: Any) -> httpx.Response:

@@ -1,14 +1,14 @@
 """The browser, a mesh with people in it, and a tab for each test."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.visit import CHROMIUM, DESK, Api, Visit, chromium, peopled_mesh
-from tests.running import Running
+from tests.running import Kept, Running
 
 MISSING = f"the pages were NOT tested: there is no {CHROMIUM}. To test them: apt-get install chromium"
 Visitor = Callable[..., Visit]
@@ -30,10 +30,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def mesh(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder: Path = tmp_path_factory.mktemp("mesh")
-    with peopled_mesh(folder) as running:
-        yield running
+def mesh(browser: Browser, kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Running:
+    """One for the folder, whole again after each test."""
+    running: Running = kept.of("peopled mesh", lambda: peopled_mesh(tmp_path_factory.mktemp("mesh")))
+    return running
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,9 @@ def api(mesh: Running) -> Api:
 
 
 @pytest.fixture(scope="module")
-def readers(api: Api) -> Iterator[str]:
-    return api.readers()
+def readers(api: Api, kept: Kept) -> Iterator[str]:
+    found: Iterator[str] = kept.of("readers", lambda: nullcontext(api.readers()))
+    return found
 
 
 @pytest.fixture

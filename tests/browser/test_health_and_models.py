@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, Locator, expect
 from scorpion import registry
 from scorpion.layout import promoted_file
 from services.command import model
-from tests.browser.conftest import Visitor
 from tests.browser.test_accessibility import check
 from tests.browser.visit import Visit, aside, away, bare_mesh
 from tests.running import Running
@@ -219,18 +218,14 @@ def test_a_failed_report_of_the_models_fades_the_old_one(visit: Visit, mesh: Run
     assert visit.page.locator("body").get_attribute("data-stale") is None
 
 
-def test_when_the_whole_mesh_stops_the_page_says_that_no_data_comes(
-    visitor: Visitor, tmp_path: Path, mesh: Running
-) -> None:
-    with bare_mesh(tmp_path) as doomed:
-        health = visitor(doomed.url)
-        health.open("/health")
-        expect(health.id("health-banner")).to_contain_text("All ready")
-        health.expects("/healthz")
+def test_when_the_whole_mesh_stops_the_page_says_that_no_data_comes(health: Visit, mesh: Running) -> None:
+    """The last of this file: its mesh ends here."""
+    health.expects("/healthz")
+    assert not mesh.end()
     banner = health.id("health-banner")
     expect(banner).to_have_attribute("data-state", "lost")
     expect(banner).to_contain_text("No report from the edge")
     expect(banner).to_contain_text("old")
     assert "no report" in health.page.title()
     expect(health.page.locator("body")).to_have_attribute("data-stale", "true")
-    expect(health.id("process-card")).to_have_count(len(doomed.mesh.processes))  # what was known stays, faded
+    expect(health.id("process-card")).to_have_count(len(mesh.mesh.processes))  # what was known stays, faded

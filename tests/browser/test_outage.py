@@ -14,9 +14,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def readers(api: Api) -> Iterator[str]:
+def readers(readers: Iterator[str]) -> Iterator[str]:
     """Found before anything is killed."""
-    return iter(list(islice(api.readers(), 8)))
+    return iter(list(islice(readers, 8)))
 
 
 def test_reading_goes_on_while_aperture_is_away(visit: Visit, mesh: Running, reader: str) -> None:

@@ -16,13 +16,13 @@ import httpx
 import psutil
 
 from services.mesh import load, mesh_file
+from tests.running import READY_WITHIN_S
 
 FEEDMESH = Path(sys.executable).parent / "feedmesh"
-READY_WITHIN_S = 90.0
 WIDE = os.environ | {"COLUMNS": "200"}
 
 
-def feedmesh(*arguments: object, cwd: Path | None = None, within_s: float = 60) -> "subprocess.CompletedProcess[str]":
+def feedmesh(*arguments: object, cwd: Path | None = None, within_s: float = 120) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end."""
     command = [str(FEEDMESH), *map(str, arguments)]
     return subprocess.run(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from services.command.demo import demo
 from services.command.graph import build
 from services.command.load import load
 from tests.mesh.truth import Truth, of_lastfm
-from tests.running import Running, get, running_mesh
+from tests.running import Kept, Running, get, running_mesh
 
 SHARED = Path(os.environ.get("FEEDMESH_SHARED", Path(__file__).resolve().parents[3] / "shared" / "data"))
 LASTFM = SHARED / "lastfm"
@@ -62,6 +63,14 @@ def pins(found: dict[str, Any]) -> list[int]:
     return [int(item["pin"]) for item in found["items"]]
 
 
+def refusal(answer: httpx.Response, http: int, status: str, *says: str) -> None:
+    assert answer.status_code == http, answer.text
+    error = answer.json()["error"]
+    assert error["status"] == status
+    for words in says:
+        assert words in error["message"], error["message"]
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small demo world as Parquet files."""
@@ -70,16 +79,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture(scope="session")
-def loaded(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Loaded]:
+@contextmanager
+def loaded_mesh(data: Path, world: Path) -> Iterator[Loaded]:
     """Last.fm where it is, else the demo world."""
-    data = tmp_path_factory.mktemp("mesh") / "data"
     real = LASTFM.is_dir()
     with running_mesh(data, sections(2)) as running:
-        load("lastfm" if real else "parquet", LASTFM if real else request.getfixturevalue("world"), data=data)
+        load("lastfm" if real else "parquet", LASTFM if real else world, data=data)
         running.until_caught_up()
         build(data=data)
         yield Loaded(running, of_lastfm(LASTFM) if real else None)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory, world: Path, kept: Kept) -> Loaded:
+    """One for the folder."""
+    found: Loaded = kept.of("loaded mesh", lambda: loaded_mesh(tmp_path_factory.mktemp("mesh") / "data", world))
+    return found
 
 
 @pytest.fixture

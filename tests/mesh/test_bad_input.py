@@ -3,7 +3,6 @@
 import base64
 import itertools
 import json
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +20,10 @@ from protos import events_pb2, feedgen_pb2, roadrunner_pb2
 from roadrunner.store import EventLog, Retention
 from services.clock import wall_clock
 from services.database import WrongFormat
-from services.mesh import load, mesh_file, save
 from services.shard import Shard
 from services.supervisor import FORMAT
 from tests.mesh.command import feedmesh, left_running, refused
-from tests.mesh.conftest import EDGE_S, Loaded, pins, sections
+from tests.mesh.conftest import EDGE_S, Loaded, pins, refusal, sections
 from tests.running import Running, get, running_mesh
 from tests.services.children import small_disk
 
@@ -33,14 +31,6 @@ MB = 1 << 20
 Code = grpc.StatusCode
 NOW_MS = 1_750_000_000_000
 _ids = itertools.count(77_000_001)
-
-
-def refusal(answer: httpx.Response, http: int, status: str, *says: str) -> None:
-    assert answer.status_code == http, answer.text
-    error = answer.json()["error"]
-    assert error["status"] == status
-    for words in says:
-        assert words in error["message"], error["message"]
 
 
 @pytest.fixture(autouse=True)
@@ -283,28 +273,6 @@ def test_feedgen_refuses_a_question(loaded: Loaded, question: dict[str, Any], co
 # The machine.
 
 
-def test_too_little_room_on_the_disk(tmp_path: Path, world: Path) -> None:
-    """More room is to be kept free than there is: writes are refused by name and number, reads go on."""
-    data = tmp_path / "data"
-    with running_mesh(data, sections(1)) as running:
-        post_follow(running)
-        path = mesh_file(data)
-        described = load(path)
-        described.settings["mesh"]["min_free_mb"] = 10_000_000
-        save(described, path)
-        running.kill("roadrunner")
-        running.until(lambda h: "disk nearly full" in h[0].why, "short of room")
-        answer = httpx.post(f"{running.url}/v1/events", json={"action": "hide", "user": 2, "pin": 3}, timeout=20)
-        free = shutil.disk_usage(data).free >> 20
-        refusal(answer, 429, "RESOURCE_EXHAUSTED", "disk nearly full", str(data), "10000000 MB are kept free")
-        assert answer.headers["retry-after"]
-        assert abs(int(answer.json()["error"]["message"].split(" MB free")[0].split()[-1]) - free) < 2_000
-        assert get(running, "/healthz").status_code == 503
-        assert get(running, "/v1/feeds/following", user=2).status_code == 200
-        assert get(running, "/v1/users/2").json()["counts"]["users"] == 1
-        refused(feedmesh("status", "--data", data), 1, "not ready: roadrunner-0")
-
-
 def post_follow(running: Running) -> None:
     body = {"action": "follow_user", "user": 2, "target": 3}
     token = httpx.post(f"{running.url}/v1/events", json=body, timeout=20).raise_for_status().json()["token"]
@@ -317,7 +285,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         settings = sections(1, mesh={"min_free_mb": 2}, roadrunner={"audit_every_s": 0})
         with running_mesh(disk.path / "data", settings) as running:
             post_follow(running)
-            (disk.path / "filler").write_bytes(bytes(disk.free()))
+            disk.fill(disk.path / "filler")
             body = {"action": "follow_user", "user": 2, "target": 4, "id": next(_ids)}
             answer = httpx.post(f"{running.url}/v1/events", json=body, timeout=20)
             refusal(
@@ -367,7 +335,7 @@ def test_a_shard_of_another_partition_count(tmp_path: Path) -> None:
     Shard(folder, f"{polaris_layout.FORMAT}, 16 partitions", polaris_layout.FAMILIES, 1, 1).close()
     (tmp_path / "mesh.toml").write_text("[mesh]\npartitions = 8\n")
     started = time.monotonic()
-    ran = feedmesh("up", "--data", tmp_path / "data", "--port", 0, "--config", tmp_path / "mesh.toml", within_s=120)
+    ran = feedmesh("up", "--data", tmp_path / "data", "--port", 0, "--config", tmp_path / "mesh.toml", within_s=300)
     print(f"said after {time.monotonic() - started:.1f} s")
     refused(ran, 1, "polaris-0 does not start", str(folder), "16 partitions", "8 partitions", "rebuilt from the log")
     assert not left_running(tmp_path)

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from services import mesh as meshes
+from services.command.demo import demo
 from services.command.load import load
 from tests.drill.__main__ import STATEFUL, STATELESS, one_round
 from tests.mesh.command import Up, feedmesh, refused, until_gone, up
@@ -18,9 +19,12 @@ VICTIMS = (*STATEFUL, *STATELESS)
 
 
 @pytest.fixture(scope="module")
-def drilled(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Iterator[Running]:
-    """A mesh of two shards a view with a small world, which audits itself all the time."""
-    data = tmp_path_factory.mktemp("drill") / "data"
+def drilled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A mesh of two shards a view with a world so small that a recount after each round is soon done; it audits itself
+    all the time.
+    """
+    data, world = tmp_path_factory.mktemp("drill") / "data", tmp_path_factory.mktemp("drill") / "world"
+    demo(users=120, pins=1_000, boards=300, saves=4_000, seed=3, out=world)
     with running_mesh(data, sections(2, roadrunner={"audit_every_s": 0.5})) as running:
         load("parquet", world, data=data)
         running.until_caught_up()

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.mesh.conftest import EDGE_S, VIEWS, Loaded, pins
-from tests.running import get
+from services.mesh import load, mesh_file, save
+from tests.mesh.command import feedmesh, refused
+from tests.mesh.conftest import EDGE_S, VIEWS, Loaded, pins, refusal
+from tests.running import Running, get
 
 SOON_S = 2.0
 AWAY_S = 30.0  # a process is killed again and again until a page was made without it, so long at most
@@ -253,3 +256,36 @@ def test_a_service_that_hangs_costs_no_reader_more_than_the_deadline(mesh: Loade
         assert found["degraded"]
     mesh.running.until_ready()
     assert hidden not in pins(whole(mesh, user))
+
+
+@contextmanager
+def kept_free(running: Running, megabytes: int) -> Iterator[None]:
+    """The front door keeps so much of its disk free; afterwards what it kept before."""
+    path = mesh_file(running.mesh.data)
+    before, described = load(path), load(path)
+    described.settings["mesh"]["min_free_mb"] = megabytes
+    save(described, path)
+    running.kill("roadrunner")
+    try:
+        yield
+    finally:
+        save(before, path)
+        running.kill("roadrunner")
+
+
+def test_too_little_room_on_the_disk(mesh: Loaded, reader: int) -> None:
+    """More room is to be kept free than there is: writes are refused by name and number, reads go on."""
+    running, (followed,) = mesh.running, saver(mesh)
+    token = mesh.publish({"action": "follow_user", "user": reader, "target": followed})["token"]
+    assert get(running, f"/v1/users/{reader}", token=token).json()["counts"]["users"] == 1
+    with kept_free(running, 10_000_000):
+        running.until(lambda h: "disk nearly full" in h[0].why, "short of room")
+        answer = httpx.post(f"{running.url}/v1/events", json={"action": "hide", "user": 2, "pin": 3}, timeout=20)
+        free = shutil.disk_usage(running.mesh.data).free >> 20
+        refusal(answer, 429, "RESOURCE_EXHAUSTED", "disk nearly full", str(running.mesh.data), "10000000 MB are kept")
+        assert answer.headers["retry-after"]
+        assert abs(int(answer.json()["error"]["message"].split(" MB free")[0].split()[-1]) - free) < 2_000
+        assert get(running, "/healthz").status_code == 503
+        assert owners(mesh.page(reader)) == {followed}
+        assert get(running, f"/v1/users/{reader}").json()["counts"]["users"] == 1
+        refused(feedmesh("status", "--data", running.mesh.data), 1, "not ready: roadrunner-0")

@@ -7,7 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,12 @@ class SmallDisk:
     def free(self) -> int:
         """Bytes."""
         return shutil.disk_usage(self.path).free
+
+    def fill(self, file: Path) -> None:
+        """Leave no room, whoever writes beside this."""
+        with suppress(OSError), file.open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
 
 
 @contextmanager

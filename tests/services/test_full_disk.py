@@ -41,7 +41,7 @@ def test_a_mesh_outlives_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 with pytest.raises(Exhausted):
                     publisher.publish(follows(1, first_id=50), 30)
                 until(lambda: "disk nearly full" in health(running.mesh)[0].why or disk.free() >= MB)
-                (disk.path / "more").write_bytes(bytes(disk.free()))
+                disk.fill(disk.path / "more")
                 until(lambda: "disk nearly full: 0 MB free" in health(running.mesh)[0].why)
                 with pytest.raises(Exhausted, match="disk nearly full: 0 MB free at .*, 1 MB are kept free"):
                     publisher.publish(follows(1, first_id=60), 30)
