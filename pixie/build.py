@@ -3,18 +3,19 @@
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from pixie import layout
+from pixie import layout, runs
 from pixie.layout import FILES, FORMAT, MANIFEST, File, Manifest
 from pixie.prune import NO_TOPICS, Pruning, Topics, pruned
+from pixie.runs import Rows
 from pixie.snapshot import checksum
-from services.columns import I64, U32, U64, Array
+from services.columns import U64, Array
 from services.errors import InvalidArgument
 
 Say = Callable[[str], None]
@@ -30,12 +31,16 @@ class Edges(NamedTuple):
 
 
 class _Nodes(NamedTuple):
-    """The edges as rows: uint32[e] into ascending ids."""
+    """Ascending ids, and the edges as rows of boards by rows of pins, each pair once, both ascending."""
 
     pin_ids: U64
     board_ids: U64
-    pins: U32
-    boards: U32
+    of_pins: Rows
+
+    @property
+    def edges(self) -> int:
+        """How many."""
+        return len(self.of_pins.edges)
 
 
 def build(
@@ -57,23 +62,23 @@ def build(
     """
     pruning.check()
     say(f"sorting {len(edges.pins):,} edges")
-    nodes = _rows(edges)
-    if not len(nodes.pins):
+    nodes = _nodes(edges)
+    if not nodes.edges:
         raise InvalidArgument(f"{source or 'edges'}: no pin is on a board: a graph needs at least one edge")
-    before = len(nodes.pins)
+    before = nodes.edges
     if pruning.asked:
         say(f"pruning {before:,} edges")
-        keep = pruned(nodes.pins, nodes.boards, nodes.pin_ids, len(nodes.board_ids), topics, pruning)
-        nodes = _kept(nodes, keep)
-        if not len(nodes.pins):
+        nodes = _pruned(nodes, topics, pruning)
+        if not nodes.edges:
             raise InvalidArgument(f"entropy_fraction = {pruning.entropy_fraction}: none of {before} edges is left")
-    say(f"writing {len(nodes.pins):,} edges of {len(nodes.pin_ids):,} pins and {len(nodes.board_ids):,} boards")
+    say(f"writing {nodes.edges:,} edges of {len(nodes.pin_ids):,} pins and {len(nodes.board_ids):,} boards")
     manifest = Manifest(
         format=FORMAT,
         version="",
         pins=len(nodes.pin_ids),
         boards=len(nodes.board_ids),
-        edges=len(nodes.pins),
+        edges=nodes.edges,
+        most=int(np.diff(nodes.of_pins.offsets).max()),
         built_ms=built_ms,
         source=source,
         entropy_fraction=pruning.entropy_fraction,
@@ -83,14 +88,16 @@ def build(
     return _write(graphs, _columns(nodes, topics), manifest, durable)
 
 
-def _rows(edges: Edges) -> _Nodes:
+def _nodes(edges: Edges) -> _Nodes:
     pin_ids, board_ids = _ascending(edges.pins), _ascending(edges.boards)
     if max(len(pin_ids), len(board_ids)) >= MAX_NODES:
         raise InvalidArgument(f"{len(pin_ids)} pins, {len(board_ids)} boards: at most {MAX_NODES - 1} of each")
-    pins, boards = np.searchsorted(pin_ids, edges.pins), np.searchsorted(board_ids, edges.boards)
-    pair = _ascending(pins.astype(np.uint64) << np.uint64(32) | boards.astype(np.uint64))
-    low = np.uint64(0xFFFF_FFFF)
-    return _Nodes(pin_ids, board_ids, (pair >> np.uint64(32)).astype(np.uint32), (pair & low).astype(np.uint32))
+    if not len(pin_ids):
+        return _Nodes(pin_ids, board_ids, Rows(np.zeros(1, np.int64), np.empty(0, np.uint32)))
+    pins, boards = runs.rows_of(pin_ids, edges.pins), runs.rows_of(board_ids, edges.boards)
+    of_boards = runs.grouped(boards, pins, len(board_ids))
+    del pins, boards
+    return _Nodes(pin_ids, board_ids, runs.transposed(of_boards, len(pin_ids), np.arange(len(board_ids))))
 
 
 def _ascending(values: U64) -> U64:
@@ -99,35 +106,37 @@ def _ascending(values: U64) -> U64:
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
-def _kept(nodes: _Nodes, keep: Array) -> _Nodes:
-    """Without the other edges, and without nodes that lost all of theirs."""
-    pins, boards = nodes.pins[keep], nodes.boards[keep]
+def _pruned(nodes: _Nodes, topics: Topics, pruning: Pruning) -> _Nodes:
+    """Without the edges that pruning drops, and without nodes that lost all of theirs."""
+    pins = np.repeat(np.arange(len(nodes.pin_ids), dtype=np.uint32), np.diff(nodes.of_pins.offsets))
+    boards = nodes.of_pins.edges
+    keep = pruned(pins, boards, nodes.pin_ids, len(nodes.board_ids), topics, pruning)
+    pins, boards = pins[keep], boards[keep]
     pin_left, board_left = np.zeros(len(nodes.pin_ids), bool), np.zeros(len(nodes.board_ids), bool)
     pin_left[pins], board_left[boards] = True, True
     pin_row, board_row = np.cumsum(pin_left) - 1, np.cumsum(board_left) - 1
-    return _Nodes(
-        nodes.pin_ids[pin_left],
-        nodes.board_ids[board_left],
-        pin_row[pins].astype(np.uint32),
-        board_row[boards].astype(np.uint32),
+    of_pins = runs.grouped(
+        pin_row[pins].astype(np.uint32), board_row[boards].astype(np.uint32), int(np.count_nonzero(pin_left))
     )
+    return _Nodes(nodes.pin_ids[pin_left], nodes.board_ids[board_left], of_pins)
 
 
-def _columns(nodes: _Nodes, topics: Topics) -> dict[str, Array]:
+def _columns(nodes: _Nodes, topics: Topics) -> Iterator[tuple[str, Array]]:
+    """The files, one after the other: two of them are most of a snapshot, and need not be there together."""
+    pins, boards, of_pins = len(nodes.pin_ids), len(nodes.board_ids), nodes.of_pins
     pin_interest = _main_interests(nodes.pin_ids, topics)
-    board_interest = _most_common(nodes.boards, pin_interest[nodes.pins], len(nodes.board_ids))
-    pin_offsets, pin_edges = _csr(nodes.pins, nodes.boards, board_interest, len(nodes.pin_ids))
-    board_offsets, board_edges = _csr(nodes.boards, nodes.pins, pin_interest, len(nodes.board_ids))
-    return {
-        "pins.ids": nodes.pin_ids,
-        "pins.interest": pin_interest,
-        "pins.offsets": pin_offsets,
-        "pins.edges": pin_edges,
-        "boards.ids": nodes.board_ids,
-        "boards.interest": board_interest,
-        "boards.offsets": board_offsets,
-        "boards.edges": board_edges,
-    }
+    of_boards = runs.transposed(of_pins, boards, np.argsort(pin_interest, kind="stable"))
+    board_interest = runs.most_common(of_boards, pin_interest)
+    if board_interest.any():  # else they are in order already
+        of_pins = runs.transposed(of_boards, pins, np.argsort(board_interest, kind="stable"))
+    pin_starts, board_starts = runs.starts_of(of_pins), runs.starts_of(of_boards)
+    yield "pins.ids", nodes.pin_ids
+    yield "pins.interest", pin_interest
+    yield "pins.starts", pin_starts
+    yield "pins.runs", runs.runs_of(of_pins, board_starts)
+    yield "boards.ids", nodes.board_ids
+    yield "boards.interest", board_interest
+    yield "boards.runs", runs.runs_of(of_boards, pin_starts)
 
 
 def _main_interests(pin_ids: U64, topics: Topics) -> U64:
@@ -138,34 +147,12 @@ def _main_interests(pin_ids: U64, topics: Topics) -> U64:
     return found
 
 
-def _most_common(groups: U32, values: U64, n: int) -> U64:
-    """uint64[n]: the value above 0 that is most common in each group, the smaller of equals, 0 if there is none."""
-    stated = values > 0
-    order = np.lexsort((values[stated], groups[stated]))
-    group, value = groups[stated][order], values[stated][order]
-    found = np.zeros(n, np.uint64)
-    if len(group):
-        starts = np.flatnonzero(np.append(True, (group[1:] != group[:-1]) | (value[1:] != value[:-1])))
-        counts = np.diff(starts, append=len(group))
-        rising = np.lexsort((-starts, counts))  # the most common is written last; of equals, the smaller value
-        found[group[starts][rising]] = value[starts][rising]
-    return found
-
-
-def _csr(sources: U32, targets: U32, interests: U64, n: int) -> tuple[I64, U32]:
-    """Offsets int64[n + 1] and edges uint32[e], each run by interest of the target, then by target."""
-    order = np.lexsort((targets, interests[targets], sources))
-    offsets = np.zeros(n + 1, np.int64)
-    np.cumsum(np.bincount(sources, minlength=n), out=offsets[1:])
-    return offsets, targets[order]
-
-
-def _write(graphs: Path, columns: dict[str, Array], manifest: Manifest, durable: bool) -> str:
+def _write(graphs: Path, columns: Iterable[tuple[str, Array]], manifest: Manifest, durable: bool) -> str:
     """All files into a draft that then becomes the snapshot; the version that it got."""
     draft, manifest.version = _draft(graphs, manifest.built_ms)
     try:
-        for name, dtype in FILES.items():
-            _to_disk(draft / name, np.ascontiguousarray(columns[name], dtype), durable)
+        for name, values in columns:
+            _to_disk(draft / name, np.ascontiguousarray(values, FILES[name]), durable)
             manifest.files[name] = File((draft / name).stat().st_size, checksum(draft / name))
         _to_disk(draft / MANIFEST, np.frombuffer(layout.pack_manifest(manifest), np.uint8), durable)
         draft.rename(graphs / manifest.version)

@@ -10,7 +10,7 @@ from services.mesh import Mesh
 from services.routing import Shards
 
 NAME = "pixie"
-BOARDS, PINS = pb.WANT_BOARDS, pb.WANT_PINS
+BOARDS, PINS, BOTH = pb.WANT_BOARDS, pb.WANT_PINS, pb.WANT_BOTH
 
 
 class Recommended(NamedTuple):
@@ -87,14 +87,45 @@ class PixieClient:
             bias=bias,
             seed=seed,
         )
+        return _recommended(await self._shards.call(self._stub.Recommend, request, timeout))
+
+    async def recommend_both(
+        self,
+        pins: U64,
+        weights: F32,
+        *,
+        boards_k: int,
+        pins_k: int,
+        steps: int,
+        boards_discount: float = 0.0,
+        pins_discount: float = 0.0,
+        restart: float = 0.0,
+        seed: int = 0,
+        timeout: float,
+    ) -> tuple[Recommended, Recommended]:
+        """Boards and pins from one walk, at little more than the cost of one of the two.
+
+        Each is what `recommend` answers to the same question and seed. Raises NotReady when no graph is loaded.
+        """
+        request = pb.RecommendRequest(
+            pins=pack(pins, "<u8"),
+            weights=pack(weights, "<f4"),
+            want=BOTH,
+            k=boards_k,
+            pins_k=pins_k,
+            steps=steps,
+            discount=boards_discount,
+            pins_discount=pins_discount,
+            restart=restart,
+            seed=seed,
+        )
         r = await self._shards.call(self._stub.Recommend, request, timeout)
-        return Recommended(
-            unpack(r.ids, "<u8", "ids"),
-            unpack(r.scores, "<f4", "scores"),
-            unpack(r.seeds, "<u4", "seeds"),
-            unpack(r.known, "<u1", "known").astype(bool),
-            unpack(r.steps, "<u8", "steps"),
-            r.version,
+        boards = _recommended(r)
+        return boards, boards._replace(
+            ids=unpack(r.pin_ids, "<u8", "pin_ids"),
+            scores=unpack(r.pin_scores, "<f4", "pin_scores"),
+            seeds=unpack(r.pin_seeds, "<u4", "pin_seeds"),
+            steps=unpack(r.pin_steps, "<u8", "pin_steps"),
         )
 
     async def load(self, version: str, timeout: float) -> Graph:
@@ -108,6 +139,17 @@ class PixieClient:
     async def close(self) -> None:
         """Close the channel."""
         await self._shards.close()
+
+
+def _recommended(r: pb.RecommendReply) -> Recommended:
+    return Recommended(
+        unpack(r.ids, "<u8", "ids"),
+        unpack(r.scores, "<f4", "scores"),
+        unpack(r.seeds, "<u4", "seeds"),
+        unpack(r.known, "<u1", "known").astype(bool),
+        unpack(r.steps, "<u8", "steps"),
+        r.version,
+    )
 
 
 def _graph(r: pb.Graph) -> Graph:

@@ -1,7 +1,9 @@
 """A snapshot on disk: which files, of which items, and what stands in the manifest.
 
-A snapshot is a folder, named by its version. Nodes are rows of the sorted id tables; an edge is a row of the other
-side's table. Every number is little-endian.
+A snapshot is a folder, named by its version. Nodes are rows of the sorted id tables. Every number is little-endian.
+
+The runs of a side are what a walk reads: for each node, in the order of rows, a header `degree << 32 | row`, and its
+edges. An edge is `start << 28 | degree` of the run of the node that it leads to, on the other side.
 """
 
 import re
@@ -9,7 +11,7 @@ import re
 import msgspec
 from msgspec import Struct
 
-FORMAT = "feedmesh graph, 1"
+FORMAT = "feedmesh graph, 2"
 MANIFEST = "manifest.json"
 CURRENT = "current"  # beside the snapshots: the version that is opened at a start, and below it those before it
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
@@ -19,12 +21,11 @@ DRAFT = ".draft-"  # a folder of this prefix is being written, or was left by a 
 FILES = {
     "pins.ids": "<u8",  # [pins] ascending
     "pins.interest": "<u8",  # [pins] main interest, 0: none
-    "pins.offsets": "<u8",  # [pins + 1] into pins.edges
-    "pins.edges": "<u4",  # [edges] rows of boards; each run by interest of the board, then by row
+    "pins.starts": "<u8",  # [pins + 1] where each pin's run begins in pins.runs
+    "pins.runs": "<u8",  # [pins + edges] headers and edges to boards; each run by interest of the board, then by row
     "boards.ids": "<u8",  # [boards] ascending
     "boards.interest": "<u8",  # [boards] what most of its pins are about
-    "boards.offsets": "<u8",  # [boards + 1] into boards.edges
-    "boards.edges": "<u4",  # [edges] rows of pins; each run by interest of the pin, then by row
+    "boards.runs": "<u8",  # [boards + edges] headers and edges to pins; each run by interest of the pin, then by row
 }
 
 
@@ -36,13 +37,14 @@ class File(Struct, forbid_unknown_fields=True):
 
 
 class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What a snapshot says of itself."""
+    """What a snapshot says of itself. most: the highest degree of a pin."""
 
     format: str
     version: str
     pins: int
     boards: int
     edges: int
+    most: int
     built_ms: int
     source: str
     entropy_fraction: float
@@ -59,7 +61,7 @@ def items(manifest: Manifest, name: str) -> int:
     """How many items a file of this name must have."""
     side, _, column = name.partition(".")
     nodes = manifest.pins if side == "pins" else manifest.boards
-    return {"ids": nodes, "interest": nodes, "offsets": nodes + 1, "edges": manifest.edges}[column]
+    return {"ids": nodes, "interest": nodes, "starts": nodes + 1, "runs": nodes + manifest.edges}[column]
 
 
 def pack_manifest(manifest: Manifest) -> bytes:

@@ -19,7 +19,8 @@ MAX_PINS = 1_000
 MAX_K = 10_000
 MAX_STEPS = 100_000_000
 MAX_DISCOUNT = 4.0
-WANTED = {pb.WANT_BOARDS: True, pb.WANT_PINS: False}
+_NAMES = f"{pb.WANT_BOARDS} boards, {pb.WANT_PINS} pins, {pb.WANT_BOTH} both"
+WANTED = {pb.WANT_BOARDS: (True, False), pb.WANT_PINS: (False, True), pb.WANT_BOTH: (True, True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,13 @@ class Pixie(rpc.PixieServicer):
     def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendReply:
         """What is near the query pins."""
         try:
-            found = self._store.recommend(_question(request, self._walking), _alive(context))
+            question = _question(request, self._walking)
+            found, pins = self._store.recommend_both(question, _alive(context))
         except TimeoutError:
             raise DeadlineExceeded("the caller is gone, or its deadline passed during the walk") from None
-        return pb.RecommendReply(
+        if not question.options.boards:
+            found = pins
+        reply = pb.RecommendReply(
             ids=pack(found.ids, "<u8"),
             scores=pack(found.scores, "<f4"),
             seeds=pack(found.seeds, "<u4"),
@@ -52,6 +56,10 @@ class Pixie(rpc.PixieServicer):
             steps=pack(found.steps, "<u8"),
             version=found.version,
         )
+        if request.want == pb.WANT_BOTH:
+            reply.pin_ids, reply.pin_scores = pack(pins.ids, "<u8"), pack(pins.scores, "<f4")
+            reply.pin_seeds, reply.pin_steps = pack(pins.seeds, "<u4"), pack(pins.steps, "<u8")
+        return reply
 
     def Load(self, request: pb.LoadRequest, context: Any) -> pb.Graph:
         """Take another snapshot; every byte of it is checked first."""
@@ -67,16 +75,19 @@ def _question(request: pb.RecommendRequest, walking: Walking) -> Question:
     pins = _pins(request.pins)
     weights = _weights(request.weights, len(pins))
     if request.want not in WANTED:
-        raise InvalidArgument(f"want = {request.want}: allowed are {pb.WANT_BOARDS} boards, {pb.WANT_PINS} pins")
+        raise InvalidArgument(f"want = {request.want}: allowed are {_NAMES}")
     k = int(_within("k", request.k, 1, MAX_K))
+    both = request.want == pb.WANT_BOTH
+    pins_k = int(_within("pins_k", request.pins_k, int(both), MAX_K if both else 0))
     most = min(walking.max_steps, MAX_STEPS)
     if not 1 <= request.steps <= most:
         raise InvalidArgument(f"steps = {request.steps}: allowed are 1 to {most} ([pixie] max_steps)")
     if bool(request.stop_nodes) != bool(request.stop_visits):
-        both = f"stop_nodes = {request.stop_nodes}, stop_visits = {request.stop_visits}"
-        raise InvalidArgument(f"{both}: allowed are both above 0, or both 0 for the settings")
+        stops = f"stop_nodes = {request.stop_nodes}, stop_visits = {request.stop_visits}"
+        raise InvalidArgument(f"{stops}: allowed are both above 0, or both 0 for the settings")
     options = kernel.options(
-        boards=WANTED[request.want],
+        boards=WANTED[request.want][0],
+        pins=WANTED[request.want][1],
         plain=request.plain,
         restart=_within("restart", request.restart, 0, 1) or walking.restart,
         bias=_within("bias", request.bias, 0, 1),
@@ -85,7 +96,9 @@ def _question(request: pb.RecommendRequest, walking: Walking) -> Question:
         stop_visits=request.stop_visits or walking.stop_visits,
     )
     discount = _within("discount", request.discount, 0, MAX_DISCOUNT)
-    return Question(pins, weights, options, k, request.steps, discount, request.seed or randbits(64))
+    pins_discount = _within("pins_discount", request.pins_discount, 0, MAX_DISCOUNT if both else 0)
+    seed = request.seed or randbits(64)
+    return Question(pins, weights, options, k, request.steps, discount, seed, pins_k, pins_discount)
 
 
 def _pins(data: bytes) -> U64:

@@ -1,23 +1,26 @@
-"""Opens a snapshot of the graph and checks it: whatever is wrong with it is found here, never by a walk.
+"""Opens a snapshot of the graph and checks it.
+
+Pushing one reads every byte; opening one that was pushed looks at some of it, whatever its size.
 
 Arrays are memory-mapped, so a snapshot costs what is walked over, and lives until the last request that uses it is done.
 """
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from pixie import layout
+from pixie import layout, runs
 from pixie.kernel import Graph
 from pixie.layout import FILES, FORMAT, MANIFEST, Manifest
+from pixie.steps import DEGREE_BITS
 from services.columns import I64, U64, Array
 from services.errors import InvalidArgument, NotFound
 
 CHUNK = 1 << 24
+SAMPLES, SAMPLE = 64, 512  # parts of a file that are looked at, and items of each
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,10 @@ class Snapshot:
     board_ids: U64
     graph: Graph
 
-    @cached_property
-    def most(self) -> int:
-        """The highest degree of a pin."""
-        return int(np.diff(self.graph.pin_offsets).max())
+    def degrees(self, rows: I64) -> I64:
+        """int64[n]: of pins."""
+        starts = self.graph.pin_starts
+        return np.asarray(starts[rows + 1] - starts[rows], np.int64) - 1
 
     def rows_of(self, pins: U64) -> tuple[I64, Array]:
         """int64[n]: the row of each pin, 0 if it has none; bool[n]: whether it has."""
@@ -69,26 +72,28 @@ def current(graphs: Path) -> list[str]:
 
 
 def open_snapshot(folder: Path, verify: bool = True) -> Snapshot:
-    """Open and check a snapshot: format, sizes, with `verify` checksums too, and that every edge leads somewhere.
+    """Open a snapshot. Raises InvalidArgument naming the file and what is wrong with it.
 
-    Raises InvalidArgument naming the file and what is wrong with it.
+    Always checked are format, sizes, where things begin and end, and SAMPLES parts of every file; with `verify` every
+    byte: checksums, and that each edge leads to a node. What only `verify` can see makes a walk go astray, but never
+    beyond the graph (`pixie/steps.py`).
     """
     manifest = read_manifest(folder)
     for name in FILES:
         _check_file(folder / name, name, manifest, verify)
     arrays = {name: _mapped(folder / name, dtype) for name, dtype in FILES.items()}
-    for side, other in (("pins", "boards"), ("boards", "pins")):
-        _check_ids(folder / f"{side}.ids", arrays[f"{side}.ids"])
-        _check_offsets(folder / f"{side}.offsets", arrays[f"{side}.offsets"], manifest.edges)
-        _check_edges(folder / f"{side}.edges", arrays[f"{side}.edges"], len(arrays[f"{other}.ids"]), other[:-1])
-    graph = Graph(
-        arrays["pins.offsets"].view(np.int64),
-        arrays["pins.edges"],
-        arrays["pins.interest"],
-        arrays["boards.offsets"].view(np.int64),
-        arrays["boards.edges"],
-        arrays["boards.interest"],
-    )
+    for side in ("pins", "boards"):
+        _check_rising(folder / f"{side}.ids", arrays[f"{side}.ids"], "ids must ascend, and", 1, verify)
+    pins, boards, starts = arrays["pins.runs"], arrays["boards.runs"], arrays["pins.starts"]
+    _check_starts(folder / "pins.starts", starts, len(pins), verify)
+    if verify:
+        board_starts = runs.starts_in(boards, manifest.boards)
+        _check_starts(folder / "boards.runs", board_starts, len(boards), verify)
+        _check_edges(folder / "pins.runs", pins, starts, boards, board_starts, "board")
+        _check_edges(folder / "boards.runs", boards, board_starts, pins, starts, "pin")
+    else:
+        _sample_runs(folder / "pins.runs", pins, starts)
+    graph = Graph(pins, starts, arrays["pins.interest"], boards, arrays["boards.interest"])
     return Snapshot(manifest, arrays["pins.ids"], arrays["boards.ids"], graph)
 
 
@@ -144,31 +149,50 @@ def _check_file(path: Path, name: str, manifest: Manifest, verify: bool) -> None
         raise InvalidArgument(f"{path}: corrupt: its checksum is {found}, the manifest states {stated.blake2b}")
 
 
-def _check_ids(path: Path, ids: U64) -> None:
-    falls = np.flatnonzero(ids[1:] <= ids[:-1])
-    if len(falls):
-        row = int(falls[0]) + 1
-        raise InvalidArgument(f"{path}: ids must ascend, and {ids[row]} at row {row} comes after {ids[row - 1]}")
+def _check_rising(path: Path, values: U64, says: str, least: int, verify: bool) -> None:
+    """That each value is above the one before by `least` or more: of all, or of SAMPLES parts."""
+    for start in _parts(len(values), verify):
+        part = values[start : start + CHUNK // 8 if verify else start + SAMPLE]
+        falls = np.flatnonzero((part[1:] < part[:-1]) | (part[1:] - part[:-1] < least))
+        if len(falls):
+            row = int(falls[0]) + 1
+            raise InvalidArgument(f"{path}: {says} {part[row]} at row {start + row} comes after {part[row - 1]}")
 
 
-def _check_offsets(path: Path, offsets: U64, edges: int) -> None:
-    if offsets[0] != 0 or offsets[-1] != edges:
-        raise InvalidArgument(f"{path}: offsets go from {offsets[0]} to {offsets[-1]}, expected 0 to {edges}")
-    falls = np.flatnonzero(offsets[1:] <= offsets[:-1])
-    if len(falls):
-        row = int(falls[0])
-        raise InvalidArgument(f"{path}: offset {offsets[row + 1]} after {offsets[row]} at row {row}: must rise")
+def _parts(n: int, verify: bool) -> range:
+    """Where to begin: parts of all that overlap by one, or SAMPLES parts from the first item to the last."""
+    if verify:
+        return range(0, max(n - 1, 1), CHUNK // 8 - 1)
+    return range(0, max(n - 1, 1), max(SAMPLE - 1, -(-(n - SAMPLE) // (SAMPLES - 1))))
 
 
-def _check_edges(path: Path, edges: Array, nodes: int, kind: str) -> None:
-    """In parts, so that no mask as long as the edges is made."""
-    for start in range(0, len(edges), CHUNK):
-        part = edges[start : start + CHUNK]
-        if int(part.max()) >= nodes:
-            at = int(np.argmax(part >= nodes))
-            raise InvalidArgument(
-                f"{path}: edge {start + at} leads to {kind} {part[at]}, and there are {nodes}: an edge to an unknown {kind}"
-            )
+def _check_starts(path: Path, starts: U64, words: int, verify: bool) -> None:
+    if starts[0] != 0 or starts[-1] != words:
+        raise InvalidArgument(f"{path}: runs go from {starts[0]} to {starts[-1]}, expected 0 to {words}")
+    _check_rising(path, starts, "a run is a header and an edge at least, and start", 2, verify)
+
+
+def _check_edges(path: Path, words: U64, starts: U64, others: U64, other_starts: U64, kind: str) -> None:
+    at = runs.fault(words, starts, others, other_starts)
+    if at >= 0:
+        raise InvalidArgument(
+            f"{path}: word {at} leads to {int(words[at]) >> DEGREE_BITS} of {len(others)}, where no {kind} begins: "
+            f"an edge to an unknown {kind}"
+            if at not in starts
+            else f"{path}: word {at} is {words[at]}, where the header of row {np.searchsorted(starts, at)} belongs"
+        )
+
+
+def _sample_runs(path: Path, words: U64, starts: U64) -> None:
+    """Headers of some pins."""
+    rows = np.linspace(0, len(starts) - 2, min(SAMPLES * SAMPLE, len(starts) - 1)).astype(np.int64)
+    wanted = (starts[rows + 1] - starts[rows] - np.uint64(1)) << np.uint64(32) | rows.astype(np.uint64)
+    wrong = np.flatnonzero(words[np.minimum(starts[rows], len(words) - 1)] != wanted)
+    if len(wrong):
+        row = int(rows[wrong[0]])
+        raise InvalidArgument(
+            f"{path}: word {starts[row]} is {words[starts[row]]}, where the header of row {row} belongs"
+        )
 
 
 def _mapped(path: Path, dtype: str) -> Array:

@@ -35,6 +35,8 @@ class Question:
     steps: int
     discount: float
     seed: int
+    pins_k: int = 0  # when boards and pins are wanted: k and discount of the pins
+    pins_discount: float = 0.0
 
 
 class Found(NamedTuple):
@@ -86,20 +88,31 @@ class PixieStore:
             logger.error("the graph that was pushed last can't be served: %s", error)
 
     def recommend(self, question: Question, alive: Callable[[], bool] = lambda: True) -> Found:
-        """Walk and answer. Raises NotReady without a snapshot, TimeoutError when `alive` says nobody waits any more."""
+        """Walk and answer boards, or else pins.
+
+        Raises NotReady without a snapshot, TimeoutError when `alive` says nobody waits any more.
+        """
+        found = self.recommend_both(question, alive)
+        return found[0] if question.options.boards else found[1]
+
+    def recommend_both(self, question: Question, alive: Callable[[], bool] = lambda: True) -> tuple[Found, Found]:
+        """Boards and pins from one walk: what `recommend` answers to each, nothing for what is not wanted."""
         snapshot = self._snapshot
         if snapshot is None:
             raise NotReady(NO_SNAPSHOT)
         graph, options = snapshot.graph, question.options
         rows, known = snapshot.rows_of(question.pins)
-        degrees = np.where(known, graph.pin_offsets[rows + 1] - graph.pin_offsets[rows], 0)
-        shares = kernel.budgets(degrees, question.weights, snapshot.most, question.steps)
-        walked = kernel.walk(
-            graph, rows, shares, options,
-            k=question.k, discount=question.discount, seed=question.seed, alive=alive, leave_out=rows[known],
-        )  # fmt: skip
-        ids = (snapshot.board_ids if options.boards else snapshot.pin_ids)[walked.nodes]
-        return Found(ids, walked.scores, walked.seeds, known, walked.steps, snapshot.manifest.version)
+        degrees = np.where(known, snapshot.degrees(rows), 0)
+        shares = kernel.budgets(degrees, question.weights, snapshot.manifest.most, question.steps)
+        boards, pins = kernel.visited(graph, rows, shares, options, question.seed, alive)
+        k, discount = (question.pins_k, question.pins_discount) if options.boards else (question.k, question.discount)
+        version = snapshot.manifest.version
+        of_boards = kernel.best(graph.boards, boards, question.k, question.discount)
+        of_pins = kernel.best(graph.pins, pins, k, discount, leave_out=rows[known])
+        return (
+            Found(snapshot.board_ids[of_boards.nodes], of_boards.scores, of_boards.seeds, known, boards.steps, version),
+            Found(snapshot.pin_ids[of_pins.nodes], of_pins.scores, of_pins.seeds, known, pins.steps, version),
+        )
 
     def gauges(self) -> dict[str, Callable[[], float]]:
         """What a process tells about its graph; 0 without one."""
@@ -118,7 +131,10 @@ class PixieStore:
 
 
 def _warm(snapshot: Snapshot) -> None:
-    """Compile the kernel, or read it from its cache, and look up the highest degree before anybody waits for it."""
-    one, row = kernel.budgets(np.ones(1, np.int64), np.ones(1, np.float32), snapshot.most, 1), np.zeros(1, np.int64)
-    for boards in (False, True):
-        kernel.walk(snapshot.graph, row, one, kernel.options(boards=boards), k=1)
+    """Compile the kernels, or read them from their cache, before anybody waits for them."""
+    rows, shares = np.zeros(2, np.int64), np.full(2, 8, np.int64)
+    for bias in (0.0, 1.0):
+        options = kernel.options(boards=True, pins=True, bias=bias, interest=1)
+        boards, pins = kernel.visited(snapshot.graph, rows, shares, options)
+        kernel.best(snapshot.graph.boards, boards, 1, 0.5)
+        kernel.best(snapshot.graph.pins, pins, 1, 0.5)

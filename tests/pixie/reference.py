@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from pixie.build import Edges, build
-from pixie.kernel import Options
+from pixie.counting import Visits
+from pixie.kernel import NOTHING, Answer, Options, best, visited
 from pixie.prune import Pruning, Topics
 from pixie.snapshot import Snapshot, open_snapshot
 from services.columns import Array, ids
 
 Pairs = set[tuple[int, int]]  # (pin, board)
-MASK = 2**64 - 1
+MASK, GAMMA = 2**64 - 1, 0x9E3779B97F4A7C15
 NO_PRUNING = Pruning()
 BUILT_MS = 1_760_000_000_000
 
@@ -36,20 +37,64 @@ def built(folder: Path, pairs: Pairs, interests: dict[int, list[int]] | None = N
     return open_snapshot(folder / version)
 
 
+def neighbours(words: Array) -> list[list[int]]:
+    """Of each node of a side in turn where the runs that its edges lead to begin; headers and degrees are compared."""
+    found: list[list[int]] = []
+    at = 0
+    while at < len(words):
+        degree, row = divmod(int(words[at]), 1 << 32)
+        assert row == len(found)
+        found.append([int(edge) >> 28 for edge in words[at + 1 : at + 1 + degree]])
+        at += 1 + degree
+    assert at == len(words)
+    return found
+
+
+def adjacent(snapshot: Snapshot) -> tuple[list[list[int]], list[list[int]]]:
+    """Rows of the boards of each pin, and of the pins of each board."""
+    sides = neighbours(snapshot.graph.pins), neighbours(snapshot.graph.boards)
+    begin = [dict(zip(np.cumsum([0, *(1 + len(run) for run in side)]).tolist(), range(len(side)), strict=False))
+             for side in sides]  # fmt: skip
+    of_pins = [[begin[1][start] for start in run] for run in sides[0]]
+    of_boards = [[begin[0][start] for start in run] for run in sides[1]]
+    for words, others in ((snapshot.graph.pins, of_boards), (snapshot.graph.boards, of_pins)):
+        for edges in (words[at + 1 : at + 1 + len(run)] for at, run in _placed(words)):
+            assert [int(edge) & (1 << 28) - 1 for edge in edges] == [
+                len(others[(begin[1] if words is snapshot.graph.pins else begin[0])[int(edge) >> 28]]) for edge in edges
+            ]
+    return of_pins, of_boards
+
+
+def _placed(words: Array) -> list[tuple[int, list[int]]]:
+    runs = neighbours(words)
+    starts = np.cumsum([0, *(1 + len(run) for run in runs)]).tolist()
+    return list(zip(starts, runs, strict=False))
+
+
 def pairs_of(snapshot: Snapshot) -> tuple[Pairs, Pairs]:
     """The edges of a snapshot, read from the pins and from the boards."""
-    graph, pins, boards = snapshot.graph, snapshot.pin_ids.tolist(), snapshot.board_ids.tolist()
-    of_pins = {
-        (pin, boards[board])
-        for row, pin in enumerate(pins)
-        for board in graph.pin_edges[graph.pin_offsets[row] : graph.pin_offsets[row + 1]].tolist()
-    }
-    of_boards = {
-        (pins[pin], board)
-        for row, board in enumerate(boards)
-        for pin in graph.board_edges[graph.board_offsets[row] : graph.board_offsets[row + 1]].tolist()
-    }
-    return of_pins, of_boards
+    pins, boards = snapshot.pin_ids.tolist(), snapshot.board_ids.tolist()
+    of_pins, of_boards = adjacent(snapshot)
+    return (
+        {(pins[pin], boards[board]) for pin, run in enumerate(of_pins) for board in run},
+        {(pins[pin], boards[board]) for board, run in enumerate(of_boards) for pin in run},
+    )
+
+
+def visits_of(snapshot: Snapshot, rows: list[int], shares: list[int], chosen: Options, seed: int = 1
+              ) -> tuple[Array, Array, Visits]:  # fmt: skip
+    """The rows of the nodes visited, their scores, and all of it, of the side that is wanted."""
+    graph = snapshot.graph
+    both = visited(graph, np.array(rows), np.array(shares), chosen, seed)
+    found, words = (both[0], graph.boards) if chosen.boards else (both[1], graph.pins)
+    return words[found.starts.astype(np.int64)] & np.uint64(0xFFFFFFFF), found.scores, found
+
+
+def walk(snapshot: Snapshot, rows: list[int], shares: list[int], chosen: Options, *, k: int, discount: float = 0.0,
+         seed: int = 1, leave_out: Array = NOTHING) -> Answer:  # fmt: skip
+    """The best of the side that is wanted."""
+    found, graph = visits_of(snapshot, rows, shares, chosen, seed)[2], snapshot.graph
+    return best(graph.boards if chosen.boards else graph.pins, found, k, discount, leave_out)
 
 
 class SplitMix:
@@ -59,7 +104,7 @@ class SplitMix:
         self.state = seed
 
     def next(self) -> int:
-        self.state = (self.state + 0x9E3779B97F4A7C15) & MASK
+        self.state = (self.state + GAMMA) & MASK
         z = self.state
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & MASK
         z = (z ^ (z >> 27)) * 0x94D049BB133111EB & MASK
@@ -75,27 +120,30 @@ def chosen_of(neighbours: list[int], interests: list[int], interest: int | None,
 
 def walked(snapshot: Snapshot, pins: list[int], shares: list[int], options: Options, seed: int
            ) -> tuple[dict[int, float], dict[int, int], list[int]]:  # fmt: skip
-    """Score and seed of each node visited, and the steps taken from each query pin."""
-    g, rng = snapshot.graph, SplitMix(seed)
-    of_pin = [g.pin_edges[a:b].tolist() for a, b in zip(g.pin_offsets[:-1], g.pin_offsets[1:], strict=True)]
-    of_board = [g.board_edges[a:b].tolist() for a, b in zip(g.board_offsets[:-1], g.board_offsets[1:], strict=True)]
-    pin_interests, board_interests = g.pin_interests.tolist(), g.board_interests.tolist()
+    """Score and seed of each node visited, and the steps taken from each query pin: walkers take turns, a step each."""
+    of_pin, of_board = adjacent(snapshot)
+    pin_interests, board_interests = snapshot.graph.pin_interests.tolist(), snapshot.graph.board_interests.tolist()
     visits: list[Counter[int]] = []
     steps = []
-    for start, share in zip(pins, shares, strict=True):
+    for index, (start, share) in enumerate(zip(pins, shares, strict=True)):
+        rng = SplitMix(SplitMix(seed + index * GAMMA & MASK).next())
         counts: Counter[int] = Counter()
-        pin, taken = start, 0
+        walkers, taken = [start] * min(64, max(1, share // 16)), 0
         while taken < share and sum(v >= options.stop_visits for v in counts.values()) < options.stop_nodes:
-            drawn = rng.next()
-            coins = rng.next() if options.bias else 0
-            first = int(options.interest) if options.bias and coins >> 32 < options.bias else None
-            second = int(options.interest) if options.bias and coins & 0xFFFFFFFF < options.bias else None
-            board = chosen_of(of_pin[pin], board_interests, first, drawn >> 32)
-            pin = chosen_of(of_board[board], pin_interests, second, drawn & 0xFFFFFFFF)
-            counts[board if options.boards else pin] += 1
-            taken += 1
-            if rng.next() >> 32 < options.restart:
-                pin = start
+            turn = min(len(walkers), share - taken)
+            drawn = [rng.next() for _ in range(turn)]
+            coins = [rng.next() for _ in range(turn)] if options.bias else [MASK] * turn
+            back = [rng.next() >> 32 < options.restart for _ in range(turn)]
+            for i in range(turn):
+                if sum(v >= options.stop_visits for v in counts.values()) >= options.stop_nodes:
+                    break
+                first = int(options.interest) if coins[i] >> 32 < options.bias else None
+                second = int(options.interest) if coins[i] & 0xFFFFFFFF < options.bias else None
+                board = chosen_of(of_pin[walkers[i]], board_interests, first, drawn[i] >> 32)
+                pin = chosen_of(of_board[board], pin_interests, second, drawn[i] & 0xFFFFFFFF)
+                counts[board if options.boards else pin] += 1
+                taken += 1
+                walkers[i] = start if back[i] else pin
         visits.append(counts)
         steps.append(taken)
     scores: dict[int, float] = defaultdict(float)

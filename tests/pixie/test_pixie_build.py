@@ -2,7 +2,6 @@
 
 import math
 from collections import defaultdict
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from services.errors import InvalidArgument
 from services.events import Action, events
 from services.topics import Topic
 from tests.kit import Offsets
-from tests.pixie.reference import BUILT_MS, built, pairs_of
+from tests.pixie.reference import BUILT_MS, adjacent, built, pairs_of
 
 A = Action
 Pairs = set[tuple[int, int]]
@@ -39,11 +38,11 @@ def test_both_directions_hold_the_same_edges(tmp_path_factory: pytest.TempPathFa
     main = {pin: interests[pin][0] if pin in interests else 0 for pin, _ in pairs}
     assert snapshot.graph.pin_interests.tolist() == [main[pin] for pin in snapshot.pin_ids.tolist()]
     graph = snapshot.graph
-    for offsets, edges, of in ((graph.pin_offsets, graph.pin_edges, graph.board_interests),
-                               (graph.board_offsets, graph.board_edges, graph.pin_interests)):  # fmt: skip
-        for a, b in pairwise(offsets.tolist()):
-            run = edges[a:b].tolist()
+    for side, of in zip(adjacent(snapshot), (graph.board_interests, graph.pin_interests), strict=True):
+        for run in side:
             assert run == sorted(run, key=lambda node: (of[node], node))
+    assert snapshot.degrees(np.arange(len(snapshot.pin_ids))).tolist() == [len(run) for run in adjacent(snapshot)[0]]
+    assert snapshot.manifest.most == max(len(run) for run in adjacent(snapshot)[0])
     for row, board in enumerate(snapshot.board_ids.tolist()):
         of_board = [main[pin] for pin, b in pairs if b == board and main[pin]]
         common = min(of_board, key=lambda i: (-of_board.count(i), i), default=0)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pixie import kernel
-from pixie.kernel import budgets, options, visited, walk
+from pixie import counting, kernel
+from pixie.kernel import budgets, options, visited
 from pixie.snapshot import Snapshot
-from tests.pixie.reference import built, transition, walked
+from tests.pixie.reference import adjacent, built, transition, visits_of, walk, walked
 
 NEVER = 1 << 40
 pairs = st.sets(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=40)
@@ -22,26 +22,22 @@ part = st.floats(0, 1)
 @settings(max_examples=120)
 @given(pairs, interests, st.lists(st.tuples(st.integers(0, 8), st.integers(0, 60)), min_size=1, max_size=5),
        st.booleans(), st.booleans(), part, part, st.integers(0, 4), st.integers(0, 2**64 - 1),
-       st.sampled_from([(NEVER, NEVER), (2, 3), (1, 1)]), st.booleans())  # fmt: skip
+       st.sampled_from([(NEVER, NEVER), (2, 3), (1, 1)]))  # fmt: skip
 def test_it_walks_as_plain_python_does(tmp_path_factory: pytest.TempPathFactory, pairs: set[tuple[int, int]],
                                        interests: dict[int, list[int]], queries: list[tuple[int, int]], boards: bool,
                                        plain: bool, restart: float, bias: float, interest: int, seed: int,
-                                       stop: tuple[int, int], small: bool) -> None:  # fmt: skip
+                                       stop: tuple[int, int]) -> None:  # fmt: skip
     snapshot = built(tmp_path_factory.mktemp("graphs"), pairs, interests)
     pins = [pin % len(snapshot.pin_ids) for pin, _ in queries]
     shares = [share for _, share in queries]
     chosen = options(boards=boards, plain=plain, restart=restart, bias=bias, interest=interest,
                      stop_nodes=stop[0], stop_visits=stop[1])  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        if small:  # tables that must grow
-            patch.setattr(kernel, "DIRECT", 1)
-            patch.setattr(kernel, "FIRST_ROWS", 4)
-        found = visited(snapshot.graph, np.array(pins), np.array(shares), chosen, seed)
+    nodes, given, found = visits_of(snapshot, pins, shares, chosen, seed)
     scores, seeds, steps = walked(snapshot, pins, shares, chosen, seed)
     assert found.steps.tolist() == steps
-    assert dict(zip(found.nodes.tolist(), found.seeds.tolist(), strict=True)) == seeds
-    assert len(set(found.nodes.tolist())) == len(found.nodes)
-    for node, score in zip(found.nodes.tolist(), found.scores.tolist(), strict=True):
+    assert dict(zip(nodes.tolist(), found.seeds.tolist(), strict=True)) == seeds
+    assert len(set(nodes.tolist())) == len(nodes)
+    for node, score in zip(nodes.tolist(), given.tolist(), strict=True):
         assert score == pytest.approx(scores[node])
 
 
@@ -59,9 +55,9 @@ def test_single_steps_follow_their_exact_distribution(tmp_path: Path) -> None:
     matrix = transition(snapshot)
     for start in range(len(snapshot.pin_ids)):
         chosen = options(boards=False, plain=True, restart=1.0)
-        found = visited(snapshot.graph, np.array([start]), np.array([n]), chosen, seed=start + 7)
+        nodes, scores, _ = visits_of(snapshot, [start], [n], chosen, seed=start + 7)
         counts = np.zeros(len(matrix))
-        counts[found.nodes] = found.scores
+        counts[nodes] = scores
         expected = matrix[start] * n
         assert not counts[expected == 0].any()
         assert stats.chisquare(counts[expected > 0], expected[expected > 0]).pvalue > 1e-4
@@ -78,8 +74,8 @@ def test_the_last_of_many_steps_is_where_the_restarts_lead(tmp_path: Path, resta
     chosen, counts = options(boards=False, plain=True, restart=restart), np.zeros(len(matrix))
     for seed in range(1, n + 1):
         for length, sign in ((steps, 1), (steps - 1, -1)):
-            found = visited(snapshot.graph, np.array([start]), np.array([length]), chosen, seed)
-            counts[found.nodes] += sign * found.scores
+            nodes, scores, _ = visits_of(snapshot, [start], [length], chosen, seed)
+            counts[nodes] += sign * scores
     assert counts.sum() == n
     assert stats.chisquare(counts[at > 0], at[at > 0] * n).pvalue > 1e-4
 
@@ -89,11 +85,9 @@ def test_the_share_of_visits_is_that_of_the_walk_with_restarts(tmp_path: Path) -
     matrix, n = transition(snapshot), 3_000_000
     home = np.eye(len(matrix))[start]
     exact = restart * home @ np.linalg.inv(np.eye(len(matrix)) - (1 - restart) * matrix) @ matrix
-    found = visited(
-        snapshot.graph, np.array([start]), np.array([n]), options(boards=False, plain=True, restart=restart)
-    )
+    nodes, scores, _ = visits_of(snapshot, [start], [n], options(boards=False, plain=True, restart=restart))
     shares = np.zeros(len(matrix))
-    shares[found.nodes] = found.scores / n
+    shares[nodes] = scores / n
     assert np.abs(shares - exact).max() < 0.002
 
 
@@ -103,43 +97,42 @@ def test_bias_keeps_to_the_interest(tmp_path: Path) -> None:
     share = {}
     for bias in (0.0, 0.5, 1.0):
         chosen = options(boards=False, plain=True, restart=1.0, bias=bias, interest=3)
-        found = visited(snapshot.graph, np.array([0]), np.array([20_000]), chosen)
-        of_it = snapshot.graph.pin_interests[found.nodes] == 3
-        share[bias] = found.scores[of_it].sum() / found.scores.sum()
+        nodes, scores, _ = visits_of(snapshot, [0], [20_000], chosen)
+        of_it = snapshot.graph.pin_interests[nodes] == 3
+        share[bias] = scores[of_it].sum() / scores.sum()
     assert share[0.0] == pytest.approx(0.25, abs=0.02)
     assert share[0.5] == pytest.approx(0.625, abs=0.02)
     assert share[1.0] == 1.0
     nowhere = options(boards=False, plain=True, restart=1.0, bias=1.0, interest=99)
-    assert len(visited(snapshot.graph, np.array([0]), np.array([5_000]), nowhere).nodes) == 20, "no such pins: any"
+    assert len(visits_of(snapshot, [0], [5_000], nowhere)[0]) == 20, "no such pins: any"
 
 
 def test_early_stopping_ends_each_query_pins_walk(tmp_path: Path) -> None:
     snapshot = a_graph(tmp_path)
     chosen = options(boards=False, restart=0.5, stop_nodes=3, stop_visits=4)
-    answer = walk(snapshot.graph, np.array([0, 4]), np.array([10_000, 10_000]), chosen, k=5)
+    answer = walk(snapshot, [0, 4], [10_000, 10_000], chosen, k=5)
     assert all(12 <= taken < 200 for taken in answer.steps.tolist())
-    long = walk(snapshot.graph, np.array([0, 4]), np.array([10_000, 10_000]), options(boards=False), k=5)
+    long = walk(snapshot, [0, 4], [10_000, 10_000], options(boards=False), k=5)
     assert long.steps.tolist() == [10_000, 10_000]
 
 
 def test_the_booster_prefers_what_several_query_pins_reach(tmp_path: Path) -> None:
     """4 + 4 visits from two pins score (2 + 2) ** 2 = 16, 8 visits from one pin 8."""
     snapshot = built(tmp_path, {(1, 5), (2, 5)})
-    graph = snapshot.graph
-    alone = walk(graph, np.array([0]), np.array([8]), options(boards=True), k=1)
-    both = walk(graph, np.array([0, 1]), np.array([4, 4]), options(boards=True), k=1)
-    plain = walk(graph, np.array([0, 1]), np.array([4, 4]), options(boards=True, plain=True), k=1)
+    alone = walk(snapshot, [0], [8], options(boards=True), k=1)
+    both = walk(snapshot, [0, 1], [4, 4], options(boards=True), k=1)
+    plain = walk(snapshot, [0, 1], [4, 4], options(boards=True, plain=True), k=1)
     assert [a.scores.tolist() for a in (alone, both, plain)] == [[8.0], [16.0], [8.0]]
 
 
 def test_discount_divides_by_degree(tmp_path: Path) -> None:
     snapshot = a_graph(tmp_path)
-    for boards, offsets in ((False, snapshot.graph.pin_offsets), (True, snapshot.graph.board_offsets)):
+    for boards, of in zip((False, True), adjacent(snapshot), strict=True):
         chosen = options(boards=boards, restart=0.5)
-        raw = walk(snapshot.graph, np.array([2]), np.array([5_000]), chosen, k=12, seed=9)
-        less = walk(snapshot.graph, np.array([2]), np.array([5_000]), chosen, k=12, seed=9, discount=0.7)
+        raw = walk(snapshot, [2], [5_000], chosen, k=12, seed=9)
+        less = walk(snapshot, [2], [5_000], chosen, k=12, seed=9, discount=0.7)
         expected = dict(
-            zip(raw.nodes.tolist(), (raw.scores / np.diff(offsets)[raw.nodes] ** 0.7).tolist(), strict=True)
+            zip(raw.nodes.tolist(), (raw.scores / np.array(list(map(len, of)))[raw.nodes] ** 0.7).tolist(), strict=True)
         )
         assert dict(zip(less.nodes.tolist(), less.scores.tolist(), strict=True)) == pytest.approx(expected, rel=1e-5)
         assert less.scores.tolist() == sorted(less.scores.tolist(), reverse=True)
@@ -147,10 +140,10 @@ def test_discount_divides_by_degree(tmp_path: Path) -> None:
 
 def test_query_pins_are_left_out_and_the_best_k_are_the_best(tmp_path: Path) -> None:
     snapshot = a_graph(tmp_path)
-    rows, shares, chosen = np.array([2, 5]), np.array([4_000, 4_000]), options(boards=False)
-    every = walk(snapshot.graph, rows, shares, chosen, k=100, leave_out=rows)
+    rows, shares, chosen = [2, 5], [4_000, 4_000], options(boards=False)
+    every = walk(snapshot, rows, shares, chosen, k=100, leave_out=np.array(rows))
     assert not set(every.nodes.tolist()) & {2, 5}
-    few = walk(snapshot.graph, rows, shares, chosen, k=3, leave_out=rows)
+    few = walk(snapshot, rows, shares, chosen, k=3, leave_out=np.array(rows))
     assert few.nodes.tolist() == every.nodes[:3].tolist()
 
 
@@ -183,7 +176,7 @@ def test_budgets_as_the_paper_shares_them() -> None:
 
 def test_the_same_seed_walks_the_same_and_another_does_not(tmp_path: Path) -> None:
     snapshot = a_graph(tmp_path)
-    walks = [visited(snapshot.graph, np.array([1]), np.array([500]), options(boards=False), seed) for seed in (1, 1, 2)]
+    walks = [walk(snapshot, [1], [500], options(boards=False), k=20, seed=seed) for seed in (1, 1, 2)]
     assert walks[0].scores.tolist() == walks[1].scores.tolist()
     assert walks[0].scores.tolist() != walks[2].scores.tolist()
 
@@ -191,4 +184,35 @@ def test_the_same_seed_walks_the_same_and_another_does_not(tmp_path: Path) -> No
 def test_a_walk_that_nobody_waits_for_ends(tmp_path: Path) -> None:
     snapshot, answers = a_graph(tmp_path), iter([True, True, False])
     with pytest.raises(TimeoutError):
-        walk(snapshot.graph, np.array([1]), np.array([10**9]), options(boards=False), k=1, alive=lambda: next(answers))
+        visited(snapshot.graph, np.array([1]), np.array([10**8]), options(boards=False), alive=lambda: next(answers))
+
+
+def test_both_sides_of_one_walk_are_what_each_alone_is(tmp_path: Path) -> None:
+    """Early stopping ends the two at different steps."""
+    snapshot, rows, shares = a_graph(tmp_path), np.array([2, 0, 5]), np.array([300, 0, 5_000])
+    for stop in (NEVER, 6):
+        both = visited(
+            snapshot.graph, rows, shares, options(boards=True, pins=True, stop_nodes=stop, stop_visits=20), 5
+        )
+        for boards in (True, False):
+            chosen = options(boards=boards, stop_nodes=stop, stop_visits=20)
+            alone, other = visited(snapshot.graph, rows, shares, chosen, 5)[:: 1 if boards else -1]
+            assert not len(other.starts)
+            for one, same in zip(alone, both[0 if boards else 1], strict=True):
+                assert one.tolist() == same.tolist()
+    assert both[0].steps.tolist() != both[1].steps.tolist()
+
+
+def test_a_table_that_grows_counts_the_same(tmp_path: Path) -> None:
+    """From 2 ** 13 slots to what 60,000 steps over 30,000 pins need."""
+    rng = np.random.default_rng(3)
+    snapshot = built(tmp_path, set(zip(rng.integers(0, 30_000, 90_000).tolist(),
+                                       rng.integers(0, 9_000, 90_000).tolist(), strict=True)))  # fmt: skip
+    found = []
+    for bits in (13, 16, 20):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(counting, "FIRST_BITS", bits)
+            answer = walk(snapshot, [7, 9, 400], [60_000, 20, 50_000], options(boards=False, restart=0.1), k=40_000)
+            found.append((answer.nodes.tolist(), answer.scores.tolist(), answer.seeds.tolist()))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0][0]) > 20_000

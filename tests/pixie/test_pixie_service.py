@@ -11,7 +11,7 @@ import pytest
 
 from pixie import pushing
 from pixie.build import build
-from pixie.client import BOARDS, PINS, PixieClient, Recommended
+from pixie.client import BOARDS, BOTH, PINS, PixieClient, Recommended
 from pixie.service import Pixie, Walking
 from pixie.snapshot import current
 from pixie.store import PixieStore
@@ -86,6 +86,21 @@ def test_boards_and_pins_near_pins(graphs: Path) -> None:
     assert (len(unknown.ids), unknown.known.tolist(), unknown.version) == (0, [False, False], loaded.version)
 
 
+def test_boards_and_pins_of_one_walk_are_those_of_two(graphs: Path) -> None:
+    with pixie(graphs, stop_nodes=3, stop_visits=40) as mesh:
+        asked(PixieClient, mesh, lambda client: client.load(version_of(graphs), 60))
+        boards = recommend(mesh, [1, 999, 8], k=2, discount=0.5)
+        pins = recommend(mesh, [1, 999, 8], want=PINS, k=4, discount=0.2)
+        both = asked(PixieClient, mesh, lambda client: client.recommend_both(
+            ids([1, 999, 8]), np.ones(3, np.float32), boards_k=2, boards_discount=0.5, pins_k=4, pins_discount=0.2,
+            steps=5_000, seed=7, timeout=20))  # fmt: skip
+    for one, same in zip(both, (boards, pins), strict=True):
+        assert (len(one.ids), one.version) == (len(same.ids), same.version)
+        for column, expected in zip(one[:5], same[:5], strict=True):
+            assert column.tolist() == expected.tolist()
+    assert both[0].steps.tolist() != both[1].steps.tolist(), "each stopped early by itself"
+
+
 def request(**columns: Any) -> pb.RecommendRequest:
     given: dict[str, Any] = {
         "pins": pack(ids([1]), "<u8"), "weights": pack(np.ones(1), "<f4"), "want": BOARDS, "k": 5, "steps": 100
@@ -107,8 +122,13 @@ def request(**columns: Any) -> pb.RecommendRequest:
         ({"weights": pack(np.array([-1.0]), "<f4")}, r"weights\[0\] = -1.0"),
         ({"weights": pack(np.array([np.nan]), "<f4")}, r"weights\[0\] = nan"),
         ({"weights": pack(np.array([np.inf]), "<f4")}, r"weights\[0\] = inf"),
-        ({"want": 0}, "want = 0: allowed are 1 boards, 2 pins"),
-        ({"want": 9}, "want = 9: allowed are 1 boards, 2 pins"),
+        ({"want": 0}, "want = 0: allowed are 1 boards, 2 pins, 3 both"),
+        ({"want": 9}, "want = 9: allowed are 1 boards, 2 pins, 3 both"),
+        ({"want": BOTH}, "pins_k = 0: allowed are 1 to 10000"),
+        ({"want": BOTH, "pins_k": 10_001}, "pins_k = 10001: allowed are 1 to 10000"),
+        ({"pins_k": 3}, "pins_k = 3: allowed are 0 to 0"),
+        ({"want": BOTH, "pins_k": 3, "pins_discount": 5}, "pins_discount = 5: allowed are 0 to 4"),
+        ({"pins_discount": 0.5}, "pins_discount = 0.5: allowed are 0 to 0"),
         ({"restart": 1.5}, "restart = 1.5: allowed are 0 to 1"),
         ({"restart": float("nan")}, "restart = nan: allowed are 0 to 1"),
         ({"bias": -0.5}, "bias = -0.5: allowed are 0 to 1"),
@@ -141,7 +161,7 @@ def test_push_and_rollback_and_a_bad_one_changes_nothing(graphs: Path) -> None:
     first = version_of(graphs)
     second = build(graphs, edges_of({(1, 500)}), built_ms=BUILT_MS + 5_000)
     third = build(graphs, edges_of({(1, 600)}), built_ms=BUILT_MS + 9_000)
-    (graphs / third / "pins.edges").write_bytes(b"\1\0\0\0")
+    (graphs / third / "pins.interest").write_bytes(bytes(7) + b"\1")
     with pixie(graphs) as mesh:
         with pytest.raises(NotFound, match="no snapshot was pushed before any"):
             pushing.rollback(mesh, graphs)
@@ -150,7 +170,7 @@ def test_push_and_rollback_and_a_bad_one_changes_nothing(graphs: Path) -> None:
             pushing.rollback(mesh, graphs)
         assert pushing.push(mesh, graphs, second).version == second
         assert recommend(mesh, [1]).ids.tolist() == [500]
-        with pytest.raises(InvalidArgument, match="pins.edges: corrupt: its checksum"):
+        with pytest.raises(InvalidArgument, match="pins.interest: corrupt: its checksum"):
             pushing.push(mesh, graphs, third)
         assert recommend(mesh, [1]).version == second
         assert current(graphs) == [second, first]

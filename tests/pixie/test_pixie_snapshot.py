@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from pixie import layout
-from pixie.kernel import options
+from pixie.kernel import options, visited
 from pixie.layout import FILES
-from pixie.snapshot import checksum, open_snapshot
+from pixie.snapshot import CHUNK, SAMPLE, SAMPLES, _parts, checksum, open_snapshot
 from pixie.store import PixieStore, Question
 from services.columns import ids
 from services.errors import InvalidArgument, NotFound, NotReady
@@ -71,18 +71,22 @@ def test_a_truncated_or_missing_file_is_seen_even_without_checksums(folder: Path
         open_snapshot(folder, verify=False)
 
 
+def edge(start: int, degree: int) -> int:
+    return start << 28 | degree
+
+
+#: The runs of the fixture: pins 10 (boards 1, 2), 20 (1), 30 (2) at 0, 3, 5 of 7 words; boards at 0, 3 of 6.
 @pytest.mark.parametrize(
     ("name", "edit", "says"),
     [
-        ("boards.edges", put(1, 3, "<u4"), "edge 1 leads to pin 3, and there are 3: an edge to an unknown pin"),
-        ("pins.edges", put(0, 2**32 - 1, "<u4"), "edge 0 leads to board 4294967295, .* an edge to an unknown board"),
         ("pins.ids", put(1, 10, "<u8"), "ids must ascend, and 10 at row 1 comes after 10"),
         ("boards.ids", put(1, 0, "<u8"), "ids must ascend, and 0 at row 1 comes after 1"),
-        ("pins.offsets", put(0, 1, "<u8"), "offsets go from 1 to 4, expected 0 to 4"),
-        ("pins.offsets", put(3, 5, "<u8"), "offsets go from 0 to 5, expected 0 to 4"),
-        ("pins.offsets", put(1, 4, "<u8"), "offset 3 after 4 at row 1: must rise"),
-        ("boards.offsets", put(1, 0, "<u8"), "offset 0 after 0 at row 0: must rise"),
-        ("boards.offsets", put(1, 2**63, "<u8"), "offset 4 after 9223372036854775808 at row 1: must rise"),
+        ("pins.starts", put(0, 1, "<u8"), "runs go from 1 to 7, expected 0 to 7"),
+        ("pins.starts", put(3, 8, "<u8"), "runs go from 0 to 8, expected 0 to 7"),
+        ("pins.starts", put(1, 4, "<u8"), "a run is a header and an edge at least, and start 5 at row 2 comes after 4"),
+        ("pins.starts", put(1, 2**63, "<u8"), ".* start 5 at row 2 comes after 9223372036854775808"),
+        ("pins.runs", put(3, 2 << 32 | 1, "<u8"), "word 3 is 8589934593, where the header of row 1 belongs"),
+        ("pins.runs", put(0, 2 << 32 | 7, "<u8"), "word 0 is 8589934599, where the header of row 0 belongs"),
     ],
 )
 @pytest.mark.parametrize("verify", [True, False])
@@ -95,9 +99,48 @@ def test_a_graph_that_leads_nowhere_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("name", "edit", "says"),
+    [
+        (
+            "boards.runs",
+            put(1, edge(7, 1), "<u8"),
+            "word 1 leads to 7 of 7, where no pin begins: an edge to an unknown pin",
+        ),
+        ("boards.runs", put(1, edge(4, 1), "<u8"), "word 1 leads to 4 of 7, where no pin begins"),
+        ("boards.runs", put(1, edge(0, 3), "<u8"), "word 1 leads to 0 of 7, where no pin begins"),
+        ("pins.runs", put(1, 2**64 - 1, "<u8"), "word 1 leads to 68719476735 of 6, .* an edge to an unknown board"),
+        ("boards.runs", put(0, 2**64 - 1, "<u8"), "a run is a header and an edge at least"),
+        ("boards.runs", put(3, 9 << 32 | 1, "<u8"), "word 2 leads to 3 of 6, where no board begins"),
+    ],
+)
+def test_an_edge_that_leads_nowhere_is_refused_when_all_is_checked(
+    folder: Path, name: str, edit: Callable[[bytearray], None], says: str
+) -> None:
+    """And without that, a walk over it answers something or fails, and never reads what is not the graph's."""
+    change(folder, name, edit, honest=True)
+    with pytest.raises(InvalidArgument, match=f"{folder}/.*.runs: {says}"):
+        open_snapshot(folder)
+    graph = open_snapshot(folder, verify=False).graph
+    for bias in (0.0, 0.5):
+        chosen = options(boards=True, pins=True, restart=0.1, bias=bias, interest=5)
+        boards, pins = visited(graph, np.array([0, 1, 2]), np.full(3, 5_000), chosen)
+        assert boards.steps.tolist() == pins.steps.tolist() == [5_000] * 3
+
+
+def test_opening_looks_at_little_of_a_large_snapshot(tmp_path: Path) -> None:
+    """Samples reach from the first item to the last, and are as many for any size."""
+    for n in (1, 2, 500, 512, 513, 40_000, 10_000_000):
+        parts = _parts(n, verify=False)
+        assert len(parts) <= SAMPLES + 1
+        assert parts[-1] + SAMPLE >= n
+        whole = _parts(n, verify=True)
+        assert whole[-1] + CHUNK // 8 >= n
+
+
+@pytest.mark.parametrize(
     ("edit", "says"),
     [
-        ({"format": "feedmesh graph, 9"}, "format = 'feedmesh graph, 9', this version reads 'feedmesh graph, 1'"),
+        ({"format": "feedmesh graph, 9"}, "format = 'feedmesh graph, 9', this version reads 'feedmesh graph, 2'"),
         ({"pins": 4}, "pins.ids: the manifest states 24 bytes where its counts need 32"),
         ({"edges": 0}, "3 pins, 2 boards, 0 edges: empty"),
         ({"version": "other"}, "version = 'other', in the folder of"),
@@ -156,12 +199,12 @@ def test_a_start_opens_what_was_pushed_last_and_survives_a_bad_one(
     (folder.parent / layout.CURRENT).write_text(layout.pack_current([folder.name, "older"]))
     store.load_current()
     assert [read() for read in store.gauges().values()] == [3, 2, 4, 360]
-    (folder / "pins.edges").write_bytes(b"")
+    (folder / "pins.runs").write_bytes(b"")
     again = PixieStore(folder.parent, lambda: NOW_MS)
     with caplog.at_level(logging.ERROR):
         again.load_current()
     assert again.snapshot is None
-    assert "pins.edges: truncated: 0 bytes" in caplog.text
+    assert "pins.runs: truncated: 0 bytes" in caplog.text
 
 
 def test_a_snapshot_is_served_after_its_folder_is_removed(folder: Path) -> None:
