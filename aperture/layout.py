@@ -166,7 +166,7 @@ def pack(rows: Rows, ends: I64) -> list[bytes]:
     whole = np.frombuffer(b"".join(column.tobytes() for column in rows.columns()), np.uint8)
     ends = ends * ROW_BYTES
     out = np.empty(len(whole), np.uint8)
-    _split(whole, read_only(ends, np.int64), read_only(WIDTHS, np.int64), out)
+    _transpose(whole, read_only(ends, np.int64), read_only(WIDTHS, np.int64), out, False)
     data, stops = out.tobytes(), ends.tolist()
     return [data[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
 
@@ -177,7 +177,7 @@ def unpack(values: Sequence[bytes]) -> Rows:
     if len(values) > 1:
         out = np.empty(len(data), np.uint8)
         ends = np.cumsum([len(value) for value in values], dtype=np.int64)
-        _join(data, read_only(ends, np.int64), read_only(WIDTHS, np.int64), out)
+        _transpose(data, read_only(ends, np.int64), read_only(WIDTHS, np.int64), out, True)
         data = out
     n = len(data) // ROW_BYTES
     pins, boards, at_ms = (data[8 * n * i : 8 * n * (i + 1)] for i in range(3))
@@ -187,33 +187,22 @@ def unpack(values: Sequence[bytes]) -> Rows:
 
 
 @kernel
-def _join(data: U8, ends: I64, widths: I64, out: U8) -> None:
-    """Columns of all rows to `out` from values back to back that end at `ends` (bytes), each with its own columns."""
+def _transpose(data: U8, ends: I64, widths: I64, out: U8, joining: bool) -> None:
+    """Copy rows between values back to back that end at `ends` (bytes), each with its own columns, and the columns of all
+    rows: from values `data` to columns `out` when joining, else from columns `data` to values `out`.
+    """
     row_bytes = widths.sum()
     start, row, rows = 0, 0, len(data) // row_bytes
     for end in ends:
         n = (end - start) // row_bytes
         column = 0
         for width in widths:
-            to = column + row * width
-            out[to : to + n * width] = data[start : start + n * width]
-            start += n * width
-            column += rows * width
-        row += n
-
-
-@kernel
-def _split(data: U8, ends: I64, widths: I64, out: U8) -> None:
-    """The inverse of `_join`: values back to back to `out` from the columns of all rows."""
-    row_bytes = widths.sum()
-    start, row, rows = 0, 0, len(data) // row_bytes
-    for end in ends:
-        n = (end - start) // row_bytes
-        column = 0
-        for width in widths:
-            at = column + row * width
-            out[start : start + n * width] = data[at : at + n * width]
-            start += n * width
+            size, at = n * width, column + row * width
+            if joining:
+                out[at : at + size] = data[start : start + size]
+            else:
+                out[start : start + size] = data[at : at + size]
+            start += size
             column += rows * width
         row += n
 

@@ -1,4 +1,7 @@
-"""Retrieval: 300 boards of 100 pins each to the best 1,000 that are not in a filter of 10,000, in process and by RPC."""
+"""Retrieval: 300 boards of 100 pins each to the best 1,000 that are not in a filter of 10,000, in process and by RPC.
+
+Cost as the work grows: 30 to 3,000 boards in process.
+"""
 
 import asyncio
 import tempfile
@@ -12,7 +15,7 @@ from polaris import layout
 from polaris.client import BOARD, PolarisClient
 from polaris.kernel import Light
 from polaris.service import Polaris
-from polaris.store import TOPICS, Limits, PolarisStore
+from polaris.store import TOPICS, Limits, PolarisStore, Sources, Wanted
 from protos.polaris_pb2_grpc import add_PolarisServicer_to_server
 from services import bloom
 from services.clock import DAY_MS, wall_clock
@@ -23,6 +26,7 @@ from tests.kit import Offsets, serve_shards
 
 PARTITIONS = 16
 BOARDS, ASKED, PINS, SEEN, K, CALLS = 3_000, 300, 100, 10_000, 1_000, 1_000
+SIZES = (30, ASKED, BOARDS)  # boards of one question
 
 
 def filled(folder: Path) -> PolarisStore:
@@ -46,15 +50,31 @@ def filled(folder: Path) -> PolarisStore:
 
 
 def measure(_: str | None) -> list[Figure]:
-    """By RPC and client, from cold code to warm."""
+    """In process at each size, then by RPC and client."""
     with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
         store = filled(Path(folder))
+        figures = [figure for size in SIZES for figure in _in_process(store, size)]
         add = [lambda server: add_PolarisServicer_to_server(Polaris(store), server)]
         with serve_shards("polaris", [add], PARTITIONS) as mesh:
             took, considered = asyncio.run(_ask(mesh))
         store.shard.close()
     what = f"{ASKED} boards, {considered:,.0f} pins, filter of {SEEN:,}, best {K:,}, by RPC"
-    return latencies("polaris", what, took, 15)
+    return [*figures, *latencies("polaris", what, took, 15)]
+
+
+def _in_process(store: PolarisStore, boards: int) -> list[Figure]:
+    rng, took = np.random.default_rng(3), []
+    seen = bloom.build(rng.integers(1, 2_000_000, SEEN).astype(np.uint64), 0.01)
+    for _ in range(CALLS * ASKED // max(boards, ASKED) + 20):
+        asked = rng.choice(BOARDS, boards, replace=False).astype(np.uint64) + np.uint64(1)
+        weights = rng.choice(np.array([0.7, 1.0], np.float32), boards)
+        wanted = Wanted(weights, seen, K, per_source=0, now_ms=wall_clock(), max_age_ms=0)
+        started = time.perf_counter()
+        store.retrieve(Sources(np.full(boards, BOARD, np.uint8), asked), wanted)
+        took.append(time.perf_counter() - started)
+    what = f"{boards:,} boards, {boards * PINS:,} pins, best {K:,}"
+    least = Figure("polaris", f"{what}, fastest call", min(took) / boards / PINS * 1e9, "ns/pin")
+    return [*latencies("polaris", f"{what}, in process", took[20:], 5 if boards == ASKED else None), least]
 
 
 async def _ask(mesh: Mesh) -> tuple[list[float], float]:

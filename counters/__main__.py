@@ -14,14 +14,11 @@ class Settings(ShardSettings, kw_only=True):
     recent: Annotated[
         int, Meta(ge=1, le=100_000, description="candidates of Top by the last 7 days, of each kind and action")
     ] = 4_000
-    cached: Annotated[
-        int, Meta(ge=0, le=10_000_000, description="objects whose buckets are kept in memory as they were last read")
-    ] = 100_000
 
 
 def main() -> None:
     """Wire and serve."""
-    from counters import layout
+    from counters import layout, table
     from counters.service import Counters
     from counters.store import TOPICS, CountersStore
     from protos.counters_pb2_grpc import add_CountersServicer_to_server
@@ -31,8 +28,11 @@ def main() -> None:
 
     process = open_process("counters")
     settings, partitions = process.settings(Settings), process.mesh.common.partitions
+    table.warm()
     shard = open_shard(process, layout.FORMAT, layout.FAMILIES, settings)
-    store = CountersStore(shard, process.partitions, partitions, wall_clock, settings.recent, settings.cached)
+    store = CountersStore(shard, process.partitions, partitions, wall_clock, settings.recent)
+    process.metrics.gauge("objects", lambda: float(store.objects()))
+    process.metrics.gauge("table_bytes", lambda: float(store.memory_bytes()))
     follower = Follower(RoadrunnerLog(process.mesh), store, TOPICS, process.partitions)
     servicers = [lambda server: add_CountersServicer_to_server(Counters(store), server)]
     serve(process, settings, servicers, follower, close=shard.close)

@@ -1,15 +1,22 @@
 """Bytes on disk of counters. All keys begin with the partition (u2), all integers in keys are big-endian.
 
-| family | key                             | value                                                        |
-|--------|---------------------------------|--------------------------------------------------------------|
-| counts | partition u2, kind u1, object u8 | buckets of what was done to the object, ascending by code    |
+| family     | key                         | value                                                            |
+|------------|-----------------------------|------------------------------------------------------------------|
+| pages      | partition u2, page u1       | the page's objects and their buckets, as of an offset of the log |
+| increments | partition u2, offset u8     | what a record of the log added                                   |
 
-A bucket is two little-endian u4: its code, and its count (at most 2^32 - 1). The code is
-`action index << 24 | level << 22 | number`: the index of the action among the engagements, the level EVER, DAY or HOUR,
-and the days or hours from 1970 to its start (0 for EVER). Only buckets in which something happened are there: most
-objects have few.
+A page holds the objects of a partition whose hash begins with its number. Its value is, little-endian: the offset u8 up
+to which increments are in it, the number of objects u4, then columns: object u8[n], buckets of each u4[n], kind u1[n],
+and the buckets, ascending by code within an object: u8, `code << 32 | count` (at most 2^32 - 1).
+
+The code is `action index << 24 | level << 22 | number`: the index of the action among the engagements, the level EVER,
+DAY or HOUR, and the days or hours from 1970 to its start (0 for EVER). Only buckets in which something happened are
+there.
+
+A value of `increments` is columns too: object u8[e], `kind << 25 | action index << 22 | hour` u4[e], how often u4[e].
 """
 
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,8 +26,8 @@ from services.clock import DAY_MS
 from services.columns import I64, U8, U32, U64, Array
 from services.events import ENGAGEMENTS
 
-FORMAT = "counters 1"
-FAMILIES = ("counts",)
+FORMAT = "counters 2"
+FAMILIES = ("pages", "increments")
 
 EVER, DAY, HOUR = 0, 1, 2  # levels
 HOUR_MS = 3_600_000
@@ -29,57 +36,87 @@ KEPT = (0, 90, 168)  # buckets of a level before they expire: 90 days, 7 days
 ACTIONS = len(ENGAGEMENTS)
 ACTION_SHIFT, LEVEL_SHIFT = 24, 22
 NUMBER_MASK = (1 << LEVEL_SHIFT) - 1
+WHAT_KIND, WHAT_ACTION = 25, 22
 MOST = 2**32 - 1  # that a bucket can hold
 
-BUCKET_BYTES = 8
-_KEY = np.dtype([("partition", ">u2"), ("kind", "u1"), ("object", ">u8")])
+INCREMENT_BYTES = 16
+_PAGE_KEY = struct.Struct(">HB")
+_INCREMENTS_KEY = struct.Struct(">HQ")
+_PAGE_HEAD = struct.Struct("<QI")
+_OBJECT_BYTES = 13
 
 
-class Buckets(NamedTuple):
-    """The buckets of n objects back to back, ascending by code within each; those of object i end at ends[i]."""
+class Increments(NamedTuple):
+    """e increments. objects: uint64[e]; what: uint32[e], kind, action and hour; times: uint32[e]."""
 
-    codes: U32
-    counts: U32
-    ends: I64
-
-
-def keys(partitions: Array, kinds: U8, objects: U64) -> list[bytes]:
-    """The key of each object."""
-    packed = np.empty(len(objects), _KEY)
-    packed["partition"], packed["kind"], packed["object"] = partitions, kinds, objects
-    data, size = packed.tobytes(), _KEY.itemsize
-    return [data[start : start + size] for start in range(0, len(data), size)]
+    objects: U64
+    what: U32
+    times: U32
 
 
-def first_key(partition: int, kind: int) -> bytes:
-    """The first key that an object of a kind in a partition can have."""
-    return keys(np.array([partition]), np.array([kind], np.uint8), np.zeros(1, np.uint64))[0]
+class Page(NamedTuple):
+    """The n objects of a page with their buckets back to back, ascending by code within each."""
+
+    objects: U64
+    kinds: U8
+    lengths: U32
+    buckets: U64
 
 
-def same_kind(key: bytes, other: bytes) -> bool:
-    """Whether two keys are of one partition and kind."""
-    return key[:3] == other[:3]
+def what(kinds: U8, actions: Array, hours: I64) -> U32:
+    """Kind, index of the action and hour since 1970 of each increment in one number."""
+    return (kinds.astype(np.int64) << WHAT_KIND | actions << WHAT_ACTION | hours).astype(np.uint32)
 
 
-def objects_of(found: Sequence[bytes]) -> U64:
-    """The id of each key."""
-    return np.frombuffer(b"".join(found), _KEY)["object"].astype(np.uint64)
+def page_key(partition: int, page: int) -> bytes:
+    """Key of a page."""
+    return _PAGE_KEY.pack(partition, page)
 
 
-def unpack(values: Sequence[bytes | None]) -> Buckets:
-    """The buckets of several objects; one without a value has none."""
-    present = [value or b"" for value in values]
-    ends = np.cumsum([len(value) for value in present], dtype=np.int64) // BUCKET_BYTES
-    packed = np.frombuffer(b"".join(present), "<u4").reshape(-1, 2)
-    return Buckets(packed[:, 0], packed[:, 1], ends)
+def page_of(key: bytes) -> tuple[int, int]:
+    """(partition, page) of a key of `pages`."""
+    partition, page = _PAGE_KEY.unpack(key)
+    return partition, page
 
 
-def pack(buckets: Buckets) -> list[bytes]:
-    """The value of each object."""
-    packed = np.empty((len(buckets.codes), 2), "<u4")
-    packed[:, 0], packed[:, 1] = buckets.codes, buckets.counts
-    data, values, start = packed.tobytes(), [], 0
-    for end in (buckets.ends * BUCKET_BYTES).tolist():
-        values.append(data[start:end])
-        start = end
-    return values
+def increments_key(partition: int, offset: int) -> bytes:
+    """Key of what a record added; also the bound before those of later records."""
+    return _INCREMENTS_KEY.pack(partition, offset)
+
+
+def increments_of(key: bytes) -> tuple[int, int]:
+    """(partition, offset) of a key of `increments`."""
+    partition, offset = _INCREMENTS_KEY.unpack(key)
+    return partition, offset
+
+
+def pack_increments(increments: Increments) -> bytes:
+    """A value of `increments`."""
+    columns: Sequence[Array] = (
+        increments.objects.astype("<u8"),
+        increments.what.astype("<u4"),
+        increments.times.astype("<u4"),
+    )
+    return b"".join(column.tobytes() for column in columns)
+
+
+def unpack_increments(value: bytes) -> Increments:
+    """The increments of a value, read in place."""
+    n = len(value) // INCREMENT_BYTES
+    of = np.frombuffer(value, "<u8", n)
+    return Increments(of, np.frombuffer(value, "<u4", n, 8 * n), np.frombuffer(value, "<u4", n, 12 * n))
+
+
+def pack_page(offset: int, page: Page) -> bytes:
+    """The value of a page that holds the increments of records before `offset`."""
+    columns = (page.objects.astype("<u8"), page.lengths.astype("<u4"), page.kinds, page.buckets.astype("<u8"))
+    return _PAGE_HEAD.pack(offset, len(page.objects)) + b"".join(column.tobytes() for column in columns)
+
+
+def unpack_page(value: bytes) -> tuple[int, Page]:
+    """(offset, page) of a value."""
+    offset, n = _PAGE_HEAD.unpack_from(value)
+    at = _PAGE_HEAD.size
+    objects, lengths = np.frombuffer(value, "<u8", n, at), np.frombuffer(value, "<u4", n, at + 8 * n)
+    kinds = np.frombuffer(value, np.uint8, n, at + 12 * n)
+    return offset, Page(objects, kinds, lengths, np.frombuffer(value, "<u8", -1, at + _OBJECT_BYTES * n))

@@ -2,13 +2,23 @@
 
 Of counts that only grow, a bounded table is exact: whoever is not in it was offered when it last grew, and was below all
 that were in it. Of counts that also fall, as those of the last days do, it is an approximation.
+
+Objects that may belong into a table are noted as they are counted, and looked at together: when somebody asks, or when
+many wait. The thresholds say who can't belong into any, so that most are never noted.
 """
 
+import threading
+from collections.abc import Callable, Iterable
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
-from services.columns import I64, U64, Array, among
+from counters.layout import ACTIONS
+from services.columns import I64, U8, U64, Array, among
+from services.events import AUDIT_FROM
+
+MANY = 65_536  # noted, after which they are looked at
 
 
 class Table(NamedTuple):
@@ -19,6 +29,69 @@ class Table(NamedTuple):
 
 
 EMPTY = Table(np.empty(0, np.uint64), np.empty(0, np.int64))
+
+
+class Leaders:
+    """Two tables for each kind and action: by what was ever done, and by what was done in the last 7 days."""
+
+    def __init__(
+        self, kinds: Iterable[int], most: int, recent: int, sums: Callable[[int, int, U64], I64], never: int
+    ) -> None:
+        """`most`, `recent`: sizes of the two. `sums`: int64[n, 2] of a kind, an action and objects: ever, and lately.
+
+        `never`: what no count reaches, the threshold of other kinds.
+        """
+        self._sizes, self._sums = (most, recent), sums
+        pairs = [(int(kind), action) for kind, action in product(kinds, range(ACTIONS))]
+        self._tables = dict.fromkeys(pairs, (EMPTY, EMPTY))
+        self._waiting: list[tuple[U64, U8]] = []
+        self._many, self._noting = 0, threading.Lock()
+        self.thresholds: I64 = np.full((8, 8), never)
+        for kind, action in pairs:
+            self.thresholds[kind, action] = 1
+
+    def note(self, objects: U64, pairs: Array) -> None:
+        """These were counted and reached a threshold. pairs: kind << 3 | action of each. Not those of the mesh itself."""
+        theirs = objects < np.uint64(AUDIT_FROM)
+        with self._noting:
+            self._waiting.append((objects[theirs], pairs[theirs].astype(np.uint8)))
+            self._many += len(objects)
+            if self._many > MANY:
+                self._settle()
+
+    def of(self, kind: int, action: int) -> tuple[Table, Table]:
+        """The two tables as they are now."""
+        with self._noting:
+            self._settle()
+            return self._tables[kind, action]
+
+    def look_again(self) -> None:
+        """See what those who led lately still have, as buckets expire: else they would keep others out."""
+        with self._noting:
+            self._settle()
+            for (kind, action), (ever, lately) in self._tables.items():
+                counts = self._sums(kind, action, lately.objects)[:, 1]
+                self._keep(kind, action, ever, Table(lately.objects[counts > 0], counts[counts > 0]))
+
+    def _settle(self) -> None:
+        if not self._waiting:
+            return
+        objects, pairs = (np.concatenate(columns) for columns in zip(*self._waiting, strict=True))
+        self._waiting, self._many = [], 0
+        for pair in np.flatnonzero(np.bincount(pairs)).tolist():
+            kind, action = pair >> 3, pair & 7
+            found = np.unique(objects[pairs == pair])
+            sums, (ever, lately) = self._sums(kind, action, found), self._tables[kind, action]
+            ever = offered(ever, found, sums[:, 0], self._sizes[0])
+            self._keep(kind, action, ever, offered(lately, found, sums[:, 1], self._sizes[1]))
+
+    def _keep(self, kind: int, action: int, *tables: Table) -> None:
+        least = [
+            int(table.counts.min()) if len(table.counts) >= size else 1
+            for table, size in zip(tables, self._sizes, strict=True)
+        ]
+        self._tables[kind, action] = (tables[0], tables[1])
+        self.thresholds[kind, action] = min(least)
 
 
 def offered(table: Table, objects: U64, counts: I64, size: int) -> Table:

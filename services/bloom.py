@@ -15,22 +15,19 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from services.bloom_block import WORDS, block_add, block_holds
 from services.columns import U32, U64, pack, unpack
 from services.errors import InvalidArgument
 from services.jit import kernel
+from services.prefetch import prefetch
 
 T = TypeVar("T", bound=np.generic)
 
 MAX_BYTES = 64 << 20
-WORDS = 8  # uint32 words of a block
-#: One odd multiplier a word, from the Parquet format's BloomFilter.md.
-SALTS = np.array(
-    [0x47B6137B, 0x44974D91, 0x8824AD5B, 0xA2B7289D, 0x705495C7, 0x2DF1424B, 0x9EFC4947, 0x5C6BFB31], np.uint32
-)
-
 _SHIFT_33, _SHIFT_32, _LOW = np.uint64(33), np.uint64(32), np.uint64(0xFFFF_FFFF)
 _MIX_1, _MIX_2 = np.uint64(0xFF51_AFD7_ED55_8CCD), np.uint64(0xC4CE_B9FE_1A85_EC53)
-_SHIFT_27, _ONE = np.uint32(27), np.uint32(1)
+_LARGE = 1 << 20  # words: beyond it a filter is not in the processor's own cache, and is worth asking ahead for
+_AHEAD = 64  # keys
 _MARGIN = 0.97  # solve for a little under the asked rate, so that one filter's luck stays below it
 
 
@@ -51,34 +48,57 @@ def mix(key: Any) -> Any:
 @kernel
 def contains(words: Any, key: Any) -> Any:
     """Whether the filter `words` (uint32[8 * blocks]) may hold `key` (uint64). For use inside other kernels."""
-    blocks = len(words) // WORDS
-    if blocks == 0:
+    if len(words) < WORDS:
         return False
     hashed = mix(key)
-    # Multiply-shift (Lemire, "Fast Random Integer Generation in an Interval", 2019): even over any number of blocks.
-    first = np.int64(((hashed >> _SHIFT_32) * np.uint64(blocks)) >> _SHIFT_32) * WORDS
-    low = np.uint32(hashed & _LOW)
-    missing = np.uint32(0)
-    for i in range(WORDS):  # without a branch, so that it becomes one vector operation
-        missing |= ~words[first + i] & np.uint32(_ONE << np.uint32(np.uint32(low * SALTS[i]) >> _SHIFT_27))
-    return missing == 0
+    return block_holds(words, _first(hashed, len(words)), np.uint32(hashed & _LOW))
+
+
+@kernel
+def _first(hashed: Any, words: Any) -> Any:
+    """The first word of a key's block. Multiply-shift (Lemire, "Fast Random Integer Generation in an Interval", 2019):
+    even over any number of blocks.
+    """
+    blocks = np.uint64(words) // np.uint64(WORDS)
+    return np.int64(((hashed >> _SHIFT_32) * blocks) >> _SHIFT_32) * WORDS
+
+
+@kernel
+def _hash_ahead(words: Any, keys: Any, hashes: Any) -> None:
+    """The hashes of some keys, whose blocks are on their way to the processor."""
+    for i in range(len(keys)):
+        hashes[i] = mix(keys[i])
+    for i in range(len(keys)):
+        prefetch(words, _first(hashes[i], len(words)))
 
 
 @kernel
 def _add(words: Any, keys: Any) -> None:
-    blocks = np.uint64(len(words) // WORDS)
-    for key in keys:
-        hashed = mix(key)
-        first = np.int64(((hashed >> _SHIFT_32) * blocks) >> _SHIFT_32) * WORDS
-        low = np.uint32(hashed & _LOW)
-        for i in range(WORDS):
-            words[first + i] |= np.uint32(_ONE << np.uint32(np.uint32(low * SALTS[i]) >> _SHIFT_27))
+    if len(words) <= _LARGE:
+        for key in keys:
+            hashed = mix(key)
+            block_add(words, _first(hashed, len(words)), np.uint32(hashed & _LOW))
+        return
+    hashes = np.empty(_AHEAD, np.uint64)
+    for start in range(0, len(keys), _AHEAD):
+        some = keys[start : start + _AHEAD]
+        _hash_ahead(words, some, hashes)
+        for i in range(len(some)):
+            block_add(words, _first(hashes[i], len(words)), np.uint32(hashes[i] & _LOW))
 
 
 @kernel
 def _probe(words: Any, keys: Any, held: Any) -> None:
-    for i in range(len(keys)):
-        held[i] = contains(words, keys[i])
+    if len(words) <= _LARGE:
+        for i in range(len(keys)):
+            held[i] = contains(words, keys[i])
+        return
+    hashes = np.empty(_AHEAD, np.uint64)
+    for start in range(0, len(keys), _AHEAD):
+        some = keys[start : start + _AHEAD]
+        _hash_ahead(words, some, hashes)
+        for i in range(len(some)):
+            held[start + i] = block_holds(words, _first(hashes[i], len(words)), np.uint32(hashes[i] & _LOW))
 
 
 def build(ids: U64, false_positive_rate: float = 0.01) -> U32:

@@ -6,7 +6,7 @@ killed when. Writes are not synced: the log is, and what the machine loses the l
 
 import struct
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,11 @@ class Shard(Database):
             new.append(record)
         return new
 
-    def commit(self, batch: Any, records: Sequence[Record]) -> None:
-        """Write the batch and the offsets of the records it came from, atomically; wake who waits for them."""
+    def commit(self, batch: Any, records: Sequence[Record], written: Callable[[], None] = lambda: None) -> None:
+        """Write the batch and the offsets of the records it came from, atomically; wake who waits for them.
+
+        `written` is called in between: what a view keeps in memory is brought up before anybody is told.
+        """
         moved: dict[Partition, tuple[int, int]] = {}
         for record in records:
             at = (int(record.topic), record.partition)
@@ -59,6 +62,7 @@ class Shard(Database):
         for at, applied in moved.items():
             batch.put(_AT.pack(*at), _APPLIED.pack(*applied), self._handles["offsets"])
         self.write(batch)
+        written()
         with self._moved:
             self._applied.update(moved)
             self._moved.notify_all()

@@ -4,95 +4,140 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counters import kernel, layout
-from counters.layout import ACTION_SHIFT, DAY, EVER, HOUR, LEVEL_SHIFT, MOST, Buckets
+from counters import layout
+from counters.kernel import PAGES
+from counters.layout import ACTION_SHIFT, DAY, EVER, HOUR, LEVEL_SHIFT, MOST, Increments, what
 from counters.leaders import EMPTY, offered
+from counters.table import Table
 from counters.windows import is_window
 from services.columns import ids
+from services.events import Kind
 from tests.counters.reference import DAY_MS, HOUR_MS
 
-FIRST_DAY, FIRST_HOUR = 4, 100
+NOW = 20_000 * DAY_MS + 7 * HOUR_MS
+TODAY, THIS_HOUR = NOW // DAY_MS, NOW // HOUR_MS
 
-
-def code(action: int, level: int, number: int) -> int:
-    return action << ACTION_SHIFT | level << LEVEL_SHIFT | number
-
-
-numbers = {EVER: st.just(0), DAY: st.integers(2, 7), HOUR: st.integers(97, 103)}
-codes = st.integers(0, 4).flatmap(
-    lambda action: st.sampled_from([EVER, DAY, HOUR]).flatmap(
-        lambda level: numbers[level].map(lambda number: code(action, level, number))
-    )
+hours = st.one_of(st.integers(-3, 3), st.integers(160, 175), st.integers(89 * 24, 91 * 24))
+increments = st.tuples(
+    st.sampled_from(list(Kind)), st.integers(1, 6), st.integers(0, 4), hours, st.integers(1, 9) | st.just(MOST)
 )
-times = st.one_of(st.integers(1, 9), st.just(MOST))
-objects = st.lists(st.dictionaries(codes, times, max_size=8), max_size=5)
+Key = tuple[int, int]
+
+
+def increments_of(drawn: Sequence[tuple[int, int, int, int, int]]) -> Increments:
+    kinds, objects, actions, ago, times = (np.array([row[i] for row in drawn], np.int64) for i in range(5))
+    of = what(kinds.astype(np.uint8), actions, THIS_HOUR - ago)
+    return Increments(objects.astype(np.uint64), of, times.astype(np.uint32))
 
 
 def expired(bucket: int) -> bool:
     level, number = bucket >> LEVEL_SHIFT & 3, bucket & layout.NUMBER_MASK
-    return (level == DAY and number < FIRST_DAY) or (level == HOUR and number < FIRST_HOUR)
+    return (level == DAY and number <= TODAY - 90) or (level == HOUR and number <= THIS_HOUR - 168)
 
 
-def packed(held: Sequence[dict[int, int]]) -> Buckets:
-    flat = [item for one in held for item in sorted(one.items())]
-    ends = np.cumsum([len(one) for one in held], dtype=np.int64)
-    of, counts = (np.array([item[i] for item in flat], np.uint32) for i in (0, 1))
-    return Buckets(of, counts, ends)
+def slow(drawn: Sequence[tuple[int, int, int, int, int]]) -> dict[Key, list[tuple[int, int]]]:
+    """The buckets of each (kind, object), one increment after the other."""
+    held: dict[Key, Counter[int]] = {}
+    for kind, object_, action, ago, times in drawn:
+        hour = THIS_HOUR - ago
+        for level, number in ((EVER, 0), (DAY, hour // 24), (HOUR, hour)):
+            code = action << ACTION_SHIFT | level << LEVEL_SHIFT | number
+            if not expired(code):
+                of = held.setdefault((kind, object_), Counter())
+                of[code] = min(of[code] + times, MOST)
+    return {key: sorted(of.items()) for key, of in held.items()}
 
 
-def unpacked(buckets: Buckets, n: int) -> list[list[tuple[int, int]]]:
-    flat = list(zip(buckets.codes[:n].tolist(), buckets.counts[:n].tolist(), strict=True))
-    ends = buckets.ends.tolist()
-    return [flat[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)] if ends else []
+def held_by(table: Table) -> dict[Key, list[tuple[int, int]]]:
+    """The same, of a table, page by page."""
+    found: dict[Key, list[tuple[int, int]]] = {}
+    for number in range(PAGES):
+        page, start = table.page(number), 0
+        for object_, kind, length in zip(*(c.tolist() for c in (page.objects, page.kinds, page.lengths)), strict=True):
+            assert (kind, object_) not in found
+            run = page.buckets[start : start + length].tolist()
+            found[kind, object_] = [(bucket >> 32, bucket & 0xFFFF_FFFF) for bucket in run]
+            start += length
+        assert start == len(page.buckets)
+    return found
 
 
-def room(buckets: int, n: int) -> Buckets:
-    return Buckets(np.empty(buckets, np.uint32), np.empty(buckets, np.uint32), np.empty(n, np.int64))
+@settings(deadline=None)
+@given(st.lists(increments, max_size=60), st.integers(1, 60))
+def test_a_table_holds_what_was_added(drawn: list[tuple[int, int, int, int, int]], chunk: int) -> None:
+    table = Table()
+    for start in range(0, len(drawn), chunk):
+        table.add(increments_of(drawn[start : start + chunk]), NOW)
+    assert held_by(table) == slow(drawn)
+    assert len(table) == len(slow(drawn))
 
 
-@given(objects, st.data())
-def test_merge(held: list[dict[int, int]], data: st.DataObject) -> None:
-    more = [data.draw(st.dictionaries(codes, times, max_size=8)) for _ in held]
-    old, new = packed(held), packed(more)
-    out = room(len(old.codes) + len(new.codes), len(held))
-    n = kernel.merge(*old, *new, FIRST_DAY, FIRST_HOUR, *out)
-    sums = [Counter(a) + Counter(b) for a, b in zip(held, more, strict=True)]
-    assert unpacked(out, n) == [[(c, min(k, MOST)) for c, k in sorted(s.items()) if not expired(c)] for s in sums]
-
-
-increments = st.lists(
-    st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(90, 200), st.integers(1, 9) | st.just(MOST)),
-    max_size=20,
-)
-
-
-@given(increments)
-def test_spread(drawn: list[tuple[int, int, int, int]]) -> None:
-    owners = sorted({owner for owner, *_ in drawn})
-    ordered = sorted((owners.index(owner), *rest) for owner, *rest in drawn)
-    owner_of, action_of, hours, many_times = (
-        np.array([row[i] for row in ordered], dtype) for i, dtype in enumerate(("i8", "u1", "i8", "i8"))
+def many(n: int, objects: int, seed: int) -> list[tuple[int, int, int, int, int]]:
+    chance = np.random.default_rng(seed)
+    columns = (
+        chance.integers(1, 5, n),
+        chance.integers(1, objects, n),
+        chance.integers(0, 5, n),
+        chance.integers(0, 200, n),
+        chance.integers(1, 9, n),
     )
-    out = room(3 * len(drawn), len(owners))
-    n = kernel.spread(owner_of, action_of, hours, many_times, FIRST_DAY, FIRST_HOUR, *out)
-    sums: list[Counter[int]] = [Counter() for _ in owners]
-    for owner, action, hour, many in ordered:
-        sums[owner].update(
-            {code(action, EVER, 0): many, code(action, DAY, hour // 24): many, code(action, HOUR, hour): many}
-        )
-    assert unpacked(out, n) == [[(c, min(k, MOST)) for c, k in sorted(s.items()) if not expired(c)] for s in sums]
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-@given(objects)
-def test_values_are_read_back(held: list[dict[int, int]]) -> None:
-    buckets = packed(held)
-    values = layout.pack(buckets)
-    again = layout.unpack([value or None for value in values])
-    assert unpacked(again, len(again.codes)) == [sorted(one.items()) for one in held]
-    assert max(map(len, values), default=0) <= layout.BUCKET_BYTES * 8
+@pytest.mark.parametrize("objects", [20, 4_000])
+def test_a_table_that_grows_holds_what_was_added(objects: int) -> None:
+    drawn, table, copy = many(20_000, objects, 1), Table(), Table()
+    table.add(increments_of(drawn), NOW)
+    assert held_by(table) == slow(drawn)
+    for number in range(PAGES):
+        offset, page = layout.unpack_page(layout.pack_page(77, table.page(number)))
+        assert offset == 77
+        copy.load(page)
+    assert held_by(copy) == slow(drawn)
+    more = many(20_000, objects, 2)
+    copy.add(increments_of(more), NOW)
+    assert held_by(copy) == slow(drawn + more), "what was read back can be added to"
+
+
+def test_pages_that_hold_an_increment_pass_it_over() -> None:
+    drawn, table = many(500, 100, 3), Table()
+    watermarks = np.arange(PAGES, dtype=np.int64)
+    table.add(increments_of(drawn), NOW, offset=100, watermarks=watermarks)
+    whole = Table()
+    whole.add(increments_of(drawn), NOW)
+    for number in range(PAGES):
+        assert len(table.page(number).objects) == (len(whole.page(number).objects) if number <= 100 else 0)
+
+
+@settings(deadline=None)
+@given(st.lists(increments, max_size=40), st.integers(1, 20))
+def test_what_reaches_a_threshold_is_noted_and_found(drawn: list[tuple[int, int, int, int, int]], least: int) -> None:
+    table, thresholds = Table(), np.full((8, 8), least)
+    noted = set()
+    for row in drawn:
+        if len(table.add(increments_of([row]), NOW, thresholds)):
+            noted.add(row[:3])
+    ever: Counter[tuple[int, int, int]] = Counter()
+    for kind, object_, action, _, times in drawn:
+        ever[kind, object_, action] = min(ever[kind, object_, action] + times, MOST)
+    expected = {key for key, count in ever.items() if count >= least}
+    assert {tuple(key) for key in noted} == expected
+    objects, pairs = table.leading(0, table.slots(), thresholds)
+    assert {(p >> 3, o, p & 7) for o, p in zip(objects.tolist(), pairs.tolist(), strict=True)} == expected
+
+
+@given(st.lists(increments, max_size=20))
+def test_increments_are_read_back(drawn: list[tuple[int, int, int, int, int]]) -> None:
+    made = increments_of(drawn)
+    value = layout.pack_increments(made)
+    assert len(value) == layout.INCREMENT_BYTES * len(drawn)
+    again = layout.unpack_increments(value)
+    for column in ("objects", "what", "times"):
+        assert getattr(made, column).tolist() == getattr(again, column).tolist()
 
 
 pairs = st.dictionaries(st.integers(1, 30), st.integers(0, 9), max_size=20)

@@ -64,6 +64,19 @@ def test_adding_later_is_building_at_once(before: list[int], after: list[int]) -
     assert words.tolist() == slow_filter(before + after, 16)
 
 
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_filter_larger_than_the_caches_is_the_same(beyond: int) -> None:
+    blocks = bloom._LARGE // 8 + beyond
+    keys, others = spread(2_000, seed=blocks), spread(2_000, seed=blocks + 1)
+    words = np.zeros(8 * blocks, np.uint32)
+    bloom.add(words, keys)
+    set_ = {bit for key in keys.tolist() for bit in slow_bits(key, blocks)}
+    assert {(w, b) for w in np.flatnonzero(words).tolist() for b in range(32) if int(words[w]) >> b & 1} == set_
+    expected = [all(bit in set_ for bit in slow_bits(key, blocks)) for key in others.tolist()]
+    assert bloom.probe(words, others).tolist() == expected
+    assert bloom.probe(words, keys).all()
+
+
 def test_no_ids_are_no_words_and_hold_nothing() -> None:
     words = bloom.build(ids([]))
     assert len(words) == 0
