@@ -19,6 +19,8 @@ FACTS = ("created_day", "pin_quality", "pin_interests")  # then the counts
 KEPT = (*FACTS, *COUNTS)
 RATES = ("pin_save_rate_7d", "pin_save_rate_ever", "pin_click_rate_ever", "pin_hide_rate_ever")
 NAMES = ("pin_age_days", "pin_quality", "pin_interests", *COUNTS, *RATES)
+COMPUTED = frozenset({"pin_age_days", *RATES})  # for the moment of a request
+KEPT_AT = {name: at for at, name in enumerate(KEPT) if name in NAMES}  # the features that are kept as they are
 SMOOTHING = 20.0  # impressions added to every denominator
 
 
@@ -60,10 +62,10 @@ def column(name: str, kept: F32, now_ms: int) -> F32:
     if name in RATES:
         what, window = name.removeprefix("pin_").split("_rate_")
         return _rate(kept, what, window)
-    return kept[:, KEPT.index(name)]
+    return kept[:, KEPT_AT[name]]
 
 
 def _rate(kept: F32, what: str, window: str) -> F32:
-    done = kept[:, KEPT.index(f"pin_{what}s_{window}")]
-    shown = kept[:, KEPT.index(f"pin_{Action.IMPRESSION.name.lower()}s_{window}")]
+    done = kept[:, KEPT_AT[f"pin_{what}s_{window}"]]
+    shown = kept[:, KEPT_AT[f"pin_{Action.IMPRESSION.name.lower()}s_{window}"]]
     return np.asarray(done / (np.maximum(shown, done) + np.float32(SMOOTHING)), np.float32)

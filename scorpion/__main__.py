@@ -12,7 +12,7 @@ from services.settings import ShardedSettings
 class Settings(ShardedSettings, kw_only=True):
     """[scorpion]"""
 
-    threads: Annotated[int, Meta(ge=1, le=256, description="threads that serve requests")] = 4
+    threads: Annotated[int, Meta(ge=1, le=256, description="threads that serve requests")] = 12
     cache_mb: Annotated[
         int, Meta(ge=1, le=1_000_000, description="cache of pins' facts of a shard; 220 bytes a pin, 4 more a column")
     ] = 64
@@ -23,6 +23,7 @@ class Settings(ShardedSettings, kw_only=True):
 
 def main() -> None:
     """Wire and serve."""
+    from features import matrix
     from protos.scorpion_pb2_grpc import add_ScorpionServicer_to_server
     from roadrunner.client import RoadrunnerLog
     from scorpion import cache, kernel
@@ -37,9 +38,11 @@ def main() -> None:
     process = open_process("scorpion")
     kernel.warm()
     cache.warm()
+    matrix.warm()
     settings, bridge = process.settings(Settings), Bridge()
     origin = MeshOrigin(bridge, process.mesh)
-    facts = Facts(origin, settings.cache_mb << 20, int(settings.counts_ttl_s * 1000))
+    waiting = max(1, settings.threads * 3 // 4)  # the other threads are for requests of which all is cached
+    facts = Facts(origin, settings.cache_mb << 20, int(settings.counts_ttl_s * 1000), waiting=waiting)
     models = Models(process.mesh.data, origin.known_datasets, facts.widen)
     models.start()
     log = RoadrunnerLog(process.mesh)

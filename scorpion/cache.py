@@ -1,4 +1,5 @@
-"""What is kept of pins between requests: rows of their facts, as many as fit, the longest unused making room.
+"""What is kept of pins between requests: rows of their facts, as many as fit. Those that are
+asked for again stay, the others make room (`slots.py` says how).
 
 Two ages: attributes and columns of datasets stay until an event drops their pin, counts until `ttl_ms` has passed. A
 row is copied out, so what a request holds does not change under it. Who fetches what is missing is in `facts.py`.
@@ -22,13 +23,14 @@ from services.errors import InvalidArgument
 
 __all__ = ["EXPIRED", "HIT", "MISS", "Cache", "Got"]
 
+PLACE = 16  # bytes of the table
 UNSURE_MS = 10_000  # a view that is asked for facts is no further behind this one than that
 EARLY_MS = 1_000  # clocks of those who ask differ by less
 
 
 class Got(NamedTuple):
     """Of n pins. values: float32[n, width]; interests: uint64[n, k]; found: uint8[n], HIT, EXPIRED (all but the counts is
-    good) or MISS (nothing is written in its row).
+    good) or MISS (its row is NaN and 0).
     """
 
     values: F32
@@ -45,7 +47,7 @@ class Cache:
         self._width = len(KEPT) + len(columns)
         self._row_bytes = row_bytes(len(columns))
         self.capacity, places = fitting(max_bytes - 8 * slots.TOUCHED, self._row_bytes)
-        self._fixed_bytes = 12 * places + 8 * slots.TOUCHED
+        self._fixed_bytes = PLACE * places + 8 * slots.TOUCHED
         self._slots = slots.make(self.capacity, places, self._width, INTERESTS)
         self._lock = threading.Lock()
         self.clear()  # what happened just before it was made may not have reached those who are asked
@@ -56,9 +58,7 @@ class Cache:
         certain: the reader must see its own write, so rows that may lack a change are passed over.
         """
         n = len(pins)
-        got = Got(
-            np.full((n, self._width), np.nan, np.float32), np.zeros((n, INTERESTS), np.uint64), np.empty(n, np.uint8)
-        )
+        got = Got(np.empty((n, self._width), np.float32), np.empty((n, INTERESTS), np.uint64), np.empty(n, np.uint8))
         early = min(EARLY_MS, self._ttl_ms)
         with self._lock:
             now = now_ms or self._clock()
@@ -116,14 +116,14 @@ def warm() -> None:
 
 def row_bytes(columns: int) -> int:
     """What a row takes, with this many columns of datasets, besides its places in the table."""
-    return 4 * (len(KEPT) + columns) + 8 * INTERESTS + 8 + 4 + 4 + 8 + 1
+    return 4 * (len(KEPT) + columns) + 8 * INTERESTS + 8 + 4 + 4 + 8 + 1 + 1
 
 
 def fitting(size: int, row: int) -> tuple[int, int]:
     """(rows, places of the table): the most rows that fit with a table that is at most two thirds full."""
     best, places = (0, 0), 4
-    while 12 * places < size:
-        best = max(best, (min(places * 2 // 3, (size - 12 * places) // row), -places))
+    while PLACE * places < size:
+        best = max(best, (min(places * 2 // 3, (size - PLACE * places) // row), -places))
         places *= 2
     if best[0] < 1:
         raise InvalidArgument(f"a cache of {size} bytes has no room for a row of {row}")

@@ -13,6 +13,7 @@ from services.mesh import Mesh
 from services.routing import Shards
 
 NAME = "scorpion"
+ROCKSTORE = "rockstore"  # as it stands in `lost`
 
 
 class Scored(NamedTuple):
@@ -26,6 +27,7 @@ class Scored(NamedTuple):
     hits: int  # rows that were cached
     misses: int
     lost: list[str]  # who could not be asked; defaults stand in
+    first_interests: U64 | None = None  # [n] 0: none; when asked for, where the model looks at pins and none was lost
 
 
 class Model(NamedTuple):
@@ -61,13 +63,15 @@ class ScorpionClient:
         *,
         now_ms: int = 0,
         features: bool = False,
+        first_interests: bool = False,
         timeout: float,
     ) -> Scored:
         """How good each of these pins is for this user.
 
         model: "name@version" or "name", empty for the promoted one; user: values of features by name; interests,
         affinities: uint64[m], float32[m], the user's; request: float32[n] by name, of each pin; pins: uint64[n], at most
-        20,000 a shard; now_ms: the moment of ages and counts, 0: now; features: also answer what the model saw.
+        20,000 a shard; now_ms: the moment of ages and counts, 0: now; features: also answer what the model saw;
+        first_interests: and of each pin the interest that it joined first.
 
         Raises NotReady when no model is promoted, NotFound when the registry has no such model, Unavailable when shards
         do not serve one model, which lasts no longer than a promotion does.
@@ -82,6 +86,7 @@ class ScorpionClient:
             columns=list(request),
             now_ms=now_ms,
             features=features,
+            first_interests=first_interests,
         )
         columns = np.array([np.asarray(column, np.float32) for column in request.values()], np.float32)
         columns = columns.reshape(len(request), len(pins))
@@ -130,6 +135,7 @@ def _joined(n: int, parts: list[tuple[Array, Any]]) -> Scored:
         joined[rows] = found
         seen[rows] = unpack(reply.features, "<f4", "features", len(rows) * len(names)).reshape(len(rows), len(names))
     replies = [reply for _, reply in parts]
+    lost = sorted({name for reply in replies for name in reply.lost})
     return Scored(
         joined[:, 0] if joined.shape[1] == 1 else joined,
         seen,
@@ -138,8 +144,18 @@ def _joined(n: int, parts: list[tuple[Array, Any]]) -> Scored:
         first.fingerprint,
         sum(reply.hits for reply in replies),
         sum(reply.misses for reply in replies),
-        sorted({name for reply in replies for name in reply.lost}),
+        lost,
+        None if ROCKSTORE in lost else _first_interests(n, parts),
     )
+
+
+def _first_interests(n: int, parts: list[tuple[Array, Any]]) -> U64 | None:
+    if not all(reply.first_interests for _, reply in parts):
+        return None
+    first = np.empty(n, np.uint64)
+    for rows, reply in parts:
+        first[rows] = unpack(reply.first_interests, "<u8", "first_interests", len(rows))
+    return first
 
 
 def _models(replies: list[Any]) -> list[Model]:

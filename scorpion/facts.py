@@ -1,8 +1,10 @@
 """Facts of pins for a request: from the cache, and what it lacks from rockstore and counters, each pin fetched once.
 
 Requests that lack the same pin at the same time share one fetch: the first to lack it asks, the others wait for that
-answer. Nobody waits who lacks nothing. What can't be asked is missing (NaN) in this request and is not kept; counts that
-had expired stay as they were.
+answer. Nobody waits who lacks nothing: not for the cache, whose lock no fetch holds, and not for a thread, since only so
+many requests may wait at a time. One that lacks something while so many wait is answered at once with what there is, as
+if those who are asked were away; that many wait only when they are slow. What can't be asked is missing (NaN) in this
+request and is not kept; counts that had expired stay as they were.
 """
 
 import threading
@@ -69,8 +71,11 @@ class Seat(NamedTuple):
 class Facts:
     """The cache and those who are asked. Thread-safe."""
 
-    def __init__(self, origin: Origin, max_bytes: int, ttl_ms: int, clock: Clock = wall_clock) -> None:
-        """max_bytes: of the cache; ttl_ms: how long counts are good."""
+    def __init__(
+        self, origin: Origin, max_bytes: int, ttl_ms: int, clock: Clock = wall_clock, waiting: int = 256
+    ) -> None:
+        """max_bytes: of the cache; ttl_ms: how long counts are good; waiting: how many requests may wait for a fetch."""
+        self._waiting = threading.Semaphore(waiting)
         self._origin, self._max_bytes, self._ttl_ms, self._clock = origin, max_bytes, ttl_ms, clock
         self._cache = Cache((), max_bytes, ttl_ms, clock)
         self._lock = threading.Lock()  # of the flights, of what is counted, and of changing the cache for another
@@ -112,15 +117,16 @@ class Facts:
         cache, deadline = self._cache, time.monotonic() + timeout * FETCHING
         pins = pins if pins.flags.writeable else pins.copy()  # kernels are compiled for one kind of array
         got = cache.get(pins, now_ms, certain)
-        expired = int((got.found == EXPIRED).sum())
-        still = lacking = np.flatnonzero(got.found != HIT)
+        expired, lacking = int((got.found == EXPIRED).sum()), np.flatnonzero(got.found != HIT)
         lost: set[str] = set()
-        for last in (False, True):
-            if not len(still):
-                break
-            flight, seats = self._claim(cache, got, pins, still, now_ms, deadline, certain)
-            self._fly(flight, now_ms or self._clock())
-            still = _land(got, flight, seats, deadline, last, lost)
+        if len(lacking):
+            if self._waiting.acquire(blocking=False):
+                try:
+                    self._complete(cache, got, pins, lacking, now_ms, deadline, certain, lost)
+                finally:
+                    self._waiting.release()
+            else:
+                lost = {COUNTERS} if expired == len(lacking) else set(EVERYBODY)
         with self._lock:
             self.hits += len(pins) - len(lacking)
             self.expired += expired
@@ -129,6 +135,17 @@ class Facts:
         datasets = {name: got.values[:, kept + i] for i, name in enumerate(cache.columns)}
         facts = PinFacts(got.values[:, :kept], got.interests)
         return Known(facts, datasets, len(pins) - len(lacking), len(lacking), sorted(lost))
+
+    def _complete(
+        self, cache: Cache, got: Got, pins: U64, still: I64, now_ms: int, deadline: float, certain: bool, lost: set[str]
+    ) -> None:
+        """Fetch what the rows `still` lack, or wait for who fetches it. Who could not be asked is added to `lost`."""
+        for last in (False, True):
+            if not len(still):
+                break
+            flight, seats = self._claim(cache, got, pins, still, now_ms, deadline, certain)
+            self._fly(flight, now_ms or self._clock())
+            still = _land(got, flight, seats, deadline, last, lost)
 
     def _claim(
         self, cache: Cache, got: Got, pins: U64, lacking: I64, now_ms: int, deadline: float, certain: bool

@@ -5,9 +5,10 @@ The decisions are those of `Tree::NumericalDecision` and `Tree::CategoricalDecis
 in float64, so that a score is what LightGBM's own is.
 
 Rows are prepared once, so that a decision is a comparison without a branch: what a split takes for missing is NaN.
-Thresholds are rounded down to float32, which decides float32 values alike. Many rows are scored by blocks of 64
-(`blocks.py` has the idea, `simd.py` the innermost loop); a few rows, and forests that do not fit blocks, walk down the
-trees, all rows of a block a step at a time so that their loads do not wait for one another.
+Thresholds are rounded down to float32, which decides float32 values alike. Many rows are scored by blocks of 64 or 256
+(`blocks.py` has the idea, `simd.py` the innermost loops); a few rows, and forests that do not fit blocks, walk down the
+trees: a row through several trees, or several rows through a tree, a step at a time so that their loads do not wait for
+one another.
 """
 
 import math
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scorpion.simd import ROWS, exit_leaves
+from scorpion.simd import LINE, NARROW, WIDE, exit_leaves_narrow, exit_leaves_wide, ranks_of
 from services.columns import F32, I64, U8, U32
 from services.jit import kernel
 
@@ -36,8 +37,9 @@ _LIMIT = 2147483648.0  # of an int32: what a category's code is cast to
 
 ONE, TWO = np.uint32(1), np.uint32(2)
 BLOCK = 128  # rows that take a step together
+TREES = 8  # trees that a row walks together
 TOGETHER = 10  # steps that all rows take; who is deeper goes on alone
-FEW = 6  # rows that are walked: a block of 64 takes as long as so many
+FEW = 5  # rows that are walked: a block of 64 takes as long as so many
 
 
 class Forest(NamedTuple):
@@ -67,13 +69,14 @@ class Blocks(NamedTuple):
     column: I64  # [c] prepared column
     default_left: U8  # [c] whether a missing value is above no threshold, or else above all
     category: I32  # [c] the set of categories that it tells of; -1: a number
-    ends: I64  # [c + 1] the thresholds of column i are thresholds[ends[i]:ends[i + 1]], ascending
+    starts: I64  # [c + 1] the thresholds of column i are thresholds[starts[i]:starts[i + 1]], ascending, then infinity
+    steps: I64  # [c] of the search among them: there are 2 ** steps
     thresholds: F32
-    entry_column: I32  # [s]
+    entry_column: I32  # [s] 2 * column, and 1 more for 255 - rank in place of rank
     entry_rank: U8  # [s] takes leaves away from rows whose rank is above it
     entry_mask: U8  # [s] the leaves that they keep
     entry_ends: I64  # [t * w + 1] of byte b of tree i: entry_ends[i * w + b] to entry_ends[i * w + b + 1]
-    leaves: F64  # [t, 8 * w] from left to right
+    leaves: F64  # [t, 8 * w] in the order of their bits
 
 
 def score(
@@ -85,7 +88,9 @@ def score(
     of summed.
     """
     out, rows = np.zeros((len(rows), classes), np.float64), np.ascontiguousarray(rows)
-    if blocks is None or len(rows) < FEW:
+    if len(rows) < FEW:
+        add_leaves_of_few(forest, rows, out)
+    elif blocks is None:
         add_leaves(forest, rows, out)
     else:
         add_leaves_of_blocks(forest, blocks, rows, out)
@@ -101,14 +106,55 @@ def warm() -> None:
     leaf = np.zeros(1, np.float32), flag, one - 1, np.zeros(2, np.uint32), np.zeros(1)
     forest = Forest(none, flag[:0], node, one, node, *leaf, one, np.zeros(0, np.uint32))
     ends, byte = np.zeros(2, np.int64), np.zeros(0, np.uint8)
-    blocks = Blocks(ends[:0], byte, none, ends[:1], leaf[0][:0], none, byte, byte, ends, np.zeros((1, 8)))
-    for rows in (1, FEW):
-        score(forest, blocks, np.zeros((rows, 1), np.float32), 1, False, IDENTITY, 1.0)
+    none64 = ends[:0]
+    blocks = Blocks(none64, byte, none, ends[:1], none64, leaf[0][:0], none, byte, byte, ends, np.zeros((1, 8)))
+    for rows, fitting in ((1, blocks), (FEW, blocks), (FEW, None)):
+        score(forest, fitting, np.zeros((rows, 1), np.float32), 1, False, IDENTITY, 1.0)
+
+
+@kernel
+def add_leaves_of_few(forest: Forest, rows: F32, out: F64) -> None:
+    """Add the leaf of each tree that a row ends in to the row's class of `out`, in the order of the trees."""
+    trees, classes = len(forest.roots), out.shape[1]
+    prepared = np.zeros((1, max(1, len(forest.features))), np.float32)
+    at = np.zeros(TREES, np.uint32)
+    for row in range(len(rows)):
+        _prepare(forest, rows[row : row + 1], prepared)
+        for first in range(0, trees, TREES):
+            n, depth = min(TREES, trees - first), 0
+            for i in range(n):
+                at[i] = forest.roots[first + i]
+                depth = max(depth, forest.depths[first + i])
+            for _ in range(min(depth, TOGETHER)):
+                for i in range(n):
+                    at[i] = _next(forest, at[i], prepared, 0)
+            for i in range(n):
+                out[row, (first + i) % classes] += forest.leaf[_exit(forest, at[i], prepared, 0)]
+
+
+@kernel
+def find_depths(children: I64, bounds: I64, depths: I32) -> None:
+    """Steps to the deepest leaf of each tree, written. children, bounds: of nodes, a split standing before its children."""
+    depth = np.zeros(len(children) // 2, np.int32)
+    for tree in range(len(depths)):
+        for node in range(bounds[tree], bounds[tree + 1]):
+            depths[tree] = max(depths[tree], depth[node])
+            for child in (children[2 * node], children[2 * node + 1]):
+                if child != node:
+                    depth[child] = depth[node] + 1
+
+
+@kernel
+def _exit(forest: Forest, node: Any, prepared: F32, row: int) -> Any:
+    """The leaf below a node."""
+    while forest.children[TWO * node] != node:
+        node = _next(forest, node, prepared, row)
+    return node
 
 
 @kernel
 def add_leaves(forest: Forest, rows: F32, out: F64) -> None:
-    """Add the leaf of each tree that a row ends in to the row's class of `out`."""
+    """What `add_leaves_of_few` does, for any number of rows."""
     classes = out.shape[1]
     prepared = np.zeros((BLOCK, max(1, len(forest.features))), np.float32)
     at = np.zeros(BLOCK, np.uint32)
@@ -121,24 +167,25 @@ def add_leaves(forest: Forest, rows: F32, out: F64) -> None:
                 for row in range(n):
                     at[row] = _next(forest, at[row], prepared, row)
             for row in range(n):
-                node = at[row]
-                while forest.children[TWO * node] != node:
-                    node = _next(forest, node, prepared, row)
-                out[start + row, tree % classes] += forest.leaf[node]
+                out[start + row, tree % classes] += forest.leaf[_exit(forest, at[row], prepared, row)]
 
 
 @kernel
 def _prepare(forest: Forest, rows: F32, prepared: F32) -> None:
-    """The values of each prepared column. LightGBM takes what is next to zero for zero when it reads a row."""
+    """The values of each prepared column."""
     for row in range(len(rows)):
         for i in range(len(forest.features)):
-            value, missing = rows[row, forest.features[i]], forest.missing[i]
-            if missing != IS_CATEGORY:
-                if math.isnan(value) and missing == MISSING_NONE:
-                    value = np.float32(0)
-                elif abs(value) <= ZERO:
-                    value = np.float32(np.nan if missing == MISSING_ZERO else 0)
-            prepared[row, i] = value
+            prepared[row, i] = _prepared(rows[row, forest.features[i]], forest.missing[i])
+
+
+@kernel
+def _prepared(value: Any, missing: int) -> Any:
+    """float32: NaN where it is missing. LightGBM takes what is next to zero for zero when it reads a row."""
+    if missing == IS_CATEGORY:
+        return value
+    if abs(value) <= ZERO:
+        return np.float32(np.nan if missing == MISSING_ZERO else 0)
+    return np.float32(0) if missing == MISSING_NONE and math.isnan(value) else value
 
 
 @kernel
@@ -166,48 +213,60 @@ def _is_among(forest: Forest, category: int, value: float) -> bool:
 def add_leaves_of_blocks(forest: Forest, blocks: Blocks, rows: F32, out: F64) -> None:
     """What `add_leaves` does, to the last bit."""
     n, classes = out.shape
-    width, columns = blocks.leaves.shape[1] // 8, len(blocks.column)
-    memory = np.empty(ROWS * (columns + 1), np.uint8)  # of which a part begins where a register's load may
-    start = -memory.ctypes.data % ROWS
-    ranks = memory[start : start + ROWS * columns].reshape(columns, ROWS)
-    prepared = np.zeros((ROWS, max(1, len(forest.features))), np.float32)
-    leaf, sums = np.empty(ROWS, np.uint8), np.empty((classes, ROWS), np.float64)
-    column, rank, mask, ends = blocks.entry_column, blocks.entry_rank, blocks.entry_mask, blocks.entry_ends
-    for first in range(0, n, ROWS):
-        size = min(ROWS, n - first)
-        _prepare(forest, rows[first : first + size], prepared)
-        _rank(forest, blocks, prepared, ranks)
+    width, columns = blocks.leaves.shape[1] // 8, 2 * len(blocks.column)
+    memory = np.empty(WIDE * columns + LINE, np.uint8)  # of which a part begins where a register's load may
+    start = -memory.ctypes.data % LINE
+    leaf, sums = np.empty(WIDE, np.uint8), np.empty((classes, WIDE), np.float64)
+    first = 0
+    while first < n:
+        lanes = WIDE if n - first > 2 * NARROW else NARROW
+        size = min(lanes, n - first)
+        ranks = memory[start : start + lanes * columns].reshape(columns, lanes)
+        for part in range(0, size, NARROW):
+            _rank(forest, blocks, rows[first + part : first + min(part + NARROW, size)], ranks[:, part : part + NARROW])
         sums[:] = 0.0
         for tree in range(len(blocks.leaves)):
-            exit_leaves(  # type: ignore[call-arg]
-                ranks.ctypes.data, column.ctypes.data, rank.ctypes.data, mask.ctypes.data, ends.ctypes.data,
-                tree, width, leaf.ctypes.data,
-            )  # fmt: skip
+            _exit_leaves(blocks, ranks, tree, width, leaf)
             values, total = blocks.leaves[tree], sums[tree % classes]
-            for row in range(ROWS):
+            for row in range(lanes):
                 total[row] += values[leaf[row]]
         for row in range(size):
             for k in range(classes):
                 out[first + row, k] += sums[k, row]
+        first += size
 
 
 @kernel
-def _rank(forest: Forest, blocks: Blocks, prepared: F32, ranks: U8) -> None:
-    """The rank of 64 prepared rows in every column. ranks: uint8[c, 64], written."""
-    values, count = np.empty(ROWS, np.float32), np.empty(ROWS, np.uint8)
+def _exit_leaves(blocks: Blocks, ranks: U8, tree: int, width: int, leaf: U8) -> None:
+    """uint8[lanes] of `leaf`: the bit of the leaf that each row of ranks (uint8[2 c, lanes]) ends in."""
+    column, rank, mask, ends = blocks.entry_column, blocks.entry_rank, blocks.entry_mask, blocks.entry_ends
+    data = ranks.ctypes.data, column.ctypes.data, rank.ctypes.data, mask.ctypes.data, ends.ctypes.data
+    if ranks.shape[1] == WIDE:
+        exit_leaves_wide(*data, tree, width, leaf.ctypes.data)
+    else:
+        exit_leaves_narrow(*data, tree, width, leaf.ctypes.data)
+
+
+@kernel
+def _rank(forest: Forest, blocks: Blocks, rows: F32, ranks: U8) -> None:
+    """The ranks of at most 64 rows in every column. ranks: uint8[2 c, 64], written: ranks and 255 - rank."""
+    prepared = np.zeros((max(1, len(forest.features)), NARROW), np.float32)
+    for i in range(len(forest.features)):
+        column, missing = forest.features[i], forest.missing[i]
+        for row in range(len(rows)):
+            prepared[i, row] = _prepared(rows[row, column], missing)
     for i in range(len(blocks.column)):
-        values[:] = prepared[:, blocks.column[i]]
+        values, found = prepared[blocks.column[i]], ranks[2 * i]
         if blocks.category[i] >= 0:
-            for row in range(ROWS):
-                ranks[i, row] = 0 if _is_among(forest, blocks.category[i], values[row]) else 1
-            continue
-        count[:] = 0
-        for threshold in blocks.thresholds[blocks.ends[i] : blocks.ends[i + 1]]:
-            for row in range(ROWS):
-                count[row] += np.uint8(values[row] > threshold)
-        missing = np.uint8(0 if blocks.default_left[i] else 255)
-        for row in range(ROWS):
-            ranks[i, row] = missing if math.isnan(values[row]) else count[row]
+            for row in range(NARROW):
+                found[row] = 0 if _is_among(forest, blocks.category[i], values[row]) else 1
+        else:
+            missing = np.uint8(0 if blocks.default_left[i] else 255)
+            at = blocks.thresholds[blocks.starts[i] :].ctypes.data
+            ranks_of(values.ctypes.data, at, blocks.steps[i], missing, found.ctypes.data)  # type: ignore[call-arg]
+        flipped = ranks[2 * i + 1]
+        for row in range(NARROW):
+            flipped[row] = ~found[row]
 
 
 @kernel

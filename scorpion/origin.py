@@ -61,7 +61,7 @@ class MeshOrigin:
         everyone = np.concatenate([whole, renewed])
         wanted = self._counters.counts(PIN, everyone, ACTIONS, WINDOWS_MS, now_ms=now_ms, timeout=timeout)
         (attributes, counted), rows = await asyncio.gather(
-            asyncio.gather(_or_none(self._rockstore.attributes(PIN, whole, timeout)), _or_none(wanted)),
+            asyncio.gather(_or_none(self._rockstore.attributes(PIN, whole, timeout, bare=True)), _or_none(wanted)),
             asyncio.gather(*(_or_none(self._rockstore.rows(dataset, whole, timeout)) for dataset in datasets)),
         )
         lost = {ROCKSTORE} if attributes is None or any(found is None for found in rows) else set()

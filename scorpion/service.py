@@ -40,9 +40,8 @@ class Scorpion(rpc.ScorpionServicer):
             raise InvalidArgument(f"now_ms = {request.now_ms}: Unix milliseconds, or 0 for the server's clock")
         served = self._models.get(request.model)
         features = served.model.features
-        known = (
-            self._known(pins, request.now_ms) if any(f.source in _OF_PINS for f in features) else _nothing(len(pins))
-        )
+        looked = any(f.source in _OF_PINS for f in features)
+        known = self._known(pins, request.now_ms) if looked else _nothing(len(pins))
         now_ms = request.now_ms or self._clock()
         rows = matrix.assemble(features, user, interests, affinities, columns, known.facts, known.datasets, now_ms)
         return pb.ScoreReply(
@@ -54,6 +53,7 @@ class Scorpion(rpc.ScorpionServicer):
             hits=known.hits,
             misses=known.misses,
             lost=known.lost,
+            first_interests=pack(known.facts.interests[:, 0], "<u8") if request.first_interests and looked else b"",
         )
 
     def gauges(self) -> dict[str, float]:

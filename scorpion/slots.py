@@ -1,5 +1,9 @@
-"""The arrays of the cache and the arithmetic on them: an id table by open addressing, slots of rows, and their order of
-use as a list that is linked through arrays. Whoever calls holds the cache's lock.
+"""The arrays of the cache and the arithmetic on them: an id table by open addressing, slots of rows, and the order in
+which they came as a list that is linked through arrays. Whoever calls holds the cache's lock.
+
+Who makes room is chosen as SIEVE does (Zhang et al., NSDI 2024): a row that is read is marked, no more; a hand goes from
+the oldest row to the newest, takes marks away and stops at the first row that has none. So what was asked for once
+leaves soon, and what is asked for again stays wherever it stands.
 """
 
 from typing import Any, NamedTuple
@@ -7,38 +11,42 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scorpion.kernel import I32
+from scorpion.memory import copy
 from services.columns import F32, I64, U8, U64
 from services.jit import kernel
+from services.prefetch import prefetch
 
 #: What `get` found of a pin: all of it; all but its counts are good; nothing.
 HIT, EXPIRED, MISS = 0, 1, 2
 #: Of Slots.state.
-NEWEST, OLDEST, FREE, TAKEN, USED = range(5)
+NEWEST, OLDEST, FREE, TAKEN, USED, HAND = range(6)
 TOUCHED = 1 << 16  # buckets that remember when a pin was last changed; two pins of one bucket cost a fetch, no more
 NEVER = -(1 << 62)
+TOGETHER = 32  # pins whose lines of memory are on their way at the same time
+LINE = 64  # bytes of memory that come together
+NO_ROW = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class Slots(NamedTuple):
     """Of `capacity` rows of `width` floats and `k` interests; the table has a power of two of places."""
 
-    keys: U64  # [table] pin
-    at: I32  # [table] its slot; -1: no pin
+    table: U64  # [table, 2] a pin and its slot; NO_ROW: no pin
     pins: U64  # [capacity]
-    newer: I32  # [capacity] the slot used next after this; -1: none
-    older: I32  # [capacity] the slot used last before this; also the next free slot
+    newer: I32  # [capacity] the slot that was taken next; -1: none
+    older: I32  # [capacity] the slot that was taken before; also the next free slot
     values: F32  # [capacity, width]
     interests: U64  # [capacity, k]
     counted: I64  # [capacity] the moment of its counts, ms
     unsure: U8  # [capacity] 1: fetched so soon after a change that it may not show it
+    marked: U8  # [capacity] 1: read since the hand last came by
     touched: I64  # [TOUCHED] when a pin of the bucket was last changed, ms
-    state: I64  # [5]
+    state: I64  # [6]
 
 
 def make(capacity: int, places: int, width: int, interests: int) -> Slots:
     """Empty slots. Memory is taken as rows come."""
     return Slots(
-        np.zeros(places, np.uint64),
-        np.full(places, -1, np.int32),
+        np.full((places, 2), NO_ROW, np.uint64),
         np.zeros(capacity, np.uint64),
         np.zeros(capacity, np.int32),
         np.zeros(capacity, np.int32),
@@ -46,8 +54,9 @@ def make(capacity: int, places: int, width: int, interests: int) -> Slots:
         np.zeros((capacity, interests), np.uint64),
         np.zeros(capacity, np.int64),
         np.zeros(capacity, np.uint8),
+        np.zeros(capacity, np.uint8),
         np.full(TOUCHED, NEVER, np.int64),
-        np.array([-1, -1, -1, 0, 0], np.int64),
+        np.array([-1, -1, -1, 0, 0, -1], np.int64),
     )
 
 
@@ -61,18 +70,31 @@ def hashed(pin: int) -> Any:
 
 
 @kernel
+def _home(slots: Slots, pin: int) -> Any:
+    """int64: where the table has the pin if nobody was there before it."""
+    return np.int64(hashed(pin) & np.uint64(len(slots.table) - 1))
+
+
+@kernel
 def _place(slots: Slots, pin: int) -> Any:
     """int64: where the table has the pin, or the empty place where it would be."""
-    mask = len(slots.at) - 1
-    place = np.int64(hashed(pin) & np.uint64(mask))
-    while slots.at[place] >= 0 and slots.keys[place] != pin:
+    mask, place = len(slots.table) - 1, _home(slots, pin)
+    while slots.table[place, 1] != NO_ROW and slots.table[place, 0] != pin:
         place = (place + 1) & mask
     return place
 
 
 @kernel
+def _slot(slots: Slots, place: int) -> Any:
+    """int64: the slot of a place; -1: it is empty."""
+    return np.int64(slots.table[place, 1])
+
+
+@kernel
 def _unlink(slots: Slots, slot: int) -> None:
     newer, older = slots.newer[slot], slots.older[slot]
+    if slots.state[HAND] == slot:
+        slots.state[HAND] = newer
     if newer >= 0:
         slots.older[newer] = older
     else:
@@ -97,18 +119,17 @@ def _link_newest(slots: Slots, slot: int) -> None:
 @kernel
 def _remove(slots: Slots, place: int) -> Any:
     """Take a pin out of the table and of the order; its slot. Pins behind it move up, so that no probe ends early."""
-    slot, mask, hole, at = slots.at[place], len(slots.at) - 1, place, place
+    slot, mask, hole, at = _slot(slots, place), len(slots.table) - 1, place, place
     _unlink(slots, slot)
     slots.state[USED] -= 1
     while True:
         at = (at + 1) & mask
-        if slots.at[at] < 0:
+        if slots.table[at, 1] == NO_ROW:
             break
-        home = np.int64(hashed(slots.keys[at]) & np.uint64(mask))
-        if ((at - home) & mask) >= ((at - hole) & mask):
-            slots.keys[hole], slots.at[hole] = slots.keys[at], slots.at[at]
+        if ((at - _home(slots, slots.table[at, 0])) & mask) >= ((at - hole) & mask):
+            slots.table[hole, 0], slots.table[hole, 1] = slots.table[at, 0], slots.table[at, 1]
             hole = at
-    slots.at[hole] = -1
+    slots.table[hole, 1] = NO_ROW
     return slot
 
 
@@ -121,7 +142,12 @@ def _free_slot(slots: Slots) -> Any:
     if slots.state[TAKEN] < len(slots.pins):
         slots.state[TAKEN] += 1
         return slots.state[TAKEN] - 1
-    return _remove(slots, _place(slots, slots.pins[slots.state[OLDEST]]))
+    slot = slots.state[HAND] if slots.state[HAND] >= 0 else slots.state[OLDEST]
+    while slots.marked[slot] > 0:
+        slots.marked[slot] = 0
+        slot = slots.newer[slot] if slots.newer[slot] >= 0 else slots.state[OLDEST]
+    slots.state[HAND] = slot  # from which it moves on as the slot is taken out of the order
+    return _remove(slots, _place(slots, slots.pins[slot]))
 
 
 @kernel
@@ -129,37 +155,59 @@ def get(
     slots: Slots, pins: U64, now_ms: int, ttl_ms: int, unsure_ms: int, early_ms: int, certain: bool,
     values: F32, interests: U64, found: U8,
 ) -> None:  # fmt: skip
-    """Copy out what is known of each pin, and say in `found` how good it is; what is found becomes the newest used.
+    """Copy out what is known of each pin, and say in `found` how good it is; what is found is marked as read.
 
     Counts are good while their age is below ttl_ms (unsure_ms of an unsure row) and above -early_ms. certain: take no
-    row that is unsure. values: float32[n, width], interests: uint64[n, k], found: uint8[n] are written.
+    row that is unsure. values: float32[n, width], interests: uint64[n, k], found: uint8[n] are written; of a MISS,
+    NaN and 0. A few pins at a time: first their places in the table are on their way from memory, then their rows.
     """
-    for i in range(len(pins)):
-        place = _place(slots, pins[i])
-        slot = slots.at[place]
-        found[i] = MISS
-        if slot < 0:
-            continue
-        unsure = slots.unsure[slot] == 1
-        age = now_ms - slots.counted[slot]
-        good = -early_ms < age < (min(ttl_ms, unsure_ms) if unsure else ttl_ms)
-        if unsure and (certain or not good):
-            continue
-        found[i] = HIT if good else EXPIRED
-        for j in range(values.shape[1]):
-            values[i, j] = slots.values[slot, j]
-        for j in range(interests.shape[1]):
-            interests[i, j] = slots.interests[slot, j]
-        if slots.state[NEWEST] != slot:
-            _unlink(slots, slot)
-            _link_newest(slots, slot)
+    at, table = np.empty(TOGETHER, np.int64), slots.table.reshape(slots.table.size)
+    kept, kept_interests = slots.values.reshape(slots.values.size), slots.interests.reshape(slots.interests.size)
+    width, most = slots.values.shape[1], slots.interests.shape[1]
+    to, of, to_interests = values.ctypes.data, slots.values.ctypes.data, interests.ctypes.data
+    of_interests = slots.interests.ctypes.data
+    for first in range(0, len(pins), TOGETHER):
+        n = min(TOGETHER, len(pins) - first)
+        for i in range(n):
+            prefetch(table, 2 * _home(slots, pins[first + i]))
+        for i in range(n):
+            at[i] = _slot(slots, _place(slots, pins[first + i]))
+            if at[i] >= 0:
+                for float_at in range(0, width + LINE // 4 - 1, LINE // 4):
+                    prefetch(kept, at[i] * width + float_at)
+                for id_at in range(0, most + LINE // 8 - 1, LINE // 8):
+                    prefetch(kept_interests, at[i] * most + id_at)
+        for i in range(n):
+            slot, row = at[i], first + i
+            found[row] = MISS
+            if slot >= 0:
+                found[row] = _goodness(slots, slot, now_ms, ttl_ms, unsure_ms, early_ms, certain)
+            if found[row] == MISS:
+                values[row] = np.nan
+                interests[row] = 0
+            else:
+                copy(to + 4 * width * row, of + 4 * width * slot, 4 * width)
+                copy(to_interests + 8 * most * row, of_interests + 8 * most * slot, 8 * most)
+                slots.marked[slot] = 1
+
+
+@kernel
+def _goodness(
+    slots: Slots, slot: int, now_ms: int, ttl_ms: int, unsure_ms: int, early_ms: int, certain: bool
+) -> int:  # fmt: skip
+    unsure = slots.unsure[slot] == 1
+    age = now_ms - slots.counted[slot]
+    good = -early_ms < age < (min(ttl_ms, unsure_ms) if unsure else ttl_ms)
+    if unsure and (certain or not good):
+        return MISS
+    return HIT if good else EXPIRED
 
 
 @kernel
 def put(
     slots: Slots, pins: U64, values: F32, interests: U64, counted_ms: int, began_ms: int, now_ms: int, unsure_ms: int
 ) -> None:
-    """Keep the rows that were asked for at began_ms, but those of pins that changed since; the oldest used make room.
+    """Keep the rows that were asked for at began_ms, but those of pins that changed since; others make room.
 
     A row asked for within unsure_ms after a change is unsure: the one who answered may not have known of the change.
     """
@@ -167,16 +215,14 @@ def put(
         changed = slots.touched[np.int64(hashed(pins[i]) & np.uint64(TOUCHED - 1))]
         if changed >= began_ms:
             continue
-        place = _place(slots, pins[i])
-        slot = slots.at[place]
-        if slot >= 0:
-            _unlink(slots, slot)
-        else:
+        slot = _slot(slots, _place(slots, pins[i]))
+        if slot < 0:
             slot = _free_slot(slots)
             place = _place(slots, pins[i])  # making room may have moved what stood here
-            slots.keys[place], slots.at[place], slots.pins[slot] = pins[i], slot, pins[i]
+            slots.table[place, 0], slots.table[place, 1], slots.pins[slot] = pins[i], slot, pins[i]
+            slots.marked[slot] = 0
             slots.state[USED] += 1
-        _link_newest(slots, slot)
+            _link_newest(slots, slot)
         slots.values[slot] = values[i]
         slots.interests[slot] = interests[i]
         slots.counted[slot] = counted_ms
@@ -187,7 +233,7 @@ def put(
 def put_counts(slots: Slots, pins: U64, counts: F32, first: int, counted_ms: int) -> None:
     """Replace columns first.. of the rows of these pins, where they are still kept."""
     for i in range(len(pins)):
-        slot = slots.at[_place(slots, pins[i])]
+        slot = _slot(slots, _place(slots, pins[i]))
         if slot >= 0:
             for j in range(counts.shape[1]):
                 slots.values[slot, first + j] = counts[i, j]
@@ -200,7 +246,7 @@ def drop(slots: Slots, pins: U64, now_ms: int) -> None:
     for i in range(len(pins)):
         slots.touched[np.int64(hashed(pins[i]) & np.uint64(TOUCHED - 1))] = now_ms
         place = _place(slots, pins[i])
-        if slots.at[place] >= 0:
+        if _slot(slots, place) >= 0:
             slot = _remove(slots, place)
             slots.older[slot] = slots.state[FREE]
             slots.state[FREE] = slot
@@ -209,7 +255,7 @@ def drop(slots: Slots, pins: U64, now_ms: int) -> None:
 @kernel
 def clear(slots: Slots, now_ms: int) -> None:
     """Forget every pin; any may have changed now."""
-    slots.at[:] = -1
+    slots.table[:] = NO_ROW
     slots.touched[:] = now_ms
-    slots.state[NEWEST] = slots.state[OLDEST] = slots.state[FREE] = -1
+    slots.state[NEWEST] = slots.state[OLDEST] = slots.state[FREE] = slots.state[HAND] = -1
     slots.state[TAKEN] = slots.state[USED] = 0

@@ -1,6 +1,5 @@
 """The cache against a dictionary that does the same slowly."""
 
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -58,7 +57,10 @@ class Slow:
     """What the cache should do. A row: (values, interests, counted_ms, unsure)."""
 
     def __init__(self, room: int, now: int) -> None:
-        self.room, self.of, self.touched = room, OrderedDict[int, Any](), dict[int, int]()
+        self.room, self.of, self.touched = room, dict[int, Any](), dict[int, int]()
+        self.order: list[int] = []  # as they came
+        self.read: set[int] = set()  # since the hand last came by
+        self.hand: int | None = None  # where it looks next; None: at the oldest
         self.cleared = now
 
     def changed(self, pin: int) -> int:
@@ -71,16 +73,40 @@ class Slow:
         good = -EARLY_MS < now - counted < (UNSURE_MS if unsure else TTL)
         if unsure and (certain or not good):
             return MISS, None
-        self.of.move_to_end(pin)
+        self.read.add(pin)
         return HIT if good else EXPIRED, (values, interests)
 
     def put(self, pin: int, values: Array, interests: Array, counted: int, began: int) -> None:
         if self.changed(pin) >= began:
             return
-        if pin not in self.of and len(self.of) == self.room:
-            self.of.popitem(last=False)
+        if pin not in self.of:
+            if len(self.of) == self.room:
+                self.make_room()
+            self.order.append(pin)
         self.of[pin] = [values.copy(), interests.copy(), counted, began - self.changed(pin) < UNSURE_MS]
-        self.of.move_to_end(pin)
+
+    def make_room(self) -> None:
+        at = 0 if self.hand is None else self.order.index(self.hand)
+        while self.order[at] in self.read:
+            self.read.remove(self.order[at])
+            at = (at + 1) % len(self.order)
+        self.hand = self.order[at]
+        self.forget(self.order[at])
+
+    def forget(self, pin: int) -> None:
+        if pin not in self.of:
+            return
+        at = self.order.index(pin)
+        if self.hand == pin:
+            self.hand = self.order[at + 1] if at + 1 < len(self.order) else None
+        del self.order[at], self.of[pin]
+        self.read.discard(pin)
+
+    def clear(self, now: int) -> None:
+        self.of.clear()
+        self.order.clear()
+        self.read.clear()
+        self.hand, self.cleared = None, now
 
 
 def as_id(pin: int) -> Any:
@@ -133,13 +159,12 @@ class Both(RuleBasedStateMachine):
         self.cache.drop(ids(pins))
         for pin in pins:
             self.slow.touched[bucket(pin)] = self.clock.ms
-            self.slow.of.pop(pin, None)
+            self.slow.forget(pin)
 
     @rule()
     def clear(self) -> None:
         self.cache.clear()
-        self.slow.of.clear()
-        self.slow.cleared = self.clock.ms
+        self.slow.clear(self.clock.ms)
 
     @rule(pins=PINS, certain=st.booleans(), shift=st.sampled_from([None, -20_000, -500, 500, 90_000]))
     def get(self, pins: list[int], certain: bool, shift: int | None) -> None:
@@ -174,14 +199,24 @@ def filled(clock: Time, cache: Cache, pins: U64, width: int = WIDTH) -> None:
     cache.put(pins, *rows(pins, width=width), clock.ms, clock.ms)
 
 
-def test_the_longest_unused_makes_room(clock: Time) -> None:
+def test_the_first_that_was_not_read_makes_room(clock: Time) -> None:
     cache = small(clock, 3)
     filled(clock, cache, ids([1, 2, 3]))
     cache.get(ids([1]), 0)
     filled(clock, cache, ids([4]))
     assert cache.get(ids([1, 2, 3, 4]), 0).found.tolist() == [HIT, MISS, HIT, HIT]
-    filled(clock, cache, ids([5, 6]))
-    assert cache.get(ids([1, 3, 4, 5, 6]), 0).found.tolist() == [MISS, MISS, HIT, HIT, HIT]
+    filled(clock, cache, ids([5]))  # all were read: the hand goes round and takes the mark of each
+    assert cache.get(ids([1, 3, 4, 5]), 0).found.tolist() == [HIT, MISS, HIT, HIT]
+
+
+def test_what_is_asked_for_once_does_not_push_out_what_is_asked_for_again(clock: Time) -> None:
+    cache = small(clock, 20)
+    again = ids(range(1, 11))
+    filled(clock, cache, again)
+    for once in range(100, 400, 10):
+        cache.get(again, 0)
+        filled(clock, cache, ids(range(once, once + 10)))
+    assert (cache.get(again, 0).found != MISS).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -249,7 +284,7 @@ def test_a_row_asked_for_right_after_a_change_is_unsure(clock: Time) -> None:
 
 def test_pins_that_meet_in_the_table_are_kept_apart(clock: Time) -> None:
     cache = small(clock, 40)
-    mask = len(cache._slots.at) - 1
+    mask = len(cache._slots.table) - 1
     home = [pin for pin in range(1, 60_000) if int(slots.hashed(as_id(pin))) & mask == mask - 1][:40]
     filled(clock, cache, ids(home))
     assert len(cache) == 40

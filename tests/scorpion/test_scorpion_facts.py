@@ -2,6 +2,7 @@
 
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,24 @@ def test_a_miss_does_not_hold_up_hits(facts: Facts, origin: Origin) -> None:
     assert held.is_alive()
     origin.gate.set()
     assert held.result().misses == 1
+
+
+def test_so_many_wait_for_a_slow_origin_and_the_next_takes_what_there_is(origin: Origin, clock: Time) -> None:
+    facts = Facts(origin, 2 << 20, TTL, clock, waiting=2)
+    clock.ms += UNSURE_MS
+    facts.of(ids([1, 2]), 0, 5)
+    waited(origin)
+    origin.gate.clear()
+    waiting = [Asking(partial(facts.of, ids([1, pin]), 0, 20)) for pin in (10, 11)]
+    waited(origin, 2)
+    third = facts.of(ids([1, 12]), 0, 20)
+    assert (third.hits, third.misses, third.lost) == (1, 1, [COUNTERS, ROCKSTORE])
+    assert np.isnan(third.facts.values[1]).all()
+    assert facts.of(ids([2, 1]), 0, 20).hits == 2
+    assert all(one.is_alive() for one in waiting), "nothing was fetched until here"
+    origin.gate.set()
+    assert [one.result().facts.values[1, 0] for one in waiting] == [10, 11]
+    assert facts.of(ids([12]), 0, 5).lost == []
 
 
 def test_who_has_more_time_than_the_one_who_fetches_asks_again(facts: Facts, origin: Origin) -> None:

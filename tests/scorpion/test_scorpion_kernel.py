@@ -93,7 +93,7 @@ def agree(booster: lightgbm.Booster, rows: F32) -> forest.Model:
     seed=st.integers(0, 2**32 - 1),
     objective=st.sampled_from(OBJECTIVES),
     trees=st.integers(1, 8),
-    leaves=st.sampled_from([2, 3, 8, 31, 100]),
+    leaves=st.sampled_from([2, 3, 8, 31, 64, 65, 100]),
     numbers=st.integers(1, 4),
     categories=st.integers(0, 2),
     missing=st.sampled_from([0.0, 0.2]),
@@ -157,6 +157,57 @@ def test_more_than_64_leaves_and_deep_trees() -> None:
     assert agree(booster, probed(rng, rows)).leaves > 64
 
 
+@pytest.mark.parametrize("n", [1, 2, 4, 5, 63, 64, 65, 128, 129, 192, 256, 257, 385, 640])
+def test_blocks_of_any_number_of_rows(n: int) -> None:
+    rng = np.random.default_rng(n)
+    rows = table(rng, 700, 3, 1, 0.1, 0.1)
+    booster = trained(rng, rows, [3], "multiclass", 4, num_leaves=20)
+    model = agree(booster, rows[:n])
+    np.testing.assert_array_equal(model.score(rows[700 - n :])[::-1], model.score(rows[700 - n :][::-1]))
+
+
+def chain(turns_left: bool) -> lightgbm.Booster:
+    """A model whose trees are chains for most of their depth: a split parts a leaf or two from all the others."""
+    rng = np.random.default_rng(8)
+    x = np.arange(4_000, dtype=np.float32)
+    steps = np.exp(np.maximum(70 - x if turns_left else x - 3_930, 0) / 2) + rng.normal(size=4_000)
+    return lightgbm.train(
+        {**QUIET, "objective": "regression", "num_leaves": 64, "min_data_in_leaf": 1, "max_bin": 5_000},
+        lightgbm.Dataset(x[:, None], steps),
+        3,
+    )
+
+
+@pytest.mark.parametrize("turns_left", [True, False])
+def test_trees_much_deeper_than_they_are_wide(turns_left: bool) -> None:
+    model = agree(chain(turns_left), np.linspace(-5, 4_005, 3_000, dtype=np.float32)[:, None])
+    assert int(model.forest.depths.max()) > kernel.TOGETHER + 5
+
+
+@pytest.mark.parametrize("bins", [255, 600])
+def test_more_thresholds_than_a_byte_has(bins: int) -> None:
+    rng = np.random.default_rng(6)
+    rows = table(rng, 6_000, 2, 0, 0.05, 0.05)
+    data = lightgbm.Dataset(rows, np.sin(40 * np.nan_to_num(rows[:, 0])) + np.cos(40 * np.nan_to_num(rows[:, 1])))
+    how = {**QUIET, "objective": "regression", "num_leaves": 60, "max_bin": bins}
+    model = agree(lightgbm.train(how, data, 40), probed(rng, rows))
+    assert (model.blocks is None) == (bins > 255)
+
+
+@pytest.mark.parametrize("use_missing", [True, False])
+def test_categories_beyond_a_thousand(use_missing: bool) -> None:
+    rng = np.random.default_rng(7)
+    codes = rng.integers(0, 3_000, 8_000).astype(np.float32)
+    codes[rng.random(8_000) < 0.1] = np.nan
+    rows = np.stack([codes, rng.normal(size=8_000).astype(np.float32)], axis=1)
+    how = {**QUIET, **CATEGORIES, "objective": "binary", "max_cat_threshold": 2_000, "use_missing": use_missing}
+    labels = (np.nan_to_num(codes) * 7 % 11 > 5).astype(float)
+    data = lightgbm.Dataset(rows, labels, categorical_feature=[0], params={"max_bin": 4_000})
+    model = agree(lightgbm.train({**how, "max_bin": 4_000, "num_leaves": 16}, data, 8), probed(rng, rows))
+    assert model.categorical == {0}
+    assert len(model.forest.words) > 64
+
+
 def test_a_tree_of_one_leaf() -> None:
     rows = np.ones((20, 2), np.float32)
     booster = lightgbm.train({**QUIET, "objective": "regression"}, lightgbm.Dataset(rows, np.arange(20.0)), 3)
@@ -209,6 +260,8 @@ def replaced(text: str, field: str, value: str) -> str:
         ("threshold", "a b c d e", "tree 0: threshold"),
         ("decision_type", "99 2 2 2 2", "decision_type 99 is not known"),
         ("num_leaves", "0", "num_leaves=0, allowed are"),
+        ("num_cat", "-1", "num_cat=-1, allowed are"),
+        ("leaf_value", "1 2 3 x 5 6", "tree 0: leaf_value: could not convert string to float"),
         ("num_leaves", "many", "num_leaves=many is no whole number"),
         ("objective", "guess", "objective 'guess' is not known; known are regression"),
         ("objective", "binary sigmoid:x", "sigmoid is no number"),

@@ -100,7 +100,7 @@ def since(window: int) -> int:
 
 def test_the_door_has_settings() -> None:
     settings = Settings()
-    assert (settings.threads, settings.cache_mb, settings.counts_ttl_s) == (4, 64, 60.0)
+    assert (settings.threads, settings.cache_mb, settings.counts_ttl_s) == (12, 64, 60.0)
 
 
 @pytest.mark.parametrize("names", [NAMES, WITH_TASTE], ids=["pins", "and a dataset"])
