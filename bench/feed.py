@@ -71,7 +71,10 @@ def _promote(home: Path, running: Running) -> None:
     label = np.sin(rows).sum(axis=1) + rng.normal(size=len(rows)) > 0
     parameters = {"objective": "binary", "num_leaves": LEAVES, "verbose": -1, "min_data_in_leaf": 5}
     codes = [i for i, feature in enumerate(features) if feature.categorical]
-    booster = lightgbm.train(parameters, lightgbm.Dataset(rows, label, categorical_feature=codes), TREES)
+    dataset = lightgbm.Dataset(
+        rows, label, feature_name=[feature.name for feature in features], categorical_feature=codes
+    )
+    booster = lightgbm.train(parameters, dataset, TREES)
     registry.write(home / "model", booster, features, rows[:100], name="bench", trained_ms=int(time.time() * 1000))
     registry.promote(home / "data", str(registry.push(home / "model", home / "data")))
     end = time.monotonic() + 30

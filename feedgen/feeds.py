@@ -151,6 +151,7 @@ class Parts:
         self.ask, self.choose, self.timeout = ask, choose, choose.timeout
         keep_ms = choose.popular_keep_s * 1000
         self._popular, self._popular_interests = Kept[Popular](keep_ms), Kept[Saved](keep_ms)
+        self._served = Served(ask.roadrunner, choose.timeout)
 
     def user(self, follows_required: bool = False) -> Sequence[QueryStage]:
         """What is asked of the user for every feed: the model is told all of it, whatever the feed."""
@@ -238,7 +239,7 @@ class Parts:
 
     def served(self) -> Served:
         """Tells the log."""
-        return Served(self.ask.roadrunner, self.timeout)
+        return self._served
 
     def _retrieval(self, k: int, spread: bool = True) -> Retrieval:
         choose = self.choose

@@ -23,6 +23,7 @@ from services import context
 from services.columns import among
 from services.errors import MeshError
 from services.events import Surface
+from services.together import together
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -144,8 +145,12 @@ def _remaining() -> float:
 
 
 async def _all(work: Sequence[Awaitable[T]]) -> list[T]:
-    """Everything at once; all are waited for, then the first error is raised, so that none is left running."""
-    answers = await asyncio.gather(*work, return_exceptions=True)
+    """Everything at once, and what goes to one service in one call.
+
+    All are waited for, then the first error is raised, so that none is left running.
+    """
+    with together():
+        answers = await asyncio.gather(*work, return_exceptions=True)
     for answer in answers:
         if isinstance(answer, BaseException):
             raise answer

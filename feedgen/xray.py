@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -225,4 +226,4 @@ class _Rays:
 def _rounded(value: Any) -> float | None:
     """As JSON has it: no NaN, no digits that a float32 does not hold."""
     number = float(value)
-    return float(f"{number:.{DIGITS}g}") if np.isfinite(number) else None
+    return float(f"{number:.{DIGITS}g}") if isfinite(number) else None

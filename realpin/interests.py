@@ -25,7 +25,7 @@ class Interests:
         """What is known of the pins, in their order. Raises the MeshError of a rockstore that does not answer."""
         request = context.current()
         timeout = SHARE * request.remaining() if request else NO_REQUEST_S
-        return self._bridge.run(self._client.attributes(PIN, pins, timeout), timeout)
+        return self._bridge.run(self._client.attributes(PIN, pins, timeout, bare=True), timeout)
 
     def close(self) -> None:
         """Close the client and the bridge."""

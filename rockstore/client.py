@@ -1,5 +1,6 @@
 """How the others ask rockstore: by kind and ids, whatever shards they are on."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,13 +20,14 @@ class Attributes(NamedTuple):
     """What is known of n objects, in the order asked. An object not found: empty texts, zeros, quality NaN."""
 
     found: Array  # bool[n]
-    titles: list[str]
+    titles: list[str]  # empty when asked for without, as are links
     links: list[str]
     owners: U64  # a board's owner, a pin's creator; 0: unknown
     quality: F32  # NaN: not stated
     at_ms: I64  # when it was created; 0: only spoken of so far
     taken_down: Array  # bool[n] a pin taken down, or a board deleted
     interests: Ragged  # uint64: a pin's interests
+    names: Mapping[tuple[int, int], str] = {}  # by kind (USER, INTEREST) and id, when asked for
 
 
 class Rows(NamedTuple):
@@ -63,21 +65,24 @@ class RockstoreClient:
     def __init__(self, mesh: Mesh) -> None:
         self._shards = Shards(mesh, NAME, rpc.RockstoreStub)
 
-    async def attributes(self, kinds: U8 | int, ids: U64, timeout: float) -> Attributes:
+    async def attributes(
+        self, kinds: U8 | int, ids: U64, timeout: float, *, bare: bool = False, named: bool = False
+    ) -> Attributes:
         """What is known of these objects. At most 20,000 a shard.
 
-        kinds: uint8[n], the kind of each (PIN, BOARD, USER or INTEREST of this module), or one for all.
+        kinds: uint8[n], the kind of each (PIN, BOARD, USER or INTEREST of this module), or one for all. bare: without
+        titles and links. named: also the names of their owners and interests, of those that are on the shards asked.
         """
         kind = np.broadcast_to(np.asarray(kinds, np.uint8), len(ids))
 
         async def ask(stub: Any, part: U64, rows: Array) -> Any:
-            request = pb.AttributesRequest(kinds=pack(kind[rows], "<u1"), ids=pack(part, "<u8"))
+            request = pb.AttributesRequest(kinds=pack(kind[rows], "<u1"), ids=pack(part, "<u8"), bare=bare, named=named)
             return await self._shards.call(stub.Attributes, request, timeout)
 
         if not len(ids):
             return _NOTHING
         answers = await self._shards.each(np.asarray(ids, np.uint64), ask)
-        return _attributes([rows for rows, _ in answers], [reply for _, reply in answers])
+        return _attributes([rows for rows, _ in answers], [reply for _, reply in answers], bare)
 
     async def list(self, kind: int, after: int, limit: int, timeout: float) -> U64:
         """The first `limit` ids of a kind above `after`, ascending: found, and not taken down. limit: 1 to 10,000."""
@@ -120,28 +125,39 @@ _NO_QUALITY, _NO_DATES = np.empty(0, np.float32), np.empty(0, np.int64)
 _NOTHING = Attributes(_NO_FLAGS, [], [], _NO_IDS, _NO_QUALITY, _NO_DATES, _NO_FLAGS, Ragged.empty(0, "<u8"))
 
 
-def _attributes(rows: list[Array], replies: list[pb.AttributesReply]) -> Attributes:
+def _attributes(rows: list[Array], replies: list[pb.AttributesReply], bare: bool) -> Attributes:
     """The answers for these rows as one, in the order of the rows."""
-    order = np.argsort(np.concatenate(rows))
+    order = None if len(rows) == 1 else np.argsort(np.concatenate(rows))
 
     def column(name: str, dtype: str) -> Array:
-        return np.concatenate([unpack(getattr(reply, name), dtype, name) for reply in replies])[order]
+        parts = [unpack(getattr(reply, name), dtype, name) for reply in replies]
+        return parts[0] if order is None else np.concatenate(parts)[order]
 
     def ragged(name: str, values: str, dtype: str) -> Ragged:
         lists = [getattr(reply, name) for reply in replies]
         parts = [Ragged(unpack(r.ends, "<u4", name), unpack(getattr(r, values), dtype, name)) for r in lists]
-        return Ragged.concat(parts).take(order) if len(parts) > 1 else parts[0]
+        return parts[0] if order is None else Ragged.concat(parts).take(order)
 
     return Attributes(
         column("found", "<u1").astype(bool),
-        ragged("titles", "data", "<u1").strings(),
-        ragged("links", "data", "<u1").strings(),
+        [] if bare else ragged("titles", "data", "<u1").strings(),
+        [] if bare else ragged("links", "data", "<u1").strings(),
         column("owners", "<u8"),
         column("quality", "<f4"),
         column("at_ms", "<i8"),
         column("taken_down", "<u1").astype(bool),
         ragged("interests", "ids", "<u8"),
+        {key: name for reply in replies for key, name in _names(reply)},
     )
+
+
+def _names(reply: pb.AttributesReply) -> Iterable[tuple[tuple[int, int], str]]:
+    if not reply.named_ids:
+        return ()
+    ids = unpack(reply.named_ids, "<u8", "named_ids")
+    kinds = unpack(reply.named_kinds, "<u1", "named_kinds", len(ids))
+    ends, data = unpack(reply.names.ends, "<u4", "names", len(ids)), unpack(reply.names.data, "<u1", "names")
+    return zip(zip(kinds.tolist(), ids.tolist(), strict=True), Ragged(ends, data).strings(), strict=True)
 
 
 def _rows(n: int, replies: list[tuple[Array, pb.MultiGetReply]]) -> Rows:

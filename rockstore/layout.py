@@ -22,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from services.columns import F32, I64, U64, Array, Ragged
+from services.columns import F32, I64, U8, U64, Array, Ragged
 
 FORMAT = "rockstore 1"
 FAMILIES = ("objects", "rows", "live", "datasets")  # the last three came later: a folder without them gets them
@@ -45,6 +45,7 @@ HEADER = np.dtype(
 _HEADER = struct.Struct("<qQfHHHBx")
 _FLAGS_AT = 26
 _KEY = struct.Struct(">HBQ")
+_OBJECT_KEY = np.dtype([("partition", ">u2"), ("kind", "u1"), ("id", ">u8")])
 
 
 @dataclass(slots=True)
@@ -76,6 +77,13 @@ class Columns(NamedTuple):
 def object_key(partition: int, kind: int, id_: int) -> bytes:
     """Key of an object."""
     return _KEY.pack(partition, kind, id_)
+
+
+def object_keys(partitions: Array, kinds: U8 | int, ids: U64) -> list[bytes]:
+    """Keys of n objects; `kinds`: of each, or of all."""
+    packed = np.empty(len(ids), _OBJECT_KEY)
+    packed["partition"], packed["kind"], packed["id"] = partitions, kinds, ids
+    return packed.view(f"V{_OBJECT_KEY.itemsize}").tolist()
 
 
 def id_of(key: bytes) -> int:
@@ -112,20 +120,22 @@ def unpack_object(value: bytes) -> Object:
 _UNKNOWN = pack_object(Object())
 
 
-def unpack_columns(values: Sequence[bytes | None]) -> Columns:
-    """The objects of n values; one without a value is not found, and nothing is stated of it."""
+def unpack_columns(values: Sequence[bytes | None], texts: bool = True) -> Columns:
+    """The objects of n values; one without a value is not found, and nothing is stated of it. texts: titles and links."""
     present, size = [value or _UNKNOWN for value in values], _HEADER.size
     headers = np.frombuffer(b"".join([value[:size] for value in present]), HEADER)
     titles_at = size + 8 * headers["interests"].astype(np.int64)
-    links_at = titles_at + headers["title"]
-    bounds = list(zip(present, titles_at.tolist(), links_at.tolist(), strict=True))
-    interests = b"".join([value[size:title] for value, title, _ in bounds])
-    titles = b"".join([value[title:link] for value, title, link in bounds])
-    links = b"".join([value[link:] for value, _, link in bounds])
+    ends = titles_at.tolist()
+    interests = b"".join([value[size:end] for value, end in zip(present, ends, strict=True)])
+    titles = links = Ragged.empty(len(present))
+    if texts:
+        bounds = list(zip(present, ends, (titles_at + headers["title"]).tolist(), strict=True))
+        titles = _runs(headers["title"], b"".join([value[title:link] for value, title, link in bounds]), "u1")
+        links = _runs(headers["link"], b"".join([value[link:] for value, _, link in bounds]), "u1")
     return Columns(
         np.array([value is not None for value in values], bool),
-        _runs(headers["title"], titles, "u1"),
-        _runs(headers["link"], links, "u1"),
+        titles,
+        links,
         headers["owner"],
         headers["quality"],
         headers["at_ms"],

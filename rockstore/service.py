@@ -26,17 +26,23 @@ class Rockstore(rpc.RockstoreServicer):
 
     def Attributes(self, request: pb.AttributesRequest, context: Any) -> pb.AttributesReply:
         """What is known of each object, in the order asked."""
-        known = self._store.attributes(*_objects(request))
-        return pb.AttributesReply(
+        known = self._store.attributes(*_objects(request), texts=not request.bare)
+        reply = pb.AttributesReply(
             found=pack(known.found, "<u1"),
-            titles=_strings(known.titles),
-            links=_strings(known.links),
             owners=pack(known.owners, "<u8"),
             quality=pack(known.quality, "<f4"),
             at_ms=pack(known.at_ms, "<i8"),
             taken_down=pack(known.taken_down, "<u1"),
             interests=events_pb2.Lists(ends=pack(known.interests.ends, "<u4"), ids=pack(known.interests.values, "<u8")),
         )
+        if not request.bare:
+            reply.titles.CopyFrom(_strings(known.titles))
+            reply.links.CopyFrom(_strings(known.links))
+        if request.named:
+            kinds, objects, names = self._store.names(known)
+            reply.named_kinds, reply.named_ids = pack(kinds, "<u1"), pack(objects, "<u8")
+            reply.names.CopyFrom(_strings(names))
+        return reply
 
     def List(self, request: pb.ListRequest, context: Any) -> pb.ListReply:
         """Ids of one kind, ascending."""

@@ -76,7 +76,8 @@ class RockstoreStore:
     def _apply(self, write: Any, batch: Batch, partition: Array) -> None:
         kinds = _KIND[batch.action]
         columns = [batch.pin, batch.board, batch.user]
-        keys = _keys(partition, kinds, np.select([kinds == PIN, kinds == BOARD, kinds == USER], columns, batch.target))
+        objects_of = np.select([kinds == PIN, kinds == BOARD, kinds == USER], columns, batch.target)
+        keys = layout.object_keys(partition, kinds, objects_of)
         objects: dict[bytes, Object | None] = dict.fromkeys(keys)
         for key, value in zip(objects, self.shard.family("objects").get(list(objects)), strict=True):
             objects[key] = layout.unpack_object(value) if value else None
@@ -87,11 +88,21 @@ class RockstoreStore:
             if known is not None:
                 write.put(key, layout.pack_object(known), handle)
 
-    def attributes(self, kinds: U8 | int, objects: U64) -> Columns:
-        """What is known of each of these objects; `kinds`: of each, or of all."""
+    def attributes(self, kinds: U8 | int, objects: U64, texts: bool = True) -> Columns:
+        """What is known of each of these objects; `kinds`: of each, or of all; `texts`: titles and links too."""
         partition = partition_of(objects, self._partitions)
-        keys = _keys(partition, np.broadcast_to(np.asarray(kinds, np.uint8), len(objects)), objects)
-        return layout.unpack_columns(self.shard.family("objects").get(keys) if keys else [])
+        keys = layout.object_keys(partition, kinds, objects)
+        return layout.unpack_columns(self.shard.family("objects").get(keys) if keys else [], texts)
+
+    def names(self, known: Columns) -> tuple[U8, U64, Ragged]:
+        """Kinds (uint8[m]), ids and names of the owners and interests of these objects, each once: those of this shard."""
+        users, interests = np.unique(known.owners), np.unique(known.interests.values)
+        kinds = np.repeat(np.array([USER, INTEREST], np.uint8), [len(users), len(interests)])
+        objects = np.concatenate([users, interests])
+        partition = partition_of(objects, self._partitions)
+        mine = np.flatnonzero((objects > 0) & (partition >= self._own.start) & (partition < self._own.stop))
+        kinds, objects = kinds[mine], objects[mine]
+        return kinds, objects, self.attributes(kinds, objects).titles
 
     def listed(self, kind: int, after: int, limit: int) -> U64:
         """The first `limit` ids of a kind above `after`, ascending: found, and not taken down or deleted."""
@@ -143,11 +154,6 @@ def _state(known: Object, event: Event) -> None:
     known.owner = event.owner or known.owner
     if event.action != A.UPDATE_PIN and not known.flags & CREATED:
         known.at_ms, known.flags = event.at_ms, known.flags | CREATED
-
-
-def _keys(partitions: Array, kinds: Array, objects: U64) -> list[bytes]:
-    columns = zip(partitions.tolist(), kinds.tolist(), objects.tolist(), strict=True)
-    return [layout.object_key(*column) for column in columns]
 
 
 def _events(batch: Batch, kinds: Array) -> Iterator[Event]:

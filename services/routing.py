@@ -11,6 +11,7 @@ from services.channel import call, open_async
 from services.columns import U64, Array, ids
 from services.local import LocalMesh, LocalStub
 from services.mesh import Mesh
+from services.together import Joining
 from services.topics import partition_of
 
 Stub = TypeVar("Stub")
@@ -29,7 +30,7 @@ class Shards(Generic[Stub]):
             return
         addresses = mesh.of(service)
         self._channels = [open_async(process.address) for process in addresses]
-        self.stubs = [stub(channel) for channel in self._channels]
+        self.stubs = [stub(cast(grpc.aio.Channel, Joining(channel))) for channel in self._channels]
         self._shard_of = np.zeros(self._partitions, np.int64)
         for process in addresses:
             self._shard_of[list(mesh.partitions_of(process.shard, process.shards))] = process.shard
@@ -50,6 +51,9 @@ class Shards(Generic[Stub]):
     async def each(self, keys: U64, ask: Callable[[Stub, U64, Array], Awaitable[T]]) -> list[tuple[Array, T]]:
         """Ask every owner of `keys` at once for its own: [(rows, answer)]."""
         owners = self.owners(keys)
+        if len(owners) == 1:
+            stub, rows = owners[0]
+            return [(rows, await ask(stub, keys, rows))]
         answers = await asyncio.gather(*(ask(stub, keys[rows], rows) for stub, rows in owners))
         return [(rows, answer) for (_, rows), answer in zip(owners, answers, strict=True)]
 

@@ -18,10 +18,12 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from protos import calls_pb2 as pb
 from services import context as request_context
 from services import tokens
 from services.errors import DeadlineExceeded, InvalidArgument, MeshError, Unavailable
 from services.metrics import Metrics
+from services.together import MANY
 from services.tokens import Reached
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ OPTIONS = [
 ]
 OWN = ("/grpc.", "/feedmesh.Status/")  # asked by probes: neither counted nor made to wait
 WaitForToken = Callable[[Reached, float], None]
+Handlers = dict[str, Any]  # by method, as on the wire
 
 
 @contextmanager
@@ -92,14 +95,42 @@ def _as_status(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
     return grpc.StatusCode.INTERNAL, f"{method} failed on the server: {error!r}"
 
 
-class Gate(grpc.ServerInterceptor):
-    """The law for a threaded server."""
+class _Adding:
+    """A server to the generated add_…_to_server: keeps what it adds, so that methods can be called by name."""
 
-    def __init__(self, metrics: Metrics, wait: WaitForToken | None) -> None:
-        self._metrics, self._wait = metrics, wait
+    def __init__(self, server: Any, handlers: Handlers) -> None:
+        self._server, self._handlers = server, handlers
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """As the server's."""
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Handlers) -> None:
+        """As the server's."""
+        self._handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
+        self._server.add_registered_method_handlers(service, handlers)
+
+
+def _refused(method: str) -> pb.Answer:
+    status = grpc.StatusCode.UNIMPLEMENTED
+    return pb.Answer(status=status.value[0], message=f"{method[:100]} is not served here together with other calls")
+
+
+def _several_handler(answer: Callable[[Any, Any], Any]) -> Any:
+    handler = grpc.unary_unary_rpc_method_handler(answer, pb.CallsRequest.FromString, pb.CallsReply.SerializeToString)
+    return grpc.unary_unary_rpc_method_handler(answer, _reader(handler, MANY), handler.response_serializer)
+
+
+class Gate(grpc.ServerInterceptor):
+    """The law for a threaded server. handlers: its own methods, which may also come several in one call."""
+
+    def __init__(self, metrics: Metrics, wait: WaitForToken | None, handlers: Handlers) -> None:
+        self._metrics, self._wait, self._handlers = metrics, wait, handlers
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Wrap unary answers; streams and the standard services pass."""
+        if details.method == MANY:
+            return self._several(_token(details))
         handler = continuation(details)
         if handler is None or details.method.startswith(OWN) or handler.unary_unary is None:
             return handler
@@ -119,15 +150,46 @@ class Gate(grpc.ServerInterceptor):
 
         return grpc.unary_unary_rpc_method_handler(answer, _reader(handler, method), handler.response_serializer)
 
+    def _several(self, token: bytes) -> Any:
+        """One call after the other, under one deadline and one token."""
+
+        def answer(request: Any, context: Any) -> Any:
+            try:
+                with request_context.serving(_timeout(context), token) as serving:
+                    calls = _read(request).calls
+                    if self._wait is not None:
+                        self._wait(tokens.decode(token), serving.remaining())
+                    return pb.CallsReply(answers=[self._one(call, context) for call in calls])
+            except Exception as error:
+                status, message = _as_status(error, MANY)
+            context.abort(status, message)
+
+        return _several_handler(answer)
+
+    def _one(self, call: pb.Call, context: Any) -> pb.Answer:
+        handler = self._handlers.get(call.method)
+        if handler is None or handler.unary_unary is None or call.method.startswith(OWN):
+            return _refused(call.method)
+        with _measured(self._metrics, call.method.rsplit("/", 1)[-1]) as ended:
+            try:
+                request = _read(_reader(handler, call.method)(call.request))
+                return pb.Answer(reply=handler.response_serializer(handler.unary_unary(request, context)))
+            except Exception as error:
+                status, message = _as_status(error, call.method)
+            ended(status)
+            return pb.Answer(status=status.value[0], message=message)
+
 
 class AsyncGate(grpc.aio.ServerInterceptor):
     """The law for a server on asyncio. Such a process holds no view, so there is no token to wait for: it passes on."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics, handlers: Handlers) -> None:
+        self._metrics, self._handlers = metrics, handlers
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """Wrap unary answers; streams and the standard services pass."""
+        if details.method == MANY:
+            return self._several(_token(details))
         handler = await continuation(details)
         if handler is None or details.method.startswith(OWN) or handler.unary_unary is None:
             return handler
@@ -145,6 +207,33 @@ class AsyncGate(grpc.aio.ServerInterceptor):
 
         return grpc.unary_unary_rpc_method_handler(answer, _reader(handler, method), handler.response_serializer)
 
+    def _several(self, token: bytes) -> Any:
+        """At once, under one deadline and one token."""
+
+        async def answer(request: Any, context: Any) -> Any:
+            try:
+                with request_context.serving(_timeout(context), token):
+                    calls = _read(request).calls
+                    return pb.CallsReply(answers=await asyncio.gather(*(self._one(call, context) for call in calls)))
+            except Exception as error:
+                status, message = _as_status(error, MANY)
+            await context.abort(status, message)
+
+        return _several_handler(answer)
+
+    async def _one(self, call: pb.Call, context: Any) -> pb.Answer:
+        handler = self._handlers.get(call.method)
+        if handler is None or handler.unary_unary is None or call.method.startswith(OWN):
+            return _refused(call.method)
+        with _measured(self._metrics, call.method.rsplit("/", 1)[-1]) as ended:
+            try:
+                request = _read(_reader(handler, call.method)(call.request))
+                return pb.Answer(reply=handler.response_serializer(await handler.unary_unary(request, context)))
+            except Exception as error:
+                status, message = _as_status(error, call.method)
+            ended(status)
+            return pb.Answer(status=status.value[0], message=message)
+
 
 AddServicer = Callable[[Any], None]  # adds one servicer to a server, as the generated add_…_to_server do
 
@@ -154,23 +243,25 @@ def threaded(
 ) -> grpc.Server:
     """A server from a pool of threads, not started."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
-    gates: list[grpc.ServerInterceptor] = [Gate(metrics, wait)]
+    handlers: Handlers = {}
+    gates: list[grpc.ServerInterceptor] = [Gate(metrics, wait, handlers)]
     server = grpc.server(pool, interceptors=gates, options=OPTIONS, maximum_concurrent_rpcs=max_requests)
-    _add(server, servicers)
+    _add(server, servicers, handlers)
     return server
 
 
 def on_asyncio(metrics: Metrics, servicers: list[AddServicer], max_requests: int) -> grpc.aio.Server:
     """A server on the running event loop, not started."""
-    gates = [AsyncGate(metrics)]
+    handlers: Handlers = {}
+    gates = [AsyncGate(metrics, handlers)]
     server = grpc.aio.server(interceptors=gates, options=OPTIONS, maximum_concurrent_rpcs=max_requests)
-    _add(server, servicers)
+    _add(server, servicers, handlers)
     return server
 
 
-def _add(server: Any, servicers: list[AddServicer]) -> None:
+def _add(server: Any, servicers: list[AddServicer], handlers: Handlers) -> None:
     for add in servicers:
-        add(server)
+        add(_Adding(server, handlers))
     channelz.add_channelz_servicer(server)
 
 

@@ -1,5 +1,5 @@
-"""Which interest each of the best candidates is of, for the slate's limit. Only the best are asked for: the rest won't
-be looked at.
+"""Which interest each of the best candidates is of, for the slate's limit. Scorpion has said so where it ranked; else only
+the best are asked for: the rest won't be looked at.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ PAGES = 2  # of each source, so many pages of candidates are asked for
 
 @dataclass(frozen=True, slots=True)
 class MainInterests:
-    """Asks rockstore, for candidates whose source does not say."""
+    """Asks rockstore, for candidates whose source does not say and scorpion did not."""
 
     rockstore: RockstoreClient
     timeout: float
@@ -27,11 +27,14 @@ class MainInterests:
 
     async def columns(self, query: Query, candidates: Candidates) -> Scores:
         """`interest`: uint64[n], through which it was found, or else the first that the pin joined; 0: not known."""
+        if "first_interest" in candidates.more:
+            first = candidates.column("first_interest")
+            return Scores({"interest": np.where(candidates.interest == 0, first, candidates.interest)})
         best = best_of_each(candidates.source, candidates.column("score"), PAGES * query.limit)
         rows = best[candidates.interest[best] == 0]
         if not len(rows):
             return Scores({})
-        known = await self.rockstore.attributes(PIN, candidates.pin[rows], self.timeout)
+        known = await self.rockstore.attributes(PIN, candidates.pin[rows], self.timeout, bare=True)
         interest = candidates.interest.copy()
         interest[rows] = first_interests(known.interests)[:, 0]
         return Scores({"interest": interest})

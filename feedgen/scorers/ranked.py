@@ -25,7 +25,9 @@ class Ranked:
     required: bool = False
 
     async def columns(self, query: Query, candidates: Candidates) -> Scores:
-        """`score`: float64[n], and `features`: float32[n, f], what the model saw."""
+        """`score`: float64[n]; `features`: float32[n, f], what the model saw; and where it knows of the pins
+        `first_interest`: uint64[n].
+        """
         if not len(candidates):
             return Scores({})
         says = stated(query, candidates)
@@ -39,6 +41,7 @@ class Ranked:
                 candidates.pin,
                 now_ms=query.now_ms,
                 features=True,
+                first_interests=True,
                 timeout=self.timeout,
             )
         except NotReady as error:
@@ -54,4 +57,6 @@ class Ranked:
             tuple(scored.lost),
         )
         columns: dict[str, Array] = {"score": scored.scores, "features": scored.features}
+        if scored.first_interests is not None:
+            columns["first_interest"] = scored.first_interests
         return Scores(columns, ranking, f"defaults for: {', '.join(scored.lost)}" if scored.lost else "")

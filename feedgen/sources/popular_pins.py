@@ -61,7 +61,7 @@ class PopularPins:
 
     async def _ask(self, now_ms: int) -> Popular:
         pins, shares = await most_saved(self.counters, Kind.PIN, self.most, now_ms, self.timeout)
-        known = await self.rockstore.attributes(PIN, pins, self.timeout)
+        known = await self.rockstore.attributes(PIN, pins, self.timeout, bare=True)
         up = ~known.taken_down
         return Popular(pins[up], shares[up], known.quality[up], first_interests(known.interests)[up, 0])
 

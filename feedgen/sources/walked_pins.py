@@ -53,7 +53,7 @@ class WalkedPins:
         rows = np.flatnonzero(new)[: self.k]
         if not len(rows):
             return Found(EMPTY)
-        known = await self.rockstore.attributes(PIN, walk.ids[rows], self.timeout)
+        known = await self.rockstore.attributes(PIN, walk.ids[rows], self.timeout, bare=True)
         up = ~known.taken_down
         rows, interests = rows[up], first_interests(known.interests)[up, 0]
         weights = np.maximum(walk.scores[rows] / walk.scores.max(), np.finfo(np.float32).tiny)

@@ -1,7 +1,9 @@
 """Ranking by a model that scorpion serves: what the page, the X-ray and the log say of it."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import lightgbm
 import msgspec
@@ -24,11 +26,11 @@ from roadrunner.client import RoadrunnerClient, RoadrunnerLog, read_all
 from scorpion import registry
 from services.clock import DAY_MS
 from services.columns import ids
-from services.errors import InvalidArgument
-from services.events import Action, Surface
+from services.errors import InvalidArgument, Unavailable
+from services.events import Action, Batch, Surface
 from services.log import rows
 from services.topics import Topic
-from tests.feedgen.world import NOW, PATIENT, READER, World, did, query_of, running_world
+from tests.feedgen.world import NOW, PATIENT, READER, World, did, interest_of, query_of, running_world
 from tests.kit import asked
 from tests.roadrunner.running import running
 
@@ -194,6 +196,50 @@ def test_what_was_served_is_logged_with_what_the_model_saw(tmp_path: Path) -> No
     np.testing.assert_array_equal(batch.features.run(0), features[0])
     np.testing.assert_array_equal(batch.features.run(1), features[1])
     assert len(batch.features.run(2)) == 0
+
+
+class Door:
+    """Notes what is published; refuses pins of 0 and, when it is shut, everything."""
+
+    def __init__(self) -> None:
+        self.published: list[list[int]] = []
+        self.shut = False
+
+    async def publish(self, batch: Batch, timeout: float) -> None:
+        if self.shut:
+            raise Unavailable("roadrunner is away")
+        if not batch.pin.all():
+            raise InvalidArgument("pin = 0")
+        self.published.append(batch.pin.tolist())
+
+
+def test_pages_of_one_moment_are_logged_together_and_a_wrong_one_alone_is_refused() -> None:
+    door = Door()
+
+    def page(*pins: int) -> Page:
+        return Page(Candidates.of(ids(pins)), np.zeros(len(pins), np.float32))
+
+    async def tell() -> list[Any]:
+        served = Served(cast(RoadrunnerClient, door), 10.0, linger_s=0.01)
+        query = query_of("home", 5)
+        good = await asyncio.gather(*(served.tell(query, page(pin, pin + 100)) for pin in (1, 2, 3)))
+        assert door.published == [[1, 101, 2, 102, 3, 103]]
+        mixed = await asyncio.gather(*(served.tell(query, page(pin)) for pin in (4, 0, 6)), return_exceptions=True)
+        door.shut = True
+        lost = await asyncio.gather(*(served.tell(query, page(pin)) for pin in (7, 8)), return_exceptions=True)
+        return [*good, *mixed, *lost]
+
+    told = asyncio.run(tell())
+    assert [type(answer) for answer in told] == [type(None)] * 4 + [InvalidArgument, type(None)] + [Unavailable] * 2
+    assert door.published[1:] == [[4], [6]]
+
+
+def test_what_scorpion_says_of_interests_reaches_the_slate(world: World) -> None:
+    page, xray = world.page("home", USER, explain=True)
+    assert not xray.degraded()
+    rows = page.rows
+    assert "first_interest" in rows.more
+    assert rows.column("interest").tolist() == [interest_of(pin) for pin in rows.pin.tolist()]
 
 
 def test_rates_of_zero_leave_a_source_out(world: World) -> None:

@@ -86,6 +86,28 @@ def test_attributes_come_in_the_order_asked_across_shards(mesh: Mesh) -> None:
     assert lists == [list(dict.fromkeys([pin, 7])) if pin <= 40 and pin % 2 else [] for pin in wanted.tolist()]
 
 
+def test_bare_attributes_are_the_same_without_texts(mesh: Mesh) -> None:
+    wanted = np.append(PINS, [77]).astype(np.uint64)
+    bare = ask(mesh, lambda client: client.attributes(PIN, wanted, 5, bare=True))
+    whole = ask(mesh, lambda client: client.attributes(PIN, wanted, 5))
+    assert (bare.titles, bare.links) == ([], [])
+    for name in ("found", "owners", "quality", "at_ms", "taken_down"):
+        np.testing.assert_array_equal(getattr(bare, name), getattr(whole, name))
+    np.testing.assert_array_equal(bare.interests.ends, whole.interests.ends)
+    np.testing.assert_array_equal(bare.interests.values, whole.interests.values)
+
+
+def test_names_of_owners_and_interests_come_along_from_the_shards_asked(mesh: Mesh) -> None:
+    known = ask(mesh, lambda client: client.attributes(PIN, PINS, 5, named=True))
+    assert not ask(mesh, lambda client: client.attributes(PIN, PINS, 5)).names
+    related = {(USER, int(pin) + 100) for pin in PINS} | {(INTEREST, int(pin)) for pin in PINS if pin % 2}
+    assert known.names.keys() <= related | {(INTEREST, 7)}
+    if len(mesh.of("rockstore")) == 1:
+        assert known.names.keys() == related | {(INTEREST, 7)}
+    assert {name for key, name in known.names.items() if key != (INTEREST, 7)} <= {""}
+    assert known.names.get((INTEREST, 7), "clay") == "clay"
+
+
 def test_other_kinds_are_other_objects(mesh: Mesh) -> None:
     board = ask(mesh, lambda client: client.attributes(BOARD, ids([2**64 - 1, 1]), 5))
     assert (board.titles, board.owners.tolist(), board.found.tolist()) == (["pots", ""], [9, 0], [True, False])

@@ -1,0 +1,143 @@
+"""Calls that a request makes to one process at one moment travel as one: `Calls.Many` (protos/calls.proto).
+
+A call costs both sides several times what a small question does: threads and sockets that are woken. Whoever asks
+several things at once says so with `together`, and asks as ever; every answer and every error is the caller's own.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import grpc
+
+from protos import calls_pb2 as pb
+
+MANY = "/feedmesh.Calls/Many"
+STATUS = {code.value[0]: code for code in grpc.StatusCode}
+Metadata = tuple[tuple[str, bytes], ...] | None
+
+
+class Refused(grpc.RpcError):
+    """One call of several failed."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self._code, self._details = code, details
+
+    def code(self) -> grpc.StatusCode:
+        """Its status."""
+        return self._code
+
+    def details(self) -> str:
+        """What was wrong."""
+        return self._details
+
+
+class _Waiting(NamedTuple):
+    method: "Method"
+    request: Any
+    timeout: float
+    answer: "asyncio.Future[Any]"
+
+
+@dataclass(slots=True, eq=False)
+class _Round:
+    """Calls that wait for the end of this turn of the event loop, by where they go and what they must see."""
+
+    waiting: dict[tuple[int, Metadata], list[_Waiting]] = field(default_factory=dict)
+    sending: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def add(self, method: "Method", request: Any, timeout: float, metadata: Metadata) -> "asyncio.Future[Any]":
+        loop = asyncio.get_running_loop()
+        if not self.waiting:
+            loop.call_soon(self._send)
+        waiting = _Waiting(method, request, timeout, loop.create_future())
+        self.waiting.setdefault((id(method.many), metadata), []).append(waiting)
+        return waiting.answer
+
+    def _send(self) -> None:
+        waiting, self.waiting = self.waiting, {}
+        for (_, metadata), calls in waiting.items():
+            task = asyncio.ensure_future(_ask(calls, metadata))
+            self.sending.add(task)
+            task.add_done_callback(self.sending.discard)
+
+
+_round: ContextVar[_Round | None] = ContextVar("round", default=None)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What tasks that are made here ask one process in the same turn of the event loop is asked in one call."""
+    reset = _round.set(_Round())
+    try:
+        yield
+    finally:
+        _round.reset(reset)
+
+
+class Method:
+    """One method of a channel, as a stub calls it."""
+
+    __slots__ = ("alone", "many", "name", "read", "write")
+
+    def __init__(self, alone: Any, many: Any, name: str, write: Callable[[Any], bytes], read: Callable[[bytes], Any]):
+        self.alone, self.many, self.name, self.write, self.read = alone, many, name, write, read
+
+    def __call__(self, request: Any, *, timeout: float, metadata: Metadata = None) -> Awaitable[Any]:
+        """The answer, within `timeout` seconds. Raises grpc.RpcError."""
+        now = _round.get()
+        if now is None:
+            return self.alone(request, timeout=timeout, metadata=metadata)  # type: ignore[no-any-return]
+        return now.add(self, request, timeout, metadata)
+
+
+class Joining:
+    """A channel whose calls may travel together."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self._many = channel.unary_unary(MANY, pb.CallsRequest.SerializeToString, pb.CallsReply.FromString)
+
+    def unary_unary(self, name: str, request_serializer: Any, response_deserializer: Any, **more: Any) -> Method:
+        """As the channel's own."""
+        alone = self._channel.unary_unary(name, request_serializer, response_deserializer, **more)
+        return Method(alone, self._many, name, request_serializer, response_deserializer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+
+async def _ask(calls: list[_Waiting], metadata: Metadata) -> None:
+    """Give each call its answer, or the error of it."""
+    timeout = max(call.timeout for call in calls)  # who has less time gives up by themselves
+    try:
+        if len(calls) == 1:
+            call = calls[0]
+            _tell(call, await call.method.alone(call.request, timeout=timeout, metadata=metadata))
+            return
+        asked = pb.CallsRequest(
+            calls=[pb.Call(method=call.method.name, request=call.method.write(call.request)) for call in calls]
+        )
+        reply = await calls[0].method.many(asked, timeout=timeout, metadata=metadata)
+        for call, answer in zip(calls, reply.answers, strict=True):
+            if answer.status:
+                _fail(call, Refused(STATUS[answer.status], answer.message))
+            else:
+                _tell(call, call.method.read(answer.reply))
+    except Exception as error:  # grpc's, and whatever else: nobody is left waiting
+        for call in calls:
+            _fail(call, error)
+
+
+def _tell(call: _Waiting, answer: Any) -> None:
+    if not call.answer.done():  # its caller may have given up
+        call.answer.set_result(answer)
+
+
+def _fail(call: _Waiting, error: Exception) -> None:
+    if not call.answer.done():
+        call.answer.set_exception(error)
