@@ -9,8 +9,7 @@ from numba.extending import intrinsic
 _BIT, _BYTE, _LONG = (ir.IntType(bits) for bits in (1, 8, 64))
 
 
-@intrinsic
-def copy(context: Any, to: Any, of: Any, size: Any) -> Any:
+def _copy(context: Any, to: Any, of: Any, size: Any) -> Any:
     """Inside a kernel: `copy(to, of, size)` copies bytes between addresses that do not overlap."""
 
     def generate(context_: Any, b: Any, _: Any, arguments: Any) -> Any:
@@ -22,3 +21,6 @@ def copy(context: Any, to: Any, of: Any, size: Any) -> Any:
         return context_.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), generate
+
+
+copy: Any = intrinsic(_copy)
