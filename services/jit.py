@@ -31,7 +31,6 @@ from numba import config, njit  # noqa: E402 - numba reads its settings when it 
 from numba.core.compiler_lock import global_compiler_lock  # noqa: E402
 from numba.np import linalg  # noqa: E402
 
-
 config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]  # type: ignore[attr-defined] # when somebody else imported it first
 
 
