@@ -140,7 +140,7 @@ def taught(replay: Replay, past: History, cut_ms: int, samples: int, folder: Pat
     return trained
 
 
-def run(folder: Path, progress: Progress = lambda *_: None, most: int = 0, samples: int = 3_000) -> list[Row]:
+def run(folder: Path, progress: Progress = lambda *_: None, most: int = 0, samples: int = 6_000) -> list[Row]:
     """One row a feed and a baseline: hit@25 and NDCG@25 with intervals over requests."""
     tags = Tags(folder)
     cut_ms, everything = cut_of(tags), history(tags)

@@ -19,15 +19,28 @@ class Origin(IntEnum):
     PICKED = 2
     POPULAR = 3
     FRESH = 4
+    WALKED = 5
 
 
-NAMES = ("origin", "light_below_best", "rank_in_source", "source_weight", "sources_found", "saved_age_days", "hour")
+NAMES = (
+    "origin",
+    "light_below_best",
+    "rank_in_source",
+    "source_weight",
+    "sources_found",
+    "nearness",
+    "saved_age_days",
+    "hour",
+)
 CATEGORICAL = frozenset({"origin"})
 
 
-def columns(origin: U8, light: F32, weight: F32, found: Array, at_ms: I64, now_ms: int) -> Mapping[str, F32]:
+def columns(
+    origin: U8, light: F32, weight: F32, found: Array, nearness: F32, at_ms: I64, now_ms: int
+) -> Mapping[str, F32]:
     """float32[n] for each of NAMES. origin: Origin of each row; weight: of the board, interest or walk that led to it;
-    found: by how many sources; at_ms: when it was saved where it was found, 0: not known.
+    found: by how many sources; nearness: of the walks' best score the share of this pin's, NaN where none passed it;
+    at_ms: when it was saved where it was found, 0: not known. The feature `nearness` is the logarithm.
     """
     n = len(origin)
     below, rank, share = np.zeros(n, np.float32), np.zeros(n, np.float32), np.zeros(n, np.float32)
@@ -42,6 +55,7 @@ def columns(origin: U8, light: F32, weight: F32, found: Array, at_ms: I64, now_m
         "rank_in_source": rank,
         "source_weight": share,
         "sources_found": found.astype(np.float32),
+        "nearness": np.log(nearness),
         "saved_age_days": np.where(at_ms > 0, (now_ms - at_ms) / DAY_MS, np.nan).astype(np.float32),
         "hour": np.full(n, now_ms // HOUR_MS % 24, np.float32),
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from features.requests import Origin
 from services.columns import F32, I64, U8, U64, Array
 
 
@@ -75,14 +76,18 @@ class Candidates:
         return Candidates(*columns)
 
     def counted(self) -> "Candidates":
-        """With the column `found_by`: uint32[n], bit s is set when source s found the pin, in this row or another."""
+        """With the columns `found_by`: uint32[n], bit s is set when source s found the pin, in this row or another; and
+        `nearness`: float32[n], what the walks weigh the pin, in this row or another, NaN where they did not pass.
+        """
         bits = np.left_shift(np.uint32(1), self.source, dtype=np.uint32)
+        near = np.where(self.origin == Origin.WALKED, self.weight, np.float32(np.nan))
         if len(self) and (self.source == self.source[0]).all():
-            return self.adding({"found_by": bits})
+            return self.adding({"found_by": bits, "nearness": near})
         pins, pin_of = np.unique(self.pin, return_inverse=True)
-        by_pin = np.zeros(len(pins), np.uint32)
+        by_pin, nearest = np.zeros(len(pins), np.uint32), np.full(len(pins), np.nan, np.float32)
         np.bitwise_or.at(by_pin, pin_of, bits)
-        return self.adding({"found_by": by_pin[pin_of]})
+        np.fmax.at(nearest, pin_of, near)
+        return self.adding({"found_by": by_pin[pin_of], "nearness": nearest[pin_of]})
 
 
 def _filled(values: Any, dtype: type[Any], n: int) -> Array:

@@ -40,6 +40,7 @@ def stated(query: Query, candidates: Candidates) -> Stated:
         light=candidates.light,
         weight=candidates.weight,
         found=np.bitwise_count(candidates.column("found_by")),
+        nearness=candidates.column("nearness"),
         at_ms=candidates.at_ms,
         now_ms=query.now_ms,
     )

@@ -30,7 +30,7 @@ class Wanted:
     the test; until_ms: end of the moments, 0: all.
     """
 
-    requests: int = 3_000
+    requests: int = 6_000
     moments: int = 48
     horizon_days: float = 7.0
     positive: Mapping[Action, float] = field(default_factory=lambda: POSITIVE)

@@ -23,13 +23,13 @@ GOLDEN_ROWS = 64
 BINS = 10
 CUT = 10
 COMMON = {
-    "learning_rate": 0.04,
-    "num_leaves": 31,
+    "learning_rate": 0.02,
+    "num_leaves": 15,
     "min_data_in_leaf": 100,
-    "feature_fraction": 0.5,
+    "feature_fraction": 0.3,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
-    "lambda_l2": 5.0,
+    "lambda_l2": 50.0,
     "max_bin": 255,
     "verbosity": -1,
     "seed": 1,
@@ -40,7 +40,7 @@ OBJECTIVES: Mapping[str, Mapping[str, Any]] = {
     "binary": {"objective": "binary"},
     "lambdarank": {"objective": "lambdarank", "lambdarank_truncation_level": 30, "label_gain": [0, 1]},
 }
-TREES, PATIENCE = 200, 50
+TREES, PATIENCE = 400, 100
 
 
 @dataclass(frozen=True, slots=True)

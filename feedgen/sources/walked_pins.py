@@ -62,7 +62,7 @@ class WalkedPins:
             interest=interests,
             seed=recent.pins[walk.seeds[rows]],
             source=source,
-            origin=Origin.PICKED,
+            origin=Origin.WALKED,
             weight=weights,
             light=np.log(weights),
             quality=known.quality[up],

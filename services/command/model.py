@@ -116,7 +116,7 @@ def train(
         str,
         typer.Option("--from", help="replay: moments of the past; log-served: what was served; auto: enough of it?"),
     ] = "auto",
-    samples: Annotated[int, typer.Option(min=60, max=1_000_000, help="requests to learn from and to judge by")] = 2_000,
+    samples: Annotated[int, typer.Option(min=60, max=1_000_000, help="requests to learn from and to judge by")] = 6_000,
     moments: Annotated[int, typer.Option(min=3, max=10_000, help="moments of the past at which they are made")] = 48,
     horizon: Annotated[
         float, typer.Option(min=0.01, max=3_650, help="days after a moment in which a save or click counts")

@@ -75,6 +75,7 @@ def test_a_request_is_relative_to_its_own_source() -> None:
         light=np.array([-5, -3, -100], np.float32),
         weight=np.array([2, 4, 0.5], np.float32),
         found=np.array([1, 2, 1]),
+        nearness=np.array([1, 0.5, np.nan], np.float32),
         at_ms=np.array([NOW - DAY, 0, NOW - 2 * DAY]),
         now_ms=NOW + 5 * 3_600_000,
     )
@@ -82,6 +83,8 @@ def test_a_request_is_relative_to_its_own_source() -> None:
     assert found["light_below_best"].tolist() == [-2, 0, 0]
     assert found["rank_in_source"].tolist() == [0.5, 0, 0]
     assert found["source_weight"].tolist() == [0.5, 1, 1]
+    assert found["nearness"][:2] == pytest.approx([0, np.log(0.5)])
+    assert np.isnan(found["nearness"][2])
     assert found["hour"].tolist() == [5, 5, 5]
     assert found["saved_age_days"][0] == pytest.approx(1 + 5 / 24)
     assert np.isnan(found["saved_age_days"][1])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from features.requests import Origin
 from feedgen.candidates import Candidates
 from feedgen.cursor import Cursors
 from feedgen.feeds import Clients, feeds
@@ -142,10 +143,13 @@ def test_a_pin_that_several_sources_found_is_counted_and_kept_once() -> None:
     parts = [
         Candidates.of(ids([1, 2]), source=0, weight=[0.5, 0.25]),
         Candidates.of(ids([2, 3]), source=2),
-        Candidates.of(ids([3, 2]), source=4),
+        Candidates.of(ids([3, 2]), source=4, origin=Origin.WALKED, weight=[0.125, 1]),
     ]
     together = Candidates.concat(parts).counted()
     assert together.column("found_by").tolist() == [1, 21, 21, 20, 20, 21]
+    assert np.array_equal(together.column("nearness"), [np.nan, 1, 1, 0.125, 0.125, 1], equal_nan=True)
+    walked = parts[2].counted()
+    assert walked.column("nearness").tolist() == [0.125, 1]
     kept = together.take(Duplicate().keep(query_of("home", 1), together))
     assert kept.pin.tolist() == [1, 2, 3]
     assert kept.source.tolist() == [0, 0, 2]
