@@ -8,11 +8,14 @@ from bench.report import Figure, save, show
 
 PARTS = {
     "door": "the front door: batches and single publishes, acknowledged on disk",
+    "filters": "bloom filters of ids beside rbloom and pybloom-live",
     "views": "how fast each view applies the log, on one core",
     "aperture": "the filter of what was seen",
     "polaris": "retrieval",
-    "counters": "20,000 counts for one request",
-    "scorpion": "the cache of pins' facts, and trees over rows beside LightGBM",
+    "pixie": "random walks beside the naive walk, over the size of the graph (BENCH_LARGE=1: up to 150 M edges)",
+    "counters": "20,000 counts for one request, beside Redis",
+    "scorpion": "the cache of pins' facts and trees over rows, beside cachetools, LightGBM and lleaves",
+    "growth": "cost and memory as the work grows, and what a plan is made from (BENCH_LARGE=1: to 10^7 everywhere)",
     "feed": "following and home pages over the whole mesh, and the memory of every process",
 }
 

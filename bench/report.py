@@ -20,20 +20,23 @@ PACKAGES = ("grpcio", "numpy", "numba", "rocksdict", "uvloop", "protobuf", "uvic
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured number. target: what it is to reach, at least or at most; None: told for information."""
+    """One measured number. value: None where there is none, and `note` says why. target: what it is to reach, at least or at
+    most; None: told for information. spread: the quartiles of the repetitions, whose median the value is.
+    """
 
     part: str
     what: str
-    value: float
+    value: float | None
     unit: str
     target: float | None = None
     at_most: bool = False
     note: str = ""
+    spread: tuple[float, float] | None = None
 
     @property
     def met(self) -> bool | None:
         """Whether the target was reached."""
-        if self.target is None:
+        if self.target is None or self.value is None:
             return None
         return self.value <= self.target if self.at_most else self.value >= self.target
 
@@ -68,12 +71,21 @@ def show(figures: Sequence[Figure]) -> None:
     for f in figures:
         target = "" if f.target is None else f"{'at most' if f.at_most else 'at least'} {f.target:,.6g} {f.unit}"
         met = {None: "", True: "[green]met[/]", False: "[red]MISSED[/]"}[f.met]
-        table.add_row(
-            f.part, f.what, f"{f.value:,.4g} {f.unit}" if f.value < 1e4 else f"{f.value:,.0f} {f.unit}", target, met
-        )
+        table.add_row(f.part, f.what, _measured(f), target, met)
         if f.note:
             table.add_row("", f"[dim]{f.note}[/]", "", "", "")
     Console().print(table)
+
+
+def _measured(f: Figure) -> str:
+    if f.value is None:
+        return "-"
+    around = "" if f.spread is None else f" ({_number(f.spread[0])} to {_number(f.spread[1])})"
+    return f"{_number(f.value)} {f.unit}{around}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 def save(figures: Sequence[Figure], only: str) -> Path:

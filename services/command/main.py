@@ -8,6 +8,7 @@ from services.command.features import features
 from services.command.graph import app as graph
 from services.command.load import load
 from services.command.model import model
+from services.command.plan import plan
 from services.command.status import status
 from services.command.up import down, up
 
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, down, status, demo, load, feed, event, takedown):
+for command in (up, down, status, demo, load, plan, feed, event, takedown):
     app.command()(command)
 app.add_typer(features, name="features")
 app.add_typer(graph, name="graph")

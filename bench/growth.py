@@ -1,0 +1,108 @@
+"""What an operation costs and what is kept as the work grows: each part from 10^4 to 10^6 pins, users or edges, and to 10^7
+with BENCH_LARGE=1. A table, `results/growth.png` on two logarithmic axes, and the figures that `feedmesh plan` reads.
+
+Each size of each part runs in a process of its own, so that its memory is its own. Time is this process' CPU time.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from bench import drawing, growing
+from bench.capacity import cpu_per_feed, write
+from bench.report import Figure
+
+SIZES = (10_000, 100_000, 1_000_000)
+LARGE = 10_000_000
+QUESTIONS, WARM = 200, 20
+OPENING = 1_000  # entities that are there before memory is first looked at, so that code and buffers are not counted
+ALONE_S = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A part at one size. apply_us: CPU a unit when it was written; ask_us: median of a question; bytes a unit."""
+
+    part: str
+    unit: str
+    question: str
+    n: int
+    apply_us: float
+    ask_us: float
+    disk_bytes: float
+    memory_bytes: float
+    base_mb: float
+
+
+def measure(_: str | None) -> list[Figure]:
+    """Every part at every size, the plot, and then the CPU of a feed over the whole mesh."""
+    sizes = (*SIZES, LARGE) if os.environ.get("BENCH_LARGE") else SIZES
+    points = [_alone(part, n) for part in growing.PARTS for n in sizes]
+    drawing.draw(points)
+    write([asdict(point) for point in points if point.n == sizes[-1]], cpu_per_feed())
+    return [figure for point in points for figure in _figures(point)]
+
+
+def _alone(part: str, n: int) -> Point:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+        return alone.submit(point, part, n).result(ALONE_S)
+
+
+def point(part: str, n: int) -> Point:
+    """Fill the part with n units and ask it, in this process."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    made = growing.PARTS[part]
+    folder = Path(tempfile.mkdtemp(prefix="feedmesh-bench-"))
+    try:
+        grown = made(folder, n)
+        grown.add(0, min(OPENING, n // 2))
+        grown.ask(0)
+        before, began, rss = min(OPENING, n // 2), time.process_time(), _resident()
+        grown.add(before, n)
+        taken, held = time.process_time() - began, _resident() - rss
+        took = _questions(grown.ask)
+        grown.close()
+        kept = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    ask_us = float(np.median(took)) * 1e6
+    rest = n - before
+    return Point(
+        part, made.unit, made.question, n, taken / rest * 1e6, ask_us, kept / n, max(0, held) / rest, rss / 1e6
+    )
+
+
+def _questions(ask: Callable[[int], object]) -> list[float]:
+    took = []
+    for i in range(WARM + QUESTIONS):
+        began = time.perf_counter()
+        ask(i)
+        took.append(time.perf_counter() - began)
+    return took[WARM:]
+
+
+def _resident() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def _figures(of: Point) -> list[Figure]:
+    what = f"{of.part}, {of.n:,} {of.unit}s"
+    kept = f"{of.disk_bytes:,.1f} bytes on disk and {of.memory_bytes:,.1f} in memory a {of.unit}"
+    return [
+        Figure(
+            "growth",
+            f"{what}: {of.question}",
+            of.ask_us,
+            "us",
+            note=f"{kept}; {of.apply_us:.2f} us of CPU to write one",
+        )
+    ]

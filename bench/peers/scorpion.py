@@ -1,0 +1,84 @@
+"""Trees over the rows of a request beside LightGBM and lleaves, and gathering cached rows beside cachetools' LRU."""
+
+import tempfile
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+
+from bench.peers.pairing import Ours, Peer, Side, compared, opened, pinned
+from bench.report import Figure
+from features.pins import INTERESTS, KEPT
+from scorpion import forest
+from scorpion.cache import Cache, row_bytes
+from services.clock import wall_clock
+
+PART = "scorpion"
+TREES, LEAVES, FEATURES, ROWS = 300, 64, 60, 1_000
+PINS, ASKED = 200_000, 4_000
+
+
+def measure(_: str | None) -> list[Figure]:
+    """Raw rows and a single row by a model; then the cache."""
+    pinned()
+    with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
+        return [*_scores(Path(folder)), *_gathers(Path(folder))]
+
+
+def trained(folder: Path) -> str:
+    """A binary model of 300 trees of 64 leaves over 60 features, some values missing; its text, also in the folder."""
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(30_000, FEATURES)).astype(np.float32)
+    rows[rng.random(rows.shape) < 0.05] = np.nan
+    label = np.nan_to_num(np.sin(2 * rows)).sum(axis=1) + rng.normal(size=len(rows)) > 0
+    parameters = {"objective": "binary", "num_leaves": LEAVES, "verbose": -1, "num_threads": 1, "min_data_in_leaf": 5}
+    booster = lightgbm.train(parameters, lightgbm.Dataset(rows, label), TREES)
+    booster.save_model(folder / "model.txt")
+    np.save(folder / "rows.npy", rows[:ROWS])
+    return str(booster.model_to_string())
+
+
+def _scores(folder: Path) -> list[Figure]:
+    model = forest.parse(trained(folder))
+    rows = np.load(folder / "rows.npy")
+    one = np.ascontiguousarray(rows[:1])
+    about = f"{TREES} trees of {LEAVES} leaves, {FEATURES} float32 features, one thread"
+    ours = Ours("feedmesh", {"rows": lambda: model.score(rows), "row": lambda: model.score(one)}, about)
+    peers, figures = opened(PART, ("lightgbm", "lleaves"), "boosters", folder)
+    sides: list[Side] = [ours, *peers]
+    try:
+        wanted = ours.answer("rows")
+        for side in peers:
+            for operation, expected in (("rows", wanted), ("row", wanted[:1])):
+                np.testing.assert_allclose(side.answer(operation), expected, rtol=1e-6, err_msg=side.name)
+            if isinstance(side, Peer):
+                figures.append(Figure(PART, f"opening the model, {side.name}", side.opened_s, "s", note=side.about))
+        what = f"{ROWS:,} rows"
+        figures += compared(PART, what, sides, "rows", least={"lightgbm": 12, "lleaves": 3})
+        figures += compared(PART, "a row", sides, "row", unit="us", least={"lightgbm": 1}, rounds=21, times=20)
+    finally:
+        for side in sides:
+            side.close()
+    return figures
+
+
+def _gathers(folder: Path) -> list[Figure]:
+    rng, now = np.random.default_rng(2), wall_clock()
+    pins = rng.permutation(np.arange(1, PINS + 1, dtype=np.uint64))
+    rows = rng.normal(size=(PINS, FEATURES)).astype(np.float32)
+    asked = rng.choice(pins, ASKED, replace=False)
+    columns = tuple(f"set.column{i}" for i in range(FEATURES - len(KEPT)))
+    cache = Cache(columns, 2 * PINS * row_bytes(len(columns)), 10**9)
+    cache.put(pins, rows, np.zeros((PINS, INTERESTS), np.uint64), now, cache.now() + 60_000)
+    for name, values in (("pins", pins), ("rows", rows), ("asked", asked)):
+        np.save(folder / f"{name}.npy", values)
+    ours = Ours("feedmesh", {"gather": lambda: cache.get(asked, now).values}, "one thread")
+    peers, figures = opened(PART, ("cachetools",), "rows", folder)
+    try:
+        for side in peers:
+            np.testing.assert_array_equal(side.answer("gather"), ours.answer("gather"), err_msg=side.name)
+        what = f"gathering {ASKED:,} cached rows of {FEATURES}"
+        return figures + compared(PART, what, [ours, *peers], "gather", least={"cachetools": 20}, times=3)
+    finally:
+        for side in peers:
+            side.close()

@@ -1,0 +1,141 @@
+"""`feedmesh plan`: what it multiplies is there, more of anything needs no less, and nonsense is refused by name."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner, Result
+
+from services.command import plan
+from services.command.main import app
+from services.command.plan import Capacity, Line, Load, Measured
+from services.errors import InvalidArgument
+from services.settings import SERVICES
+
+ASKED = {"--users": 1_000_000, "--pins": 10_000_000, "--edges": 100_000_000, "--feeds-per-second": 500}
+GB = 1e9
+
+
+def planned(**options: Any) -> Result:
+    given = {**ASKED, **{"--" + name.replace("_", "-"): value for name, value in options.items()}}
+    words = [str(word) for option in given.items() for word in option]
+    return CliRunner().invoke(app, ["plan", *words], env={"COLUMNS": "200"})
+
+
+def capacity(**services: Measured) -> Capacity:
+    """Of every service: nothing but what is given."""
+    nothing = Measured(cpu_ms=0, process_mb=100, unit="", disk=0, memory=0)
+    return Capacity({}, {name: services.get(name, nothing) for name in SERVICES})
+
+
+def load(feeds: float = 0, memory: float = 10 * GB, cores: int = 4, **units: float) -> Load:
+    return Load(units, feeds, memory, cores)
+
+
+def line(of: Capacity, at: Load, service: str) -> Line:
+    return next(one for one in plan.planned(of, at) if one.service == service)
+
+
+def test_every_service_was_measured() -> None:
+    measured = plan.read()
+    assert set(measured.services) == set(SERVICES)
+    assert all(of.process_mb > 0 and of.cpu_ms >= 0 for of in measured.services.values())
+    assert {of.unit for of in measured.services.values()} <= {"", "user", "pin", "edge", "follow", "event", "record"}
+    assert {"date", "commit", "cpu", "memory", "command"} <= set(measured.measured)
+
+
+def test_it_says_what_is_needed_and_from_when_it_knows() -> None:
+    result = planned()
+    assert result.exit_code == 0, result.output
+    for word in (*SERVICES, "memory GB", "machines of 64 GB and 16 cores", "assumed:", "measured "):
+        assert word in result.output or word.replace("machines", "machine") in result.output
+    assert str(plan.read().measured["commit"]) in result.output
+
+
+def test_bytes_and_cores_by_hand() -> None:
+    of = capacity(polaris=Measured(cpu_ms=6, process_mb=1_000, unit="edge", disk=40, memory=10))
+    found = line(of, load(feeds=200, edge=2 * 10**9), "polaris")
+    assert found.disk == 80 * GB
+    assert found.cores == pytest.approx(200 * 0.006 / 0.6)
+    assert found.processes == 3, "20 GB in shards of 8 GB, of which each process takes 1"
+    assert found.memory == pytest.approx(23 * GB)
+    assert found.machines == pytest.approx(23 / 8)
+    assert not found.copies
+
+
+def test_cores_ask_for_shards_too() -> None:
+    of = capacity(apiary=Measured(cpu_ms=3, process_mb=100, unit="follow", disk=1, memory=0))
+    assert line(of, load(feeds=1_000, follow=10), "apiary").processes == 5
+
+
+def test_what_is_not_sharded_is_copied_whole_or_does_not_fit() -> None:
+    of = capacity(pixie=Measured(cpu_ms=1.2, process_mb=500, unit="edge", disk=10, memory=10))
+    found = line(of, load(feeds=1_000, edge=10**8), "pixie")
+    assert (found.processes, found.copies) == (2, True)
+    assert found.memory == pytest.approx(3 * GB)
+    with pytest.raises(InvalidArgument, match=r"--memory-per-machine = 10: one pixie needs 10.5 GB.*at least 14 GB"):
+        plan.planned(of, load(edge=10**9))
+
+
+def test_the_front_door_is_one_process() -> None:
+    of = capacity(roadrunner=Measured(cpu_ms=3, process_mb=100, unit="record", disk=1, memory=0))
+    found = line(of, load(feeds=1_000), "roadrunner")
+    assert found.processes == 1
+    assert found.cores == pytest.approx(5)
+    assert "roadrunner is one process" in planned(feeds_per_second=100_000).output
+
+
+def test_machines_are_shared() -> None:
+    of = capacity(pixie=Measured(cpu_ms=0, process_mb=500, unit="edge", disk=10, memory=10))
+    small = load(edge=10**8)
+    lines = plan.planned(of, small)
+    assert plan.machines(lines, small) == 1
+    wide = small._replace(memory_per_machine=2.5 * GB)
+    assert plan.machines(plan.planned(of, wide), wide) == 2
+
+
+@pytest.mark.parametrize("more", ["users", "pins", "edges", "feeds_per_second"])
+def test_more_needs_no_less(more: str) -> None:
+    def total(factor: int) -> list[float]:
+        given = {"users": 10**5, "pins": 10**6, "edges": 10**7, "feeds_per_second": 100}
+        given[more] *= factor
+        units = {"user": given["users"], "pin": given["pins"], "edge": given["edges"], "follow": given["users"] * 50,
+                 "event": given["users"] * 500, "record": sum(given.values())}  # fmt: skip
+        lines = plan.planned(plan.read(), load(given["feeds_per_second"], 500 * GB, **units))
+        return [sum(getattr(one, name) for one in lines) for name in ("processes", "disk", "memory", "cores")]
+
+    few, many = total(1), total(4)
+    assert all(a <= b for a, b in zip(few, many, strict=True))
+    assert few != many
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"users": 0}, "--users = 0: allowed are 1 to"),
+        ({"pins": -5}, "--pins = -5: allowed are 1 to"),
+        ({"edges": 10**14}, "--edges = 100,000,000,000,000: allowed are 1 to"),
+        ({"users": 2, "pins": 2, "edges": 5}, "--edges = 5: 2 users can't have saved 2 pins more than once each"),
+        ({"feeds_per_second": -1}, "--feeds-per-second = -1.0: allowed are 0 to"),
+        ({"feeds_per_second": "nan"}, "--feeds-per-second = nan: allowed are 0 to"),
+        ({"memory_per_machine": 0}, "--memory-per-machine = 0.0: allowed are 1 to"),
+        ({"memory_per_machine": 1, "edges": 10**10}, "--memory-per-machine = 1: one "),
+        ({"cores_per_machine": 0}, "--cores-per-machine = 0: allowed are 1 to"),
+    ],
+)
+def test_nonsense_is_refused_by_name(options: dict[str, Any], says: str) -> None:
+    result = planned(**options)
+    assert result.exit_code == 2
+    assert says in " ".join(result.output.split())
+
+
+def test_help_has_examples() -> None:
+    result = CliRunner().invoke(app, ["plan", "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert "Examples" in result.output
+    assert "feedmesh plan --users" in result.output
+
+
+def test_a_damaged_file_is_not_taken() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(b'{"measured": {}, "services": {"pixie": {"cpu_ms": "much"}}}', type=Capacity)
