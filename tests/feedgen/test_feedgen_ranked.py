@@ -133,7 +133,7 @@ def test_candidates_of_a_moment_of_the_past_know_nothing_later(world: World) -> 
     """What training asks for: before the user did anything, they are new."""
     before, after = ranked(world, "picked", USER, NOW - 2 * DAY_MS), ranked(world, "picked", USER)
     assert set(before.candidates.origin.tolist()) == {3, 4}  # popular and fresh
-    assert set(after.candidates.origin.tolist()) == {2}
+    assert set(after.candidates.origin.tolist()) == {2, 5}  # of boards near, and walked past
     recent_pins = NAMES.index("user_recent_pins")
     assert set(before.candidates.column("features")[:, recent_pins].tolist()) == {0}
     assert set(after.candidates.column("features")[:, recent_pins].tolist()) == {4}
