@@ -44,7 +44,7 @@ class Choices(ServiceSettings, kw_only=True):
         Meta(ge=0, le=1, description="of picked, pins that the walks passed; the rest are of boards they reached"),
     ] = 0.75
     walk_boards: Annotated[
-        int, Meta(ge=1, le=10_000, description="boards near the recent pins that are looked at for a page")
+        int, Meta(ge=1, le=10_000, description="boards near the recent pins that are looked at for a page, at most")
     ] = 300
     walk_sharpness: Annotated[
         float, Meta(ge=0, le=100, description="how much a board's nearness counts against quality and age; an exponent")

@@ -41,6 +41,7 @@ from services.events import Surface
 from services.mesh import Mesh
 from smartfeed.client import SmartfeedClient
 
+BOARDS_EACH = 1  # near boards looked at for each candidate wanted of them
 LEAST = 25  # candidates of a source of home, however small its rate
 
 
@@ -175,12 +176,12 @@ class Parts:
         return InterestPins(self._retrieval(k), self.choose.interests, self.choose.inferred_weight)
 
     def walked_boards(self, k: int = 0) -> WalkedBoards:
-        """From boards near the user's recent pins."""
+        """From boards near the user's recent pins: for a few candidates a few boards will do."""
         choose = self.choose
         return WalkedBoards(
             self.ask.pixie,
             self._retrieval(k),
-            choose.walk_boards,
+            min(choose.walk_boards, BOARDS_EACH * (k or choose.candidates)),
             choose.walk_steps,
             choose.walk_sharpness,
             self.timeout,

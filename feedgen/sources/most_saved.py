@@ -43,15 +43,24 @@ def _shares(counts: F32) -> F32:
 
 @dataclass(slots=True)
 class Kept(Generic[T]):
-    """An answer that is good for `keep_ms` of the clock of the requests; 0: it is asked for each time."""
+    """An answer that is good for `keep_ms` of the clock of the requests, and until one request has asked for it again; 0:
+    it is asked for each time.
+    """
 
     keep_ms: int
     _since: int = -1
     _value: T | None = field(default=None)
+    _asking: bool = False
 
     async def get(self, now_ms: int, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer as of now, or of `keep_ms` before."""
-        since = now_ms // self.keep_ms if self.keep_ms else -1
-        if self._value is None or since != self._since or not self.keep_ms:
-            self._value, self._since = await ask(), since
+        """The answer as of now, or of `keep_ms` before; while somebody else asks, the one before."""
+        if not self.keep_ms:
+            return await ask()
+        since = now_ms // self.keep_ms
+        if self._value is None or (since != self._since and not self._asking):
+            self._asking = True
+            try:
+                self._value, self._since = await ask(), since
+            finally:
+                self._asking = False
         return self._value

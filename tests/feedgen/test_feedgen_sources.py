@@ -122,6 +122,30 @@ def test_an_answer_is_kept_for_a_while_of_the_requests_clock() -> None:
     assert asked == [5000, 6000, 2000, 1, 1]
 
 
+def test_only_one_asks_again_and_the_others_get_what_was() -> None:
+    async def main() -> None:
+        kept, answered, asked = Kept[int](1000), asyncio.Event(), []
+
+        async def soon(now_ms: int) -> int:
+            asked.append(now_ms)
+            await answered.wait()
+            return now_ms
+
+        async def at_once() -> int:
+            return 1
+
+        assert await kept.get(1, at_once) == 1
+        first = asyncio.ensure_future(kept.get(1001, lambda: soon(1001)))
+        await asyncio.sleep(0)
+        assert await kept.get(1002, lambda: soon(1002)) == 1
+        answered.set()
+        assert await first == 1001
+        assert await kept.get(1003, at_once) == 1001
+        assert asked == [1001]
+
+    asyncio.run(main())
+
+
 def test_nothing_is_kept_of_a_failure() -> None:
     async def main() -> None:
         kept = Kept[int](1000)
