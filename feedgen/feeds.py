@@ -41,7 +41,6 @@ from services.events import Surface
 from services.mesh import Mesh
 from smartfeed.client import SmartfeedClient
 
-BOARDS_EACH = 1  # near boards looked at for each candidate wanted of them
 LEAST = 25  # candidates of a source of home, however small its rate
 
 
@@ -181,7 +180,7 @@ class Parts:
         return WalkedBoards(
             self.ask.pixie,
             self._retrieval(k),
-            min(choose.walk_boards, BOARDS_EACH * (k or choose.candidates)),
+            min(choose.walk_boards, k or choose.candidates),
             choose.walk_steps,
             choose.walk_sharpness,
             self.timeout,
