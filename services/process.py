@@ -27,10 +27,12 @@ from services.errors import MeshError
 from services.follower import Follower
 from services.mesh import Mesh
 from services.metrics import Metrics
-from services.server import AddServicer
+from services.server import AddServicer, AsyncGate, Gate
 from services.settings import ServiceSettings, ShardSettings, ThreadedSettings
 from services.shard import Shard
 from services.status import Status
+from services.unix_server import AsyncUnixServer, ThreadedUnixServer
+from services.unix_socket import socket_path
 
 logger = logging.getLogger(__name__)
 READY_POLL_S = 0.1
@@ -147,17 +149,23 @@ def serve(
     status = Status(process.service, process.shard, process.metrics, why, behind)
     add = [*servicers, lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)]
     wait = follower.wait if follower else None
-    server = servers.threaded(process.metrics, wait, add, settings.threads, settings.max_requests)
+    gate = Gate(process.metrics, wait)
+    server = servers.threaded(gate, add, settings.threads, settings.max_requests)
     health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
     servers.bind(server, process.address)
     settle_memory()
     server.start()
+    path = socket_path(process.mesh, process.address)
+    unix = ThreadedUnixServer(path, gate.answers, settings.threads, settings.max_requests) if path else None
     if follower:
         follower.start()
     _report_ready(process, health, why, dead, stop.event)
     health.enter_graceful_shutdown()
     drain()
-    server.stop(process.mesh.common.drain_s).wait()
+    stopped = server.stop(process.mesh.common.drain_s)
+    if unix:
+        unix.stop(process.mesh.common.drain_s)
+    stopped.wait()
     if follower:
         follower.stop()
     close()
@@ -198,15 +206,23 @@ def serve_on_asyncio(
         stop, loop = Stop(), asyncio.get_running_loop()
         status = Status(process.service, process.shard, process.metrics, why_not_ready, lambda: 0)
         add = [*wire(), lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)]
-        server = servers.on_asyncio(process.metrics, add, settings.max_requests)
+        gate = AsyncGate(process.metrics)
+        server = servers.on_asyncio(gate, add, settings.max_requests)
         health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
         servers.bind(server, process.address)
         settle_memory()
         await server.start()
+        path = socket_path(process.mesh, process.address)
+        unix = AsyncUnixServer(path, gate.answers, settings.max_requests) if path else None
+        if unix:
+            await unix.start()
         await loop.run_in_executor(None, _report_ready, process, health, why_not_ready, dead, stop.event)
         health.enter_graceful_shutdown()
         drain()
-        await server.stop(process.mesh.common.drain_s)
+        stopping = [server.stop(process.mesh.common.drain_s)]
+        if unix:
+            stopping.append(unix.stop(process.mesh.common.drain_s))
+        await asyncio.gather(*stopping)
         close()
         logger.info("drained")
 

@@ -13,6 +13,8 @@ from services.local import LocalMesh, LocalStub
 from services.mesh import Mesh
 from services.together import Joining
 from services.topics import partition_of
+from services.unix_client import UnixClient
+from services.unix_socket import socket_path
 
 Stub = TypeVar("Stub")
 T = TypeVar("T")
@@ -25,12 +27,18 @@ class Shards(Generic[Stub]):
         self.service = service
         self._partitions = mesh.common.partitions
         self._channels: list[grpc.aio.Channel] = []
+        self._unix: list[UnixClient | None] = []
         if isinstance(mesh, LocalMesh):
             self.stubs = [cast(Stub, LocalStub(mesh.servicers[service]))]
             return
         addresses = mesh.of(service)
+        paths = [socket_path(mesh, process.address) for process in addresses]
+        self._unix = [UnixClient(path) if path else None for path in paths]
         self._channels = [open_async(process.address) for process in addresses]
-        self.stubs = [stub(cast(grpc.aio.Channel, Joining(channel))) for channel in self._channels]
+        self.stubs = [
+            stub(cast(grpc.aio.Channel, Joining(channel, unix)))
+            for channel, unix in zip(self._channels, self._unix, strict=True)
+        ]
         self._shard_of = np.zeros(self._partitions, np.int64)
         for process in addresses:
             self._shard_of[list(mesh.partitions_of(process.shard, process.shards))] = process.shard
@@ -67,4 +75,7 @@ class Shards(Generic[Stub]):
 
     async def close(self) -> None:
         """Close the channels."""
+        for unix in self._unix:
+            if unix is not None:
+                unix.close()
         await asyncio.gather(*(channel.close() for channel in self._channels))

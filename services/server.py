@@ -7,7 +7,7 @@ reflection, channelz and the mesh's own status service come with it.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -86,7 +86,8 @@ def _read(request: Any) -> Any:
     return request
 
 
-def _as_status(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
+def as_status(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
+    """How an error of a method crosses the wire."""
     if isinstance(error, MeshError):
         return error.status, str(error)
     if isinstance(error, NotImplementedError):
@@ -124,8 +125,9 @@ def _several_handler(answer: Callable[[Any, Any], Any]) -> Any:
 class Gate(grpc.ServerInterceptor):
     """The law for a threaded server. handlers: its own methods, which may also come several in one call."""
 
-    def __init__(self, metrics: Metrics, wait: WaitForToken | None, handlers: Handlers) -> None:
-        self._metrics, self._wait, self._handlers = metrics, wait, handlers
+    def __init__(self, metrics: Metrics, wait: WaitForToken | None) -> None:
+        self.handlers: Handlers = {}
+        self._metrics, self._wait = metrics, wait
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Wrap unary answers; streams and the standard services pass."""
@@ -144,30 +146,34 @@ class Gate(grpc.ServerInterceptor):
                             self._wait(tokens.decode(token), serving.remaining())
                         return handler.unary_unary(_read(request), context)
                 except Exception as error:
-                    status, message = _as_status(error, details.method)
+                    status, message = as_status(error, details.method)
                 ended(status)
                 context.abort(status, message)
 
         return grpc.unary_unary_rpc_method_handler(answer, _reader(handler, method), handler.response_serializer)
 
     def _several(self, token: bytes) -> Any:
-        """One call after the other, under one deadline and one token."""
-
         def answer(request: Any, context: Any) -> Any:
             try:
-                with request_context.serving(_timeout(context), token) as serving:
-                    calls = _read(request).calls
-                    if self._wait is not None:
-                        self._wait(tokens.decode(token), serving.remaining())
-                    return pb.CallsReply(answers=[self._one(call, context) for call in calls])
+                return self.answers(_read(request).calls, _timeout(context), token, context)
             except Exception as error:
-                status, message = _as_status(error, MANY)
+                status, message = as_status(error, MANY)
             context.abort(status, message)
 
         return _several_handler(answer)
 
+    def answers(self, calls: Sequence[pb.Call], timeout: float, token: bytes, context: Any = None) -> pb.CallsReply:
+        """Of calls that came together: one after the other, under one deadline (seconds from now) and one token.
+
+        Raises what waiting for the token raises; an error of one call is that call's answer.
+        """
+        with request_context.serving(timeout, token) as serving:
+            if self._wait is not None:
+                self._wait(tokens.decode(token), serving.remaining())
+            return pb.CallsReply(answers=[self._one(call, context) for call in calls])
+
     def _one(self, call: pb.Call, context: Any) -> pb.Answer:
-        handler = self._handlers.get(call.method)
+        handler = self.handlers.get(call.method)
         if handler is None or handler.unary_unary is None or call.method.startswith(OWN):
             return _refused(call.method)
         with _measured(self._metrics, call.method.rsplit("/", 1)[-1]) as ended:
@@ -175,7 +181,7 @@ class Gate(grpc.ServerInterceptor):
                 request = _read(_reader(handler, call.method)(call.request))
                 return pb.Answer(reply=handler.response_serializer(handler.unary_unary(request, context)))
             except Exception as error:
-                status, message = _as_status(error, call.method)
+                status, message = as_status(error, call.method)
             ended(status)
             return pb.Answer(status=status.value[0], message=message)
 
@@ -183,8 +189,9 @@ class Gate(grpc.ServerInterceptor):
 class AsyncGate(grpc.aio.ServerInterceptor):
     """The law for a server on asyncio. Such a process holds no view, so there is no token to wait for: it passes on."""
 
-    def __init__(self, metrics: Metrics, handlers: Handlers) -> None:
-        self._metrics, self._handlers = metrics, handlers
+    def __init__(self, metrics: Metrics) -> None:
+        self.handlers: Handlers = {}
+        self._metrics = metrics
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """Wrap unary answers; streams and the standard services pass."""
@@ -201,28 +208,33 @@ class AsyncGate(grpc.aio.ServerInterceptor):
                     with request_context.serving(_timeout(context), token):
                         return await handler.unary_unary(_read(request), context)
                 except Exception as error:
-                    status, message = _as_status(error, details.method)
+                    status, message = as_status(error, details.method)
                 ended(status)
                 await context.abort(status, message)
 
         return grpc.unary_unary_rpc_method_handler(answer, _reader(handler, method), handler.response_serializer)
 
     def _several(self, token: bytes) -> Any:
-        """At once, under one deadline and one token."""
-
         async def answer(request: Any, context: Any) -> Any:
             try:
-                with request_context.serving(_timeout(context), token):
-                    calls = _read(request).calls
-                    return pb.CallsReply(answers=await asyncio.gather(*(self._one(call, context) for call in calls)))
+                return await self.answers(_read(request).calls, _timeout(context), token, context)
             except Exception as error:
-                status, message = _as_status(error, MANY)
+                status, message = as_status(error, MANY)
             await context.abort(status, message)
 
         return _several_handler(answer)
 
+    async def answers(
+        self, calls: Sequence[pb.Call], timeout: float, token: bytes, context: Any = None
+    ) -> pb.CallsReply:
+        """Of calls that came together: at once, under one deadline (seconds from now) and one token."""
+        with request_context.serving(timeout, token):
+            if len(calls) == 1:
+                return pb.CallsReply(answers=[await self._one(calls[0], context)])
+            return pb.CallsReply(answers=await asyncio.gather(*(self._one(call, context) for call in calls)))
+
     async def _one(self, call: pb.Call, context: Any) -> pb.Answer:
-        handler = self._handlers.get(call.method)
+        handler = self.handlers.get(call.method)
         if handler is None or handler.unary_unary is None or call.method.startswith(OWN):
             return _refused(call.method)
         with _measured(self._metrics, call.method.rsplit("/", 1)[-1]) as ended:
@@ -230,7 +242,7 @@ class AsyncGate(grpc.aio.ServerInterceptor):
                 request = _read(_reader(handler, call.method)(call.request))
                 return pb.Answer(reply=handler.response_serializer(await handler.unary_unary(request, context)))
             except Exception as error:
-                status, message = _as_status(error, call.method)
+                status, message = as_status(error, call.method)
             ended(status)
             return pb.Answer(status=status.value[0], message=message)
 
@@ -238,24 +250,18 @@ class AsyncGate(grpc.aio.ServerInterceptor):
 AddServicer = Callable[[Any], None]  # adds one servicer to a server, as the generated add_…_to_server do
 
 
-def threaded(
-    metrics: Metrics, wait: WaitForToken | None, servicers: list[AddServicer], threads: int, max_requests: int
-) -> grpc.Server:
+def threaded(gate: Gate, servicers: list[AddServicer], threads: int, max_requests: int) -> grpc.Server:
     """A server from a pool of threads, not started."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
-    handlers: Handlers = {}
-    gates: list[grpc.ServerInterceptor] = [Gate(metrics, wait, handlers)]
-    server = grpc.server(pool, interceptors=gates, options=OPTIONS, maximum_concurrent_rpcs=max_requests)
-    _add(server, servicers, handlers)
+    server = grpc.server(pool, interceptors=[gate], options=OPTIONS, maximum_concurrent_rpcs=max_requests)
+    _add(server, servicers, gate.handlers)
     return server
 
 
-def on_asyncio(metrics: Metrics, servicers: list[AddServicer], max_requests: int) -> grpc.aio.Server:
+def on_asyncio(gate: AsyncGate, servicers: list[AddServicer], max_requests: int) -> grpc.aio.Server:
     """A server on the running event loop, not started."""
-    handlers: Handlers = {}
-    gates = [AsyncGate(metrics, handlers)]
-    server = grpc.aio.server(interceptors=gates, options=OPTIONS, maximum_concurrent_rpcs=max_requests)
-    _add(server, servicers, handlers)
+    server = grpc.aio.server(interceptors=[gate], options=OPTIONS, maximum_concurrent_rpcs=max_requests)
+    _add(server, servicers, gate.handlers)
     return server
 
 

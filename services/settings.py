@@ -37,6 +37,10 @@ class MeshSettings(Struct, forbid_unknown_fields=True, kw_only=True):
         int, Meta(ge=1, le=10_000_000, description="free disk below which the front door refuses events")
     ] = 256
     drain_s: Annotated[float, Meta(ge=0.1, le=300, description="seconds a process may take to finish on SIGTERM")] = 5.0
+    unix_sockets: Annotated[
+        bool,
+        Meta(description="whether processes of one machine ask each other through Unix sockets; else by gRPC alone"),
+    ] = True
 
 
 class ServiceSettings(Struct, forbid_unknown_fields=True, kw_only=True):

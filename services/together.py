@@ -2,11 +2,12 @@
 
 A call costs both sides several times what a small question does: threads and sockets that are woken. Whoever asks
 several things at once says so with `together`, and asks as ever; every answer and every error is the caller's own.
+To a process of the same machine they travel through its Unix socket, one alone too; by gRPC where there is none.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,26 +15,12 @@ from typing import Any, NamedTuple
 import grpc
 
 from protos import calls_pb2 as pb
+from services.context import TOKEN_KEY
+from services.unix_client import NoSocket, Refused, UnixClient
 
 MANY = "/feedmesh.Calls/Many"
 STATUS = {code.value[0]: code for code in grpc.StatusCode}
 Metadata = tuple[tuple[str, bytes], ...] | None
-
-
-class Refused(grpc.RpcError):
-    """One call of several failed."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self._code, self._details = code, details
-
-    def code(self) -> grpc.StatusCode:
-        """Its status."""
-        return self._code
-
-    def details(self) -> str:
-        """What was wrong."""
-        return self._details
 
 
 class _Waiting(NamedTuple):
@@ -82,47 +69,68 @@ def together() -> Iterator[None]:
 class Method:
     """One method of a channel, as a stub calls it."""
 
-    __slots__ = ("alone", "many", "name", "read", "write")
+    __slots__ = ("alone", "many", "name", "read", "unix", "write")
 
-    def __init__(self, alone: Any, many: Any, name: str, write: Callable[[Any], bytes], read: Callable[[bytes], Any]):
-        self.alone, self.many, self.name, self.write, self.read = alone, many, name, write, read
+    def __init__(
+        self,
+        alone: Any,
+        many: Any,
+        unix: UnixClient | None,
+        name: str,
+        write: Callable[[Any], bytes],
+        read: Callable[[bytes], Any],
+    ):
+        self.alone, self.many, self.unix, self.name, self.write, self.read = alone, many, unix, name, write, read
 
     def __call__(self, request: Any, *, timeout: float, metadata: Metadata = None) -> Awaitable[Any]:
         """The answer, within `timeout` seconds. Raises grpc.RpcError."""
         now = _round.get()
-        if now is None:
-            return self.alone(request, timeout=timeout, metadata=metadata)  # type: ignore[no-any-return]
-        return now.add(self, request, timeout, metadata)
+        if now is not None:
+            return now.add(self, request, timeout, metadata)
+        if self.unix is not None:
+            return self._by_unix(self.unix, request, timeout, metadata)
+        return self.alone(request, timeout=timeout, metadata=metadata)  # type: ignore[no-any-return]
+
+    async def _by_unix(self, unix: UnixClient, request: Any, timeout: float, metadata: Metadata) -> Any:
+        try:
+            reply = await unix.ask([self.call(request)], timeout, _token(metadata))
+        except NoSocket:
+            return await self.alone(request, timeout=timeout, metadata=metadata)
+        (answer,) = reply.answers
+        if answer.status:
+            raise Refused(STATUS[answer.status], answer.message)
+        return self.read(answer.reply)
+
+    def call(self, request: Any) -> pb.Call:
+        """As one of several."""
+        return pb.Call(method=self.name, request=self.write(request))
 
 
 class Joining:
-    """A channel whose calls may travel together."""
+    """A channel whose calls may travel together, or through a socket of the same machine."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
+    def __init__(self, channel: grpc.aio.Channel, unix: UnixClient | None = None) -> None:
+        self._channel, self._unix = channel, unix
         self._many = channel.unary_unary(MANY, pb.CallsRequest.SerializeToString, pb.CallsReply.FromString)
 
     def unary_unary(self, name: str, request_serializer: Any, response_deserializer: Any, **more: Any) -> Method:
         """As the channel's own."""
         alone = self._channel.unary_unary(name, request_serializer, response_deserializer, **more)
-        return Method(alone, self._many, name, request_serializer, response_deserializer)
+        return Method(alone, self._many, self._unix, name, request_serializer, response_deserializer)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._channel, name)
+
+
+def _token(metadata: Metadata) -> bytes:
+    return next((value for key, value in metadata or () if key == TOKEN_KEY), b"")
 
 
 async def _ask(calls: list[_Waiting], metadata: Metadata) -> None:
     """Give each call its answer, or the error of it."""
     timeout = max(call.timeout for call in calls)  # who has less time gives up by themselves
     try:
-        if len(calls) == 1:
-            call = calls[0]
-            _tell(call, await call.method.alone(call.request, timeout=timeout, metadata=metadata))
-            return
-        asked = pb.CallsRequest(
-            calls=[pb.Call(method=call.method.name, request=call.method.write(call.request)) for call in calls]
-        )
-        reply = await calls[0].method.many(asked, timeout=timeout, metadata=metadata)
+        reply = await _answers(calls, timeout, metadata)
         for call, answer in zip(calls, reply.answers, strict=True):
             if answer.status:
                 _fail(call, Refused(STATUS[answer.status], answer.message))
@@ -131,6 +139,15 @@ async def _ask(calls: list[_Waiting], metadata: Metadata) -> None:
     except Exception as error:  # grpc's, and whatever else: nobody is left waiting
         for call in calls:
             _fail(call, error)
+
+
+async def _answers(calls: list[_Waiting], timeout: float, metadata: Metadata) -> pb.CallsReply:
+    method, asked = calls[0].method, [call.method.call(call.request) for call in calls]
+    if method.unix is not None:
+        with suppress(NoSocket):
+            return await method.unix.ask(asked, timeout, _token(metadata))
+    reply: pb.CallsReply = await method.many(pb.CallsRequest(calls=asked), timeout=timeout, metadata=metadata)
+    return reply
 
 
 def _tell(call: _Waiting, answer: Any) -> None:

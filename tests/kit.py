@@ -108,7 +108,7 @@ def serve_services(
 
 @contextmanager
 def _serving(service: str, shard: int, servicers: list[AddServicer], wait: WaitForToken | None) -> Iterator[str]:
-    server = servers.threaded(Metrics(service, shard), wait, servicers, threads=8, max_requests=128)
+    server = servers.threaded(servers.Gate(Metrics(service, shard), wait), servicers, threads=8, max_requests=128)
     port = servers.bind(server, "127.0.0.1:0")
     server.start()
     try:
@@ -130,7 +130,7 @@ class LoopServer:
     async def _start(
         self, metrics: Metrics, servicers: list[AddServicer], max_requests: int, address: str
     ) -> tuple[grpc.aio.Server, int]:
-        server = servers.on_asyncio(metrics, servicers, max_requests)
+        server = servers.on_asyncio(servers.AsyncGate(metrics), servicers, max_requests)
         port = servers.bind(server, address)
         await server.start()
         return server, port

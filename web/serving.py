@@ -14,6 +14,7 @@ from protos import status_pb2_grpc
 from services import server as servers
 from services.errors import Unavailable
 from services.process import Process, Stop, settle_memory
+from services.server import AsyncGate
 from services.settings import ServiceSettings
 from services.status import Status
 
@@ -75,7 +76,7 @@ async def serve(process: Process, settings: ServiceSettings, status: Status, app
     """Serve `app` at `address` and gRPC at the process's own, until told to stop; then refuse new and finish."""
     stop, loop, drain_s = Stop(), asyncio.get_running_loop(), process.mesh.common.drain_s
     grpc_server = servers.on_asyncio(
-        process.metrics,
+        AsyncGate(process.metrics),
         [lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)],
         settings.max_requests,
     )

@@ -52,7 +52,7 @@ def threaded(
     answer: Answer, metrics: Metrics, wait: WaitForToken | None = None, threads: int = 4, max_requests: int = 100
 ) -> Iterator[str]:
     add = [lambda s: rpc.add_RoadrunnerServicer_to_server(Servicer(answer), s)]  # type: ignore[abstract]
-    made = server.threaded(metrics, wait, add, threads, max_requests)
+    made = server.threaded(server.Gate(metrics, wait), add, threads, max_requests)
     server.set_health(server.add_health(made, ["feedmesh.Roadrunner"]), True)
     port = server.bind(made, "127.0.0.1:0")
     made.start()
@@ -69,7 +69,7 @@ def on_asyncio(answer: Answer, metrics: Metrics, max_requests: int = 100) -> Ite
 
     async def serve() -> None:
         add = [lambda s: rpc.add_RoadrunnerServicer_to_server(AsyncServicer(answer), s)]  # type: ignore[abstract]
-        made = server.on_asyncio(metrics, add, max_requests)
+        made = server.on_asyncio(server.AsyncGate(metrics), add, max_requests)
         server.set_health(server.add_health(made, ["feedmesh.Roadrunner"]), True)
         port = server.bind(made, "127.0.0.1:0")
         await made.start()
@@ -105,8 +105,8 @@ def ask(stub: Any, timeout: float | None = 10.0, reached: Reached | None = None)
 
 def calls(metrics: Metrics) -> dict[str, int]:
     """Requests answered by code."""
-    samples = [sample for family in metrics._calls.collect() for sample in family.samples]
-    return {s.labels["code"]: int(s.value) for s in samples if s.name.endswith("_total")}
+    samples = [sample for family in metrics.collect() for sample in family.samples]
+    return {s.labels["code"]: int(s.value) for s in samples if s.name == "feedmesh_requests_total"}
 
 
 @both
@@ -241,14 +241,14 @@ def test_a_request_whose_time_ran_out_in_the_queue_is_not_served() -> None:
 @both
 def test_a_port_in_use_is_said_with_its_address(serve: Serve) -> None:
     with serve(lambda: None, Metrics("test", 0)) as address:
-        other = server.threaded(Metrics("test", 1), None, [], 1, 1)
+        other = server.threaded(server.Gate(Metrics("test", 1), None), [], 1, 1)
         with pytest.raises(Unavailable, match=f"cannot listen on {address}: the port is in use"):
             server.bind(other, address)
         other.stop(None).wait()
 
 
 def test_an_address_of_another_machine_is_said() -> None:
-    other = server.threaded(Metrics("test", 1), None, [], 1, 1)
+    other = server.threaded(server.Gate(Metrics("test", 1), None), [], 1, 1)
     with pytest.raises(Unavailable, match=r"cannot listen on 192.0.2.1:0: .* the address is not this machine's"):
         server.bind(other, "192.0.2.1:0")
     other.stop(None).wait()

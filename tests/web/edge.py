@@ -121,7 +121,7 @@ def serve_edge(folder: Path, **settings: Any) -> Iterator[Edge]:
             metrics = Metrics(service, 0)
             status = Status(service, 0, metrics, lambda: "", lambda: 0)
             add_status = [add, lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)]
-            server = servers.threaded(metrics, wait, add_status, threads=16, max_requests=64)
+            server = servers.threaded(servers.Gate(metrics, wait), add_status, threads=16, max_requests=64)
             port = servers.bind(server, "127.0.0.1:0")
             server.start()
             running.callback(lambda: server.stop(None).wait())
