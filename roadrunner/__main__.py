@@ -20,12 +20,15 @@ class Settings(ServiceSettings, kw_only=True):
     segment_mb: Annotated[
         int, Meta(ge=1, le=1024, description="records of a partition that retention drops together")
     ] = 8
-    audit_every_s: Annotated[float, Meta(ge=0, le=3600, description="seconds between audit samples; 0: no audit")] = 5.0
+    audit_every_s: Annotated[float, Meta(ge=0, le=3600, description="seconds between audit samples; 0: no audit")] = (
+        10.0
+    )
 
 
 def main() -> None:
     """Wire and serve."""
     from protos.roadrunner_pb2_grpc import add_RoadrunnerServicer_to_server
+    from roadrunner import aggregation, routing
     from roadrunner.aggregator import Aggregator
     from roadrunner.audit import Audit
     from roadrunner.committer import Committer
@@ -48,6 +51,8 @@ def main() -> None:
     process.metrics.gauge("log_events", lambda: float(sum(end.events for end in log.ends().values())))
     process.metrics.gauge("disk_free_bytes", lambda: float(psutil.disk_usage(str(process.folder)).free))
     process.metrics.gauge("aggregation_lag_events", lambda: float(aggregator.lag_events()))
+    routing.warm()
+    aggregation.warm()
     committer.start()
     aggregator.start()
     audit.start()

@@ -6,24 +6,26 @@ interests by the law of rockstore: those it states join, JOIN_INTEREST joins, LE
 would join beyond 256 is passed over. A takedown leaves counts and interests alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from protos import events_pb2 as pb
 from roadrunner import kernel, layout
-from roadrunner.kernel import ENGAGES, JOINS, LEAVES
-from services.columns import I64, U8, U64, Array, Ragged
-from services.events import IS_ENGAGEMENT, Action, Batch, Kind, events, flags
-from services.log import Record, kept
-from services.topics import partition_of
+from roadrunner.intake import DTYPES, Group
+from services.columns import I64, U8, U32, U64, Array, Ragged
+from services.events import IS_ENGAGEMENT, Action, Batch, events, flags
+from services.log import Record
 
-HOUR_MS = 3_600_000
 MAX_INTERESTS = 256  # of a pin, as rockstore keeps
-PIECE = 16_384  # events aggregated at once: with all of 256 interests each, 4 million rows
+PIECE = 16_384  # events aggregated at once: with all of 256 interests each, 4 million increments
 A = Action
-_STATES = flags(A.CREATE_PIN, A.UPDATE_PIN)
-RELEVANT = IS_ENGAGEMENT | _STATES | flags(A.JOIN_INTEREST, A.LEAVE_INTEREST)
+_DOES = IS_ENGAGEMENT.astype(np.uint8) * np.uint8(kernel.ENGAGES)
+_DOES[flags(A.CREATE_PIN, A.UPDATE_PIN)] = kernel.STATES
+_DOES[A.JOIN_INTEREST], _DOES[A.LEAVE_INTEREST] = kernel.JOINS, kernel.LEAVES
 
 
 class Interests(Protocol):
@@ -54,22 +56,56 @@ class MemoryInterests:
 
 
 class _Rows(NamedTuple):
-    """Relevant rows of records, in order."""
+    """Rows of records of OBJECTS, in order; ends and values of interests are empty when no row states any."""
 
     action: U8
+    user: U64
     pin: U64
     board: U64
-    user: U64
     target: U64
     at_ms: I64
-    partition: Array
-    interests: Ragged
+    interest_ends: U32
+    interests: U64
 
     def slice(self, start: int, stop: int) -> "_Rows":
         """Rows start..stop."""
-        columns: list[Any] = [column[start:stop] for column in self[:-1]]
-        columns.append(self.interests.slice(start, stop))
+        columns: list[Any] = [column[start:stop] for column in self[:6]]
+        if not len(self.interest_ends):
+            columns += [self.interest_ends, self.interests]
+            return _Rows(*columns)
+        runs = Ragged(self.interest_ends, self.interests).slice(start, min(stop, len(self.action)))
+        runs.ends.setflags(write=False)  # kernels are compiled for columns that are only read
+        columns += [runs.ends, runs.values]
         return _Rows(*columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Increments of one piece, those of a partition of COUNTS together: columns of the same length."""
+
+    starts: I64  # int64[partitions + 1]: where those of each partition begin
+    action: U8
+    kind: U8
+    target: U64
+    at_ms: I64
+    count: U32
+
+    def batches(self) -> Iterator[tuple[int, Batch]]:
+        """(partition, batch) of each partition that has any."""
+        columns = ("action", "kind", "target", "at_ms", "count")
+        whole = events(len(self.action), **{name: getattr(self, name) for name in columns})
+        for partition, (start, stop) in enumerate(pairwise(self.starts.tolist())):
+            if start < stop:
+                yield partition, whole.slice(start, stop)
+
+    def records(self, most: int) -> Iterator[tuple[int, int, bytes]]:
+        """(partition, rows, serialised batch) of each partition that has any, `most` rows a record."""
+        packed = {name: getattr(self, name).tobytes() for name in ("action", "kind", "target", "at_ms", "count")}
+        sizes = {name: DTYPES[name].itemsize for name in packed}
+        for partition, (start, stop) in enumerate(pairwise(self.starts.tolist())):
+            for a, b in pairwise([*range(start, stop, most), stop]):
+                columns: Any = {name: data[a * sizes[name] : b * sizes[name]] for name, data in packed.items()}
+                yield partition, b - a, pb.Batch(n=b - a, **columns).SerializeToString()
 
 
 class Aggregation:
@@ -84,97 +120,57 @@ class Aggregation:
         Returns [(partition of COUNTS, rows of action, kind, target, at_ms = start of the hour, count)]; a pair of
         object, action and hour may be in several batches. The table is changed.
         """
-        found: list[tuple[int, Batch]] = []
-        relevant = kept(records, RELEVANT)
-        if relevant:
-            rows = _rows(relevant)
-            for start in range(0, len(rows.action), PIECE):
-                found += self._piece(rows.slice(start, min(start + PIECE, len(rows.action))), partitions)
-        return found
+        stored = [(record.partition, record.batch.to_proto()) for record in records]
+        return [part for sums in self.sums(stored, partitions) for part in sums.batches()]
 
-    def _piece(self, rows: _Rows, partitions: int) -> list[tuple[int, Batch]]:
-        engaged, interest = self._interests(rows)
-        did = np.flatnonzero(IS_ENGAGEMENT[rows.action])
-        if not len(did):
-            return []
-        on_board = did[rows.board[did] != 0]
-        hour_and_action = rows.at_ms // HOUR_MS << 16 | rows.action.astype(np.int64)
-        parts = (
-            (rows.pin[did], hour_and_action[did], Kind.PIN),
-            (rows.board[on_board], hour_and_action[on_board], Kind.BOARD),
-            (rows.user[did], hour_and_action[did], Kind.USER),
-            (interest, hour_and_action[engaged], Kind.INTEREST),
-        )
-        objects = np.concatenate([ids for ids, _, _ in parts])
-        what = np.concatenate([done | int(kind) << 8 for _, done, kind in parts])
-        return _summed(objects, what, partitions)
+    def sums(self, records: Sequence[tuple[int, pb.Batch]], partitions: int) -> Iterator[Sums]:
+        """The same of records as the log holds them, each with its partition of OBJECTS."""
+        names = _Rows._fields[:6]
+        group = Group.of([batch for _, batch in records], names, ("interests",))
+        columns: list[Any] = [*(group.column(name) for name in names), *group.interests]
+        rows = _Rows(*columns)
+        of = np.array([partition for partition, _ in records], np.int64)[group.publish]
+        for start in range(0, group.rows, PIECE):
+            yield from self._piece(rows.slice(start, start + PIECE), of[start : start + PIECE], partitions)
 
-    def _interests(self, rows: _Rows) -> tuple[I64, U64]:
-        """(row, interest) of each engagement and each interest that its pin is in at that moment."""
-        pins, first, pin_of = np.unique(rows.pin, return_index=True, return_inverse=True)
-        keys = layout.interests_keys(rows.partition[first], pins)
-        lengths, held = layout.interests_of(self._table.get(keys))
-        if not len(held) and IS_ENGAGEMENT[rows.action].all():
-            return np.empty(0, np.int64), np.empty(0, np.uint64)
-        row, does, interest = _steps(rows)
-        pin = pin_of[row]
-        held, starts = _with_room(held, lengths, np.bincount(pin[does == JOINS], minlength=len(pins)))
-        steps, none, nothing = (does, pin, interest), np.empty(0, np.int64), np.empty(0, np.uint64)
-        pairs = kernel.follow_interests(*steps, held.copy(), starts, lengths.copy(), MAX_INTERESTS, none, nothing)
-        engaged, found = np.empty(pairs, np.int64), np.empty(pairs, np.uint64)
-        kernel.follow_interests(*steps, held, starts, lengths, MAX_INTERESTS, engaged, found)
-        for i in np.unique(pin[does != ENGAGES]).tolist():
+    def _piece(self, rows: _Rows, partition: I64, partitions: int) -> Iterator[Sums]:
+        n = len(rows.action)
+        first, pin_of = np.empty(n, np.int64), np.empty(n, np.int64)
+        pins = kernel.pins_of(_DOES, rows.action, rows.pin, _slots(n, np.int64), first, pin_of)
+        if not pins:
+            return
+        first = first[:pins]
+        keys = layout.interests_keys(partition[first], rows.pin[first])
+        lengths, stored = layout.interests_of(self._table.get(keys))
+        starts, held = np.empty(pins + 1, np.int64), np.empty(0, np.uint64)
+        most = kernel.room(_DOES, rows.action, pin_of, rows.interest_ends, lengths, starts)
+        held = np.empty(int(starts[-1]), np.uint64)
+        kernel.lay_out(stored, lengths, starts, held)
+        changed = np.zeros(pins, np.bool_)
+        sums = np.empty(most, np.uint64), np.empty(most, np.int64), np.empty(most, np.uint32)
+        state = (pin_of, held, starts, lengths, changed, MAX_INTERESTS)
+        groups = kernel.increments(_DOES, *rows, *state, _slots(most, np.int32), *sums)
+        for i in np.flatnonzero(changed).tolist():
             self._table.put(keys[i], layout.interests_value(held[starts[i] : starts[i] + lengths[i]]))
-        return row[engaged], found
+        if groups:
+            yield _by_partition(*sums, groups, partitions)
 
 
-def _rows(records: Sequence[Record]) -> _Rows:
-    """Only the columns that count: texts need not be copied."""
-    names = ("action", "pin", "board", "user", "target", "at_ms")
-    columns: list[Any] = [np.concatenate([getattr(record.batch, name) for record in records]) for name in names]
-    columns.append(np.repeat([record.partition for record in records], [len(record.batch) for record in records]))
-    columns.append(Ragged.concat([record.batch.interests for record in records]))
-    return _Rows(*columns)
+def _slots(most: int, dtype: Any) -> Array:
+    return np.zeros(2 << most.bit_length(), dtype)
 
 
-def _steps(rows: _Rows) -> tuple[I64, U8, U64]:
-    """(row, what it does, interest) of each step: an engagement, or one interest that a pin joins or leaves."""
-    states = _STATES[rows.action]
-    times = np.where(states, rows.interests.lengths(), 1)
-    row = np.repeat(np.arange(len(times)), times)
-    interest = np.repeat(rows.target, times)
-    interest[states[row]] = rows.interests.take(np.flatnonzero(states)).values
-    does = np.where(IS_ENGAGEMENT[rows.action], ENGAGES, np.where(rows.action == A.LEAVE_INTEREST, LEAVES, JOINS))
-    return row, does.astype(np.uint8)[row], interest
+def _by_partition(objects: U64, whats: I64, counts: U32, n: int, partitions: int) -> Sums:
+    columns: list[Any] = [np.empty(n, DTYPES[name]) for name in ("action", "kind", "target", "at_ms", "count")]
+    starts = np.zeros(partitions + 1, np.int64)
+    kernel.by_partition(objects[:n], whats[:n], counts[:n], starts, *columns)
+    return Sums(starts, *columns)
 
 
-def _with_room(held: U64, lengths: I64, more: I64) -> tuple[U64, I64]:
-    """Each pin's interests with room for as many more as join; where each begins."""
-    ends = np.cumsum(lengths + more)
-    starts = ends - lengths - more
-    roomy = np.zeros(int(ends[-1]) if len(ends) else 0, np.uint64)
-    within = np.arange(len(held)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    roomy[np.repeat(starts, lengths) + within] = held
-    return roomy, starts
-
-
-def _summed(objects: U64, what: I64, partitions: int) -> list[tuple[int, Batch]]:
-    """Sums of equal pairs, by partition of the object. what: hour << 16 | kind << 8 | action."""
-    n = len(objects)
-    slots, first, counts = np.zeros(2 << n.bit_length(), np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
-    groups = kernel.sum_by_key(objects, what, slots, first, counts)
-    objects, what, counts = objects[first[:groups]], what[first[:groups]], counts[:groups]
-    where = partition_of(objects, partitions)
-    order = np.argsort(where, kind="stable")
-    objects, what, counts, where = objects[order], what[order], counts[order], where[order]
-    batch = events(
-        groups,
-        action=what & 0xFF,
-        kind=what >> 8 & 0xFF,
-        target=objects,
-        at_ms=(what >> 16) * HOUR_MS,
-        count=counts,
-    )
-    starts = np.flatnonzero(np.diff(where, prepend=-1)).tolist()
-    ends = [*starts[1:], groups]
-    return [(int(where[start]), batch.slice(start, end)) for start, end in zip(starts, ends, strict=True)]
+def warm() -> None:
+    """Compile the kernels of aggregation, or load them, before they are needed."""
+    aggregation = Aggregation(MemoryInterests())
+    for interests in ([], [1]):
+        pin = events(1, action=A.CREATE_PIN, pin=1, interests=[interests]).to_proto()
+        save = events(1, action=A.SAVE, user=1, pin=1, board=1).to_proto()
+        list(aggregation.sums([(0, pin), (0, save)], 1))

@@ -7,7 +7,6 @@ It reads only what has been synced, a chunk at a time, and keeps nothing in memo
 import logging
 import threading
 from collections.abc import Callable
-from itertools import pairwise
 
 from protos import events_pb2
 from roadrunner.aggregation import Aggregation
@@ -15,9 +14,7 @@ from roadrunner.committer import Committer
 from roadrunner.layout import Aggregated
 from roadrunner.store import Aggregate, EventLog, StoredRecord
 from services.errors import Exhausted, OutOfRange
-from services.events import Batch
-from services.log import End, Partition, Record
-from services.topics import Topic
+from services.log import End, Partition
 
 logger = logging.getLogger(__name__)
 TOGETHER_S = 0.05  # what comes within it is summed and synced together
@@ -134,21 +131,14 @@ class Aggregator:
         self, found: list[StoredRecord], reached: dict[Partition, Aggregated], ends: dict[Partition, End]
     ) -> Aggregate:
         table = Staged(self._log)
-        records = [_decoded(record) for record in found]
+        records = [(record.partition, events_pb2.Batch.FromString(record.batch)) for record in found]
         counts = [
-            (partition, stop - start, batch.slice(start, stop).to_proto().SerializeToString())
-            for partition, batch in Aggregation(table).increments(records, self._partitions)
-            for start, stop in pairwise([*range(0, len(batch), RECORD_ROWS), len(batch)])
+            part for sums in Aggregation(table).sums(records, self._partitions) for part in sums.records(RECORD_ROWS)
         ]
-        for record in records:
-            at = (int(record.topic), record.partition)
-            reached[at] = Aggregated(record.offset + 1, reached[at].events + len(record.batch))
+        for record, (_, batch) in zip(found, records, strict=True):
+            at = (record.topic, record.partition)
+            reached[at] = Aggregated(record.offset + 1, reached[at].events + batch.n)
         for at, aggregated in reached.items():
             if aggregated.next == ends[at].next:  # also right again after records that were dropped
                 reached[at] = aggregated._replace(events=ends[at].events)
         return Aggregate(counts, table.changed, {at: r for at, r in reached.items() if r != self._log.aggregated()[at]})
-
-
-def _decoded(record: StoredRecord) -> Record:
-    batch = Batch.of(events_pb2.Batch.FromString(record.batch))
-    return Record(Topic(record.topic), record.partition, record.offset, record.accepted_ms, batch)

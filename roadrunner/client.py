@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from grpc.experimental import ChannelOptions
 
 from protos import events_pb2, roadrunner_pb2_grpc
 from protos import roadrunner_pb2 as pb
 from services import mesh as meshes
-from services.channel import mesh_errors, open_sync, terms
+from services.channel import OPTIONS, mesh_errors, open_sync, terms
 from services.errors import Unavailable
 from services.events import Batch
 from services.log import End, Partition, Positions, Record
@@ -22,6 +23,9 @@ from services.routing import Shards
 from services.topics import Topic
 
 NAME = "roadrunner"
+#: Whoever reads a stream waits on the call itself: waiting on a lock for the thread that does, as gRPC otherwise has it,
+#: wakes ten times a second for as long as nothing comes.
+STREAMING = [*OPTIONS, (ChannelOptions.SingleThreadedUnaryStream, 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class RoadrunnerLog:
     """The embedded log, as its readers see it (services/log.py)."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._channel = open_sync(mesh.of(NAME)[0].address)
+        self._channel = grpc.insecure_channel(mesh.of(NAME)[0].address, options=STREAMING)
         self._stub: Any = roadrunner_pb2_grpc.RoadrunnerStub(self._channel)
         self._calls: set[Any] = set()
         self._closing = threading.Event()

@@ -1,7 +1,8 @@
 """Group commit: publishes that wait at the same time become one append and one sync, then all are acknowledged.
 
 One thread owns the log's writing side. A publish waits in a bounded queue; when that is full it is shed at once. What
-the aggregator made is written between them, one chunk with a group, and shares its sync.
+the aggregator made is written between them, one chunk with a group, and shares its sync. An append and a sync cost much
+the same for one event as for hundreds, so while small publishes come from several at once, it waits a moment for more.
 """
 
 import logging
@@ -10,16 +11,25 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from typing import NamedTuple
 
+from protos import events_pb2
 from roadrunner.store import Aggregate, EventLog, Published
 from services.errors import Exhausted, MeshError, Unavailable
-from services.events import Batch
 
 logger = logging.getLogger(__name__)
 GROUP_EVENTS = 16_000  # of one append, so that a record stays small enough to be applied at once
+FEW_EVENTS, JOIN_S = 256, 0.002  # a group as small waits so long for others, if the one before had some
 RETAIN_EVERY_S = 10.0
-Waiting = tuple[Batch, "Future[Published]"]
+ROOM_EVERY_S = 0.02
+
+
+class Waiting(NamedTuple):
+    """A publish in the queue."""
+
+    batch: events_pb2.Batch
+    answer: Callable[[Published | MeshError], object]  # called by the committing thread
+    gone: Callable[[], bool]  # whether nobody waits for it any more
 
 
 class Committer:
@@ -27,12 +37,14 @@ class Committer:
 
     def __init__(self, log: EventLog, max_waiting: int, room: Callable[[], str]) -> None:
         """`max_waiting`: publishes in the queue. `room`: why there is no room on the disk, empty when there is."""
-        self._log, self._room = log, room
-        self._queue: queue.Queue[Waiting | None] = queue.Queue(max_waiting)
+        self._log, self._room, self._max_waiting = log, room, max_waiting
+        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._made: queue.SimpleQueue[tuple[Aggregate, Future[None]]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._stopping = threading.Event()
         self._retained = time.monotonic()
+        self._no_room, self._looked = "", 0.0
+        self._company = False
         self.groups = 0
 
     def start(self) -> None:
@@ -42,32 +54,38 @@ class Committer:
     def stop(self) -> None:
         """Append what is waiting, then stop."""
         self._stopping.set()
-        self._wake()
+        self._queue.put(None)
         self._thread.join()
 
-    def _wake(self) -> None:
-        with suppress(queue.Full):  # then it is awake
-            self._queue.put_nowait(None)
+    def submit(
+        self,
+        batch: events_pb2.Batch,
+        answer: Callable[[Published | MeshError], object],
+        gone: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Have a batch that `intake.check` let pass appended.
 
-    def submit(self, batch: Batch) -> "Future[Published]":
-        """Have a validated batch appended; the future is done once it is on disk, or could not be written.
-
-        Raises Exhausted when the queue or the disk is full.
+        `answer` is called, on the committing thread, once it is on disk or could not be written; not at all if it was
+        `gone` before its turn. Raises Exhausted when the queue or the disk is full.
         """
-        if why := self._room():
+        if why := self._why_no_room():
             raise Exhausted(why)
-        future: Future[Published] = Future()
-        try:
-            self._queue.put_nowait((batch, future))
-        except queue.Full:
-            raise Exhausted(f"{self._queue.maxsize} publishes are waiting already; retry after a moment") from None
-        return future
+        if self._queue.qsize() >= self._max_waiting:
+            raise Exhausted(f"{self._max_waiting} publishes are waiting already; retry after a moment")
+        self._queue.put(Waiting(batch, answer, gone))
+
+    def _why_no_room(self) -> str:
+        """As the disk said a moment ago; while it is full, as it says now."""
+        now = time.monotonic()
+        if self._no_room or now - self._looked > ROOM_EVERY_S:
+            self._no_room, self._looked = self._room(), now
+        return self._no_room
 
     def submit_aggregate(self, made: Aggregate) -> "Future[None]":
         """Have what the aggregator made appended; the future is done once it is on disk, or could not be written."""
         future: Future[None] = Future()
         self._made.put((made, future))
-        self._wake()
+        self._queue.put(None)
         return future
 
     def _run(self) -> None:
@@ -82,36 +100,42 @@ class Committer:
     def _next_group(self) -> list[Waiting]:
         """What waits, in the order in which it came; none after a while without any."""
         group: list[Waiting] = []
-        size = 0
+        size = self._take(group, 0, RETAIN_EVERY_S)
+        if group and size < FEW_EVENTS and self._company and not self._stopping.is_set():
+            time.sleep(JOIN_S)
+            self._take(group, size, 0)
+        self._company = len(group) > 1
+        return group
+
+    def _take(self, group: list[Waiting], size: int, timeout: float) -> int:
+        """Add what is in the queue to a group of `size` events, after at most `timeout` seconds without any; its size."""
         while size < GROUP_EVENTS:
             try:
-                waiting = self._queue.get_nowait() if group else self._queue.get(timeout=RETAIN_EVERY_S)
+                waiting = self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
             except queue.Empty:
                 break
-            if waiting is None:
-                break
-            batch, future = waiting
-            if future.set_running_or_notify_cancel():  # else its caller has gone
+            timeout = 0
+            if waiting is not None and not waiting.gone():
                 group.append(waiting)
-                size += len(batch)
-        return group
+                size += waiting.batch.n
+        return size
 
     def _commit(self, group: list[Waiting], made: "tuple[Aggregate, Future[None]] | None") -> None:
         counted = self._append_aggregate(*made) if made else None
         try:
-            published = self._log.append([batch for batch, _ in group]) if group else []
+            published = self._log.append([waiting.batch for waiting in group]) if group else []
             self._log.sync()
         except Exception as error:
             known = error if isinstance(error, MeshError) else Unavailable(f"the log could not be written: {error!r}")
             logger.exception("a group of %d publishes failed", len(group))
-            for _, future in group:
-                future.set_exception(known)
+            for waiting in group:
+                waiting.answer(known)
             if counted:
                 counted.set_exception(known)
             return
         self.groups += len(group) > 0
-        for (_, future), result in zip(group, published, strict=True):
-            future.set_result(result)
+        for waiting, result in zip(group, published, strict=True):
+            waiting.answer(result)
         if counted:
             counted.set_result(None)
 

@@ -1,21 +1,26 @@
 """RPCs of roadrunner: the front door, and the log as a stream."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
+from protos.events_pb2 import Batch
 from roadrunner.audit import Audit
 from roadrunner.committer import Committer
+from roadrunner.intake import check
 from roadrunner.store import EventLog, Published, StoredRecord
 from services import context, tokens
 from services.clock import Clock
 from services.errors import DeadlineExceeded, InvalidArgument, MeshError
-from services.events import Batch, validate
 from services.log import Positions
 
 MAX_EVENTS = 100_000
+LATE = "not on disk within the deadline; publish again with the same ids"
 
 
 class Roadrunner(rpc.RoadrunnerServicer):
@@ -25,26 +30,42 @@ class Roadrunner(rpc.RoadrunnerServicer):
         self._log, self._committer, self._audit = log, committer, audit
         self._clock, self._max_ahead_ms = clock, max_ahead_ms
         self._closing, self._streams = False, set[asyncio.Event]()
+        self._answered: deque[tuple[asyncio.Future[Published], Published | MeshError]] = deque()
 
     async def Publish(self, request: pb.PublishRequest, context_: Any) -> pb.PublishReply:
         """Validate, append, acknowledge."""
         if request.batch.n > MAX_EVENTS:
             raise InvalidArgument(f"batch.n = {request.batch.n}: at most {MAX_EVENTS} events a batch")
-        batch = Batch.of(request.batch)
-        validate(batch, self._clock(), self._max_ahead_ms)
+        check(request.batch, self._clock(), self._max_ahead_ms)
         serving = context.current()
-        published = await self._on_disk(batch, serving.remaining() if serving else 10.0)
+        published = await self._on_disk(request.batch, serving.remaining() if serving else 10.0)
         return pb.PublishReply(
             accepted=published.accepted, duplicates=published.duplicates, token=tokens.encode(published.reached)
         )
 
     async def _on_disk(self, batch: Batch, timeout: float) -> Published:
         """Raises DeadlineExceeded when it was not acknowledged in time: then it may still be accepted."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Published] = loop.create_future()
+        self._committer.submit(batch, partial(self._answer, loop, future), future.done)
+        late = loop.call_later(timeout, _settle, future, DeadlineExceeded(LATE))
         try:
-            async with asyncio.timeout(timeout):
-                return await asyncio.wrap_future(self._committer.submit(batch))
-        except TimeoutError:
-            raise DeadlineExceeded("not on disk within the deadline; publish again with the same ids") from None
+            return await future
+        finally:
+            late.cancel()
+
+    def _answer(
+        self, loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Published]", result: Published | MeshError
+    ) -> None:
+        """From the committing thread: the loop is woken once for a whole group."""
+        self._answered.append((future, result))
+        if len(self._answered) == 1:  # else it is awake, and takes this one too
+            with suppress(RuntimeError):  # it is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._settle_all)
+
+    def _settle_all(self) -> None:
+        while self._answered:
+            _settle(*self._answered.popleft())
 
     async def Subscribe(self, request: pb.SubscribeRequest, context_: Any) -> AsyncIterator[pb.Records]:
         """Stream records until the reader goes, or this process drains."""
@@ -106,6 +127,15 @@ class Roadrunner(rpc.RoadrunnerServicer):
         self._closing = True
         for grown in self._streams:
             grown.set()
+
+
+def _settle(future: "asyncio.Future[Published]", result: Published | MeshError) -> None:
+    if future.done():
+        return
+    if isinstance(result, MeshError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
 
 
 def _wire(records: list[StoredRecord]) -> pb.Records:

@@ -7,28 +7,28 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from protos import events_pb2
 from roadrunner import layout
 from roadrunner.duplicates import RecentIds
+from roadrunner.intake import Group
 from roadrunner.layout import Aggregated, Segment, StoredEnd
+from roadrunner.routing import Records, Routed, at_of
 from services.clock import DAY_MS, Clock
-from services.columns import Array
+from services.columns import U64
 from services.database import Database
 from services.errors import OutOfRange
-from services.events import RAGGED, Batch
 from services.log import End, Partition, Positions
 from services.tokens import Reached
-from services.topics import Part, Topic, split
+from services.topics import Topic
 
 READ_RECORDS = 512  # of one partition in one read
 READ_BYTES = 1 << 20  # of all partitions in one read, more or less
 RECORD_BYTES = 4 << 20  # of one record, more or less
-ROW_BYTES = 89  # of a row without its texts and interests, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,50 +114,44 @@ class EventLog:
                 recent.add(ids, now, accepted_ms)
         return recent
 
-    def append(self, batches: Sequence[Batch]) -> list[Published]:
-        """Append batches as one atomic write, each event to every topic and partition where it belongs.
+    def append(self, batches: Sequence[events_pb2.Batch]) -> list[Published]:
+        """Append batches that `intake.check` let pass as one atomic write, each event where it belongs.
 
         Duplicates by id within a day, also within the call, are dropped. Nothing is durable or visible before `sync`.
         Raises Exhausted or Unavailable when it can't be written; then nothing was.
         """
-        now, batch = self._clock(), Batch.concat(list(batches))
-        publish = np.repeat(np.arange(len(batches)), [len(b) for b in batches])
-        fresh = self._recent.add(batch.id, now)
+        now, group = self._clock(), Group.of(batches)
+        fresh = self._recent.add(group.ids, now)
         try:
-            kept, came_with = (batch, publish) if fresh.all() else (batch.take(fresh), publish[fresh])
-            parts = split(kept, self._partitions)
-            self._ends |= self._write(parts, kept, now)
+            kept = np.flatnonzero(fresh)
+            routed = Routed.of(group, kept, self._partitions)
+            self._ends |= self._write(group, routed, group.ids[fresh], now)
         except BaseException:
-            self._recent.forget(batch.id[fresh])  # or they would be taken for accepted when they are published again
+            self._recent.forget(group.ids[fresh])  # or they would be taken for accepted when they are published again
             raise
         reached: list[Reached] = [{} for _ in batches]
-        for part in parts:
-            at = (int(part.topic), part.partition)
-            for i in np.unique(came_with[part.rows]).tolist():
-                reached[i][at] = self._ends[at].next - 1
-        if len(kept) < len(batch):
-            self._reach_duplicates(batch.take(~fresh), publish[~fresh], reached)
-        sizes = [len(b) for b in batches]
-        accepted = np.bincount(came_with, minlength=len(batches)).tolist()
+        self._reach(group, routed, reached)
+        if len(kept) < group.rows:  # who publishes again waits for what is there: it may not be applied yet
+            self._reach(group, Routed.of(group, np.flatnonzero(~fresh), self._partitions), reached)
+        accepted = np.bincount(group.publish[kept], minlength=len(batches)).tolist()
+        sizes = [batch.n for batch in batches]
         return [Published(a, n - a, r) for a, n, r in zip(accepted, sizes, reached, strict=True)]
 
-    def _reach_duplicates(self, again: Batch, publish: Array, reached: list[Reached]) -> None:
-        """Whoever publishes again waits for what is there: the first write may not be applied yet."""
-        for part in split(again, self._partitions):
-            at = (int(part.topic), part.partition)
-            for i in np.unique(publish[part.rows]).tolist():
-                if self._ends[at].next:
-                    reached[i][at] = self._ends[at].next - 1
+    def _reach(self, group: Group, routed: Routed, reached: list[Reached]) -> None:
+        last = {place: self._ends[at_of(place, self._partitions)].next - 1 for place in routed.places}
+        for publish, place in routed.met(group, len(reached)):
+            if last[place] >= 0:
+                reached[publish][at_of(place, self._partitions)] = last[place]
 
-    def _write(self, parts: list[Part], kept: Batch, now: int) -> dict[Partition, StoredEnd]:
-        write = _Write(self._db.batch(), now, {}, [])
-        for part in parts:
-            at = (int(part.topic), part.partition)
-            for start, stop in _runs(part):
-                self._put(write, at, stop - start, part.encoder.rows(start, stop).SerializeToString())
-        if len(kept):
+    def _write(self, group: Group, routed: Routed, accepted: U64, now: int) -> dict[Partition, StoredEnd]:
+        write, records = _Write(self._db.batch(), now, {}, []), Records(group, routed)
+        for place in routed.places:
+            at = at_of(place, self._partitions)
+            for events, message in records.of(place, RECORD_BYTES):
+                self._put(write, at, events, message)
+        if len(accepted):
             write.batch.put(
-                layout.accepted_key(self._sequence), layout.accepted_value(now, kept.id), self._db.handle("accepted")
+                layout.accepted_key(self._sequence), layout.accepted_value(now, accepted), self._db.handle("accepted")
             )
             self._sequence += 1
         return self._written(write)
@@ -338,23 +332,6 @@ class _Write:
     now: int
     ends: dict[Partition, StoredEnd]
     closed: list[tuple[Partition, Segment]]
-
-
-def _runs(part: Part) -> list[tuple[int, int]]:
-    """Runs of a part's rows, each small enough for any reader to receive and apply at once: of RECORD_BYTES, or a row."""
-    if sum(_row_bytes(part.grouped, whole=True)) <= RECORD_BYTES:
-        return [(part.start, part.stop)]
-    sizes = sum(_row_bytes(part.batch, whole=False))
-    cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // RECORD_BYTES, prepend=0)).tolist()
-    return [(part.start + a, part.start + b) for a, b in pairwise([0, *(cut for cut in cuts if cut), len(part)])]
-
-
-def _row_bytes(batch: Batch, whole: bool) -> list[Any]:
-    """What rows take, by kind of column: of each row, or of all together."""
-    ragged = ((getattr(batch, name), np.dtype(dtype).itemsize) for name, (dtype, _) in RAGGED.items())
-    if whole:
-        return [ROW_BYTES * len(batch), *(size * len(column.values) for column, size in ragged)]
-    return [np.full(len(batch), ROW_BYTES), *(size * column.lengths() for column, size in ragged)]
 
 
 def _out_of_range(topic: int, partition: int, offset: int, end: StoredEnd) -> OutOfRange:

@@ -6,6 +6,7 @@ asks again; when the view cannot apply, it says why and the process is not ready
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -18,7 +19,8 @@ from services.topics import Topic
 logger = logging.getLogger(__name__)
 RETRY_S = 0.2
 ENDS_TIMEOUT_S = 2.0
-ENDS_EVERY_S = 0.5
+ENDS_EVERY_S = 0.5  # so old may be what is known of the log's end when somebody asks
+ANSWER_S = 0.1  # so long who asks waits for the log
 SETTLED = 2_000  # so many events behind is still ready: the view is applying, not lost
 
 
@@ -69,6 +71,8 @@ class Follower:
         self._problem = "has not reached the log yet"
         self._caught_up = False
         self._end_events: int | None = None  # unknown until the log has been asked
+        self._asked, self._told = threading.Event(), threading.Condition()
+        self._asked_at = self._looked_at = float("-inf")
 
     def start(self) -> None:
         """Begin to follow."""
@@ -78,6 +82,7 @@ class Follower:
     def stop(self) -> None:
         """Finish the chunk in hand and stop."""
         self._stopping.set()
+        self._asked.set()
         self._log.close()
         self._thread.join(10)
 
@@ -92,7 +97,17 @@ class Follower:
         return self._problem or f"catching up: {behind} events behind the log"
 
     def behind(self) -> int:
-        """Events that the log held when it was last asked and the view has not applied. Never waits for the log."""
+        """Events that the log holds, or held a moment ago, and the view has not applied.
+
+        The log is asked when somebody wants to know, not all the time; one that does not answer soon is not waited for.
+        """
+        with self._told:
+            now = time.monotonic()
+            if now - self._looked_at > ENDS_EVERY_S:
+                if not self._asked.is_set():
+                    self._asked_at = now
+                    self._asked.set()
+                self._told.wait_for(lambda: not self._asked.is_set(), max(0.0, self._asked_at + ANSWER_S - now))
         return max(0, (self._end_events or 0) - self._view.shard.applied_events())
 
     def dead(self) -> bool:
@@ -101,9 +116,13 @@ class Follower:
 
     def _watch_ends(self) -> None:
         """Asks on a thread of its own, so that a log that hangs holds up nobody who asks this process how it is."""
-        while not self._stopping.wait(ENDS_EVERY_S):
+        while self._asked.wait() and not self._stopping.is_set():
             with suppress(Exception):  # the following thread says what is wrong with the log
                 self._ask_ends()
+            with self._told:
+                self._looked_at = time.monotonic()
+                self._asked.clear()
+                self._told.notify_all()
 
     def _ask_ends(self) -> dict[Partition, End]:
         ends = self._log.ends(ENDS_TIMEOUT_S)

@@ -1,6 +1,7 @@
 """The front door and its log, really listening, in this process; stopped and started again on the same port and folder."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +17,7 @@ from roadrunner.store import EventLog, Published, Retention
 from services import mesh as meshes
 from services.channel import open_sync
 from services.clock import Clock, wall_clock
-from services.errors import DeadlineExceeded
+from services.errors import DeadlineExceeded, MeshError
 from services.events import Batch
 from services.mesh import Address, Mesh
 from services.metrics import Metrics
@@ -35,12 +36,25 @@ def open_log(
 
 def publish(committer: Committer, batch: Batch, timeout: float) -> Published:
     """Submit a batch and wait until it is on disk. Raises DeadlineExceeded when that takes longer."""
-    future = committer.submit(batch)
+    future: Future[Published] = Future()
+
+    def answer(result: Published | MeshError) -> None:
+        if isinstance(result, MeshError):
+            future.set_exception(result)
+        elif future.set_running_or_notify_cancel():
+            future.set_result(result)
+
+    committer.submit(batch.to_proto(), answer, future.cancelled)
     try:
         return future.result(timeout)
     except TimeoutError:
         future.cancel()
         raise DeadlineExceeded("not on disk within the deadline; publish again with the same ids") from None
+
+
+def append(log: EventLog, *batches: Batch) -> list[Published]:
+    """Append batches; not synced."""
+    return log.append([batch.to_proto() for batch in batches])
 
 
 class Running:

@@ -1,23 +1,21 @@
 """The arithmetic of aggregation, without a log: any events in any chunks add up to what a slow recount says."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos import events_pb2
 from roadrunner import aggregation
-from roadrunner.aggregation import HOUR_MS, MAX_INTERESTS, Aggregation, MemoryInterests
-from roadrunner.kernel import sum_by_key
-from services.columns import ids
+from roadrunner.aggregation import MAX_INTERESTS, Aggregation, MemoryInterests
 from services.events import ENGAGEMENTS, Action, Batch, Kind, events
 from services.topics import Topic, partition_of
 from tests.kit import Offsets
-from tests.roadrunner.counting import Cell, cells_of, recounted
-from tests.services.batches import batch_of, good_batches
+from tests.roadrunner.counting import HOUR_MS, Cell, cells_of, recounted
+from tests.services.batches import batch_of, good_batches, rows_of
 
 PARTITIONS = 3
 NOW = 1_750_000_000_000
@@ -103,16 +101,23 @@ def test_a_pin_is_in_so_many_interests_at_most() -> None:
     assert found == {1: 1, 300: 1} | dict.fromkeys(range(2, 257), 2)
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**64 - 1) | st.integers(0, 3), st.integers(-3, 2**60) | st.integers(0, 2))))
-def test_sums_by_key(pairs: list[tuple[int, int]]) -> None:
-    n = len(pairs)
-    objects, what = ids([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs], np.int64)
-    slots, first, counts = np.zeros(2 << n.bit_length(), np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
-    groups = sum_by_key(objects, what, slots, first, counts)
-    assert [pairs[row] for row in first[:groups].tolist()] == list(dict.fromkeys(pairs)), "as they came"
-    assert dict(zip((pairs[row] for row in first[:groups].tolist()), counts[:groups].tolist(), strict=True)) == Counter(
-        pairs
-    )
+@given(good_batches(30, action=rows["action"], at_ms=st.integers(NOW - 3 * HOUR_MS, NOW)))
+def test_ids_of_any_size(batch: Batch) -> None:
+    assert cells_of(increments for _, increments in counted([batch])) == recounted([batch], PARTITIONS)
+
+
+@given(good_batches(30, **rows), st.integers(1, 9))
+def test_records_hold_the_rows_of_the_batches(batch: Batch, most: int) -> None:
+    stored = [(r.partition, r.batch.to_proto()) for r in Offsets(PARTITIONS).records(batch, (Topic.OBJECTS,))]
+    sums = next(Aggregation(MemoryInterests()).sums(stored, PARTITIONS), None)
+    found: dict[int, list[Batch]] = defaultdict(list)
+    for partition, n, data in sums.records(most) if sums else ():
+        found[partition].append(Batch.of(events_pb2.Batch.FromString(data)))
+        assert len(found[partition][-1]) == n <= most
+    whole = dict(sums.batches()) if sums else {}
+    assert found.keys() == whole.keys()
+    for partition, parts in found.items():
+        assert rows_of(Batch.concat(parts)) == rows_of(whole[partition])
 
 
 def test_what_counts_nothing_adds_nothing() -> None:

@@ -23,7 +23,7 @@ from services.errors import Exhausted
 from services.events import ENGAGEMENTS, Action, Batch, events
 from services.topics import Topic
 from tests.roadrunner.counting import HOUR_MS, Cell, cells_of, recounted
-from tests.roadrunner.running import PARTITIONS, open_log, publish
+from tests.roadrunner.running import PARTITIONS, append, open_log, publish
 from tests.services.batches import follows
 from tests.services.children import child, read_line, small_disk, until
 
@@ -142,7 +142,7 @@ def test_a_machine_that_dies_at_any_write_counts_each_engagement_once(tmp_path: 
     batches = [happened(150, seed) for seed in range(6)]
     with working(tmp_path / "first") as one:
         for turn, batch in enumerate(batches):
-            one.log.append([batch])
+            append(one.log, batch)
             one.log.sync()
             ends, log = one.log.ends(), one.log
             reached = one.aggregator._retained(ends)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from protos import events_pb2
 from roadrunner import committer as under_test
 from roadrunner.committer import Committer
 from roadrunner.store import EventLog, Published
@@ -29,13 +30,13 @@ class Held:
         self.retained = 0
         self.retain_failure: Exception | None = None
 
-    def append(self, batches: Sequence[Batch]) -> list[Published]:
+    def append(self, batches: Sequence[events_pb2.Batch]) -> list[Published]:
         self.entered.release()
         assert self.let.acquire(timeout=30)
         if self.failure:
             raise self.failure
-        self.appended.append([batch.id.tolist() for batch in batches])
-        return [Published(len(batch), 0, {(0, 0): i}) for i, batch in enumerate(batches)]
+        self.appended.append([Batch.of(batch).id.tolist() for batch in batches])
+        return [Published(batch.n, 0, {(0, 0): i}) for i, batch in enumerate(batches)]
 
     def sync(self) -> None:
         self.synced += 1
@@ -92,6 +93,34 @@ def test_a_group_has_a_bound(pool: ThreadPoolExecutor) -> None:
     log.let.release(9)
     assert [future.result(10).accepted for future in futures] == [1, *[half] * 5]
     assert [len(group) for group in log.appended] == [1, 2, 2, 1]
+    committer.stop()
+
+
+def test_small_publishes_that_follow_company_are_waited_for(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, naps = Held(), threading.Semaphore(0)
+    log.let.release(99)
+    committer = committing(log)
+
+    def nap(seconds: float) -> None:
+        assert seconds == under_test.JOIN_S
+        futures.append(pool.submit(publish, committer, follows(1, first_id=50), 30))
+        until(lambda: waiting(committer) == 1)
+        naps.release()
+
+    futures: list[Any] = []
+    monkeypatch.setattr("roadrunner.committer.time.sleep", nap)
+    assert publish(committer, follows(1, first_id=1), 30).accepted == 1
+    assert publish(committer, follows(1, first_id=2), 30).accepted == 1
+    assert not naps.acquire(blocking=False), "one writer alone does not wait"
+    committer._company = True
+    assert publish(committer, follows(1, first_id=3), 30).accepted == 1
+    assert naps.acquire(timeout=10)
+    assert futures[0].result(10).accepted == 1
+    assert log.appended == [[[1]], [[2]], [[3], [50]]]
+    monkeypatch.undo()
+    assert publish(committer, follows(under_test.FEW_EVENTS), 30).accepted == under_test.FEW_EVENTS
     committer.stop()
 
 

@@ -20,7 +20,7 @@ from services.errors import Exhausted, OutOfRange
 from services.events import Action, Batch, events
 from services.log import Partition
 from services.topics import Topic, split
-from tests.roadrunner.running import PARTITIONS, open_log
+from tests.roadrunner.running import PARTITIONS, append, open_log
 from tests.services.batches import Row, follows, good_batches, rows_of
 from tests.services.children import small_disk
 
@@ -60,7 +60,7 @@ def everything(log: EventLog) -> dict[Partition, list[Row]]:
 
 
 def accepted(log: EventLog, *batches: Batch) -> list[int]:
-    found = [published.accepted for published in log.append(batches)]
+    found = [published.accepted for published in append(log, *batches)]
     log.sync()
     return found
 
@@ -80,7 +80,7 @@ def test_rows_are_read_back_where_and_in_the_order_they_belong(batch: Batch, tmp
     expected: dict[Partition, list[Row]] = defaultdict(list)
     with opened(folder) as log:
         for part in (unique.slice(0, len(unique) // 2), unique.slice(len(unique) // 2, len(unique))):
-            (published,) = log.append([part])
+            (published,) = append(log, part)
             log.sync()
             assert (published.accepted, published.duplicates) == (len(part), 0)
             for piece in split(part, PARTITIONS):
@@ -99,7 +99,7 @@ def test_rows_are_read_back_where_and_in_the_order_they_belong(batch: Batch, tmp
 
 def test_nothing_is_visible_before_it_is_synced(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
-        log.append([follows(3)])
+        append(log, follows(3))
         assert everything(log) == {}
         woken = threading.Event()
         with pytest.raises(OutOfRange):
@@ -107,7 +107,7 @@ def test_nothing_is_visible_before_it_is_synced(tmp_path: Path) -> None:
         with log.watching({(1, 0): 0}, woken.set):
             log.sync()
             assert not woken.is_set(), "another topic has grown"
-            log.append([follows(1, first_id=100)])
+            append(log, follows(1, first_id=100))
         with log.watching({(0, 0): 0}, woken.set):
             log.sync()
             assert woken.is_set()
@@ -116,7 +116,7 @@ def test_nothing_is_visible_before_it_is_synced(tmp_path: Path) -> None:
 
 def test_batches_appended_together_are_acknowledged_each_for_itself(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
-        one, two, none = log.append([follows(2, 1, user=1), follows(3, 2, user=2), events(0)])
+        one, two, none = append(log, follows(2, 1, user=1), follows(3, 2, user=2), events(0))
         assert [(p.accepted, p.duplicates) for p in (one, two, none)] == [(2, 0), (2, 1), (0, 0)]
         assert none.reached == {}
         assert one.reached
@@ -143,7 +143,7 @@ def test_records_stay_small_enough_to_be_received_however_much_comes_at_once(tmp
     titles = ["t" * 2_000] * n
     big = events(n, action=Action.NAME_USER, user=1, title=titles, link=titles, at_ms=NOW, id=range(1, n + 1))
     with opened(tmp_path) as log:
-        (published,) = log.append([big])
+        (published,) = append(log, big)
         log.sync()
         ((at, end),) = ((at, end) for at, end in log.ends().items() if end.next)
         assert 3 <= end.next <= 5
@@ -205,8 +205,8 @@ def test_an_id_twice_in_one_batch_or_one_append_is_accepted_once(tmp_path: Path)
 
 def test_who_publishes_again_gets_a_token_that_covers_the_first_time(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
-        (first,) = log.append([follows(9)])
-        (again,) = log.append([follows(9)])
+        (first,) = append(log, follows(9))
+        (again,) = append(log, follows(9))
         assert (again.accepted, again.duplicates) == (0, 9)
         assert again.reached == first.reached
 
@@ -308,7 +308,7 @@ def test_another_number_of_partitions_is_refused(tmp_path: Path) -> None:
         open_log(tmp_path, partitions=4)
 
 
-@pytest.mark.parametrize("where", ["write", "split"])
+@pytest.mark.parametrize("where", ["write", "records"])
 def test_an_append_that_fails_leaves_nothing_and_its_ids_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -320,11 +320,11 @@ def test_an_append_that_fails_leaves_nothing_and_its_ids_free(
             raise Exhausted("the disk is full")
 
         with monkeypatch.context() as failing:
-            target, name = {"write": (log._db, "write"), "split": (store, "split")}[where]
+            target, name = {"write": (log._db, "write"), "records": (store, "Records")}[where]
             failing.setattr(target, name, fail)
             for _ in range(2):
                 with pytest.raises(Exhausted, match="the disk is full"):
-                    log.append([follows(5), follows(4, first_id=4)])
+                    append(log, follows(5), follows(4, first_id=4))
         log.sync()
         assert (log.ends(), log.bytes_kept()) == (before, bytes_kept)
         assert ids_of(log) == [1, 2, 3]

@@ -1,0 +1,137 @@
+"""Published batches as they came: checked, and put together into one group of columns to be appended at once.
+
+A batch stays the message that it came as until its group is appended: then a column is the bytes of all batches of the
+group back to back. So what a publish costs does not grow with the number of columns that it leaves out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from protos import events_pb2 as pb
+from roadrunner import kernel
+from services.columns import U32, U64, Array, Ragged
+from services.events import (
+    COLUMNS,
+    EARLIEST_MS,
+    IS_KNOWN,
+    MAX_FEATURES,
+    MAX_INTERESTS,
+    MAX_TEXT,
+    NEEDS,
+    NEVER_STATED,
+    RAGGED,
+    Batch,
+    validate,
+)
+
+DTYPES = {name: np.dtype(dtype) for name, dtype in COLUMNS.items()}
+SIZES = {name: dtype.itemsize for name, dtype in DTYPES.items()}
+_NONE = {dtype: np.frombuffer(b"", dtype) for dtype in DTYPES.values()}  # read-only, as what is read off the wire
+_MOST = {"title": MAX_TEXT, "link": MAX_TEXT, "interests": MAX_INTERESTS, "features": MAX_FEATURES}
+_RUNS = [(name, values, np.dtype(dtype).itemsize, _MOST[name]) for name, (dtype, values) in RAGGED.items()]
+_NEEDS = IS_KNOWN.astype(np.uint8) * np.uint8(kernel.KNOWN)
+for _name, _bit in (("user", kernel.USER), ("pin", kernel.PIN), ("board", kernel.BOARD), ("target", kernel.TARGET)):
+    _NEEDS |= NEEDS[_name].astype(np.uint8) * np.uint8(_bit)
+_CHECKED = ("action", "user", "pin", "board", "target", "id", "at_ms", "quality")
+
+
+def check(message: pb.Batch, now_ms: int, max_ahead_ms: int) -> None:
+    """Raise InvalidArgument as `Batch.of` and `validate` do, which say what is wrong with a batch that is not fine."""
+    if not _is_fine(message, now_ms + max_ahead_ms):
+        validate(Batch.of(message), now_ms, max_ahead_ms)
+
+
+def _is_fine(message: Any, latest_ms: int) -> bool:
+    n = message.n
+    if len(message.action) != n:
+        return False
+    for name, size in SIZES.items():
+        if len(getattr(message, name)) not in (0, n * size):
+            return False
+    columns: list[Any] = [_array(getattr(message, name), DTYPES[name]) for name in _CHECKED]
+    if n and not kernel.allowed(EARLIEST_MS, latest_ms, _NEEDS, *columns):
+        return False
+    for name, values, size, most in _RUNS:
+        if message.HasField(name) and not _are_runs_fine(name, getattr(message, name), values, size, n, most):
+            return False
+    return True
+
+
+def _are_runs_fine(name: str, field: Any, values: str, size: int, n: int, most: int) -> bool:
+    ends, data = field.ends, getattr(field, values)
+    if len(ends) != 4 * n or len(data) % size:
+        return False
+    if name == "interests" and not np.frombuffer(data, "<u8").all():
+        return False
+    return kernel.runs_allowed(np.frombuffer(ends, "<u4"), len(data) // size, most)
+
+
+def _array(data: bytes, dtype: Any) -> Array:
+    return np.frombuffer(data, dtype) if data else _NONE[dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The rows of several batches, one after the other. `columns` and `runs` leave out what none of them states."""
+
+    rows: int
+    publish: Array  # int64[rows]: which batch each row came with
+    columns: dict[str, Array]
+    runs: dict[str, Ragged]
+
+    @staticmethod
+    def of(
+        messages: Sequence[pb.Batch], columns: Sequence[str] = tuple(DTYPES), runs: Sequence[str] = tuple(RAGGED)
+    ) -> "Group":
+        """Those columns of batches that `check` let pass."""
+        sizes, fixed = [message.n for message in messages], {}
+        for name in columns:
+            parts = [getattr(message, name) for message in messages]
+            if any(parts):
+                if not all(parts):
+                    parts = [part or unstated(name) * size for part, size in zip(parts, sizes, strict=True)]
+                fixed[name] = np.frombuffer(b"".join(parts), DTYPES[name])
+        stated = [name for name in runs if any(_has(message, name) for message in messages)]
+        publish = np.repeat(np.arange(len(sizes)), sizes)
+        return Group(sum(sizes), publish, fixed, {name: _runs(name, messages) for name in stated})
+
+    def column(self, name: str) -> Array:
+        """A column, of zeros if no batch states it."""
+        column = self.columns.get(name)
+        return np.frombuffer(bytes(SIZES[name] * self.rows), DTYPES[name]) if column is None else column
+
+    @property
+    def ids(self) -> U64:
+        """The events' ids."""
+        return self.column("id")
+
+    @property
+    def interests(self) -> tuple[U32, U64]:
+        """Ends and values of the rows' interests, empty if no batch states any."""
+        runs = self.runs.get("interests")
+        return (runs.ends, runs.values) if runs else (_NONE[DTYPES["count"]], _NONE[DTYPES["pin"]])
+
+
+def _has(message: Any, name: str) -> bool:
+    return bool(message.HasField(name))
+
+
+def unstated(name: str) -> bytes:
+    """The value of a column that a row does not state."""
+    return NEVER_STATED.tobytes() if name == "quality" else bytes(SIZES[name])
+
+
+def _runs(name: str, messages: Sequence[Any]) -> Ragged:
+    dtype, values = RAGGED[name]
+    parts = []
+    for message in messages:
+        field = getattr(message, name)
+        ends = np.frombuffer(field.ends, "<u4") if field.ends else np.zeros(message.n, np.uint32)
+        parts.append(Ragged(ends, np.frombuffer(getattr(field, values), dtype)))
+    runs = Ragged.concat(parts)
+    for column in (runs.ends, runs.values):
+        column.setflags(write=False)  # kernels are compiled for columns that are only read
+    return runs
