@@ -14,6 +14,9 @@ class Settings(ShardSettings, kw_only=True):
     versions_kept: Annotated[
         int, Meta(ge=2, le=100, description="bulk loads of a dataset that are kept, to switch back to at once")
     ] = 3
+    objects_mb: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="memory for the objects asked for most; about 500 bytes each")
+    ] = 32
 
 
 def main() -> None:
@@ -29,7 +32,8 @@ def main() -> None:
     settings, partitions = process.settings(Settings), process.mesh.common.partitions
     shard = open_shard(process, layout.FORMAT, layout.FAMILIES, settings)
     datasets = process.mesh.data / "datasets"
-    store = RockstoreStore(shard, process.partitions, partitions, datasets, settings.versions_kept)
+    kept = settings.versions_kept, settings.objects_mb
+    store = RockstoreStore(shard, process.partitions, partitions, datasets, *kept)
     follower = Follower(RoadrunnerLog(process.mesh), store, TOPICS, process.partitions)
     service = Rockstore(store)
     servicers = [lambda server: add_RockstoreServicer_to_server(service, server)]

@@ -5,9 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from protos import events_pb2
 from protos import rockstore_pb2 as pb
 from protos import rockstore_pb2_grpc as rpc
+from services import tokens
 from services.columns import F32, I64, U8, U64, Array, Ragged, pack, unpack
+from services.log import Partition
 from services.mesh import Mesh
 from services.routing import Shards
 
@@ -28,6 +31,9 @@ class Attributes(NamedTuple):
     taken_down: Array  # bool[n] a pin taken down, or a board deleted
     interests: Ragged  # uint64: a pin's interests
     names: Mapping[tuple[int, int], str] = {}  # by kind (USER, INTEREST) and id, when asked for
+    reached: Mapping[
+        Partition, int
+    ] = {}  # when asked for: all of the log's topic `objects` that the answer shows at least
 
 
 class Rows(NamedTuple):
@@ -66,17 +72,26 @@ class RockstoreClient:
         self._shards = Shards(mesh, NAME, rpc.RockstoreStub)
 
     async def attributes(
-        self, kinds: U8 | int, ids: U64, timeout: float, *, bare: bool = False, named: bool = False
+        self,
+        kinds: U8 | int,
+        ids: U64,
+        timeout: float,
+        *,
+        bare: bool = False,
+        named: bool = False,
+        reached: bool = False,
     ) -> Attributes:
         """What is known of these objects. At most 20,000 a shard.
 
         kinds: uint8[n], the kind of each (PIN, BOARD, USER or INTEREST of this module), or one for all. bare: without
         titles and links. named: also the names of their owners and interests, of those that are on the shards asked.
+        reached: also how far the log had been applied.
         """
         kind = np.broadcast_to(np.asarray(kinds, np.uint8), len(ids))
 
         async def ask(stub: Any, part: U64, rows: Array) -> Any:
-            request = pb.AttributesRequest(kinds=pack(kind[rows], "<u1"), ids=pack(part, "<u8"), bare=bare, named=named)
+            of = pack(kind if len(rows) == len(kind) else kind[rows], "<u1")
+            request = pb.AttributesRequest(kinds=of, ids=pack(part, "<u8"), bare=bare, named=named, reached=reached)
             return await self._shards.call(stub.Attributes, request, timeout)
 
         if not len(ids):
@@ -122,42 +137,61 @@ class RockstoreClient:
 
 _NO_IDS, _NO_FLAGS = np.empty(0, np.uint64), np.empty(0, bool)
 _NO_QUALITY, _NO_DATES = np.empty(0, np.float32), np.empty(0, np.int64)
+_NO_TEXTS = Ragged.empty(0)
 _NOTHING = Attributes(_NO_FLAGS, [], [], _NO_IDS, _NO_QUALITY, _NO_DATES, _NO_FLAGS, Ragged.empty(0, "<u8"))
 
 
 def _attributes(rows: list[Array], replies: list[pb.AttributesReply], bare: bool) -> Attributes:
     """The answers for these rows as one, in the order of the rows."""
-    order = None if len(rows) == 1 else np.argsort(np.concatenate(rows))
-
-    def column(name: str, dtype: str) -> Array:
-        parts = [unpack(getattr(reply, name), dtype, name) for reply in replies]
-        return parts[0] if order is None else np.concatenate(parts)[order]
-
-    def ragged(name: str, values: str, dtype: str) -> Ragged:
-        lists = [getattr(reply, name) for reply in replies]
-        parts = [Ragged(unpack(r.ends, "<u4", name), unpack(getattr(r, values), dtype, name)) for r in lists]
-        return parts[0] if order is None else Ragged.concat(parts).take(order)
-
+    parts = [_part(reply, len(of), bare) for of, reply in zip(rows, replies, strict=True)]
+    found, owners, quality, at_ms, taken_down, titles, links, interests = parts[0]
+    if len(parts) > 1:
+        order = np.argsort(np.concatenate(rows))
+        columns = list(zip(*parts, strict=True))
+        fixed, ragged = columns[:5], columns[5:]
+        found, owners, quality, at_ms, taken_down = (np.concatenate(column)[order] for column in fixed)
+        titles, links, interests = (Ragged.concat(list(column)) for column in ragged)
+        interests = interests.take(order)
+        if not bare:
+            titles, links = titles.take(order), links.take(order)
     return Attributes(
-        column("found", "<u1").astype(bool),
-        [] if bare else ragged("titles", "data", "<u1").strings(),
-        [] if bare else ragged("links", "data", "<u1").strings(),
-        column("owners", "<u8"),
-        column("quality", "<f4"),
-        column("at_ms", "<i8"),
-        column("taken_down", "<u1").astype(bool),
-        ragged("interests", "ids", "<u8"),
-        {key: name for reply in replies for key, name in _names(reply)},
+        found.view(bool),
+        [] if bare else titles.strings(),
+        [] if bare else links.strings(),
+        owners,
+        quality,
+        at_ms,
+        taken_down.view(bool),
+        interests,
+        {key: name for reply in replies if reply.named_ids for key, name in _names(reply)},
+        {at: offset for reply in replies if reply.reached for at, offset in tokens.decode(reply.reached).items()},
     )
 
 
+def _part(reply: pb.AttributesReply, n: int, bare: bool) -> tuple[Any, ...]:
+    """Columns of one answer: fixed ones, titles, links and interests."""
+    of = reply.interests
+    return (
+        unpack(reply.found, "<u1", "found", n),
+        unpack(reply.owners, "<u8", "owners", n),
+        unpack(reply.quality, "<f4", "quality", n),
+        unpack(reply.at_ms, "<i8", "at_ms", n),
+        unpack(reply.taken_down, "<u1", "taken_down", n),
+        _NO_TEXTS if bare else _strings(reply.titles),
+        _NO_TEXTS if bare else _strings(reply.links),
+        Ragged(unpack(of.ends, "<u4", "interests", n), unpack(of.ids, "<u8", "interests")),
+    )
+
+
+def _strings(texts: events_pb2.Strings) -> Ragged:
+    return Ragged(unpack(texts.ends, "<u4", "ends"), unpack(texts.data, "<u1", "data"))
+
+
 def _names(reply: pb.AttributesReply) -> Iterable[tuple[tuple[int, int], str]]:
-    if not reply.named_ids:
-        return ()
     ids = unpack(reply.named_ids, "<u8", "named_ids")
     kinds = unpack(reply.named_kinds, "<u1", "named_kinds", len(ids))
-    ends, data = unpack(reply.names.ends, "<u4", "names", len(ids)), unpack(reply.names.data, "<u1", "names")
-    return zip(zip(kinds.tolist(), ids.tolist(), strict=True), Ragged(ends, data).strings(), strict=True)
+    names = _strings(reply.names).strings()
+    return zip(zip(kinds.tolist(), ids.tolist(), strict=True), names, strict=True)
 
 
 def _rows(n: int, replies: list[tuple[Array, pb.MultiGetReply]]) -> Rows:

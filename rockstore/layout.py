@@ -8,7 +8,8 @@
 | datasets | partition, dataset's name          | State as JSON                     |
 
 The header is HEADER, little-endian: dates and numbers, and how long the rest is. Interests are u8 each, texts UTF-8.
-One packed value an object: a read decodes thousands of headers as one array. Of rows too: a dataset in a key is the
+One packed value an object: a read decodes thousands of headers as one array. In memory a value is kept in its four parts,
+so that reading many is joining them. Of rows too: a dataset in a key is the
 hash of its name, `columns` of a live row the checksum of the names that its numbers were sent for.
 """
 
@@ -39,13 +40,15 @@ HEADER = np.dtype(
         ("title", "<u2"),  # bytes
         ("link", "<u2"),
         ("flags", "u1"),
-        ("spare", "u1"),
+        ("found", "?"),  # on disk 0
     ]
 )
 _HEADER = struct.Struct("<qQfHHHBx")
 _FLAGS_AT = 26
 _KEY = struct.Struct(">HBQ")
-_OBJECT_KEY = np.dtype([("partition", ">u2"), ("kind", "u1"), ("id", ">u8")])
+_OBJECT = np.dtype([("kind", "u1"), ("id", ">u8")])
+_OBJECT_KEY = np.dtype([("partition", ">u2"), *_OBJECT.descr])
+PARTS_BYTES = 450  # four strings, the first of them the header, a tuple, the key, the entry: measured
 
 
 @dataclass(slots=True)
@@ -64,13 +67,13 @@ class Object:
 class Columns(NamedTuple):
     """What is known of n objects: an array of n each; titles and links as bytes, interests as ids."""
 
-    found: Array
+    found: Array  # bool[n]
     titles: Ragged
     links: Ragged
     owners: U64
     quality: F32
     at_ms: I64
-    taken_down: Array
+    taken_down: Array  # bool[n]
     interests: Ragged
 
 
@@ -84,6 +87,18 @@ def object_keys(partitions: Array, kinds: U8 | int, ids: U64) -> list[bytes]:
     packed = np.empty(len(ids), _OBJECT_KEY)
     packed["partition"], packed["kind"], packed["id"] = partitions, kinds, ids
     return packed.view(f"V{_OBJECT_KEY.itemsize}").tolist()
+
+
+def object_names(kinds: U8 | int, ids: U64) -> list[bytes]:
+    """By what n objects are kept in memory: their keys without the partition. `kinds`: of each, or of all."""
+    packed = np.empty(len(ids), _OBJECT)
+    packed["kind"], packed["id"] = kinds, ids
+    return packed.view(f"V{_OBJECT.itemsize}").tolist()
+
+
+def object_name(key: bytes) -> bytes:
+    """By what the object of a key is kept in memory."""
+    return key[2:]
 
 
 def id_of(key: bytes) -> int:
@@ -117,35 +132,53 @@ def unpack_object(value: bytes) -> Object:
     return Object(at_ms, owner, quality, flags, value[text : text + title], value[text + title :], dict.fromkeys(ids))
 
 
-_UNKNOWN = pack_object(Object())
+Parts = tuple[bytes, bytes, bytes, bytes]  # of a value: its header, interests, title and link
+_HEADER_BYTES = HEADER.itemsize
+_FOUND_AT, _FOUND = _HEADER_BYTES - 1, b"\1"  # the last byte of the header, of parts in memory
+_LENGTHS = struct.Struct("<20xHH")  # of a header: interests, bytes of the title
+#: Of an object of which nothing is known.
+ABSENT: Parts = (pack_object(Object()), b"", b"", b"")
 
 
-def unpack_columns(values: Sequence[bytes | None], texts: bool = True) -> Columns:
-    """The objects of n values; one without a value is not found, and nothing is stated of it. texts: titles and links."""
-    present, size = [value or _UNKNOWN for value in values], _HEADER.size
-    headers = np.frombuffer(b"".join([value[:size] for value in present]), HEADER)
-    titles_at = size + 8 * headers["interests"].astype(np.int64)
-    ends = titles_at.tolist()
-    interests = b"".join([value[size:end] for value, end in zip(present, ends, strict=True)])
-    titles = links = Ragged.empty(len(present))
-    if texts:
-        bounds = list(zip(present, ends, (titles_at + headers["title"]).tolist(), strict=True))
-        titles = _runs(headers["title"], b"".join([value[title:link] for value, title, link in bounds]), "u1")
-        links = _runs(headers["link"], b"".join([value[link:] for value, _, link in bounds]), "u1")
+def parts_of(value: bytes) -> Parts:
+    """The parts of a value, as `columns_of` takes them."""
+    interests, title = _LENGTHS.unpack_from(value)
+    texts = _HEADER_BYTES + 8 * interests
+    links = texts + title
+    return value[:_FOUND_AT] + _FOUND, value[_HEADER_BYTES:texts], value[texts:links], value[links:]
+
+
+def parts_bytes(parts: Parts) -> int:
+    """What parts take in memory, with their key and their place in a dictionary."""
+    _, interests, title, link = parts
+    return PARTS_BYTES + len(interests) + len(title) + len(link)
+
+
+def columns_of(parts: Sequence[Parts], texts: bool = True) -> Columns:
+    """The objects of n parts. texts: titles and links."""
+    headers, interests, titles, links = zip(*parts, strict=True) if parts else ((), (), (), ())
+    header = np.frombuffer(b"".join(headers), HEADER)
+    n, flags = len(parts), header["flags"]
     return Columns(
-        np.array([value is not None for value in values], bool),
-        titles,
-        links,
-        headers["owner"],
-        headers["quality"],
-        headers["at_ms"],
-        (headers["flags"] & TAKEN_DOWN) > 0,
-        _runs(headers["interests"], interests, "<u8"),
+        header["found"],
+        _runs(header["title"], titles, "u1") if texts else Ragged.empty(n),
+        _runs(header["link"], links, "u1") if texts else Ragged.empty(n),
+        header["owner"],
+        header["quality"],
+        header["at_ms"],
+        flags & TAKEN_DOWN > 0,
+        _runs(header["interests"], interests, "<u8"),
     )
 
 
-def _runs(lengths: Array, data: bytes, dtype: str) -> Ragged:
-    return Ragged(np.cumsum(lengths, dtype=np.uint32), np.frombuffer(data, dtype))
+def titles_of(parts: Sequence[Parts]) -> Ragged:
+    """The titles alone, or names."""
+    titles = [part[2] for part in parts]
+    return _runs(np.fromiter(map(len, titles), np.uint32, len(titles)), titles, "u1")
+
+
+def _runs(lengths: Array, runs: Sequence[bytes], dtype: str) -> Ragged:
+    return Ragged(np.cumsum(lengths, dtype=np.uint32), np.frombuffer(b"".join(runs), dtype))
 
 
 # --- datasets: fixed-width rows of features -----------------------------------------------------------------------------

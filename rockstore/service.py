@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import numpy as np
-
 from protos import events_pb2
 from protos import rockstore_pb2 as pb
 from protos import rockstore_pb2_grpc as rpc
 from rockstore.layout import BOARD, INTEREST, PIN, USER
 from rockstore.store import RockstoreStore
 from rockstore.versions import check_name
+from services import tokens
 from services.columns import U8, U64, Ragged, pack, unpack
 from services.errors import InvalidArgument
 
@@ -26,6 +25,7 @@ class Rockstore(rpc.RockstoreServicer):
 
     def Attributes(self, request: pb.AttributesRequest, context: Any) -> pb.AttributesReply:
         """What is known of each object, in the order asked."""
+        reached = self._store.reached() if request.reached else {}
         known = self._store.attributes(*_objects(request), texts=not request.bare)
         reply = pb.AttributesReply(
             found=pack(known.found, "<u1"),
@@ -33,15 +33,19 @@ class Rockstore(rpc.RockstoreServicer):
             quality=pack(known.quality, "<f4"),
             at_ms=pack(known.at_ms, "<i8"),
             taken_down=pack(known.taken_down, "<u1"),
-            interests=events_pb2.Lists(ends=pack(known.interests.ends, "<u4"), ids=pack(known.interests.values, "<u8")),
+            reached=tokens.encode(reached),
+        )
+        reply.interests.ends, reply.interests.ids = (
+            pack(known.interests.ends, "<u4"),
+            pack(known.interests.values, "<u8"),
         )
         if not request.bare:
-            reply.titles.CopyFrom(_strings(known.titles))
-            reply.links.CopyFrom(_strings(known.links))
+            _set(reply.titles, known.titles)
+            _set(reply.links, known.links)
         if request.named:
             kinds, objects, names = self._store.names(known)
             reply.named_kinds, reply.named_ids = pack(kinds, "<u1"), pack(objects, "<u8")
-            reply.names.CopyFrom(_strings(names))
+            _set(reply.names, names)
         return reply
 
     def List(self, request: pb.ListRequest, context: Any) -> pb.ListReply:
@@ -68,8 +72,8 @@ class Rockstore(rpc.RockstoreServicer):
         return pb.DatasetsReply(datasets=[pb.Dataset(**of._asdict()) for of in self._store.datasets.described()])
 
 
-def _strings(texts: Ragged) -> events_pb2.Strings:
-    return events_pb2.Strings(ends=pack(texts.ends, "<u4"), data=pack(texts.values, "<u1"))
+def _set(strings: events_pb2.Strings, texts: Ragged) -> None:
+    strings.ends, strings.data = pack(texts.ends, "<u4"), pack(texts.values, "<u1")
 
 
 def _kind(kind: int) -> int:
@@ -88,6 +92,6 @@ def _ids(data: bytes, field: str) -> U64:
 def _objects(request: pb.AttributesRequest) -> tuple[U8, U64]:
     ids = _ids(request.ids, "ids")
     kinds = unpack(request.kinds, "<u1", "kinds", len(ids))
-    for kind in np.unique(kinds).tolist():
+    for kind in set(request.kinds):
         _kind(kind)
     return kinds, ids

@@ -4,21 +4,24 @@ Beside it lie the datasets of feature rows (`datasets.py`), which the same recor
 """
 
 import heapq
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from math import isnan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from rockstore import layout
 from rockstore.datasets import Datasets
-from rockstore.layout import BOARD, CREATED, INTEREST, PIN, TAKEN_DOWN, USER, Columns, Object
+from rockstore.layout import BOARD, CREATED, INTEREST, PIN, TAKEN_DOWN, USER, Columns, Object, Parts
 from services.columns import U8, U64, Array, Ragged, ids
 from services.events import Action, Batch, flags
+from services.kept import Kept
 from services.log import Record, kept, rows
 from services.shard import Shard
+from services.tokens import Reached
 from services.topics import Topic, partition_of
 
 TOPICS = (Topic.OBJECTS,)
@@ -53,27 +56,39 @@ class RockstoreStore:
     """The objects of the partitions of one shard."""
 
     def __init__(
-        self, shard: Shard, own: range, partitions: int, folder: Path | None = None, versions_kept: int = 3
+        self,
+        shard: Shard,
+        own: range,
+        partitions: int,
+        folder: Path | None = None,
+        versions_kept: int = 3,
+        objects_mb: int = 32,
     ) -> None:
         """`own`: the partitions of this shard; `partitions`: how many the deployment has.
 
-        `folder`: where the bulk loader puts its versions; None: this process takes none.
+        `folder`: where the bulk loader puts its versions; None: this process takes none. `objects_mb`: of memory for
+        the objects that are asked for most.
         """
         self.shard, self._own, self._partitions = shard, own, partitions
+        self._objects = Kept[bytes, Parts](objects_mb << 20, layout.parts_bytes)
+        self._lock = threading.Lock()  # of changing what is kept
+        self._written = 0  # times that objects were written
         self.datasets = Datasets(shard, partitions, folder, versions_kept)
 
     def apply(self, records: Sequence[Record]) -> None:
         """Apply records of `objects`; what was done to a pin, other than to its attributes, is passed over."""
         write, states = self.shard.batch(), None
+        changed: dict[bytes, bytes] = {}
         if found := kept(records, _IS_OBJECTS):
-            self._apply(write, *rows(found))
+            changed = self._apply(write, *rows(found))
         if found := kept(records, _IS_DATASETS):
             states = self.datasets.apply(write, *rows(found))
-        self.shard.commit(write, records)
+        self.shard.commit(write, records, lambda: self._adopt(changed))
         if states is not None:
             self.datasets.adopt(states)
 
-    def _apply(self, write: Any, batch: Batch, partition: Array) -> None:
+    def _apply(self, write: Any, batch: Batch, partition: Array) -> dict[bytes, bytes]:
+        """Write what changes; keys and values of it."""
         kinds = _KIND[batch.action]
         columns = [batch.pin, batch.board, batch.user]
         objects_of = np.select([kinds == PIN, kinds == BOARD, kinds == USER], columns, batch.target)
@@ -84,25 +99,61 @@ class RockstoreStore:
         for key, event in zip(keys, _events(batch, kinds), strict=True):
             objects[key] = changed(objects[key], event)
         handle = self.shard.handle("objects")
-        for key, known in objects.items():
-            if known is not None:
-                write.put(key, layout.pack_object(known), handle)
+        values = {key: layout.pack_object(known) for key, known in objects.items() if known is not None}
+        for key, value in values.items():
+            write.put(key, value, handle)
+        return values
+
+    def _adopt(self, changed: dict[bytes, bytes]) -> None:
+        """These objects (values by key) were written: what is kept of them is changed before anybody is told."""
+        if not changed:
+            return
+        with self._lock:
+            self._written += 1
+            named = {layout.object_name(key): value for key, value in changed.items()}
+            held = [name for name in named if name in self._objects]
+            self._objects.put(held, [layout.parts_of(named[name]) for name in held])
 
     def attributes(self, kinds: U8 | int, objects: U64, texts: bool = True) -> Columns:
         """What is known of each of these objects; `kinds`: of each, or of all; `texts`: titles and links too."""
-        partition = partition_of(objects, self._partitions)
-        keys = layout.object_keys(partition, kinds, objects)
-        return layout.unpack_columns(self.shard.family("objects").get(keys) if keys else [], texts)
+        return layout.columns_of(self._parts(kinds, objects), texts)
 
     def names(self, known: Columns) -> tuple[U8, U64, Ragged]:
         """Kinds (uint8[m]), ids and names of the owners and interests of these objects, each once: those of this shard."""
-        users, interests = np.unique(known.owners), np.unique(known.interests.values)
+        users, interests = (sorted(set(named.tolist())) for named in (known.owners, known.interests.values))
         kinds = np.repeat(np.array([USER, INTEREST], np.uint8), [len(users), len(interests)])
-        objects = np.concatenate([users, interests])
-        partition = partition_of(objects, self._partitions)
-        mine = np.flatnonzero((objects > 0) & (partition >= self._own.start) & (partition < self._own.stop))
+        objects = ids(users + interests)
+        mine = objects > 0
+        if len(self._own) < self._partitions:
+            partition = partition_of(objects, self._partitions)
+            mine &= (partition >= self._own.start) & (partition < self._own.stop)
         kinds, objects = kinds[mine], objects[mine]
-        return kinds, objects, self.attributes(kinds, objects).titles
+        return kinds, objects, layout.titles_of(self._parts(kinds, objects))
+
+    def reached(self) -> Reached:
+        """How far the log has been applied: what is asked from now on shows at least that."""
+        positions = self.shard.positions((int(Topic.OBJECTS), partition) for partition in self._own)
+        return {at: offset - 1 for at, offset in positions.items() if offset}
+
+    def _parts(self, kinds: U8 | int, objects: U64) -> list[Parts]:
+        """What is known of each of these objects: from memory, and the rest from disk in one batch."""
+        names, written = layout.object_names(kinds, objects), self._written
+        found = self._objects.get(names)
+        if None not in found:
+            return cast(list[Parts], found)
+        lacking = [row for row, parts in enumerate(found) if parts is None]
+        some = objects[lacking]
+        keys = layout.object_keys(
+            partition_of(some, self._partitions), np.broadcast_to(np.asarray(kinds), len(names))[lacking], some
+        )
+        values = self.shard.family("objects").get(keys)
+        read = [layout.parts_of(value) if value else layout.ABSENT for value in values]
+        for row, parts in zip(lacking, read, strict=True):
+            found[row] = parts
+        with self._lock:
+            if self._written == written:  # else what was read may be of before a change
+                self._objects.put([names[row] for row in lacking], read)
+        return cast(list[Parts], found)
 
     def listed(self, kind: int, after: int, limit: int) -> U64:
         """The first `limit` ids of a kind above `after`, ascending: found, and not taken down or deleted."""

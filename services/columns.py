@@ -29,12 +29,20 @@ def unpack(data: bytes, dtype: str, field: str, n: int | None = None) -> Array:
 
     Raises InvalidArgument naming `field` when the bytes are no whole number of items, or not `n` of them.
     """
-    size = np.dtype(dtype).itemsize
+    found = _dtypes.get(dtype)
+    if found is None:
+        found = _dtypes[dtype] = np.dtype(dtype)
+    size = found.itemsize
     if len(data) % size:
         raise InvalidArgument(f"{field}: {len(data)} bytes are not a whole number of {size}-byte items ({dtype})")
     if n is not None and len(data) != n * size:
         raise InvalidArgument(f"{field}: {len(data) // size} values, expected {n}")
-    return np.frombuffer(data, dtype=dtype)
+    return np.frombuffer(data, found)
+
+
+_dtypes: dict[
+    str, np.dtype[Any]
+] = {}  # by the name they are asked for with: numpy takes longer to read one than an array
 
 
 def ids(values: object) -> U64:
@@ -115,4 +123,7 @@ class Ragged:
     def strings(self) -> list[str]:
         """Each run as text; bytes that are not UTF-8 become replacement characters."""
         data, ends = self.values.tobytes(), self.ends.tolist()
+        if data.isascii():  # a character a byte: all of it is decoded at once
+            text = data.decode("ascii")
+            return [text[a:b] for a, b in pairwise([0, *ends])]
         return [data[a:b].decode(errors="replace") for a, b in pairwise([0, *ends])]

@@ -108,6 +108,18 @@ def test_names_of_owners_and_interests_come_along_from_the_shards_asked(mesh: Me
     assert known.names.get((INTEREST, 7), "clay") == "clay"
 
 
+def test_an_answer_says_how_far_the_log_had_been_applied(mesh: Mesh) -> None:
+    known = ask(mesh, lambda client: client.attributes(PIN, PINS, 5, reached=True))
+    offsets = Offsets(PARTITIONS)
+    applied = {
+        (int(record.topic), record.partition)
+        for record in offsets.records(events(len(PINS), action=Action.CREATE_PIN, pin=PINS), TOPICS)
+    }
+    assert applied <= known.reached.keys()
+    assert set(known.reached.values()) <= {0, 1, 2, 3}
+    assert not ask(mesh, lambda client: client.attributes(PIN, PINS, 5)).reached
+
+
 def test_other_kinds_are_other_objects(mesh: Mesh) -> None:
     board = ask(mesh, lambda client: client.attributes(BOARD, ids([2**64 - 1, 1]), 5))
     assert (board.titles, board.owners.tolist(), board.found.tolist()) == (["pots", ""], [9, 0], [True, False])

@@ -1,5 +1,6 @@
 """The store beside an obvious reference: a dict an object, changed event by event."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -202,6 +203,53 @@ def test_a_list_is_ascending_over_all_partitions_and_resumes_anywhere(boards: se
         assert found == expected
         assert view.listed(PIN, 0, 10).tolist() == []
         assert view.listed(USER, 0, 10).tolist() == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(BATCHES)
+def test_what_memory_says_is_what_the_disk_says(batches: list[list[Row]]) -> None:
+    with TemporaryDirectory() as folder, opened(Path(folder)) as view:
+        write = Writer(view)
+        for rows in [[], *batches]:
+            write(*rows)
+            for kind in (PIN, BOARD, USER, INTEREST):
+                from_memory = facts(view, kind, *ALL)  # asked before, so kept through the writes
+                assert from_memory == facts(RockstoreStore(view.shard, range(PARTITIONS), PARTITIONS), kind, *ALL)
+
+
+def test_a_write_is_read_at_once_whoever_reads_meanwhile(view: RockstoreStore) -> None:
+    write, pins, ended = Writer(view), ids(range(1, 9)), threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            view.attributes(PIN, pins)
+            with view._lock:
+                view._objects.clear()  # so that they read from disk, and keep what they read
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    try:
+        for i in range(200):
+            write(*({"action": A.UPDATE_PIN, "pin": int(pin), "title": f"{i}"} for pin in pins))
+            assert view.attributes(PIN, pins).titles.strings() == [f"{i}"] * len(pins)
+    finally:
+        ended.set()
+        for reader in readers:
+            reader.join()
+
+
+def test_memory_for_objects_is_bounded(tmp_path: Path) -> None:
+    shard = Shard(tmp_path, layout.FORMAT, layout.FAMILIES)
+    view = RockstoreStore(shard, range(PARTITIONS), PARTITIONS, objects_mb=1)
+    Writer(view)(*({"action": A.CREATE_PIN, "pin": pin, "title": "x" * 2000} for pin in range(1, 1001)))
+    for _ in range(2):
+        found = view.attributes(PIN, ids(range(1, 1100)))
+        assert found.found.tolist() == [True] * 1000 + [False] * 99
+        assert set(found.titles.strings()[:1000]) == {"x" * 2000}
+    assert 300 < len(view._objects) < 600
+    assert view._objects.bytes() <= 1 << 20
+    shard.close()
 
 
 # --- one fact a test ------------------------------------------------------------------------------------------------

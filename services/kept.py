@@ -1,0 +1,75 @@
+"""Answers kept in memory, as many as fit in so many bytes: those that are read again stay, the others make room.
+
+Who goes is chosen by a second chance (Corbató's clock, 1968): the entry that came first goes, unless it was read since its
+turn last came; then it stands last again. It is a dictionary, so looking up hundreds of keys is one pass in C.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, TypeVar
+
+K = TypeVar("K", int, bytes)
+V = TypeVar("V")
+
+
+class Kept(Generic[K, V]):
+    """Values by key. Any thread may read at any time; whoever changes it holds a lock of their own."""
+
+    def __init__(self, max_bytes: int, size: Callable[[V], int]) -> None:
+        """size: the bytes that a value takes with its key and its place in here."""
+        self._max, self._size = max_bytes, size
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self._read: set[K] = set()
+        self._bytes, self._full = 0, False
+
+    def get(self, keys: Sequence[K]) -> list[V | None]:
+        """The value of each key; None where none is kept."""
+        if self._full:  # before, nobody has to go, so nobody need be remembered
+            if len(self._read) > 2 * len(self._values):  # most were asked for and are not kept
+                self._read.clear()
+            self._read.update(keys)
+        return list(map(self._values.get, keys))
+
+    def put(self, keys: Iterable[K], values: Iterable[V]) -> None:
+        """Keep the value of each key; others make room."""
+        kept, size, more = self._values, self._size, 0
+        for key, value in zip(keys, values, strict=True):
+            before = kept.get(key)
+            kept[key] = value
+            more += size(value) if before is None else size(value) - size(before)
+        self._bytes += more
+        while self._bytes > self._max:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        self._full = True
+        first = next(iter(self._values))
+        if first in self._read:
+            self._values.move_to_end(first)
+            self._read.discard(first)
+        else:
+            self.drop((first,))
+
+    def drop(self, keys: Iterable[K]) -> None:
+        """Forget these keys."""
+        values = self._values
+        for key in keys:
+            value = values.pop(key, None)
+            if value is not None:
+                self._bytes -= self._size(value)
+
+    def clear(self) -> None:
+        """Forget every key."""
+        self._values.clear()
+        self._read.clear()
+        self._bytes, self._full = 0, False
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def bytes(self) -> int:
+        """What the values kept take."""
+        return self._bytes

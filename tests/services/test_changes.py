@@ -1,0 +1,199 @@
+"""What may be kept of a view's answers: never one that lacks a change known here, in whatever order the two hear of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services import tokens
+from services.changes import Changes
+from services.columns import ids
+from services.events import Action, Batch, events, flags
+from services.follower import Follower
+from services.kept import Kept
+from services.log import End, Log, Partition, Positions, Record
+from services.topics import Topic, partition_of
+from tests.kit import Offsets
+from tests.roadrunner.running import PARTITIONS as LOGGED
+from tests.roadrunner.running import Running, running
+from tests.services.children import until
+
+PARTITIONS = 2
+PINS = range(1, 6)
+RELEVANT = flags(Action.UPDATE_PIN)
+WHERE = [(int(Topic.OBJECTS), partition) for partition in range(PARTITIONS)]
+
+
+class Appended:
+    """A log in memory that may forget what it held."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.first: Positions = dict.fromkeys(WHERE, 0)
+        self.offsets = Offsets(PARTITIONS)
+
+    def append(self, batch: Batch) -> None:
+        self.records += self.offsets.records(batch, (Topic.OBJECTS,))
+
+    def of(self, at: Partition) -> list[Record]:
+        return [record for record in self.records if (int(record.topic), record.partition) == at]
+
+    def ends(self, timeout: float) -> dict[Partition, End]:
+        return {at: End(self.first[at], len(self.of(at)), 0) for at in WHERE}
+
+    def subscribe(self, positions: Positions) -> Iterator[list[Record]]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+def changed(pin: int, action: Action = Action.UPDATE_PIN) -> Batch:
+    return events(1, action=action, pin=pin, user=1, id=1, at_ms=1_700_000_000_000)
+
+
+class Two:
+    """A view that says how often a pin was changed, and one who keeps its answers."""
+
+    def __init__(self, log: Appended) -> None:
+        self.log, self.kept = log, Kept[int, bytes](1000, len)
+        as_log: Log = log
+        self.changes = Changes(as_log, PARTITIONS, RELEVANT, self.kept)
+        self.view: Positions = dict.fromkeys(WHERE, 0)
+        self.here: Positions = {}
+
+    def count(self, pin: int, until: Positions) -> int:
+        """How often a pin was changed before these positions."""
+        at = int(Topic.OBJECTS), int(partition_of(ids([pin]), PARTITIONS)[0])
+        before = self.log.of(at)[: until.get(at, 0)]
+        return sum(pin in record.batch.pin and bool(RELEVANT[record.batch.action].any()) for record in before)
+
+    def begin(self) -> None:
+        self.here = self.changes.shard.positions(WHERE)
+
+    def follow(self, at: Partition) -> None:
+        if at in self.here and self.here[at] < len(self.log.of(at)):
+            self.changes.apply([self.log.of(at)[self.here[at]]])
+            self.here[at] += 1
+
+    def answer(self) -> tuple[list[int], Positions]:
+        """Of each pin, and how far the view had come."""
+        return [self.count(pin, self.view) for pin in PINS], dict(self.view)
+
+    def keep(self, answer: tuple[list[int], Positions]) -> None:
+        counts, positions = answer
+        reached = {at: offset - 1 for at, offset in positions.items() if offset}
+        self.changes.keep(
+            ids(PINS),
+            reached,
+            lambda rows: self.kept.put([PINS[row] for row in rows], [bytes([1 + counts[row]]) for row in rows]),
+        )
+
+    def held(self) -> dict[int, int]:
+        """What is kept of each pin."""
+        return {pin: value[0] - 1 for pin in PINS if (value := self.kept.get([pin])[0]) is not None}
+
+
+step = st.one_of(
+    st.tuples(st.just("append"), st.sampled_from(PINS)),
+    st.tuples(st.just("act"), st.sampled_from(PINS)),
+    st.tuples(st.just("view"), st.sampled_from([0, 1])),
+    st.tuples(st.just("follow"), st.sampled_from([0, 1])),
+    st.tuples(st.just("ask"), st.just(0)),
+    st.tuples(st.just("keep"), st.integers(0, 3)),
+    st.tuples(st.just("forget"), st.sampled_from([0, 1])),
+    st.tuples(st.just("begin"), st.just(0)),
+)
+
+
+def do(two: Two, what: str, which: int, asked: list[tuple[list[int], Positions]]) -> None:
+    log = two.log
+    if what in ("append", "act"):
+        log.append(changed(which, Action.UPDATE_PIN if what == "append" else Action.CLICK))
+    elif what == "view":
+        two.view[WHERE[which]] = min(two.view[WHERE[which]] + 1, len(log.of(WHERE[which])))
+    elif what == "follow":
+        two.follow(WHERE[which])
+    elif what == "ask":
+        asked.append(two.answer())
+    elif what == "keep" and which < len(asked):
+        two.keep(asked[-1 - which])
+    elif what == "forget":
+        log.first[WHERE[which]] = len(log.of(WHERE[which]))
+    elif what == "begin":
+        two.begin()
+
+
+@given(st.lists(step, max_size=80))
+def test_what_is_kept_shows_every_change_that_has_come_here(steps: list[tuple[str, int]]) -> None:
+    two, asked = Two(Appended()), list[tuple[list[int], Positions]]()
+    for what, which in steps:
+        do(two, what, which, asked)
+        for pin, count in two.held().items():
+            assert count >= two.count(pin, two.here), "an answer from before a change was kept"
+    two.begin()
+    for at in WHERE:
+        two.view[at] = len(two.log.of(at))
+        while two.here[at] < len(two.log.of(at)):
+            two.follow(at)
+    for pin, count in two.held().items():
+        assert count == two.count(pin, two.view)
+    two.keep(two.answer())
+    assert list(two.held()) == list(PINS), "whoever is up with the log is kept"
+
+
+def test_what_is_asked_while_a_change_comes_is_not_kept() -> None:
+    two = Two(Appended())
+    two.begin()
+    old = two.answer()
+    two.log.append(changed(3))
+    for at in WHERE:
+        two.follow(at)
+    two.keep(old)
+    assert two.held() == {1: 0, 2: 0, 4: 0, 5: 0}
+    two.view = dict(two.here)
+    two.keep(two.answer())
+    assert two.held()[3] == 1
+
+
+def test_nothing_is_kept_before_the_log_is_followed_or_of_before_it_was() -> None:
+    log = Appended()
+    for _ in range(3):
+        log.append(changed(3))
+    two = Two(log)
+    two.keep(two.answer())
+    assert two.held() == {}
+    two.begin()
+    two.keep(two.answer())
+    assert 3 not in two.held(), "the view has not applied what is in the log"
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Running]:
+    with running(tmp_path) as started:
+        yield started
+
+
+def test_it_follows_a_real_log_and_knows_what_a_token_asks_for(door: Running) -> None:
+    kept = Kept[int, bytes](1000, len)
+    log = door.reader()
+    changes = Changes(log, LOGGED, RELEVANT, kept)
+    before = door.publisher().publish(changed(1), 10)
+    assert changes.shows(b"")
+    assert not changes.shows(before.token), "it does not follow yet"
+    follower = Follower(log, changes, (Topic.OBJECTS,), range(LOGGED))
+    follower.start()
+    try:
+        until(lambda: not follower.why_not_ready())
+        assert changes.shows(before.token)
+        changes.keep(ids([1, 2]), tokens.decode(before.token), lambda rows: kept.put([1, 2], [b"x", b"y"]))
+        assert kept.get([1, 2]) == [b"x", b"y"]
+        after = door.publisher().publish(changed(2).replace(id=ids([2])), 10)
+        until(lambda: changes.shows(after.token))
+        assert kept.get([1, 2]) == [b"x", None]
+        users = {(int(Topic.USERS), 0): 1 << 40}
+        assert changes.shows(tokens.encode(users)), "another view's affair"
+    finally:
+        follower.stop()
