@@ -34,13 +34,16 @@ class Settings(ShardSettings, kw_only=True):
     pins_looked_at: Annotated[
         int, Meta(ge=1, le=1000, description="pins of greatest weight whose interests count in a request")
     ] = 200
+    pins_mb: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="memory for what rockstore said of pins; about 220 bytes a pin")
+    ] = 32
 
 
 def main() -> None:
     """Wire and serve."""
     from protos.realpin_pb2_grpc import add_RealpinServicer_to_server
     from realpin import layout
-    from realpin.interests import Interests
+    from realpin.interests import Interests, KeptPins
     from realpin.service import Realpin
     from realpin.signals import decay_of
     from realpin.store import TOPICS, RealpinStore
@@ -49,6 +52,7 @@ def main() -> None:
     from services.bridge import Bridge
     from services.clock import wall_clock
     from services.follower import Follower
+    from services.topics import Topic
 
     process = open_process("realpin")
     settings, partitions = process.settings(Settings), process.mesh.common.partitions
@@ -56,12 +60,16 @@ def main() -> None:
     impressions = settings.impression_weight != 0
     store = RealpinStore(shard, partitions, wall_clock, settings.actions_kept, impressions)
     follower = Follower(RoadrunnerLog(process.mesh), store, TOPICS, process.partitions)
-    bridge = Bridge()
-    interests = Interests(bridge, bridge.make(lambda: RockstoreClient(process.mesh)))
+    log, bridge = RoadrunnerLog(process.mesh), Bridge()
+    kept = KeptPins(log, partitions, settings.pins_mb << 20)
+    changes = Follower(log, kept.changes, (Topic.OBJECTS,), range(partitions))  # a user's pins are in any partition
+    changes.start()
+    interests = Interests(bridge, bridge.make(lambda: RockstoreClient(process.mesh)), kept)
     service = Realpin(store, decay_of(settings), interests, settings.pins_looked_at)
     servicers = [lambda server: add_RealpinServicer_to_server(service, server)]
 
     def close() -> None:
+        changes.stop()
         interests.close()
         shard.close()
 

@@ -18,8 +18,8 @@ class Signals(NamedTuple):
     Engaged pins, greatest weight first: pins uint64[n], weights float32[n] above 0, boards uint64[n] and at_ms int64[n]
     of the last action. Interests, greatest affinity first: interests uint64[m], affinities float32[m], below 0 where
     what was hidden outweighs the rest. windows_ms int64[w] ascending; counts uint32[w, 5] of ENGAGEMENTS in their order.
-    newest_ms: the newest action, 0: none. interests_lost: no interests are known now, and pins taken down may be among
-    the pins.
+    newest_ms: the newest action, 0: none. interests_lost: of some pins no interests are known now, and pins taken down
+    may be among the pins.
     """
 
     pins: U64

@@ -1,31 +1,83 @@
-"""What rockstore knows of pins, asked from the threads that serve: their interests, and which were taken down.
+"""What rockstore knows of pins, for the threads that serve: their interests, and which were taken down.
 
-Asked when signals are read and not kept here, so there is one copy of it, and an interest that a pin joins later
-counts for what was done to the pin before.
+Rockstore is asked for what is not kept here. What is kept is what rockstore says as of this process' position in the log:
+`services/changes.py` drops a pin as it changes, and says which answers may be kept. A read that must see a write takes
+what is kept only where all changes before that write have come here; else rockstore, which waits for the write, is asked.
 """
 
-from rockstore.client import PIN, Attributes, RockstoreClient
+from typing import cast
+
+from realpin.known import UNKNOWN, Known, joined, words_of
+from rockstore.client import PIN, RockstoreClient
 from services import context
 from services.bridge import Bridge
+from services.changes import Changes
 from services.columns import U64
+from services.errors import MeshError
+from services.events import Action, flags
+from services.kept import Kept
+from services.log import Log
 
+A = Action
+#: The actions that change what is known of their pin.
+RELEVANT = flags(A.CREATE_PIN, A.UPDATE_PIN, A.TAKEDOWN, A.JOIN_INTEREST, A.LEAVE_INTEREST)
 #: Of what is left of the request's time, how much asking may take: the rest is for the answer without interests.
 SHARE = 0.75
 NO_REQUEST_S = 10.0  # where no request is being served, as in a replay
+PLACE_BYTES = 190  # of a pin that is kept, besides its words: measured
+
+
+class KeptPins:
+    """The words of pins, as many as fit, and the log that drops them."""
+
+    def __init__(self, log: Log, partitions: int, max_bytes: int) -> None:
+        """partitions: how many the deployment has, all of which `changes` is to follow."""
+        self.words = Kept[int, bytes](max_bytes, lambda words: PLACE_BYTES + len(words))
+        self.changes = Changes(log, partitions, RELEVANT, self.words)
 
 
 class Interests:
-    """Asks rockstore through a bridge."""
+    """Asks rockstore through a bridge. Thread-safe."""
 
-    def __init__(self, bridge: Bridge, client: RockstoreClient) -> None:
-        """`client` lives on the bridge's loop: bridge.make(lambda: RockstoreClient(mesh))."""
-        self._bridge, self._client = bridge, client
+    def __init__(self, bridge: Bridge, client: RockstoreClient, kept: KeptPins | None = None) -> None:
+        """`client` lives on the bridge's loop: bridge.make(lambda: RockstoreClient(mesh)). kept: None keeps nothing."""
+        self._bridge, self._client, self._kept = bridge, client, kept
 
-    def __call__(self, pins: U64) -> Attributes:
-        """What is known of the pins, in their order. Raises the MeshError of a rockstore that does not answer."""
-        request = context.current()
+    def __call__(self, pins: U64) -> Known:
+        """What is known of the pins, in their order; nothing of those that a rockstore which is away was asked for."""
+        request, keys = context.current(), pins.tolist()
+        words: list[bytes | None] = [None] * len(keys)
+        if self._kept is not None and self._kept.changes.shows(request.token if request else b""):
+            words = self._kept.words.get(keys)
+        lost = None in words and not self._complete(pins, words)
+        return Known(joined(cast(list[bytes], words)), lost)
+
+    def _complete(self, pins: U64, words: list[bytes | None]) -> bool:
+        """Ask for what is missing; False: in vain."""
+        rows = [row for row, known in enumerate(words) if known is None]
+        wanted = pins[rows]
+        try:
+            told = self._ask(wanted)
+        except MeshError:
+            told = None
+        for row, known in zip(rows, [UNKNOWN] * len(rows) if told is None else told, strict=True):
+            words[row] = known
+        return told is not None
+
+    def _ask(self, pins: U64) -> list[bytes]:
+        request, kept = context.current(), self._kept
         timeout = SHARE * request.remaining() if request else NO_REQUEST_S
-        return self._bridge.run(self._client.attributes(PIN, pins, timeout, bare=True), timeout)
+        asking = self._client.attributes(PIN, pins, timeout, bare=True, reached=kept is not None)
+        found = self._bridge.run(asking, timeout)
+        words = words_of(found)
+        if kept is not None:
+            keys = pins.tolist()
+            kept.changes.keep(
+                pins,
+                found.reached,
+                lambda rows: kept.words.put([keys[row] for row in rows], [words[row] for row in rows]),
+            )
+        return words
 
     def close(self) -> None:
         """Close the client and the bridge."""

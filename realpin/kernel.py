@@ -1,6 +1,10 @@
-"""Merges events into the lists of many users at once: pure arithmetic on arrays, one pass."""
+"""Pure arithmetic on arrays: merges events into the lists of many users at once, and makes signals of one user's lists."""
 
-from services.columns import I64, U32, Array
+from typing import Any
+
+import numpy as np
+
+from services.columns import F32, F64, I64, U32, U64, Array
 from services.jit import kernel
 
 
@@ -96,3 +100,161 @@ def tally(
         start = last
         out_ends[user] = n
     return n
+
+
+@kernel
+def _grouped(keys: U64) -> Any:
+    """(int64[n] group of each key, int64[m] the last row of each group), numbered as they come from the end backwards."""
+    n, places = len(keys), 4
+    while places < 2 * n:
+        places *= 2
+    table, group, last, groups = np.full(places, -1, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), 0
+    for row in range(n - 1, -1, -1):
+        key = keys[row]
+        hashed = key * np.uint64(0x9E3779B97F4A7C15)
+        place = np.int64((hashed ^ (hashed >> np.uint64(32))) & np.uint64(places - 1))
+        while table[place] >= 0 and keys[last[table[place]]] != key:
+            place = (place + 1) & (places - 1)
+        if table[place] < 0:
+            table[place], last[groups] = groups, row
+            groups += 1
+        group[row] = table[place]
+    return group, last[:groups]
+
+
+@kernel
+def weighed(pins: U64, at_ms: I64, kinds: I64, hide: int, weights: F64, half_lives_ms: F64) -> tuple[I64, F32]:
+    """What each pin of n actions weighs: (int64[m] row of the last action of each distinct pin, the newest first;
+    float32[m] weight).
+
+    at_ms ascends; kinds: int64[n], where weights and half_lives_ms have the action; hide: the kind of hides.
+    `signals.strongest_pins` says what a weight is.
+    """
+    n = len(pins)
+    group, last = _grouped(pins)
+    hidden, total = np.zeros(len(last), np.bool_), np.zeros(len(last), np.float64)
+    for row in range(n):
+        if kinds[row] == hide:
+            hidden[group[row]] = True
+    speaks = at_ms[n - 1] if n > 0 else 0
+    for row in range(n - 1, -1, -1):
+        if weights[kinds[row]] > 0 and not hidden[group[row]]:
+            speaks = at_ms[row]
+            break
+    for row in range(n):
+        kind = kinds[row]
+        if kind == hide or not hidden[group[row]]:
+            age = max(speaks - at_ms[row], 0)
+            total[group[row]] += weights[kind] * 2.0 ** (-age / half_lives_ms[kind])
+    return last, total.astype(np.float32)
+
+
+@kernel
+def _in_order(values: F32, newest: I64, ids: U64) -> I64:
+    """Rows of the values that are not 0, the furthest from 0 first; of equals the newest, then the lowest id."""
+    bits, n = np.abs(values).view(np.uint32), 0
+    keys = np.empty(len(values), np.uint64)  # the size turned around, then the row
+    for row in range(len(values)):
+        if values[row] != 0:
+            keys[n] = (np.uint64(0xFFFFFFFF - bits[row]) << np.uint64(32)) | np.uint64(row)
+            n += 1
+    keys = np.sort(keys[:n])
+    rows = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    start = 0
+    while start < n:
+        stop = start + 1
+        while stop < n and keys[stop] >> np.uint64(32) == keys[start] >> np.uint64(32):
+            stop += 1
+        if stop - start > 1:
+            equal = rows[start:stop].copy()
+            equal = equal[np.argsort(ids[equal])]
+            rows[start:stop] = equal[np.argsort(-newest[equal], kind="mergesort")]
+        start = stop
+    return rows
+
+
+@kernel
+def strongest(values: F32, newest: I64, ids: U64, limit: int) -> I64:
+    """int64[m]: rows of the at most `limit` values furthest from 0, greatest value first; of equals the newest, then the
+    lowest id. Those below 0 are at most half of them while there are enough above.
+    """
+    order = _in_order(values, newest, ids)
+    above = 0
+    for row in order:
+        above += values[row] > 0
+    below = min(len(order) - above, max(limit // 2, limit - above))
+    above = min(above, limit - below)
+    rows, furthest, taken, start = np.empty(above + below, np.int64), np.empty(below, np.int64), 0, 0
+    for row in order:
+        if values[row] > 0 and taken < above:
+            rows[taken] = row
+            taken += 1
+        elif values[row] < 0 and start < below:
+            furthest[start] = row
+            start += 1
+    start, at = 0, above + below
+    while start < below:  # from the end on, the furthest below 0 first; runs of equals keep their order
+        stop = start + 1
+        while stop < below and values[furthest[stop]] == values[furthest[start]]:
+            stop += 1
+        at -= stop - start
+        rows[at : at + stop - start] = furthest[start:stop]
+        start = stop
+    return rows
+
+
+@kernel
+def engaged(weights: F32, known: U64, limit: int) -> I64:
+    """int64[m]: rows of the first `limit` of n pins that weigh above 0 and were not taken down. known: `affinities`."""
+    rows, taken, at = np.empty(min(limit, len(weights)), np.int64), 0, np.int64(0)
+    for pin in range(len(weights)):
+        if weights[pin] > 0 and known[at] & np.uint64(1) == 0 and taken < len(rows):
+            rows[taken] = pin
+            taken += 1
+        at += 1 + np.int64(known[at] >> np.uint64(1))
+    return rows[:taken]
+
+
+@kernel
+def affinities(weights: F32, known: U64, limit: int) -> tuple[U64, F32]:
+    """The at most `limit` interests furthest from 0 and their affinities, as `strongest` has them.
+
+    weights: float32[n] of pins; known: uint64[...], of each pin a word, the number of its interests times two, plus one
+    if it was taken down, and then those interests. An affinity is the sum of weight / sqrt(interests) over its pins.
+    """
+    n = len(known) - len(weights)
+    ids, shares, at, to = np.empty(n, np.uint64), np.empty(n, np.float64), np.int64(0), np.int64(0)
+    for pin in range(len(weights)):
+        count = np.int64(known[at] >> np.uint64(1))
+        share = weights[pin] / np.sqrt(np.maximum(count, 1))
+        ids[to : to + count], shares[to : to + count] = known[at + 1 : at + 1 + count], share
+        at, to = at + 1 + count, to + count
+    group, last = _grouped(ids)
+    total = np.zeros(len(last), np.float64)
+    for row in range(n):
+        total[group[row]] += shares[row]
+    found, values = ids[last], total.astype(np.float32)
+    rows = strongest(values, np.zeros(len(found), np.int64), found, limit)
+    return found[rows], values[rows]
+
+
+@kernel
+def counted(minutes: I64, counts: U32, now: int, windows: I64) -> U32:
+    """uint32[w, k]: how often each action was done within each of the windows (minutes, ascending) that end with `now`.
+
+    minutes: int64[n] ascending; counts: uint32[n, k].
+    """
+    out, window = np.zeros((len(windows), counts.shape[1]), np.uint32), 0
+    for row in range(len(minutes) - 1, -1, -1):
+        age = now - minutes[row]
+        while window < len(windows) and age >= windows[window]:
+            window += 1
+        if window == len(windows):
+            break
+        if age >= 0:
+            for kind in range(counts.shape[1]):
+                out[window, kind] += counts[row, kind]
+    for window in range(1, len(windows)):
+        for kind in range(counts.shape[1]):
+            out[window, kind] += out[window - 1, kind]
+    return out

@@ -63,6 +63,11 @@ class Minutes(NamedTuple):
     counts: U32
 
 
+def user_key(partition: int, user: int) -> bytes:
+    """The key of one user, in both families."""
+    return partition.to_bytes(2) + user.to_bytes(8)
+
+
 def user_keys(partitions: Array, users: U64) -> list[bytes]:
     """The keys of these users, in both families."""
     keys = np.empty(len(users), _KEY)

@@ -1,4 +1,4 @@
-"""From a user's recent actions to signals: pure arithmetic of plain numpy, the same wherever signals are made.
+"""From a user's recent actions to signals: pure arithmetic, the same wherever signals are made (`kernel.py` does it).
 
 Weights are as of the newest action that speaks for a pin, not as of now: an action weighs `weight * 2 ** -(age /
 half-life)`, age being the time from it to that one. So a user who was away for years comes back to the interests they left
@@ -10,15 +10,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from realpin.layout import MINUTE_MS, Actions, Minutes
+from realpin import kernel
+from realpin.layout import MINUTE_MS, ROW_BYTES, Actions, Minutes, unpack_actions, unpack_minutes
 from services.clock import DAY_MS
-from services.columns import F32, I64, U32, U64, Array, Ragged
+from services.columns import F32, I64, U32, U64, Array
 from services.events import ENGAGEMENTS, Action
 
 WINDOWS_MS = np.array([10, 60, 24 * 60], np.int64) * MINUTE_MS
 #: The place of an action in what is listed by ENGAGEMENTS.
 KIND = np.zeros(256, np.int64)
 KIND[list(ENGAGEMENTS)] = np.arange(len(ENGAGEMENTS))
+_HIDE, _WINDOWS = int(KIND[Action.HIDE]), WINDOWS_MS // MINUTE_MS
 
 
 class Decay(NamedTuple):
@@ -56,64 +58,34 @@ class Affinities(NamedTuple):
     affinities: F32
 
 
-def weighed(actions: Actions, decay: Decay) -> Pins:
-    """The pins of one user's actions (ascending by date), ascending by id.
+def strongest_pins(actions: Actions, decay: Decay, limit: int) -> Pins:
+    """Of one user's actions (ascending by date), the at most `limit` pins whose weight is furthest from 0.
 
-    A pin weighs the sum of what was done to it. One that was hidden weighs its hides alone: whatever was done to it
-    besides, it is no longer what the user is about. What comes after the action that ages count from weighs in full.
+    Greatest weight first; of equals the newest, then the lowest id. Those below 0 are at most half of them while there are
+    enough above: whoever hides a lot still likes something. A pin weighs the sum of what was done to it. One that was
+    hidden weighs its hides alone: whatever was done to it besides, it is no longer what the user is about. What comes
+    after the action that ages count from weighs in full.
     """
-    if not len(actions.pins):
-        return Pins(actions.pins, np.empty(0, np.float32), actions.boards, actions.at_ms)
-    order = np.argsort(actions.pins, kind="stable")  # of one pin, the last action stays last
-    pins, kind, at_ms = actions.pins[order], KIND[actions.actions[order]], actions.at_ms[order]
-    hides, weights = actions.actions[order] == Action.HIDE, decay.weights[kind]
-    starts = np.flatnonzero(np.append(True, pins[1:] != pins[:-1]))
-    last = np.append(starts[1:], len(pins)) - 1
-    hidden = np.logical_or.reduceat(hides, starts)
-    counts = hides | ~np.repeat(hidden, last - starts + 1)
-    speaks = at_ms[counts & (weights > 0)]
-    ages = np.maximum((speaks.max() if len(speaks) else at_ms.max()) - at_ms, 0)
-    weights = weights * np.exp2(-ages / decay.half_lives_ms[kind])
-    total = np.add.reduceat(np.where(counts, weights, 0.0), starts).astype(np.float32)
-    return Pins(pins[starts], total, actions.boards[order[last]], actions.at_ms[order[last]])
+    kinds = KIND[actions.actions]
+    last, weights = kernel.weighed(actions.pins, actions.at_ms, kinds, _HIDE, *decay)
+    pins, at_ms = actions.pins[last], actions.at_ms[last]
+    rows = kernel.strongest(weights, at_ms, pins, limit)
+    return Pins(pins[rows], weights[rows], actions.boards[last[rows]], at_ms[rows])
 
 
-def strongest(values: F32, limit: int, *ties: Array) -> I64:
-    """int64[m]: rows of the at most `limit` values furthest from 0, greatest value first; of equals by `ties` ascending.
+def engaged(pins: Pins, known: U64, limit: int) -> Pins:
+    """The first `limit` pins of those that weigh above 0 and were not taken down. known: of the pins, see `known.py`."""
+    return pins.take(kernel.engaged(pins.weights, known, limit))
 
-    Those below 0 are at most half of them while there are enough above: whoever hides a lot still likes something.
+
+def strongest_affinities(weights: F32, known: U64, limit: int) -> Affinities:
+    """The at most `limit` interests of n pins whose affinity is furthest from 0, greatest first; of equals the lowest id.
+
+    weights: float32[n]; known: of the pins, see `known.py`. An affinity is the sum of weight / sqrt(interests) over the
+    pins of the interest: a pin of many interests says less of each; the square root lies between dividing a pin's weight
+    among them and giving each all of it. Those below 0 are at most half, as of pins.
     """
-    order = np.lexsort((*ties[::-1], -np.abs(values)))
-    above, below = order[values[order] > 0], order[values[order] < 0]
-    below = below[: max(limit // 2, limit - len(above))]
-    rows = np.concatenate([above[: limit - len(below)], below])
-    return rows[np.lexsort((*(tie[rows] for tie in ties[::-1]), -values[rows]))]
-
-
-def strongest_pins(found: Pins, limit: int) -> Pins:
-    """At most `limit` of them, greatest weight first; of equals the newest, then the lowest id."""
-    return found.take(strongest(found.weights, limit, -found.at_ms, found.pins))
-
-
-def affinities_of(weights: F32, interests: Ragged) -> Affinities:
-    """The affinity of each interest of n pins, ascending by id: the sum of weight / sqrt(interests) over its pins.
-
-    weights: float32[n]; interests: n runs of uint64. A pin of many interests says less of each; the square root lies
-    between dividing a pin's weight among them and giving each all of it.
-    """
-    lengths = interests.lengths()
-    shares = np.repeat(weights / np.sqrt(np.maximum(lengths, 1)), lengths)
-    order = np.argsort(interests.values, kind="stable")
-    ids = interests.values[order]
-    starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])) if len(ids) else np.empty(0, np.int64)
-    total = np.add.reduceat(shares[order], starts) if len(ids) else shares
-    return Affinities(ids[starts].astype(np.uint64), total.astype(np.float32))
-
-
-def strongest_affinities(found: Affinities, limit: int) -> Affinities:
-    """At most `limit` of them, greatest affinity first; of equals the lowest id."""
-    rows = strongest(found.affinities, limit, found.interests)
-    return Affinities(found.interests[rows], found.affinities[rows])
+    return Affinities(*kernel.affinities(weights, known, limit))
 
 
 def counted(minutes: Minutes, now_ms: int) -> U32:
@@ -122,6 +94,12 @@ def counted(minutes: Minutes, now_ms: int) -> U32:
     To the minute: a window of w minutes is the minute of now_ms and the w - 1 before it. So it never reaches further
     back than its length, and up to a minute less.
     """
-    ages = now_ms // MINUTE_MS - minutes.minutes
-    within = (ages[None, :] >= 0) & (ages[None, :] < (WINDOWS_MS // MINUTE_MS)[:, None])
-    return (within.astype(np.int64) @ minutes.counts.astype(np.int64)).astype(np.uint32)
+    return kernel.counted(*minutes, now_ms // MINUTE_MS, _WINDOWS)
+
+
+def warm(decay: Decay) -> None:
+    """Compile the arithmetic, or load it: the first request need not wait for it."""
+    pins, known = strongest_pins(unpack_actions(bytes(ROW_BYTES)), decay, 1), np.frombuffer(bytes(8), "<u8")
+    engaged(pins, known, 1)
+    strongest_affinities(pins.weights, known, 1)
+    counted(unpack_minutes(bytes(ROW_BYTES)), 0)

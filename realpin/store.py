@@ -9,18 +9,19 @@ from realpin import kernel, layout
 from realpin.layout import KEPT_MINUTES, KINDS, MINUTE_MS, Actions, Minutes
 from realpin.signals import KIND
 from services.clock import Clock
-from services.columns import I64, U64, Array, ids
+from services.columns import I64, Array
 from services.events import ENGAGEMENTS, IS_ENGAGEMENT, Action, Batch, flags
+from services.hashing import partition_of_one
 from services.log import Record, kept, rows
 from services.shard import Shard
-from services.topics import Topic, partition_of
+from services.topics import Topic
 
 TOPICS = (Topic.USERS,)
 _BUT_IMPRESSIONS = flags(*(action for action in ENGAGEMENTS if action != Action.IMPRESSION))
 
 
 class Recent(NamedTuple):
-    """What one user did at or before now_ms."""
+    """What one user did at or before now_ms, and all minutes that are kept."""
 
     actions: Actions
     minutes: Minutes
@@ -88,14 +89,12 @@ class RealpinStore:
     def recent(self, user: int, now_ms: int = 0) -> Recent:
         """What a user did at or before now_ms (0: the clock's); nothing of a user who is not known."""
         now_ms = now_ms or self._clock()
-        [key] = self._keys(ids([user]))
+        key = layout.user_key(partition_of_one(user, self._partitions), user)
         actions = layout.unpack_actions(self.shard.family("actions").get(key) or b"")
         minutes = layout.unpack_minutes(self.shard.family("minutes").get(key) or b"")
-        until = int(np.searchsorted(actions.at_ms, now_ms, side="right"))
-        return Recent(actions.take(slice(until)), minutes, now_ms)
-
-    def _keys(self, users: U64) -> list[bytes]:
-        return layout.user_keys(partition_of(users, self._partitions), users)
+        if len(actions.at_ms) and actions.at_ms[-1] > now_ms:
+            actions = actions.take(slice(int(np.searchsorted(actions.at_ms, now_ms, side="right"))))
+        return Recent(actions, minutes, now_ms)
 
 
 def _changes(batch: Batch, partition: Array, relevant: Array) -> Changes:

@@ -1,4 +1,4 @@
-"""Signals of recent actions against an obvious reference: a dictionary, one action after the other."""
+"""Signals of recent actions against obvious references: a dictionary, one action after the other; and plain numpy."""
 
 import math
 from collections import defaultdict
@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realpin import signals
+from realpin import kernel, signals
 from realpin.__main__ import Settings
+from realpin.known import joined
 from realpin.layout import MINUTE_MS, Actions, Minutes
-from realpin.signals import Decay, decay_of
+from realpin.signals import Decay, Pins, decay_of
 from services.clock import DAY_MS
-from services.columns import Ragged, ids
+from services.columns import U64, Array, Ragged, ids
 from services.events import ENGAGEMENTS, Action
+from tests.realpin import plain
 
 A = Action
 DECAY = decay_of(Settings(impression_weight=-0.5))
@@ -25,6 +27,22 @@ def actions_of(rows: list[Row]) -> Actions:
     """Columns of rows that ascend by date."""
     pins, boards, at_ms, actions = zip(*rows, strict=True) if rows else ((), (), (), ())
     return Actions(ids(pins), ids(boards), np.array(at_ms, np.int64), np.array(actions, np.uint8))
+
+
+def by_id(found: Pins) -> Pins:
+    return found.take(np.argsort(found.pins))
+
+
+def weighed(rows: list[Row], decay: Decay = DECAY) -> Pins:
+    """All pins that weigh anything, ascending by id."""
+    return by_id(signals.strongest_pins(actions_of(rows), decay, 2 * len(rows)))
+
+
+def known(interests: list[list[int]], down: list[bool] | None = None) -> U64:
+    """What is known of pins, as the kernels take it."""
+    taken = down or [False] * len(interests)
+    words = [np.array([2 * len(of) + is_down, *of], "<u8") for of, is_down in zip(interests, taken, strict=True)]
+    return joined([word.tobytes() for word in words])
 
 
 def reference(rows: list[Row], decay: Decay) -> dict[int, tuple[float, int, int]]:
@@ -50,7 +68,8 @@ row = st.tuples(
 @given(st.lists(row, max_size=40))
 def test_a_pin_weighs_what_was_done_to_it(rows: list[Row]) -> None:
     rows = sorted(rows, key=lambda r: r[2])
-    found, expected = signals.weighed(actions_of(rows), DECAY), reference(rows, DECAY)
+    found = weighed(rows)
+    expected = {pin: told for pin, told in reference(rows, DECAY).items() if told[0]}
     assert found.pins.tolist() == sorted(expected)
     assert found.boards.tolist() == [expected[pin][1] for pin in sorted(expected)]
     assert found.at_ms.tolist() == [expected[pin][2] for pin in sorted(expected)]
@@ -60,23 +79,27 @@ def test_a_pin_weighs_what_was_done_to_it(rows: list[Row]) -> None:
 def test_settings_say_what_an_action_weighs_and_how_fast_it_fades() -> None:
     decay = decay_of(Settings(save_weight=10, save_half_life_days=2, click_weight=0))
     week = 7 * DAY_MS
-    found = signals.weighed(
-        actions_of([(1, 5, 0, A.SAVE), (2, 0, 2 * DAY_MS, A.SAVE), (3, 0, week, A.CLICK), (4, 0, week, A.CLOSEUP)]),
-        decay,
-    )
-    assert found.weights == pytest.approx([10 * 0.5**3.5, 10 * 0.5**2.5, 0, 1])
+    rows: list[Row] = [(1, 5, 0, A.SAVE), (2, 0, 2 * DAY_MS, A.SAVE), (3, 0, week, A.CLICK), (4, 0, week, A.CLOSEUP)]
+    found = weighed(rows, decay)
+    assert found.pins.tolist() == [1, 2, 4], "a click weighs nothing"
+    assert found.weights == pytest.approx([10 * 0.5**3.5, 10 * 0.5**2.5, 1])
 
 
 def test_a_user_who_was_away_for_years_still_has_weights() -> None:
-    now = signals.weighed(actions_of([(1, 0, 0, A.SAVE), (2, 0, DAY_MS, A.CLOSEUP)]), DECAY)
-    later = signals.weighed(actions_of([(1, 0, 9000 * DAY_MS, A.SAVE), (2, 0, 9001 * DAY_MS, A.CLOSEUP)]), DECAY)
+    now = weighed([(1, 0, 0, A.SAVE), (2, 0, DAY_MS, A.CLOSEUP)])
+    later = weighed([(1, 0, 9000 * DAY_MS, A.SAVE), (2, 0, 9001 * DAY_MS, A.CLOSEUP)])
     assert now.weights.tolist() == later.weights.tolist()
 
 
 def test_a_hidden_pin_weighs_its_hides_whatever_else_was_done_to_it() -> None:
     rows = [*((1, 9, at, A.SAVE) for at in range(50)), (1, 0, 50, A.HIDE), (1, 0, 51, A.CLICK)]
-    found = signals.weighed(actions_of(rows), DECAY)
+    found = weighed(rows)
     assert found.weights == pytest.approx([-8])
+
+
+def strongest(values: list[float], limit: int, names: Array) -> Array:
+    never = np.zeros(len(values), np.int64)
+    return kernel.strongest(np.array(values, np.float32), never, names.astype(np.uint64), limit)
 
 
 values = st.lists(st.integers(-4, 4), max_size=20)
@@ -85,7 +108,7 @@ values = st.lists(st.integers(-4, 4), max_size=20)
 @given(values, st.integers(0, 12))
 def test_the_strongest_of_either_sign(given_values: list[int], limit: int) -> None:
     names = np.arange(len(given_values))[::-1].copy()
-    rows = signals.strongest(np.array(given_values, np.float32), limit, names).tolist()
+    rows = strongest([float(value) for value in given_values], limit, names).tolist()
     above = sorted((-v, int(names[i]), i) for i, v in enumerate(given_values) if v > 0)
     below = sorted((v, int(names[i]), i) for i, v in enumerate(given_values) if v < 0)
     below = below[: limit // 2] if len(above) >= limit - limit // 2 else below[: limit - len(above)]
@@ -98,9 +121,35 @@ def test_the_strongest_of_either_sign(given_values: list[int], limit: int) -> No
 
 
 def test_whoever_hides_all_day_still_likes_something() -> None:
-    weights = np.array([-8.0] * 1000 + [0.5] * 10, np.float32)
-    rows = signals.strongest(weights, 20, np.arange(1010))
-    assert (weights[rows] > 0).sum() == 10
+    weights = [-8.0] * 1000 + [0.5] * 10
+    rows = strongest(weights, 20, np.arange(1010))
+    assert (rows >= 1000).sum() == 10
+
+
+dated = st.tuples(st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0]), st.integers(0, 2), st.integers(1, 2**64 - 1))
+
+
+@given(st.lists(dated, unique_by=lambda row: row[2], max_size=60), st.integers(0, 40))
+def test_the_strongest_are_those_of_plain_numpy(rows: list[tuple[float, int, int]], limit: int) -> None:
+    given_values, newest, names = zip(*rows, strict=True) if rows else ((), (), ())
+    values, at_ms, pins = np.array(given_values, np.float32), np.array(newest, np.int64), ids(names)
+    assert (
+        kernel.strongest(values, at_ms, pins, limit).tolist() == plain.strongest(values, limit, -at_ms, pins).tolist()
+    )
+
+
+@given(st.lists(row, max_size=200), st.integers(0, 8))
+def test_pins_are_those_of_plain_numpy(rows: list[Row], limit: int) -> None:
+    actions = actions_of(sorted(rows, key=lambda r: r[2]))
+    expected = plain.weighed(actions, DECAY)
+    all_, found = (by_id(signals.strongest_pins(actions, DECAY, most)) for most in (100, limit))
+    np.testing.assert_array_equal(all_.pins, expected.take(expected.weights != 0).pins)
+    np.testing.assert_allclose(all_.weights, expected.take(expected.weights != 0).weights, rtol=1e-6)
+    np.testing.assert_array_equal(all_.boards, expected.take(expected.weights != 0).boards)
+    few = by_id(
+        plain.strongest_pins(all_, limit)
+    )  # of the very weights: which sum is greatest may hang on the last bit
+    assert [column.tolist() for column in found] == [column.tolist() for column in few]
 
 
 lists = st.lists(st.lists(st.integers(1, 6), max_size=4, unique=True), max_size=10)
@@ -113,15 +162,36 @@ def test_an_affinity_is_the_sum_of_its_pins_shares(interests: list[list[int]], d
     for weight, of in zip(weights, interests, strict=True):
         for interest in of:
             expected[interest] += weight / math.sqrt(len(of))
-    found = signals.affinities_of(np.array(weights, np.float32), Ragged.of_lists(interests))
-    assert found.interests.tolist() == sorted(expected)
-    assert found.affinities == pytest.approx([expected[i] for i in sorted(expected)], rel=1e-5, abs=1e-5)
+    given_weights = np.array(weights, np.float32)
+    found = signals.strongest_affinities(given_weights, known(interests), 100)
+    order, told = np.argsort(found.interests), {i for i in expected if np.float32(expected[i]) != 0}
+    assert found.interests[order].tolist() == sorted(told)
+    assert found.affinities[order] == pytest.approx([expected[i] for i in sorted(told)], rel=1e-5, abs=1e-5)
+    assert found.affinities.tolist() == sorted(found.affinities.tolist(), reverse=True)
+    numpys = plain.affinities_of(given_weights, Ragged.of_lists(interests))
+    ours = dict(zip(found.interests.tolist(), found.affinities.tolist(), strict=True))
+    for interest, affinity in zip(numpys.interests.tolist(), numpys.affinities.tolist(), strict=True):
+        assert ours.get(interest, 0.0) == pytest.approx(affinity, rel=1e-5, abs=1e-6)
+    few = signals.strongest_affinities(given_weights, known(interests), 3)
+    assert few.interests.tolist() == plain.strongest_affinities(found, 3).interests.tolist()
 
 
 def test_an_unknown_pin_says_nothing_of_interests() -> None:
-    found = signals.affinities_of(np.array([4, -8], np.float32), Ragged.empty(2, "<u8"))
+    found = signals.strongest_affinities(np.array([4, -8], np.float32), known([[], []]), 10)
     assert found.interests.tolist() == []
     assert found.interests.dtype == np.uint64
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1, 1, width=32), st.booleans(), st.integers(0, 3)), max_size=30), st.integers(0, 9)
+)
+def test_engaged_pins_weigh_above_0_and_are_not_taken_down(rows: list[tuple[float, bool, int]], limit: int) -> None:
+    weights, down, interests = zip(*rows, strict=True) if rows else ((), (), ())
+    names = np.arange(1, len(rows) + 1, dtype=np.uint64)
+    pins = Pins(names, np.array(weights, np.float32), names, names.astype(np.int64))
+    words = known([[7] * n for n in interests], list(down))
+    expected = [i + 1 for i, (weight, is_down, _) in enumerate(rows) if weight > 0 and not is_down][:limit]
+    assert signals.engaged(pins, words, limit).pins.tolist() == expected
 
 
 def minutes_of(*at_ms: int) -> Minutes:
@@ -140,6 +210,7 @@ def test_windows_count_the_minutes_within_them(at_ms: list[int], now_ms: int) ->
         at_most = sum(now_ms - window < at < now_ms + MINUTE_MS for at in at_ms)
         assert surely <= count <= at_most
     assert not found[:, 1:].any()
+    assert found.tolist() == plain.counted(minutes_of(*sorted(at_ms)), now_ms).tolist()
 
 
 def test_a_window_ends_at_its_length() -> None:
