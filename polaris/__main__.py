@@ -24,6 +24,10 @@ class Settings(ShardSettings, kw_only=True):
         int, Meta(ge=1, le=100_000, description="changes to a list before they are merged into its frozen part")
     ] = 64
     cap: Annotated[int, Meta(ge=1, le=1_000_000, description="best postings kept of a list when it is frozen")] = 4096
+    lists_mb: Annotated[
+        int,
+        Meta(ge=1, le=1 << 20, description="memory for lists merged and ready; those that are asked for again stay"),
+    ] = 64
 
 
 def main() -> None:
@@ -41,8 +45,14 @@ def main() -> None:
     settings, partitions = process.settings(Settings), process.mesh.common.partitions
     shard = open_shard(process, layout.FORMAT, layout.FAMILIES, settings)
     light = Light(settings.quality_coefficient, settings.freshness_days * DAY_MS, settings.default_quality)
-    store = PolarisStore(shard, partitions, light, Limits(settings.head_postings, settings.cap))
+    store = PolarisStore(
+        shard, partitions, light, Limits(settings.head_postings, settings.cap, settings.lists_mb << 20)
+    )
     store.warm()
+    process.metrics.gauge("lists", lambda: float(len(store.cache)))
+    process.metrics.gauge("lists_bytes", lambda: float(store.cache.bytes()))
+    process.metrics.gauge("lists_asked", lambda: float(store.cache.asked))
+    process.metrics.gauge("lists_missed", lambda: float(store.cache.missed))
     follower = Follower(RoadrunnerLog(process.mesh), store, TOPICS, process.partitions)
     service = Polaris(store)
     servicers = [lambda server: add_PolarisServicer_to_server(service, server)]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from polaris import layout
-from polaris.layout import BOARD, FROZEN, HEAD, INTEREST, PUT, REMOVE, Rows
+from polaris.layout import BOARD, FROZEN, HEAD, INTEREST, PUT, REMOVE, Rows, Sources
 from services.columns import Array
 from services.events import Action, Batch, flags
 
@@ -17,8 +17,9 @@ _PUTS = flags(A.SAVE, A.JOIN_INTEREST)
 
 
 class Changes(NamedTuple):
-    """Events by source, in the order of arrival. The heads' keys, the frozen parts' keys, and each source's new rows."""
+    """Events by source, in the order of arrival: the sources, their heads' and frozen parts' keys, and their new rows."""
 
+    sources: Sources
     heads: list[bytes]
     frozen: list[bytes]
     rows: Rows
@@ -38,10 +39,12 @@ def changes_of(batch: Batch, partition: Array) -> Changes:
     source = np.cumsum(new) - 1
     kept, deleted = _after_deletions(action == A.DELETE_BOARD, source)
     ends = np.cumsum(np.bincount(source[kept], minlength=len(first)))
-    where = (partition[at[first]], kinds[first], sources[first])
+    changed = Sources(kinds[first], sources[first])
+    where = (partition[at[first]], *changed)
     at = at[kept]
     changes = np.where(_PUTS[batch.action[at]], PUT, REMOVE).astype(np.uint8)
     return Changes(
+        changed,
         layout.list_keys(*where, HEAD),
         layout.list_keys(*where, FROZEN),
         Rows(batch.pin[at], batch.at_ms[at], batch.quality[at], changes, ends),

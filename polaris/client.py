@@ -77,10 +77,11 @@ class PolarisClient:
         kinds, sources, weights = np.asarray(kinds, np.uint8), ids(sources), np.asarray(weights, np.float32)
 
         async def ask(stub: Any, part: U64, rows: Array) -> Retrieved:
+            alone = len(part) == len(sources)  # one shard has them all, in the order asked for
             request = pb.RetrieveRequest(
-                kinds=pack(kinds[rows], "<u1"),
+                kinds=pack(kinds if alone else kinds[rows], "<u1"),
                 sources=pack(part, "<u8"),
-                weights=pack(weights[rows], "<f4"),
+                weights=pack(weights if alone else weights[rows], "<f4"),
                 seen=seen,
                 k=k,
                 per_source=per_source,
@@ -88,7 +89,15 @@ class PolarisClient:
                 max_age_ms=max_age_ms,
                 explain=explain,
             )
-            return _retrieved(await self._shards.call(stub.Retrieve, request, timeout), rows)
+            found = _retrieved(await self._shards.call(stub.Retrieve, request, timeout))
+            return (
+                found
+                if alone
+                else found._replace(
+                    source=rows[found.source].astype(np.uint32),
+                    dropped_source=rows[found.dropped_source].astype(np.uint32),
+                )
+            )
 
         parts = [answer for _, answer in await self._shards.each(sources, ask)]
         return parts[0] if len(parts) == 1 else _best(parts, k, explain)
@@ -108,12 +117,12 @@ class PolarisClient:
         await self._shards.close()
 
 
-def _retrieved(reply: pb.RetrieveReply, asked: Array) -> Retrieved:
-    """A shard's answer, its sources (rows of `asked`) as the caller numbered them."""
+def _retrieved(reply: pb.RetrieveReply) -> Retrieved:
+    """A shard's answer, the sources numbered as it was asked for them."""
     return Retrieved(
         unpack(reply.pins, "<u8", "pins"),
         unpack(reply.scores, "<f4", "scores"),
-        asked[unpack(reply.source, "<u4", "source")].astype(np.uint32),
+        unpack(reply.source, "<u4", "source"),
         unpack(reply.at_ms, "<i8", "at_ms"),
         unpack(reply.quality, "<f4", "quality"),
         reply.considered,
@@ -121,7 +130,7 @@ def _retrieved(reply: pb.RetrieveReply, asked: Array) -> Retrieved:
         reply.taken_down,
         reply.too_old,
         unpack(reply.dropped_pins, "<u8", "dropped_pins"),
-        asked[unpack(reply.dropped_source, "<u4", "dropped_source")].astype(np.uint32),
+        unpack(reply.dropped_source, "<u4", "dropped_source"),
         unpack(reply.dropped_reason, "<u1", "dropped_reason"),
     )
 
@@ -129,7 +138,7 @@ def _retrieved(reply: pb.RetrieveReply, asked: Array) -> Retrieved:
 def _best(parts: list[Retrieved], k: int, explain: bool) -> Retrieved:
     """The best k of the answers by score, then pin, then source; a pin that several shards answered is kept once."""
     if not parts:
-        return _retrieved(pb.RetrieveReply(), np.empty(0, np.int64))
+        return _retrieved(pb.RetrieveReply())
     every = _joined(parts)
     order = np.lexsort((every.source, every.pins, -every.scores))
     _, first = np.unique(every.pins[order], return_index=True)

@@ -8,19 +8,25 @@ wire has it, *before* anything is compared, so that merging the answers of sever
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.bloom import contains, mix, read_only
 from services.clock import DAY_MS
 from services.columns import F32, I64, U8, U32, U64
 from services.jit import kernel
 
+T = TypeVar("T", bound=np.generic)
+
 #: Why a posting was dropped: DropReason of protos/polaris.proto, 0 = kept.
 KEPT, SEEN, TAKEN_DOWN, TOO_OLD, SOURCE_FULL, DUPLICATE, NOT_BEST = range(7)
 
 _HIGH, _LOW, _SIGN, _ONES = np.uint64(32), np.uint64(0xFFFF_FFFF), np.uint32(0x8000_0000), np.uint32(0xFFFF_FFFF)
+_LOWEST, _ONE = _LOW, np.uint64(1)  # the upper half of the worst key there can be
+_ANY_AGE = (1 << 63) - 1
+_SAMPLE, _FEW = 128, 16  # keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +38,15 @@ class Light:
     default_quality: float = 0.5  # of a posting whose quality was never stated (NaN)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Selection:
-    """What `select` kept: rows of the postings, best first, and what became of the others."""
+class Selection(NamedTuple):
+    """What `select` kept, best first, and what became of the other postings."""
 
-    rows: I64
-    sources: U32  # index into the request's sources
+    rows: I64  # of the postings
+    pins: U64
+    at_ms: I64
+    quality: F32
     scores: F32
+    sources: U32  # index into the request's sources
     considered: int
     seen: int
     taken_down: int
@@ -68,34 +76,41 @@ def select(
     per_source: 0 is no limit. First goes what was seen, is taken down or too old (in this order; an age below 0, from
     clock skew, counts as 0), then all but each pin's best posting, then all but the best per_source of each source,
     then all but the best k. Best is the higher score, then the smaller pin, then the earlier source.
-    O(m + m log k), whatever the input.
+    O(m), and O(t log t) for t postings of one score, whatever the input.
     """
     m = len(pins)
     if not len(at_ms) == len(quality) == m or len(ends) != len(weights) or (ends[-1] if len(ends) else 0) != m:
         raise ValueError(
             f"{m} pins, {len(at_ms)} at_ms, {len(quality)} quality, {len(ends)} ends, {len(weights)} weights"
         )
-    ends = read_only(ends, np.int64)
-    reasons, counts = np.zeros(m, np.uint8), np.zeros(4, np.int64)
-    rows, scores = _select(
-        read_only(pins, np.uint64),
-        read_only(at_ms, np.int64),
-        read_only(quality, np.float32),
+    reasons = np.empty(m if explain else 0, np.uint8)
+    rows, of_pins, dates, qualities, scores, sources, was_seen, was_taken_down, was_old = _select(
+        pins,
+        at_ms,
+        quality,
         ends,
-        np.log(weights, dtype=np.float64),
-        read_only(seen, np.uint32),
-        read_only(taken_down, np.uint64),
-        np.int64(now_ms),
-        np.int64(max_age_ms) or np.iinfo(np.int64).max,
-        np.int64(per_source) or np.int64(m),
-        np.int64(k),
-        (float(light.quality), float(light.scale_ms), float(light.default_quality)),
+        np.log(weights.astype(np.float64)),
+        input_of(seen),
+        input_of(taken_down),
+        now_ms,
+        max_age_ms or _ANY_AGE,
+        per_source or m,
+        k,
+        float(light.quality),
+        float(light.scale_ms),
+        float(light.default_quality),
         reasons,
-        counts,
     )
-    sources = np.searchsorted(ends, rows, side="right").astype(np.uint32)
-    told = reasons if explain else reasons[:0]
-    return Selection(rows, sources, scores, m, int(counts[SEEN]), int(counts[TAKEN_DOWN]), int(counts[TOO_OLD]), told)
+    columns = rows, of_pins, dates, qualities, scores, sources
+    return Selection(*columns, m, was_seen, was_taken_down, was_old, reasons)
+
+
+def input_of(values: NDArray[T]) -> NDArray[T]:
+    """`values` as a kernel's input, as `read_only` has it; what came off the wire or is a kernel's input is one already."""
+    flags = values.flags
+    if flags.writeable or not flags.c_contiguous or not flags.aligned:
+        return read_only(values, values.dtype.type)
+    return values
 
 
 @kernel
@@ -111,42 +126,58 @@ def _select(
     max_age_ms: Any,
     per_source: Any,
     k: Any,
-    light: Any,
+    coefficient: Any,
+    scale_ms: Any,
+    default: Any,
     reasons: Any,
-    counts: Any,
 ) -> Any:
-    left = _drop_unwanted(pins, at_ms, seen, taken_down, now_ms, max_age_ms, reasons, counts)
-    scores = np.empty(len(pins), np.float32)
-    _score(at_ms, quality, ends, log_weights, now_ms, light, reasons, scores)
-    left -= _drop_duplicates(pins, scores, left, reasons)
-    order = np.empty(left, np.uint64)  # (score, row) of what is left, as _key packs them
-    kept = start = 0
-    for source in range(len(ends)):
-        first = kept
-        for row in range(ends[source] - 1, start - 1, -1):  # newest first: better ones sooner, less to swap below
-            if reasons[row] == KEPT:
-                order[kept] = _key(scores[row], row)
-                kept += 1
-        start = ends[source]
-        if kept - first > per_source:
-            _best_first(order[first:kept], per_source, pins, reasons, SOURCE_FULL)
-            kept = first + per_source
-    if kept > k:
-        _best_first(order[:kept], k, pins, reasons, NOT_BEST)
-        kept = k
-    _sort(order[:kept], pins)
-    rows, best = np.empty(kept, np.int64), np.empty(kept, np.float32)
-    for i in range(kept):
-        rows[i] = np.int64(order[i] & _LOW)
-        best[i] = scores[rows[i]]
-    return rows, best
+    scores, counts = np.empty(len(pins), np.float32), np.zeros(4, np.int64)
+    _score(at_ms, quality, ends, log_weights, now_ms, coefficient, scale_ms, default, scores)
+    keys = np.empty(len(pins), np.uint64)
+    left = _wanted(pins, at_ms, scores, seen, taken_down, now_ms, max_age_ms, keys, reasons, counts)
+    order, sources = _best(keys[:left], pins, ends, per_source, k, reasons)
+    columns = _columns(order, pins, at_ms, quality, scores)
+    return *columns, sources, counts[SEEN], counts[TAKEN_DOWN], counts[TOO_OLD]
 
 
 @kernel
-def _drop_unwanted(
-    pins: Any, at_ms: Any, seen: Any, taken_down: Any, now_ms: Any, max_age_ms: Any, reasons: Any, counts: Any
+def _score(
+    at_ms: Any,
+    quality: Any,
+    ends: Any,
+    log_weights: Any,
+    now_ms: Any,
+    coefficient: Any,
+    scale_ms: Any,
+    default: Any,
+    scores: Any,
+) -> None:
+    start = 0
+    for source in range(len(ends)):
+        log_weight = log_weights[source]
+        for row in range(start, ends[source]):  # without a branch, so that several rows are computed at once
+            stated = np.float64(quality[row])
+            value = stated if stated == stated else default  # noqa: PLR0124 - NaN is not itself
+            age = np.float64(max(np.int64(0), now_ms - at_ms[row]))
+            scores[row] = np.float32(log_weight + coefficient * value - age / scale_ms)
+        start = ends[source]
+
+
+@kernel
+def _wanted(
+    pins: Any,
+    at_ms: Any,
+    scores: Any,
+    seen: Any,
+    taken_down: Any,
+    now_ms: Any,
+    max_age_ms: Any,
+    keys: Any,
+    reasons: Any,
+    counts: Any,
 ) -> Any:
-    """How many rows are left after what was seen, is taken down or too old."""
+    """Write the keys of what is left after what was seen, is taken down or too old; how many they are."""
+    left = 0
     for row in range(len(pins)):
         reason = KEPT
         if contains(seen, pins[row]):
@@ -155,9 +186,13 @@ def _drop_unwanted(
             reason = TAKEN_DOWN
         elif now_ms - at_ms[row] > max_age_ms:
             reason = TOO_OLD
-        reasons[row] = reason
+        else:
+            keys[left] = _key(scores[row], row)
+            left += 1
         counts[reason] += 1
-    return counts[KEPT]
+        if len(reasons):
+            reasons[row] = reason
+    return left
 
 
 @kernel
@@ -173,45 +208,95 @@ def _in_sorted(values: Any, value: Any) -> Any:
 
 
 @kernel
-def _score(
-    at_ms: Any, quality: Any, ends: Any, log_weights: Any, now_ms: Any, light: Any, reasons: Any, scores: Any
-) -> None:
-    coefficient, scale_ms, default = light
-    start = 0
-    for source in range(len(ends)):
-        for row in range(start, ends[source]):
-            if reasons[row] == KEPT:
-                stated = np.float64(quality[row])
-                value = default if np.isnan(stated) else stated
-                age = max(np.int64(0), now_ms - at_ms[row])
-                scores[row] = np.float32(log_weights[source] + coefficient * value - age / scale_ms)
-        start = ends[source]
+def _best(keys: Any, pins: Any, ends: Any, per_source: Any, k: Any, reasons: Any) -> Any:
+    """(keys, sources) of the best k, best first, each pin once and at most per_source of a source.
+
+    All keys are visited best first: the first posting of a pin is its best, and the others are duplicates, of whatever
+    source. Only those are put in order that are visited: the best of all, then, while k are not found, the next best.
+    With `reasons` every row's is noted, so all are visited.
+    """
+    size, taken = 16, 0
+    while size < len(keys) + len(keys) // 4:
+        size *= 2
+    met, some, spare = np.full(size, -1, np.int32), np.empty_like(keys), np.empty_like(keys)  # met: rows by their pin
+    chosen, sources = np.empty(min(k, len(keys)), np.uint64), np.empty(min(k, len(keys)), np.uint32)
+    of_source = np.zeros(len(ends), np.int64)
+    rank, above = len(keys) if len(reasons) else 3 * k, np.uint64(0)
+    while above <= _LOWEST and (taken < k or len(reasons)):
+        limit = _limit(keys, rank)  # scores from `above` to `limit` are next
+        n = 0
+        for key in keys:
+            some[n] = key
+            n += above <= key >> _HIGH <= limit
+        _sort(some[:n], spare[:n], pins)
+        for key in some[:n]:
+            row, source = np.int64(key & _LOW), 0
+            if _met(met, pins, row):
+                reason = DUPLICATE
+            else:
+                source = _source_of(ends, row)
+                reason = SOURCE_FULL if of_source[source] >= per_source else KEPT if taken < k else NOT_BEST
+                of_source[source] += 1
+            if reason == KEPT:
+                chosen[taken], sources[taken] = key, source
+                taken += 1
+            if len(reasons):
+                reasons[row] = reason
+            elif taken == k:
+                break
+        above, rank = limit + _ONE, 4 * rank
+    return chosen[:taken], sources[:taken]
 
 
 @kernel
-def _drop_duplicates(pins: Any, scores: Any, left: Any, reasons: Any) -> Any:
-    """Keep each pin's best posting, the earlier row on a tie; how many were dropped."""
-    size = 16
-    while size < 2 * left:
-        size *= 2
-    slots, mask, dropped = np.full(size, -1, np.int32), np.uint64(size - 1), 0
-    for row in range(len(pins)):
-        if reasons[row] != KEPT:
-            continue
-        slot = np.int64(mix(pins[row]) & mask)
-        while slots[slot] >= 0 and pins[slots[slot]] != pins[row]:
-            slot = (slot + 1) & (size - 1)
-        held = slots[slot]
-        if held < 0:
-            slots[slot] = row
-            continue
-        dropped += 1
-        if scores[row] > scores[held]:
-            slots[slot] = row
-            reasons[held] = DUPLICATE
+def _limit(keys: Any, rank: Any) -> Any:
+    """A score, as the upper half of a key has it, that about `rank` keys are not below; of a few, the lowest there can be."""
+    if 2 * rank + _SAMPLE > len(keys):
+        return _LOWEST
+    sample = np.empty(_SAMPLE, np.uint64)
+    for i in range(_SAMPLE):
+        sample[i] = keys[i * len(keys) // _SAMPLE]
+    sample.sort()
+    return sample[rank * _SAMPLE // len(keys)] >> _HIGH
+
+
+@kernel
+def _met(met: Any, pins: Any, row: Any) -> Any:
+    """Whether the pin of this row was met before; from now on it was."""
+    pin = pins[row]
+    slot = np.int64(mix(pin) & np.uint64(len(met) - 1))
+    while met[slot] >= 0:
+        if pins[met[slot]] == pin:
+            return True
+        slot = (slot + 1) & (len(met) - 1)
+    met[slot] = row
+    return False
+
+
+@kernel
+def _source_of(ends: Any, row: Any) -> Any:
+    """The first source that ends after the row."""
+    low, high = 0, len(ends) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if ends[middle] <= row:
+            low = middle + 1
         else:
-            reasons[row] = DUPLICATE
-    return dropped
+            high = middle
+    return low
+
+
+@kernel
+def _columns(order: Any, pins: Any, at_ms: Any, quality: Any, scores: Any) -> Any:
+    """(rows, pins, at_ms, quality, scores) of these keys."""
+    n = len(order)
+    rows, best = np.empty(n, np.int64), np.empty(n, np.float32)
+    of = np.empty(n, np.uint64), np.empty(n, np.int64), np.empty(n, np.float32)
+    for i in range(n):
+        row = np.int64(order[i] & _LOW)
+        rows[i], best[i] = row, scores[row]
+        of[0][i], of[1][i], of[2][i] = pins[row], at_ms[row], quality[row]
+    return rows, of[0], of[1], of[2], best
 
 
 @kernel
@@ -223,23 +308,67 @@ def _key(score: Any, row: Any) -> Any:
 
 
 @kernel
-def _better(a: Any, b: Any, pins: Any) -> Any:
-    """Whether key a goes before key b: higher score, smaller pin, earlier row."""
-    if a >> _HIGH != b >> _HIGH:
-        return a < b
+def _sort(keys: Any, spare: Any, pins: Any) -> None:
+    """Best first: by score, a byte at a time (radix sort, least significant first), then equal scores by pin and row.
+
+    Keys come in the order of rows, and stay so among equal scores. spare: uint64[n].
+    """
+    counts = np.zeros((4, 256), np.int64)
+    for key in keys:
+        for digit in range(4):
+            counts[digit, np.int64(key >> np.uint64(32 + 8 * digit)) & 255] += 1
+    source, target = keys, spare
+    for digit in range(4):
+        shift, at = np.uint64(32 + 8 * digit), 0
+        for value in range(256):
+            counts[digit, value], at = at, at + counts[digit, value]
+        for key in source:
+            byte = np.int64(key >> shift) & 255
+            target[counts[digit, byte]] = key
+            counts[digit, byte] += 1
+        source, target = target, source  # four times: the keys end where they came from
+    start = 0
+    for i in range(1, len(keys) + 1):
+        if i == len(keys) or keys[i] >> _HIGH != keys[start] >> _HIGH:
+            if i - start > 1:
+                _sort_ties(keys[start:i], pins)
+            start = i
+
+
+@kernel
+def _later(a: Any, b: Any, pins: Any) -> Any:
+    """Whether key a of the same score goes after key b: larger pin, later row."""
     pin_a, pin_b = pins[np.int64(a & _LOW)], pins[np.int64(b & _LOW)]
-    return a < b if pin_a == pin_b else pin_a < pin_b
+    return a > b if pin_a == pin_b else pin_a > pin_b
+
+
+@kernel
+def _sort_ties(keys: Any, pins: Any) -> None:
+    """Keys of one score by pin and row: insertion sort of a few, heapsort of many."""
+    if len(keys) <= _FEW:
+        for i in range(1, len(keys)):
+            key, hole = keys[i], i
+            while hole and _later(keys[hole - 1], key, pins):
+                keys[hole] = keys[hole - 1]
+                hole -= 1
+            keys[hole] = key
+        return
+    for hole in range(len(keys) // 2 - 1, -1, -1):
+        _sift(keys, hole, len(keys), pins)
+    for last in range(len(keys) - 1, 0, -1):
+        keys[0], keys[last] = keys[last], keys[0]
+        _sift(keys, 0, last, pins)
 
 
 @kernel
 def _sift(heap: Any, hole: Any, size: Any, pins: Any) -> None:
-    """Move the key at `hole` down to its place in a heap with the worst key on top."""
+    """Move the key at `hole` down to its place in a heap with the last key on top."""
     key = heap[hole]
     while 2 * hole + 1 < size:
         child = 2 * hole + 1
-        if child + 1 < size and _better(heap[child], heap[child + 1], pins):
+        if child + 1 < size and _later(heap[child + 1], heap[child], pins):
             child += 1
-        if not _better(key, heap[child], pins):
+        if not _later(heap[child], key, pins):
             break
         heap[hole] = heap[child]
         hole = child
@@ -247,22 +376,18 @@ def _sift(heap: Any, hole: Any, size: Any, pins: Any) -> None:
 
 
 @kernel
-def _best_first(keys: Any, k: Any, pins: Any, reasons: Any, reason: Any) -> None:
-    """Move the best k keys to the front, in no order, and note the reason of the others' rows. O(n log k)."""
-    for hole in range(k // 2 - 1, -1, -1):
-        _sift(keys, hole, k, pins)
-    for i in range(k, len(keys)):
-        if k and _better(keys[i], keys[0], pins):
-            keys[i], keys[0] = keys[0], keys[i]
-            _sift(keys, 0, k, pins)
-        reasons[np.int64(keys[i] & _LOW)] = reason
+def all_kinds(kinds: Any, least: Any, most: Any) -> Any:
+    """Whether all of uint8[n] are in least..most."""
+    good = True
+    for kind in kinds:
+        good &= least <= kind <= most
+    return good
 
 
 @kernel
-def _sort(keys: Any, pins: Any) -> None:
-    """Heapsort, best first."""
-    for hole in range(len(keys) // 2 - 1, -1, -1):
-        _sift(keys, hole, len(keys), pins)
-    for last in range(len(keys) - 1, 0, -1):
-        keys[0], keys[last] = keys[last], keys[0]
-        _sift(keys, 0, last, pins)
+def all_weights(weights: Any) -> Any:
+    """Whether all of float32[n] are finite and above 0."""
+    good = True
+    for weight in weights:
+        good &= np.float32(0) < weight < np.float32(np.inf)
+    return good

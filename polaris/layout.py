@@ -32,6 +32,13 @@ _ROW = np.dtype([("pin", "<u8"), ("at_ms", "<i8"), ("quality", "<f4"), ("change"
 ROW_BYTES = _ROW.itemsize
 
 
+class Sources(NamedTuple):
+    """n boards and interests. kinds: uint8[n]; ids: uint64[n]."""
+
+    kinds: U8
+    ids: U64
+
+
 class Rows(NamedTuple):
     """The rows of several lists back to back; those of list i end at ends[i] (int64[lists])."""
 

@@ -171,6 +171,37 @@ def keep_best(pins: U64, at_ms: I64, quality: F32, cap: int, light: Light) -> I6
     return np.sort(np.concatenate([above, ties[order[len(above) - cap :]]]))
 
 
+def woven(lists: Postings, others: Postings, rows: I64) -> Postings:
+    """The lists with `others` in place of the empty ones at `rows` (int64[m], ascending)."""
+    columns = _woven(
+        lists.pins, lists.at_ms, lists.quality, lists.ends, others.pins, others.at_ms, others.quality, others.ends, rows
+    )
+    return Postings(*columns)
+
+
+@kernel
+def _woven(
+    pins: Any, at_ms: Any, quality: Any, ends: Any, o_pins: Any, o_at_ms: Any, o_quality: Any, o_ends: Any, rows: Any
+) -> Any:
+    n = len(pins) + len(o_pins)
+    columns = np.empty(n, np.uint64), np.empty(n, np.int64), np.empty(n, np.float32)
+    out_ends = np.empty(len(ends), np.int64)
+    to = at = o_at = other = 0
+    for i in range(len(ends)):
+        for row in range(at, ends[i]):
+            columns[0][to], columns[1][to], columns[2][to] = pins[row], at_ms[row], quality[row]
+            to += 1
+        at = ends[i]
+        if other < len(rows) and rows[other] == i:
+            for row in range(o_at, o_ends[other]):
+                columns[0][to], columns[1][to], columns[2][to] = o_pins[row], o_at_ms[row], o_quality[row]
+                to += 1
+            o_at = o_ends[other]
+            other += 1
+        out_ends[i] = to
+    return columns[0], columns[1], columns[2], out_ends
+
+
 def in_sorted(values: U64, sought: U64) -> Array:
     """bool[m]: which of `sought` are among `values`, uint64[n] ascending."""
     if not len(values):

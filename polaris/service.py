@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from polaris.kernel import KEPT
-from polaris.layout import BOARD, INTEREST
-from polaris.store import PolarisStore, Sources, Wanted
+from polaris.kernel import KEPT, all_kinds, all_weights
+from polaris.layout import BOARD, INTEREST, Sources
+from polaris.store import PolarisStore, Wanted
 from protos import polaris_pb2 as pb
 from protos import polaris_pb2_grpc as rpc
 from services import bloom
@@ -41,21 +41,23 @@ class Polaris(rpc.PolarisServicer):
             request.explain,
         )
         lists, chosen = self._store.retrieve(sources, wanted)
-        dropped = np.flatnonzero(chosen.reasons != KEPT)[:MAX_DROPPED]
-        return pb.RetrieveReply(
-            pins=pack(lists.pins[chosen.rows], "<u8"),
+        reply = pb.RetrieveReply(
+            pins=pack(chosen.pins, "<u8"),
             scores=pack(chosen.scores, "<f4"),
             source=pack(chosen.sources, "<u4"),
-            at_ms=pack(lists.at_ms[chosen.rows], "<i8"),
-            quality=pack(lists.quality[chosen.rows], "<f4"),
+            at_ms=pack(chosen.at_ms, "<i8"),
+            quality=pack(chosen.quality, "<f4"),
             considered=chosen.considered,
-            dropped_pins=pack(lists.pins[dropped], "<u8"),
-            dropped_source=pack(np.searchsorted(lists.ends, dropped, side="right"), "<u4"),
-            dropped_reason=pack(chosen.reasons[dropped], "<u1"),
             seen=chosen.seen,
             taken_down=chosen.taken_down,
             too_old=chosen.too_old,
         )
+        if request.explain:
+            dropped = np.flatnonzero(chosen.reasons != KEPT)[:MAX_DROPPED]
+            reply.dropped_pins = pack(lists.pins[dropped], "<u8")
+            reply.dropped_source = pack(np.searchsorted(lists.ends, dropped, side="right"), "<u4")
+            reply.dropped_reason = pack(chosen.reasons[dropped], "<u1")
+        return reply
 
     def Postings(self, request: pb.PostingsRequest, context: Any) -> pb.PostingsReply:
         """The posting lists of the sources."""
@@ -73,20 +75,21 @@ def _sources(kinds: bytes, sources: bytes) -> Sources:
     if len(ids) > MAX_SOURCES:
         raise InvalidArgument(f"sources: {len(ids)} ids; at most {MAX_SOURCES} a call")
     of = unpack(kinds, "<u1", "kinds", len(ids))
-    _refuse("kinds", of, (of != BOARD) & (of != INTEREST), f"allowed are {BOARD} board, {INTEREST} interest")
+    if not all_kinds(of, BOARD, INTEREST):
+        _refuse("kinds", of, (of < BOARD) | (of > INTEREST), f"allowed are {BOARD} board, {INTEREST} interest")
     return Sources(of, ids)
 
 
 def _weights(data: bytes, n: int) -> F32:
     weights = unpack(data, "<f4", "weights", n)
-    _refuse("weights", weights, ~(np.isfinite(weights) & (weights > 0)), "allowed are finite numbers above 0")
+    if not all_weights(weights):
+        _refuse("weights", weights, ~(np.isfinite(weights) & (weights > 0)), "allowed are finite numbers above 0")
     return weights
 
 
 def _refuse(field: str, values: Array, bad: Array, allowed: str) -> None:
-    if bad.any():
-        row = int(bad.argmax())
-        raise InvalidArgument(f"{field}[{row}] = {values[row]}: {allowed}")
+    row = int(bad.argmax())
+    raise InvalidArgument(f"{field}[{row}] = {values[row]}: {allowed}")
 
 
 def _within(field: str, value: int, low: int, high: int) -> int:

@@ -1,7 +1,8 @@
 """Which pins are on which boards and in which interests: the view of `sources`.
 
 A list is a frozen part and a head of changes to it. An event only makes the head longer; when that gets long, the same
-write batch that holds the events' offsets freezes it. What a list is, is always frozen part and head, merged.
+write batch that holds the events' offsets freezes it. What a list is, is always frozen part and head, merged: once, by
+the first question after a change, and kept in memory for the next (`cache.py`).
 """
 
 from collections.abc import Sequence
@@ -10,28 +11,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from polaris import layout, postings
+from polaris.cache import ListCache
 from polaris.changes import Changes, changes_of
-from polaris.kernel import Light, Selection, select
-from polaris.layout import BOARD, FROZEN, HEAD, PUT, Rows
+from polaris.kernel import Light, Selection, all_kinds, all_weights, input_of, select
+from polaris.layout import BOARD, FROZEN, HEAD, PUT, Rows, Sources
 from polaris.postings import Postings
-from services.columns import F32, U8, U32, U64, Array
+from services.columns import F32, U32, U64, Array
 from services.errors import Exhausted
 from services.events import Action, Batch
 from services.log import Record, rows
 from services.shard import Shard
 from services.topics import Topic, partition_of
 
+__all__ = ["TOPICS", "Limits", "PolarisStore", "Sources", "Wanted"]
+
 TOPICS = (Topic.SOURCES,)
 MAX_POSTINGS = 2_000_000  # read for one question; so a request never takes more than about 200 MB
 MAX_FREEZES = 1_024  # lists frozen by one apply, so that its write batch stays small
 _READ_AT_ONCE = 1_000  # sources
-
-
-class Sources(NamedTuple):
-    """n boards and interests. kinds: uint8[n]; ids: uint64[n]."""
-
-    kinds: U8
-    ids: U64
 
 
 class Wanted(NamedTuple):
@@ -47,10 +44,11 @@ class Wanted(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Rows of a head beyond which it is frozen, and postings kept of a frozen list."""
+    """Rows of a head beyond which it is frozen, postings kept of a frozen list, and memory for merged lists."""
 
     head_postings: int
     cap: int
+    cache_bytes: int = 64 << 20
 
 
 class PolarisStore:
@@ -59,17 +57,20 @@ class PolarisStore:
     def __init__(self, shard: Shard, partitions: int, light: Light, limits: Limits) -> None:
         """`partitions`: how many the deployment has; `light`: the score by which lists are capped and pins chosen."""
         self.shard, self._partitions, self._light, self._limits = shard, partitions, light, limits
+        self.cache = ListCache(limits.cache_bytes)
         keys = [key for key, _ in shard.family("takedowns").items()]
-        self._taken_down: U64 = np.unique(layout.pins_of(keys))
+        self._taken_down: U64 = input_of(np.unique(layout.pins_of(keys)))
 
     def apply(self, records: Sequence[Record]) -> None:
         """Apply records of `sources`; what is neither a posting, a board's end nor a takedown is passed over."""
         write = self.shard.batch()
-        if records:
-            batch, partition = rows(records)
-            self._apply_takedowns(write, batch, partition)
-            self._apply_changes(write, changes_of(batch, partition))
-        self.shard.commit(write, records)
+        if not records:
+            return self.shard.commit(write, records)
+        batch, partition = rows(records)
+        self._apply_takedowns(write, batch, partition)
+        changes = changes_of(batch, partition)
+        self._apply_changes(write, changes)
+        return self.shard.commit(write, records, written=lambda: self.cache.drop(changes.sources))
 
     def _apply_takedowns(self, write: Any, batch: Batch, partition: Array) -> None:
         """Before the commit: whoever waits for its offset must not see the pin again. A takedown is final."""
@@ -80,7 +81,7 @@ class PolarisStore:
                 write.put(key, b"", handle)
             pins = np.unique(batch.pin[at])
             pins = pins[~postings.in_sorted(self._taken_down, pins)]
-            self._taken_down = np.insert(self._taken_down, np.searchsorted(self._taken_down, pins), pins)
+            self._taken_down = input_of(np.insert(self._taken_down, np.searchsorted(self._taken_down, pins), pins))
 
     def _apply_changes(self, write: Any, changes: Changes) -> None:
         """Make the heads longer, and freeze those that are too long; nothing is left of a source that was deleted."""
@@ -146,14 +147,32 @@ class PolarisStore:
 
     def warm(self) -> None:
         """Compile the kernels, or load them, before the first request has to."""
-        nothing = np.empty(0, np.uint32)
-        board = Sources(np.array([BOARD], np.uint8), np.zeros(1, np.uint64))
-        self.retrieve(board, Wanted(np.ones(1, np.float32), nothing, k=1, per_source=0, now_ms=0, max_age_ms=0))
+        wanted = Wanted(np.ones(2, np.float32), np.empty(0, np.uint32), k=1, per_source=0, now_ms=0, max_age_ms=0)
+        nobodys = Sources(np.full(2, BOARD, np.uint8), np.array([0, 2**64 - 1], np.uint64))
+        self._lists(Sources(nobodys.kinds[:1], nobodys.ids[:1]))
+        self.retrieve(nobodys, wanted)  # one is held by now, the other is read
+        self.cache.drop(nobodys)
+        all_kinds(input_of(nobodys.kinds), BOARD, BOARD)
+        all_weights(input_of(wanted.weights))
 
     def _lists(self, sources: Sources) -> Postings:
+        """The lists as they are. Those that no memory holds are read, and kept for the next question."""
+        lists, missing, drops = self.cache.get(sources, MAX_POSTINGS)
+        held = int(lists.ends[-1]) if len(lists.ends) else 0
+        if held > MAX_POSTINGS:
+            raise _too_many(len(lists.ends))
+        if not len(missing):
+            return lists
+        absent = Sources(sources.kinds[missing], sources.ids[missing])
+        read = self._read(absent, MAX_POSTINGS - held, len(lists.ends))
+        self.cache.put(absent, read, drops)
+        return postings.woven(lists, read, missing) if len(missing) < len(lists.ends) else read
+
+    def _read(self, sources: Sources, most: int, asked: int) -> Postings:
+        """The lists as they are on disk. Raises Exhausted over `most` rows; `asked`: sources of the question."""
         heads: list[bytes | None] = []
         frozen: list[bytes | None] = []
-        partitions, left = partition_of(sources.ids, self._partitions), MAX_POSTINGS * layout.ROW_BYTES
+        partitions, left = partition_of(sources.ids, self._partitions), most * layout.ROW_BYTES
         for start in range(0, len(sources.ids), _READ_AT_ONCE):
             here = slice(start, start + _READ_AT_ONCE)
             of = (partitions[here], sources.kinds[here], sources.ids[here])
@@ -162,16 +181,20 @@ class PolarisStore:
             frozen += values[len(of[0]) :]
             left -= sum(len(value) for value in values if value)
             if left < 0:
-                raise Exhausted(
-                    f"sources: the first {start + len(of[0])} of {len(sources.ids)} hold more than {MAX_POSTINGS} "
-                    "postings, which is what one request may read; ask for fewer at once"
-                )
+                raise _too_many(asked)
         return _merged(frozen, heads)
 
     def _get(self, keys: list[bytes]) -> list[bytes | None]:
         """One multi-get: it sees one state of all keys, so never a head without the frozen part it belongs to."""
         values: list[bytes | None] = self.shard.family("lists").get(keys) if keys else []
         return values
+
+
+def _too_many(sources: int) -> Exhausted:
+    return Exhausted(
+        f"sources: these {sources} hold more than {MAX_POSTINGS} postings together, which is what one request may read; "
+        "ask for fewer at once"
+    )
 
 
 def _merged(frozen: Sequence[bytes | None], heads: Sequence[bytes | None]) -> Postings:

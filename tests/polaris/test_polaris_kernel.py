@@ -91,6 +91,7 @@ def check_select(lists: list[list[Row]], weights: list[float], seen: set[int], t
     got = run_select(lists, weights, seen, taken, **how)
     assert got.reasons.tolist() == reasons
     assert got.rows.tolist() == rows
+    assert got.pins.tolist() == pins[rows].tolist()
     assert got.scores.tolist() == pytest.approx(scores, rel=2e-7, abs=1e-7)
     ends = columns(lists)[3]
     assert got.sources.tolist() == [int(np.searchsorted(ends, row, side="right")) for row in rows]
@@ -133,6 +134,31 @@ def test_select_equals_the_slow_one_on_a_whole_request(seed: int) -> None:
     seen, taken = set(range(1, 300)), set(range(250, 350))
     weights = np.round(rng.random(30) + 0.1, 3).tolist()
     check_select(lists, weights, seen, taken, max_age_ms=8 * 10**9, per_source=30, k=400, light=Light())
+
+
+@pytest.mark.parametrize(("per_source", "k"), [(0, 5), (1, 20), (3, 100), (0, 300)])
+@pytest.mark.parametrize("scores", [2, 1_000_000])
+def test_select_equals_the_slow_one_when_the_first_best_do_not_do(scores: int, per_source: int, k: int) -> None:
+    """Without `explain`: it looks at the best of all first, which here are the same pins, or all of one source."""
+    rng = np.random.default_rng(per_source + k)
+    lists = [
+        [(pin, NOW - source * 10**9, int(rng.integers(scores)) / scores) for pin in range(90)] for source in range(25)
+    ]
+    lists.append([(pin, NOW, 1.0) for pin in range(200, 1_200)])
+    weights = [1.0] * 25 + [50.0]
+    how: dict[str, Any] = {"max_age_ms": 0, "per_source": per_source, "k": k, "light": Light()}
+    rows, scored, _ = slow_select(lists, weights, set(), set(), **how)
+    none: Any = np.empty(0, np.uint64)
+    got = kernel.select(
+        *columns(lists), np.array(weights, np.float32), seen=none.astype(np.uint32), taken_down=none, now_ms=NOW, **how
+    )
+    assert got.rows.tolist() == rows
+    assert got.scores.tolist() == pytest.approx(scored, rel=2e-7, abs=1e-7)
+    pins, at_ms, quality, _ = columns(lists)
+    assert got.pins.tolist() == pins[rows].tolist()
+    assert got.at_ms.tolist() == at_ms[rows].tolist()
+    assert got.quality.tolist() == quality[rows].tolist()
+    check_select(lists, weights, {5, 300}, {6, 301}, **how)
 
 
 def test_reasons_are_the_protos() -> None:

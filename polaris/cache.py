@@ -1,0 +1,78 @@
+"""Posting lists as questions read them: merged, in memory, as many as fit. Those that are asked for again stay, the others
+make room (`blocks.py` says how). RocksDB has the truth: a list is read from there when it isn't here, and dropped here
+when an event changes it, after the write and before anybody is told of it.
+
+A reader may have read a list just before a write and come to keep it just after. So `get` tells how many drops there
+were, and `put` keeps no list that was dropped since.
+"""
+
+import threading
+from typing import NamedTuple
+
+from polaris import blocks
+from polaris.blocks import BLOCK_BYTES, LISTS, PLACE_BYTES, ROOM, TOUCHED
+from polaris.kernel import input_of
+from polaris.layout import Sources
+from polaris.postings import Postings
+from services.columns import I64
+from services.errors import InvalidArgument
+
+
+class Held(NamedTuple):
+    """The lists that are here; those that are missing (rows, int64[m]) have no postings. drops: for `put`."""
+
+    lists: Postings
+    missing: I64
+    drops: int
+
+
+class ListCache:
+    """Lists by kind and source. Thread-safe: its lock is held for microseconds."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """Raises InvalidArgument when not one block fits."""
+        n, places = fitting(max_bytes - 8 * TOUCHED)
+        self._fixed_bytes = PLACE_BYTES * places + 8 * TOUCHED
+        self._blocks, self.capacity = blocks.make(n, places), n
+        self._lock = threading.Lock()
+        self.asked = self.missed = 0  # lists so far
+
+    def get(self, sources: Sources, most: int) -> Held:
+        """What is here of these lists. Of over `most` postings none are told, only how many (`ends`)."""
+        kinds, ids = input_of(sources.kinds), input_of(sources.ids)
+        with self._lock:
+            pins, at_ms, quality, ends, missing, drops = blocks.get(self._blocks, kinds, ids, most)
+            self.asked += len(ids)
+            self.missed += len(missing)
+        return Held(Postings(pins, at_ms, quality, ends), missing, drops)
+
+    def put(self, sources: Sources, lists: Postings, drops: int) -> None:
+        """Keep lists that were read after `drops`, but those dropped since."""
+        kinds, ids = input_of(sources.kinds), input_of(sources.ids)
+        columns = input_of(lists.pins), input_of(lists.at_ms), input_of(lists.quality), input_of(lists.ends)
+        with self._lock:
+            blocks.put(self._blocks, kinds, ids, *columns, drops)
+
+    def drop(self, sources: Sources) -> None:
+        """These lists have changed."""
+        kinds, ids = input_of(sources.kinds), input_of(sources.ids)
+        with self._lock:
+            blocks.drop(self._blocks, kinds, ids)
+
+    def __len__(self) -> int:
+        return int(self._blocks.state[LISTS])
+
+    def bytes(self) -> int:
+        """What its blocks and its table take."""
+        return self._fixed_bytes + (self.capacity - int(self._blocks.state[ROOM])) * BLOCK_BYTES
+
+
+def fitting(size: int) -> tuple[int, int]:
+    """(blocks, places of the table): the most blocks that fit with a table that is at most two thirds full."""
+    best, places = (0, 0), 4
+    while PLACE_BYTES * places < size:
+        best = max(best, (min(places * 2 // 3, (size - PLACE_BYTES * places) // BLOCK_BYTES), -places))
+        places *= 2
+    if best[0] < 1:
+        raise InvalidArgument(f"a cache of {size} bytes has no room for a block of {BLOCK_BYTES}")
+    return best[0], -best[1]
