@@ -6,9 +6,12 @@ import time
 import grpc
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.metrics import KEPT, Metrics
+from services.metrics import BUCKETS, KEPT, Metrics
 
 OK, INTERNAL = grpc.StatusCode.OK, grpc.StatusCode.INTERNAL
 
@@ -73,6 +76,42 @@ def test_prometheus_tells_calls_by_code_times_and_gauges() -> None:
         s.labels["le"]: s.value for s in families["feedmesh_request_seconds"].samples if s.name.endswith("_bucket")
     }
     assert (within["0.002"], within["0.005"], within["+Inf"]) == (0, 1, 2)
+
+
+def by_the_library(calls: list[tuple[str, float, grpc.StatusCode]]) -> bytes:
+    """What Prometheus' own histogram and counter tell of the same calls."""
+    registry, labels = CollectorRegistry(), {"service": "apiary", "shard": "3"}
+    names = [*labels, "method"]
+    times = Histogram("feedmesh_request_seconds", "Time to answer a request", names, registry=registry, buckets=BUCKETS)
+    answers = Counter("feedmesh_requests", "Requests answered", [*names, "code"], registry=registry)
+    for method, seconds, code in calls:
+        times.labels(**labels, method=method).observe(seconds)
+        answers.labels(**labels, method=method, code=code.name).inc()
+    return generate_latest(registry)
+
+
+some_calls = st.lists(
+    st.tuples(
+        st.sampled_from(["Followed", "GET /v1/feeds/{feed}", 'a "quoted"\nname']),
+        st.one_of(st.sampled_from([0.0, *BUCKETS]), st.floats(0, 20)),
+        st.sampled_from(list(grpc.StatusCode)),
+    ),
+    max_size=50,
+)
+
+
+@given(some_calls)
+def test_prometheus_reads_what_its_own_library_would_tell(calls: list[tuple[str, float, grpc.StatusCode]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: 1_700_000_000.5)  # when each was made is told too
+        metrics = Metrics("apiary", 3)
+        for call in calls:
+            metrics.observe(*call)
+        ours, theirs = metrics.prometheus().decode(), by_the_library(calls).decode()
+    assert sorted(ours.splitlines()) == sorted(theirs.splitlines())
+    assert [line for line in ours.splitlines() if line[0] == "#"] == [
+        line for line in theirs.splitlines() if line[0] == "#"
+    ]
 
 
 def test_threads_lose_no_call() -> None:
