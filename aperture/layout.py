@@ -22,6 +22,7 @@ without a scan of `days`, after a restart too.
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ _PENDING_KEY = np.dtype([("partition", ">u2"), ("day", ">u4"), ("user", ">u8")])
 _KIND_AT = _USER_DAY.size
 _NO_COUNT = bytes(4)
 WIDTHS = np.array([8, 8, 8, 1, 1])  # bytes of each column of Rows
+WIDTHS.flags.writeable = False
 ROW_BYTES = int(WIDTHS.sum())
 
 
@@ -166,7 +168,7 @@ def pack(rows: Rows, ends: I64) -> list[bytes]:
     whole = np.frombuffer(b"".join(column.tobytes() for column in rows.columns()), np.uint8)
     ends = ends * ROW_BYTES
     out = np.empty(len(whole), np.uint8)
-    _transpose(whole, read_only(ends, np.int64), read_only(WIDTHS, np.int64), out, False)
+    _transpose(whole, read_only(ends, np.int64), WIDTHS, out, False)
     data, stops = out.tobytes(), ends.tolist()
     return [data[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
 
@@ -176,8 +178,9 @@ def unpack(values: Sequence[bytes]) -> Rows:
     data = np.frombuffer(b"".join(values), np.uint8)
     if len(values) > 1:
         out = np.empty(len(data), np.uint8)
-        ends = np.cumsum([len(value) for value in values], dtype=np.int64)
-        _transpose(data, read_only(ends, np.int64), read_only(WIDTHS, np.int64), out, True)
+        ends = np.array([*accumulate(map(len, values))], np.int64)
+        ends.flags.writeable = False  # as `pack` has it: a kernel is compiled for one kind of array
+        _transpose(data, ends, WIDTHS, out, True)
         data = out
     n = len(data) // ROW_BYTES
     pins, boards, at_ms = (data[8 * n * i : 8 * n * (i + 1)] for i in range(3))

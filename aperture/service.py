@@ -94,9 +94,9 @@ def _actions(data: bytes) -> U8:
 
 def _wanted(data: bytes) -> Array:
     """bool[256]: the actions asked for; all of them for none."""
-    actions = _actions(data)
-    if not len(actions):
+    if not data:
         return ALL
+    actions = _actions(data)
     wanted = np.zeros(256, bool)
     wanted[actions] = True
     return wanted

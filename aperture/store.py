@@ -10,12 +10,13 @@ from aperture import kernel, layout
 from aperture.freezer import Freezer
 from aperture.layout import LAST_MS, Rows
 from services.clock import DAY_MS, Clock
-from services.columns import I64, U8, U32, U64, Array, ids
+from services.columns import I64, U8, U32, U64, Array
 from services.errors import InvalidArgument
 from services.events import ENGAGEMENTS, IS_ENGAGEMENT, flags
+from services.hashing import partition_of_one
 from services.log import Record, rows
 from services.shard import Shard
-from services.topics import Topic, partition_of
+from services.topics import Topic
 
 TOPICS = (Topic.USERS,)
 ALL = flags(*ENGAGEMENTS)
@@ -127,6 +128,8 @@ class ApertureStore:
                 break
             values.append(value)
         found = layout.unpack(values)
+        if wanted is ALL and since_ms == 0 and until_ms == LAST_MS:
+            return found  # nothing else is kept
         return found.take(_asked(found, since_ms, until_ms, wanted))
 
     def _newest(self, user: int, since_ms: int, until_ms: int) -> Iterator[Rows]:
@@ -147,7 +150,7 @@ class ApertureStore:
 
     def _bounds(self, user: int, since_ms: int, until_ms: int) -> tuple[bytes, bytes]:
         """The first key of the days of a span, and the bound after their last."""
-        partition = int(partition_of(ids([user]), self._partitions)[0])
+        partition = partition_of_one(user, self._partitions)
         last = (min(until_ms, LAST_MS) - 1) // DAY_MS
         since = min(since_ms, LAST_MS) // DAY_MS
         return layout.day_key(partition, user, since), layout.day_key(partition, user, max(last + 1, since))

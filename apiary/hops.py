@@ -32,7 +32,10 @@ def newest(ids: U64, at_ms: I64, limit: int) -> Array:
 
 def newest_of_each(owners: U64, boards: U64, at_ms: I64, ends: I64, limit: int) -> Owned:
     """The `limit` newest boards of each owner. boards, at_ms: back to back, those of owner i end at ends[i]."""
-    counts = np.diff(ends, prepend=0)
+    counts = ends.copy()
+    counts[1:] -= ends[:-1]
+    if counts.max(initial=0) <= limit:
+        return Owned(counts, boards, owners.repeat(counts), at_ms)
     owner = np.repeat(np.arange(len(owners)), counts)
     order = np.lexsort((boards, at_ms, owner))[::-1]  # the last owner first, and of each its newest first
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts[::-1]) - counts[::-1], counts[::-1])
@@ -64,6 +67,8 @@ def merge(found: FollowedBoards, more: Owned, weight: float, limit: int) -> Foll
 
 def _best(boards: U64, weights: F32, owners: U64, at_ms: I64, limit: int) -> FollowedBoards:
     order = np.lexsort((boards, at_ms, weights))[::-1]
-    _, first = np.unique(boards[order], return_index=True)
-    kept = order[np.sort(first)][:limit]
+    ascending = np.sort(boards)
+    if (ascending[1:] == ascending[:-1]).any():
+        order = order[np.sort(np.unique(boards[order], return_index=True)[1])]
+    kept = order[:limit]
     return FollowedBoards(boards[kept], weights[kept], owners[kept], at_ms[kept])

@@ -35,6 +35,11 @@ class Entries(NamedTuple):
     kinds: U8
     at_ms: I64
 
+    def of(self, kind: int) -> "Entries":
+        """Those of one kind, of one user."""
+        first, end = self.kinds.searchsorted((kind, kind + 1)).tolist()
+        return Entries(self.ids[first:end], self.kinds[first:end], self.at_ms[first:end])
+
 
 class Lists(NamedTuple):
     """The entries of several users back to back; those of user i end at ends[i] (int64[users])."""
@@ -73,9 +78,9 @@ def pack_entries(entries: Entries) -> bytes:
 
 def unpack_entries(data: bytes) -> Entries:
     """The entries that one or more values, joined, hold."""
-    packed = np.frombuffer(data, "<u8").reshape(-1, 2)
+    packed = np.frombuffer(data, np.uint64).reshape(-1, 2)
     meta = packed[:, 1]
-    return Entries(packed[:, 0], meta.astype(np.uint8), (meta >> np.uint64(8)).astype(np.int64))
+    return Entries(packed[:, 0], meta.astype(np.uint8), (meta >> np.uint64(8)).view(np.int64))
 
 
 def unpack_lists(values: Sequence[bytes | None]) -> Lists:

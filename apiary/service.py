@@ -49,9 +49,9 @@ class Apiary(rpc.ApiaryServicer):
         limit, weights = _limit(request.limit), self._weights
         entries = self._store.followed(request.user)
         users, _ = _newest(entries, USER, MAX_LIMIT)
-        here = self._store.own_users(users)
+        here, lists = self._store.owned_here(users)
         direct, direct_at = _newest(entries, BOARD, limit)
-        owned = _owned(users[here], self._store.owned(users[here]), weights.boards_per_user)
+        owned = _owned(users[here], lists, weights.boards_per_user)
         found = hops.best(direct, direct_at, weights.direct, owned, weights.through, limit)
         return pb.FollowedBoardsReply(
             boards=pack(found.boards, "<u8"),
@@ -81,8 +81,7 @@ class Apiary(rpc.ApiaryServicer):
 
 
 def _newest(entries: Entries, kind: int, limit: int) -> tuple[U64, I64]:
-    of_kind = entries.kinds == kind
-    ids, at_ms = entries.ids[of_kind], entries.at_ms[of_kind]
+    ids, _, at_ms = entries.of(kind)
     rows = hops.newest(ids, at_ms, limit)
     return ids[rows], at_ms[rows]
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from apiary import kernel, layout
 from apiary.layout import BOARD, INTEREST, USER, Entries, Lists
-from services.columns import I64, U32, U64, Array, ids
+from services.columns import I64, U32, U64, Array
 from services.events import Action, Batch, flags
+from services.hashing import partition_of_one
 from services.log import Record, rows
 from services.shard import Shard
 from services.topics import Topic, partition_of
@@ -92,11 +93,20 @@ class ApiaryStore:
 
     def followed(self, user: int) -> Entries:
         """All that a user follows, ascending by (kind, id)."""
-        return self._lists("follows", ids([user])).entries
+        key = layout.user_key(partition_of_one(user, self._partitions), user)
+        return layout.unpack_entries(self.shard.family("follows").get(key) or b"")
 
     def owned(self, owners: U64) -> Lists:
         """The boards of each of these users."""
-        return self._lists("boards", owners)
+        return self._boards(partition_of(owners, self._partitions), owners)
+
+    def owned_here(self, users: U64) -> tuple[Array, Lists]:
+        """bool[n], whose lists are on this shard; and the boards of each of those."""
+        if not len(users):
+            return np.empty(0, np.bool_), layout.unpack_lists([])
+        partitions = partition_of(users, self._partitions)
+        here = (partitions >= self._own.start) & (partitions < self._own.stop)
+        return here, self._boards(partitions[here], users[here])
 
     def follower_counts(self, kind: int, targets: U64) -> U32:
         """uint32[n]: how many users of this shard's partitions follow each target."""
@@ -107,14 +117,8 @@ class ApiaryStore:
             total += np.array([layout.count_of(value) for value in values], np.uint32)
         return total
 
-    def _lists(self, family: str, users: U64) -> Lists:
-        keys = _user_keys(partition_of(users, self._partitions), users)
-        return layout.unpack_lists(self.shard.family(family).get(keys))
-
-    def own_users(self, users: U64) -> Array:
-        """bool[n]: whose lists are on this shard."""
-        where = partition_of(users, self._partitions)
-        return np.asarray((where >= self._own.start) & (where < self._own.stop))
+    def _boards(self, partitions: Array, owners: U64) -> Lists:
+        return layout.unpack_lists(self.shard.family("boards").get(_user_keys(partitions, owners)))
 
 
 def _user_keys(partitions: Array, users: U64) -> list[bytes]:

@@ -47,12 +47,13 @@ def page(reply: pb.FeedReply) -> FeedPage:
 
 
 def _item(item: pb.Item) -> FeedItem:
+    board, owner = item.board, item.owner
     return FeedItem(
         pin=str(item.pin),
         title=item.title,
         link=item.link,
-        board=Titled(str(item.board), item.board_title) if item.board else None,
-        owner=Named(str(item.owner), item.owner_name) if item.owner else None,
+        board=Titled(str(board), item.board_title) if board else None,
+        owner=Named(str(owner), item.owner_name) if owner else None,
         source=item.source,
         reason=item.reason,
         score=round(item.score, 6),

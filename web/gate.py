@@ -4,8 +4,7 @@ import logging
 import time
 
 import grpc
-from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.metrics import Metrics
@@ -23,6 +22,7 @@ HEADERS = {
     "referrer-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+_RAW = [(name.encode(), value.encode()) for name, value in HEADERS.items()]  # as ASGI has them
 
 
 class Gate:
@@ -92,13 +92,13 @@ class Safety:
 
         async def safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)  # a report's own policy is narrower
+                stated = {name for name, _ in message["headers"]}  # a report's own policy is narrower
+                message["headers"] = [*message["headers"], *(header for header in _RAW if header[0] not in stated)]
             await send(message)
 
-        site = Request(scope).headers.get("sec-fetch-site", "none")
-        if scope["method"] not in SAFE_METHODS and site not in ("none", "same-origin"):
-            refused = failure(Code.PERMISSION_DENIED, f"a page of another site may not write here ({site})", 403)
-            return await refused(scope, receive, safely)
+        if scope["method"] not in SAFE_METHODS:
+            site = Headers(scope=scope).get("sec-fetch-site", "none")
+            if site not in ("none", "same-origin"):
+                refused = failure(Code.PERMISSION_DENIED, f"a page of another site may not write here ({site})", 403)
+                return await refused(scope, receive, safely)
         await self._app(scope, receive, safely)

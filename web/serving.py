@@ -65,6 +65,7 @@ def http_server(app: ASGIApp, drain_s: float, listening: Callable[[], None] = la
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks who the caller is
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(drain_s),

@@ -7,6 +7,7 @@ JavaScript's numbers end at 2**53.
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Meta, Struct
@@ -60,8 +61,9 @@ def object_id(text: str, name: str) -> int:
 
 def asked(request: Request, kind: type[T]) -> T:
     """The query of a request as `kind`. Raises InvalidArgument naming the parameter."""
-    raw = dict(request.query_params)
-    if len(request.query_params.multi_items()) != len(raw):
+    stated = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    raw = dict(stated)
+    if len(stated) != len(raw):
         raise InvalidArgument(f"a parameter is stated twice; known are {', '.join(kind.__struct_fields__)}")
     try:
         return msgspec.convert(raw, kind, strict=False, dec_hook=read)

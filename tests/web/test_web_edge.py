@@ -3,6 +3,8 @@
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,3 +182,8 @@ def test_requests_under_way_are_finished_at_the_end(tmp_path: Path) -> None:
         finishing.start()
     finishing.join(10)
     assert answers == [202]
+
+
+def test_the_edge_has_no_compiler_in_its_memory() -> None:
+    loaded = "import sys, web.app, web.serving, web.wiring; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loaded], timeout=60, check=False).returncode == 0
