@@ -1,6 +1,8 @@
 """The arithmetic of features on arrays."""
 
-from services.columns import F32, I64, U64
+import numpy as np
+
+from services.columns import F32, I64, U8, U64
 from services.jit import kernel
 
 
@@ -39,3 +41,38 @@ def meet(known: U64, affinities: F32, of_pins: U64, out: F32) -> None:
             largest, smallest = max(largest, affinity), min(smallest, affinity)
             liked += affinity > 0
         out[0, row], out[1, row], out[2, row], out[3, row] = total, largest, smallest, liked / max(has, 1)
+
+
+@kernel
+def within_source(origin: U8, light: F32, weight: F32, below: F32, rank: F32, share: F32) -> None:
+    """How rows compare with those of the same origin. below, rank, share: float32[n], written: how far the light score is
+    below the best; how many of them are better, of equals those before, as a share; and the weight as a share of the
+    greatest.
+    """
+    starts = np.zeros(257, np.int64)
+    for kind in origin:
+        starts[kind + 1] += 1
+    starts = np.cumsum(starts)
+    grouped, ends = np.empty(len(origin), np.int64), starts.copy()
+    for row in range(len(origin)):
+        grouped[ends[origin[row]]] = row
+        ends[origin[row]] += 1
+    for kind in range(256):
+        rows = grouped[starts[kind] : starts[kind + 1]]
+        if len(rows):
+            _compare(rows, light, weight, below, rank, share)
+
+
+@kernel
+def _compare(rows: I64, light: F32, weight: F32, below: F32, rank: F32, share: F32) -> None:
+    """As above, of the rows of one origin."""
+    best, heaviest, sorted_ = light[rows[0]], max(weight[rows[0]], np.float32(1e-30)), True
+    for i in range(1, len(rows)):
+        sorted_ = sorted_ and light[rows[i]] <= light[rows[i - 1]]
+        best, heaviest = max(best, light[rows[i]]), max(heaviest, weight[rows[i]])
+    ranked = (
+        rows if sorted_ else rows[np.argsort(-light[rows], kind="mergesort")]
+    )  # stable; sources bring theirs sorted
+    for place in range(len(rows)):
+        row = ranked[place]
+        below[row], rank[row], share[row] = light[row] - best, place / len(rows), weight[row] / heaviest

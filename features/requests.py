@@ -42,20 +42,20 @@ def columns(
     found: by how many sources; nearness: of the walks' best score the share of this pin's, NaN where none passed it;
     at_ms: when it was saved where it was found, 0: not known. The feature `nearness` is the logarithm.
     """
-    n = len(origin)
-    below, rank, share = np.zeros(n, np.float32), np.zeros(n, np.float32), np.zeros(n, np.float32)
-    for kind in np.unique(origin).tolist():
-        rows = np.flatnonzero(origin == kind)
-        below[rows] = light[rows] - light[rows].max()
-        rank[rows[np.argsort(-light[rows], kind="stable")]] = np.arange(len(rows)) / len(rows)
-        share[rows] = weight[rows] / max(float(weight[rows].max()), 1e-30)
-    return {
-        "origin": origin.astype(np.float32),
-        "light_below_best": below,
-        "rank_in_source": rank,
-        "source_weight": share,
-        "sources_found": found.astype(np.float32),
-        "nearness": np.log(nearness),
-        "saved_age_days": np.where(at_ms > 0, (now_ms - at_ms) / DAY_MS, np.nan).astype(np.float32),
-        "hour": np.full(n, now_ms // HOUR_MS % 24, np.float32),
-    }
+    from features.kernel import within_source  # noqa: PLC0415 - whoever knows an Origin need not compile
+
+    found_in = np.empty((len(NAMES), len(origin)), np.float32)
+    is_of, below, rank, share, sources, near, age, hour = found_in
+    light, weight = np.ascontiguousarray(light), np.ascontiguousarray(weight)
+    within_source(np.ascontiguousarray(origin), light, weight, below, rank, share)
+    is_of[:], sources[:], hour[:] = origin, found, now_ms // HOUR_MS % 24
+    np.log(nearness, out=near)
+    np.divide(now_ms - at_ms, DAY_MS, out=age, casting="same_kind")
+    age[at_ms <= 0] = np.nan
+    return dict(zip(NAMES, found_in, strict=True))
+
+
+def warm() -> None:
+    """Compile what this needs, or load it: the first request need not wait for it."""
+    ones = np.ones(1, np.float32)
+    columns(np.zeros(1, np.uint8), ones, ones, np.ones(1, np.uint8), ones, np.zeros(1, np.int64), 0)

@@ -11,6 +11,8 @@ class Settings(Choices, kw_only=True):
 
 def main() -> None:
     """Wire and serve."""
+    from features import requests
+    from feedgen import kernel
     from feedgen.cursor import Cursors, secret_of
     from feedgen.feeds import Clients, feeds
     from feedgen.service import Feedgen
@@ -19,6 +21,8 @@ def main() -> None:
 
     process = open_process("feedgen")
     settings, mesh = process.settings(Settings), process.mesh
+    requests.warm()
+    kernel.warm()
 
     def wire() -> list[AddServicer]:
         clients = Clients.of(mesh)

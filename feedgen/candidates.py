@@ -1,18 +1,34 @@
-"""Candidates as columns: one row a pin. A stage adds the columns it names, or tells which rows stay; nothing else."""
+"""Candidates as rows: one a pin. A stage adds the columns it names, or tells which rows stay; nothing else.
+
+What sources state of a candidate lies together, in one cache line: a page joins what a handful of sources found and
+leaves much of it out again, once for a candidate and not once for each of a dozen columns.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from features.requests import Origin
 from services.columns import F32, I64, U8, U64, Array
 
+#: What is stated of every candidate, see `Candidates`; as services know it from `features.requests`.
+ROW = np.dtype(
+    [
+        *((name, np.uint64) for name in ("pin", "board", "owner", "interest", "seed")),
+        ("at_ms", np.int64),
+        *((name, np.float32) for name in ("weight", "light", "quality")),
+        *((name, np.uint8) for name in ("source", "origin")),
+    ],
+    align=True,
+)
+_NAMES = frozenset(ROW.names or ())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """n candidates; make them with `Candidates.of`. An id of 0: none.
+    """n candidates; make them with `Candidates.of`. An id of 0: none. rows: ROW[n], of which each column is a view:
 
     pin; board, owner, interest, seed: uint64, where it was found and what led there (seed: a pin of the user's);
     source: uint8, index into the pipeline's sources; origin: uint8, features.requests.Origin; weight: float32 > 0, of
@@ -20,43 +36,101 @@ class Candidates:
     at_ms: int64, when it was saved there, 0 when not known; more: what later stages added, by name.
     """
 
-    pin: U64
-    board: U64
-    owner: U64
-    interest: U64
-    seed: U64
-    source: U8
-    origin: U8
-    weight: F32
-    light: F32
-    quality: F32
-    at_ms: I64
+    rows: Array
     more: Mapping[str, Array]
 
     def __len__(self) -> int:
-        return len(self.pin)
+        return len(self.rows)
 
     @staticmethod
-    def of(pin: U64, **columns: Any) -> "Candidates":
-        """Candidates of these pins; a scalar fills its column, what is not named has its default."""
-        given = {**_DEFAULTS, **columns, "pin": pin}
-        fixed: dict[str, Any] = {name: _filled(given.pop(name), dtype, len(pin)) for name, dtype in FIXED.items()}
-        if given:
-            raise TypeError(f"no such columns: {', '.join(given)}")
-        return Candidates(**fixed, more={})
+    def of(
+        pin: Array,
+        *,
+        source: ArrayLike = 0,
+        origin: ArrayLike = 0,
+        board: ArrayLike = 0,
+        owner: ArrayLike = 0,
+        interest: ArrayLike = 0,
+        seed: ArrayLike = 0,
+        weight: ArrayLike = 1.0,
+        light: ArrayLike = 0.0,
+        quality: ArrayLike = np.nan,
+        at_ms: ArrayLike = 0,
+    ) -> "Candidates":
+        """Candidates of these pins; a scalar fills its column. Raises ValueError for a column of another length."""
+        rows = np.empty(len(pin), ROW)
+        rows["pin"], rows["source"], rows["origin"] = pin, source, origin
+        rows["board"], rows["owner"], rows["interest"], rows["seed"] = board, owner, interest, seed
+        rows["weight"], rows["light"], rows["quality"], rows["at_ms"] = weight, light, quality, at_ms
+        return Candidates(rows, {})
+
+    @property
+    def pin(self) -> U64:
+        """uint64[n], as the class says; so are the others."""
+        return self.rows["pin"]
+
+    @property
+    def board(self) -> U64:
+        """The board."""
+        return self.rows["board"]
+
+    @property
+    def owner(self) -> U64:
+        """The followed user."""
+        return self.rows["owner"]
+
+    @property
+    def interest(self) -> U64:
+        """The interest."""
+        return self.rows["interest"]
+
+    @property
+    def seed(self) -> U64:
+        """The user's pin."""
+        return self.rows["seed"]
+
+    @property
+    def source(self) -> U8:
+        """The source."""
+        return self.rows["source"]
+
+    @property
+    def origin(self) -> U8:
+        """The kind of the source."""
+        return self.rows["origin"]
+
+    @property
+    def weight(self) -> F32:
+        """The weight of what led here."""
+        return self.rows["weight"]
+
+    @property
+    def light(self) -> F32:
+        """The light score."""
+        return self.rows["light"]
+
+    @property
+    def quality(self) -> F32:
+        """The pin's quality."""
+        return self.rows["quality"]
+
+    @property
+    def at_ms(self) -> I64:
+        """When it was saved there."""
+        return self.rows["at_ms"]
 
     def column(self, name: str) -> Array:
-        """A column by name; one that a stage added hides a fixed one. Raises KeyError when no stage added it."""
-        if name in self.more or name not in FIXED:
+        """A column by name; one that a stage added hides a stated one. Raises KeyError when no stage added it."""
+        if name in self.more or name not in _NAMES:
             return self.more[name]
-        column: Array = getattr(self, name)
+        column: Array = self.rows[name]
         return column
 
-    def take(self, rows: Array) -> "Candidates":
+    def take(self, at: Array) -> "Candidates":
         """The rows at int[m] positions or a bool[n] mask."""
-        columns: list[Any] = [getattr(self, name)[rows] for name in FIXED]
-        columns.append({name: column[rows] for name, column in self.more.items()})
-        return Candidates(*columns)
+        if at.dtype == bool:
+            at = np.flatnonzero(at)
+        return Candidates(self.rows.take(at), {name: column.take(at, 0) for name, column in self.more.items()})
 
     def adding(self, columns: Mapping[str, Array]) -> "Candidates":
         """The same rows with more columns. Raises ValueError for a column that is not of length n."""
@@ -70,40 +144,22 @@ class Candidates:
         """All rows of all parts, in order; only columns that all parts have."""
         if not parts:
             return EMPTY
-        columns: list[Any] = [np.concatenate([getattr(part, name) for part in parts]) for name in FIXED]
         common = set.intersection(*(set(part.more) for part in parts))
-        columns.append({name: np.concatenate([p.more[name] for p in parts]) for name in sorted(common)})
-        return Candidates(*columns)
+        more = {name: np.concatenate([part.more[name] for part in parts]) for name in sorted(common)}
+        words = np.concatenate([part.rows.view(np.uint64) for part in parts])  # numpy would copy field by field
+        return Candidates(words.view(ROW), more)
 
     def counted(self) -> "Candidates":
-        """With the columns `found_by`: uint32[n], bit s is set when source s found the pin, in this row or another; and
-        `nearness`: float32[n], what the walks weigh the pin, in this row or another, NaN where they did not pass.
+        """With what the rows of a pin say together: `found_by`, uint32[n], bit s is set when source s found the pin, in
+        this row or another; `nearness`, float32[n], what the walks weigh the pin, in this row or another, NaN where they
+        did not pass; and `first`, bool[n], whether no row before is of the same pin.
         """
-        bits = np.left_shift(np.uint32(1), self.source, dtype=np.uint32)
-        near = np.where(self.origin == Origin.WALKED, self.weight, np.float32(np.nan))
-        if len(self) and (self.source == self.source[0]).all():
-            return self.adding({"found_by": bits, "nearness": near})
-        pins, pin_of = np.unique(self.pin, return_inverse=True)
-        by_pin, nearest = np.zeros(len(pins), np.uint32), np.full(len(pins), np.nan, np.float32)
-        np.bitwise_or.at(by_pin, pin_of, bits)
-        np.fmax.at(nearest, pin_of, near)
-        return self.adding({"found_by": by_pin[pin_of], "nearness": nearest[pin_of]})
+        from feedgen import kernel  # noqa: PLC0415 - the edge imports this module too, and has no use for a compiler
+
+        n = len(self)
+        found_by, nearness, first = np.empty(n, np.uint32), np.empty(n, np.float32), np.empty(n, np.bool_)
+        kernel.count(self.rows, int(Origin.WALKED), found_by, nearness, first)
+        return self.adding({"found_by": found_by, "nearness": nearness, "first": first})
 
 
-def _filled(values: Any, dtype: type[Any], n: int) -> Array:
-    if np.ndim(values) == 0:
-        return np.full(n, values, dtype)
-    column = np.asarray(values, dtype)
-    if len(column) != n:
-        raise ValueError(f"a column has {len(column)} rows, the pins are {n}")
-    return column
-
-
-FIXED: Mapping[str, type[Any]] = {
-    **dict.fromkeys(("pin", "board", "owner", "interest", "seed"), np.uint64),
-    **dict.fromkeys(("source", "origin"), np.uint8),
-    **dict.fromkeys(("weight", "light", "quality"), np.float32),
-    "at_ms": np.int64,
-}
-_DEFAULTS: Mapping[str, Any] = {**dict.fromkeys(FIXED, 0), "weight": 1.0, "quality": np.nan}
 EMPTY = Candidates.of(np.empty(0, np.uint64))

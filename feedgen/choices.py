@@ -34,7 +34,8 @@ class Choices(ServiceSettings, kw_only=True):
         int, Meta(ge=1, le=1_000, description="recent pins of a user from which the random walks start")
     ] = 200
     walk_steps: Annotated[
-        int, Meta(ge=100, le=10_000_000, description="steps of the random walks of a page, to boards and to pins each")
+        int,
+        Meta(ge=100, le=10_000_000, description="steps of the random walks of a page, to boards and to pins at once"),
     ] = 30_000
     walk_discount: Annotated[
         float, Meta(ge=0, le=2, description="how much less a visit counts at a pin that many boards hold; an exponent")
@@ -56,7 +57,7 @@ class Choices(ServiceSettings, kw_only=True):
         int, Meta(ge=1, le=1_000, description="popular interests of which fresh pins are brought")
     ] = 30
     popular_keep_s: Annotated[
-        int, Meta(ge=0, le=3_600, description="seconds that what is popular is kept before it is asked for again")
+        int, Meta(ge=0, le=3_600, description="seconds that what is popular and fresh is kept before it is asked for")
     ] = 10
     rate_following: Annotated[float, Meta(ge=0, le=1, description="of home's pins, from followed boards")] = 0.35
     rate_picked: Annotated[float, Meta(ge=0, le=1, description="of home's pins, from boards near recent pins")] = 0.35

@@ -11,20 +11,22 @@ from feedgen.fallback import LastGood
 from feedgen.filters.already_seen import AlreadySeen
 from feedgen.filters.duplicate import Duplicate
 from feedgen.filters.shown import Shown
+from feedgen.filters.taken_down import TakenDown
 from feedgen.pipeline import Pipeline
 from feedgen.queries.followed import Followed
 from feedgen.queries.followed_interests import FollowedInterests
 from feedgen.queries.seen import SeenPins
 from feedgen.queries.signals import Signals
-from feedgen.scorers.interests import MainInterests
+from feedgen.queries.walk import Walk
 from feedgen.scorers.light import LightScore
+from feedgen.scorers.pin_attributes import PinAttributes
 from feedgen.scorers.ranked import Ranked
 from feedgen.served import Served
 from feedgen.slate import Slate
 from feedgen.sources.followed_boards import FollowedBoards
-from feedgen.sources.fresh_pins import FreshPins
+from feedgen.sources.fresh_pins import Fresh, FreshPins
 from feedgen.sources.interest_pins import InterestPins
-from feedgen.sources.most_saved import Kept, Saved
+from feedgen.sources.most_saved import Kept
 from feedgen.sources.popular_pins import Popular, PopularPins
 from feedgen.sources.retrieval import Retrieval
 from feedgen.sources.walked_boards import WalkedBoards
@@ -87,10 +89,12 @@ def following(parts: "Parts") -> Pipeline:
     return Pipeline(
         surface=Surface.FOLLOWING,
         queries=parts.user(follows_required=True),
+        walks=[],
         sources=[parts.followed_boards()],
         fillers=[],
         filters=[Duplicate(), Shown(), AlreadySeen()],
         scorers=[LightScore(), parts.ranked()],
+        checks=[TakenDown()],
         slate=Slate(parts.choose.per_board, parts.choose.per_owner),
         fallback=parts.last_good(),
         afterwards=[parts.served()],
@@ -102,10 +106,12 @@ def interest(parts: "Parts") -> Pipeline:
     return Pipeline(
         surface=Surface.INTEREST,
         queries=[*parts.user(), parts.followed_interests()],
+        walks=[],
         sources=[parts.interest_pins()],
         fillers=[parts.popular_pins(), parts.fresh_pins()],
         filters=[Duplicate(), Shown(), AlreadySeen()],
         scorers=[LightScore(below_best=True), parts.ranked()],
+        checks=[TakenDown()],
         slate=parts.slate([1.0]),
         fallback=parts.last_good(),
         afterwards=[parts.served()],
@@ -115,13 +121,16 @@ def interest(parts: "Parts") -> Pipeline:
 def picked(parts: "Parts") -> Pipeline:
     """Pins near what a user engaged with, and of boards near it."""
     share = parts.choose.walk_pins_share
+    sources: list[Source] = [parts.walked_pins(), parts.walked_boards()]
     return Pipeline(
         surface=Surface.PICKED,
         queries=parts.user(),
-        sources=[parts.walked_pins(), parts.walked_boards()],
+        walks=parts.walks(sources),
+        sources=sources,
         fillers=[parts.popular_pins(), parts.fresh_pins()],
         filters=[Duplicate(), Shown(), AlreadySeen()],
-        scorers=[LightScore(below_best=True), parts.ranked(), parts.main_interests()],
+        scorers=[LightScore(below_best=True), parts.ranked(), parts.pin_attributes()],
+        checks=[TakenDown()],
         slate=parts.slate([share, 1 - share]),
         fallback=parts.last_good(),
         afterwards=[parts.served()],
@@ -130,15 +139,17 @@ def picked(parts: "Parts") -> Pipeline:
 
 def home(parts: "Parts") -> Pipeline:
     """All of these, and what is popular and new, blended by rates."""
-    blend = parts.blend()
+    sources, rates = parts.blend()
     return Pipeline(
         surface=Surface.HOME,
         queries=[*parts.user(), parts.followed_interests()],
-        sources=[source for source, _ in blend],
+        walks=parts.walks(sources),
+        sources=sources,
         fillers=[],
         filters=[Duplicate(), Shown(), AlreadySeen()],
-        scorers=[LightScore(below_best=True), parts.ranked(), parts.main_interests()],
-        slate=parts.slate([rate for _, rate in blend]),
+        scorers=[LightScore(below_best=True), parts.ranked(), parts.pin_attributes()],
+        checks=[TakenDown()],
+        slate=parts.slate(rates),
         fallback=parts.last_good(),
         afterwards=[parts.served()],
     )
@@ -149,8 +160,8 @@ class Parts:
 
     def __init__(self, ask: Clients, choose: Choices) -> None:
         self.ask, self.choose, self.timeout = ask, choose, choose.timeout
-        keep_ms = choose.popular_keep_s * 1000
-        self._popular, self._popular_interests = Kept[Popular](keep_ms), Kept[Saved](keep_ms)
+        self._keep_ms = choose.popular_keep_s * 1000
+        self._popular = Kept[Popular](self._keep_ms)
         self._served = Served(ask.roadrunner, choose.timeout)
 
     def user(self, follows_required: bool = False) -> Sequence[QueryStage]:
@@ -177,21 +188,21 @@ class Parts:
     def walked_boards(self, k: int = 0) -> WalkedBoards:
         """From boards near the user's recent pins: for a few candidates a few boards will do."""
         choose = self.choose
-        return WalkedBoards(
-            self.ask.pixie,
-            self._retrieval(k),
-            min(choose.walk_boards, k or choose.candidates),
-            choose.walk_steps,
-            choose.walk_sharpness,
-            self.timeout,
-        )
+        return WalkedBoards(self._retrieval(k), min(choose.walk_boards, k or choose.candidates), choose.walk_sharpness)
 
     def walked_pins(self, k: int = 0) -> WalkedPins:
         """Near the user's recent pins."""
-        choose, ask = self.choose, self.ask
-        return WalkedPins(
-            ask.pixie, ask.rockstore, k or choose.candidates, choose.walk_steps, choose.walk_discount, self.timeout
-        )
+        return WalkedPins(k or self.choose.candidates)
+
+    def walks(self, sources: Sequence[Source]) -> list[QueryStage]:
+        """What these sources need to be walked: nothing, or once for all of them."""
+        boards = max((source.most for source in sources if isinstance(source, WalkedBoards)), default=0)
+        pins = max((source.k for source in sources if isinstance(source, WalkedPins)), default=0)
+        if not boards and not pins:
+            return []
+        choose = self.choose
+        steps, discount = choose.walk_steps, choose.walk_discount
+        return [Walk(self.ask.pixie, max(boards, 1), max(pins, 1), steps, discount, self.timeout)]
 
     def popular_pins(self, k: int = 0) -> PopularPins:
         """What everybody saves."""
@@ -200,13 +211,11 @@ class Parts:
 
     def fresh_pins(self, k: int = 0) -> FreshPins:
         """What is new where everybody saves from."""
-        retrieval = self._retrieval(k or self.choose.popular)
-        return FreshPins(
-            self.ask.counters, retrieval, self.choose.popular_interests, self._popular_interests, self.timeout
-        )
+        retrieval, most = self._retrieval(k or self.choose.popular), self.choose.popular_interests
+        return FreshPins(self.ask.counters, retrieval, most, Kept[Fresh](self._keep_ms), self.timeout)
 
-    def blend(self) -> list[tuple[Source, float]]:
-        """The sources of home with their rates, those that have one; of the candidates each brings its part."""
+    def blend(self) -> tuple[list[Source], list[float]]:
+        """The sources of home and their rates, those that have one; of the candidates each brings its part."""
         choose = self.choose
         makers = (
             (self.followed_boards, choose.rate_following),
@@ -219,15 +228,18 @@ class Parts:
         total = sum(rate for _, rate in makers)
         if not total:
             raise InvalidArgument("[feedgen] every rate of home is 0: at least one must be above 0")
-        return [(make(max(LEAST, round(choose.candidates * rate / total))), rate) for make, rate in makers if rate]
+        sources: list[Source] = [
+            make(max(LEAST, round(choose.candidates * rate / total))) for make, rate in makers if rate
+        ]
+        return sources, [rate for _, rate in makers if rate]
 
     def ranked(self) -> Ranked:
         """By the promoted model."""
         return Ranked(self.ask.scorpion, self.timeout)
 
-    def main_interests(self) -> MainInterests:
-        """For the slate's limit per interest."""
-        return MainInterests(self.ask.rockstore, self.timeout)
+    def pin_attributes(self) -> PinAttributes:
+        """Which interest pins are of, and which were taken down."""
+        return PinAttributes(self.ask.rockstore, self.timeout)
 
     def slate(self, rates: Sequence[float]) -> Slate:
         """With all limits."""

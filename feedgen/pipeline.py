@@ -1,5 +1,6 @@
-"""Runs a pipeline: query stages at once, sources at once, then filters, scorers and the slate. It only runs it: what a
-feed consists of is in `feeds.py`, what a stage does is in the stage.
+"""Runs a pipeline: query stages at once, walks from what they found, sources at once, then filters, scorers, checks of
+what these found out, and the slate. It only runs it: what a feed consists of is in `feeds.py`, what a stage does is in the
+stage.
 
 Each phase gets a share of what is left of the deadline. A lost optional stage is skipped and named; a lost required one
 serves the fallback. A request never fails because one service did.
@@ -20,7 +21,7 @@ from feedgen.slate import Slate
 from feedgen.stages import Afterwards, Fallback, Filter, Found, QueryStage, Scorer, Source, Stage
 from feedgen.xray import Xray
 from services import context
-from services.columns import among
+from services.columns import Array, among
 from services.errors import MeshError
 from services.events import Surface
 from services.together import together
@@ -32,14 +33,18 @@ FALLBACK = "fallback"
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A feed, read top to bottom. fillers: sources asked only when the others bring too little for a page."""
+    """A feed, read top to bottom. walks: queries that start from what the others found; fillers: sources asked only when
+    the others bring too little for a page; checks: filters of what only scorers know.
+    """
 
     surface: Surface
     queries: Sequence[QueryStage]
+    walks: Sequence[QueryStage]
     sources: Sequence[Source]
     fillers: Sequence[Source]
     filters: Sequence[Filter]
     scorers: Sequence[Scorer]
+    checks: Sequence[Filter]
     slate: Slate
     fallback: Fallback
     afterwards: Sequence[Afterwards]
@@ -68,6 +73,7 @@ class Shares:
     """Of the time that is left, how much each phase may take."""
 
     queries: float = 0.4
+    walks: float = 0.4
     sources: float = 0.5
     scorers: float = 0.5
     wording: float = 0.9
@@ -87,19 +93,30 @@ async def run(pipeline: Pipeline, query: Query, xray: Xray) -> Page:
 
 async def rank(pipeline: Pipeline, query: Query, xray: Xray) -> Ranked:
     """Every candidate with its score. Raises Lost when a required stage is, or when nothing was found for losses."""
-    await _ask(pipeline.queries, query, xray)
+    await _ask(pipeline.queries, SHARES.queries, query, xray)
+    await _ask(pipeline.walks, SHARES.walks, query, xray)
     found = await _find(pipeline.sources, 0, query, xray)
-    candidates = _filtered(pipeline, query, found, xray)
-    if len(candidates) < query.limit and pipeline.fillers:
+    ranked = await _scored(pipeline, query, found, bool(pipeline.fillers), xray)
+    if ranked is None:
         found += await _find(pipeline.fillers, len(pipeline.sources), query, xray)
-        candidates = _filtered(pipeline, query, found, xray)
-    if not len(candidates) and xray.degraded():
+        ranked = await _scored(pipeline, query, found, False, xray)
+    if ranked is None or (not len(ranked.candidates) and xray.degraded()):
         raise Lost("every source")
-    ranking = LIGHT
+    return ranked
+
+
+async def _scored(pipeline: Pipeline, query: Query, found: Sequence[Found], more: bool, xray: Xray) -> Ranked | None:
+    """What filters, scorers and checks make of what was found; None when it does not fill a page and there is `more`."""
+    candidates, ranking = _filtered(pipeline, query, found, xray), LIGHT
+    if more and len(candidates) < query.limit:
+        return None
     for scorer in pipeline.scorers:
         scores = await attempt(scorer, "scorer", scorer.columns(query, candidates), SHARES.scorers, xray)
         if scores is not None:
             candidates, ranking = candidates.adding(scores.columns), scores.ranking or ranking
+    candidates = _kept(pipeline.checks, query, candidates, xray)
+    if more and len(candidates) < query.limit:
+        return None
     return Ranked(candidates, ranking, found)
 
 
@@ -157,8 +174,8 @@ async def _all(work: Sequence[Awaitable[T]]) -> list[T]:
     return answers  # type: ignore[return-value]
 
 
-async def _ask(stages: Sequence[QueryStage], query: Query, xray: Xray) -> None:
-    answers = await _all([attempt(s, "query", s.ask(query), SHARES.queries, xray) for s in stages])
+async def _ask(stages: Sequence[QueryStage], share: float, query: Query, xray: Xray) -> None:
+    answers = await _all([attempt(s, "query", s.ask(query), share, xray) for s in stages])
     for answer in answers:
         for name, value in (answer.values if answer else {}).items():
             setattr(query, name, value)
@@ -176,20 +193,28 @@ async def _find(stages: Sequence[Source], first: int, query: Query, xray: Xray) 
 
 
 def _filtered(pipeline: Pipeline, query: Query, found: Sequence[Found], xray: Xray) -> Candidates:
+    """What all filters keep. Each sees all that was found, so that rows are left out once, at the end."""
     candidates = Candidates.concat([part.candidates for part in found]).counted()
     xray.together(candidates)
-    for stage in pipeline.filters:
-        candidates = _filter(stage, query, candidates, xray)
-    return candidates
+    return _kept(pipeline.filters, query, candidates, xray)
 
 
-def _filter(stage: Filter, query: Query, candidates: Candidates, xray: Xray) -> Candidates:
+def _kept(filters: Sequence[Filter], query: Query, candidates: Candidates, xray: Xray) -> Candidates:
+    keep: Array = np.ones(len(candidates), np.bool_)
+    for stage in filters:
+        keep = _filter(stage, query, candidates, keep, xray)
+    return candidates if keep.all() else candidates.take(np.flatnonzero(keep))
+
+
+def _filter(stage: Filter, query: Query, candidates: Candidates, keep: Array, xray: Xray) -> Array:
+    """Which of those that filters before keep (bool[n]) this one keeps too."""
     with xray.stage(stage.name, "filter") as trace:
-        keep = stage.keep(query, candidates)
-        trace.kept = int(keep.sum())
-        trace.dropped = len(keep) - trace.kept
-    xray.filtered(stage.name, candidates, keep)
-    return candidates if trace.dropped == 0 else candidates.take(keep)
+        kept = keep & stage.keep(query, candidates)
+        trace.kept = int(np.count_nonzero(kept))
+        trace.dropped = int(np.count_nonzero(keep)) - trace.kept
+    if xray.explain:
+        xray.filtered(stage.name, candidates, kept | ~keep)
+    return kept
 
 
 def _false_positives(found: Sequence[Found], query: Query, xray: Xray) -> int:

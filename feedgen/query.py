@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pixie.client import NOWHERE, Recommended
 from services.columns import F32, U32, U64
 from services.events import Surface
 
@@ -52,6 +53,15 @@ class Recent:
     newest_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What random walks from the recent pins reached: boards, and the pins on the way. lost: why they did not walk."""
+
+    boards: Recommended = NOWHERE
+    pins: Recommended = NOWHERE
+    lost: str = ""
+
+
 NOT_KNOWN = Recent(NO_IDS, NO_WEIGHTS, NO_IDS, NO_WEIGHTS, np.empty((0, 0), np.uint32), 0)
 
 
@@ -71,4 +81,5 @@ class Query:
     followed: FollowedBoards = field(default_factory=lambda: FollowedBoards(NO_IDS, NO_WEIGHTS, NO_IDS))
     followed_interests: U64 = field(default_factory=lambda: NO_IDS)
     recent: Recent = NOT_KNOWN
+    walked: Walked = Walked(lost="no walk was answered in its time")
     seen: Seen = field(default_factory=lambda: Seen(b"", NO_IDS))

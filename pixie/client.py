@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from protos import pixie_pb2 as pb
 from protos import pixie_pb2_grpc as rpc
 from services.columns import F32, U32, U64, Array, pack, unpack
@@ -25,6 +27,10 @@ class Recommended(NamedTuple):
     known: Array
     steps: U64
     version: str
+
+
+_NO_IDS = np.empty(0, np.uint64)
+NOWHERE = Recommended(_NO_IDS, np.empty(0, np.float32), np.empty(0, np.uint32), np.empty(0, bool), _NO_IDS, "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ class Settings(ShardedSettings, kw_only=True):
 
     threads: Annotated[int, Meta(ge=1, le=256, description="threads that serve requests")] = 12
     cache_mb: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="cache of pins' facts of a shard; 220 bytes a pin, 4 more a column")
+        int, Meta(ge=1, le=1_000_000, description="cache of pins' facts of a shard; 225 bytes a pin, 4 more a column")
     ] = 64
     counts_ttl_s: Annotated[
         float, Meta(ge=0, le=86_400, description="seconds that counts of a cached pin are good; 0: asked every time")
@@ -31,6 +31,7 @@ def main() -> None:
     from scorpion.facts import Facts
     from scorpion.models import Models
     from scorpion.origin import MeshOrigin
+    from scorpion.renewal import Renewal
     from scorpion.service import Scorpion
     from services.bridge import Bridge
     from services.follower import Follower
@@ -45,6 +46,8 @@ def main() -> None:
     facts = Facts(origin, settings.cache_mb << 20, int(settings.counts_ttl_s * 1000), waiting=waiting)
     models = Models(process.mesh.data, origin.known_datasets, facts.widen)
     models.start()
+    renewal = Renewal(facts, settings.counts_ttl_s)
+    renewal.start()
     log = RoadrunnerLog(process.mesh)
     follower = Follower(log, Changes(facts, log), TOPICS, process.partitions)
     service = Scorpion(models, facts)
@@ -54,6 +57,7 @@ def main() -> None:
 
     def close() -> None:
         models.stop()
+        renewal.stop()
         origin.close()
         bridge.close()
 

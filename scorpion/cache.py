@@ -78,6 +78,12 @@ class Cache:
         with self._lock:
             slots.put_counts(self._slots, pins, np.ascontiguousarray(counts), len(FACTS), counted_ms)
 
+    def due(self, age_ms: int) -> U64:
+        """uint64[m]: pins that are asked for and whose counts are of that age by now; each once, until it is asked for."""
+        with self._lock:
+            pins: U64 = slots.due(self._slots, self._clock(), age_ms)
+        return pins
+
     def drop(self, pins: U64) -> None:
         """These pins have changed."""
         with self._lock:
@@ -111,12 +117,13 @@ def warm() -> None:
     cache.put(pins, values, interests, 0, cache.now() + 1)
     cache.put_counts(pins, values[:, len(FACTS) : len(KEPT)], 0)
     cache.get(pins, 0)
+    cache.due(1)
     cache.drop(pins)
 
 
 def row_bytes(columns: int) -> int:
     """What a row takes, with this many columns of datasets, besides its places in the table."""
-    return 4 * (len(KEPT) + columns) + 8 * INTERESTS + 8 + 4 + 4 + 8 + 1 + 1
+    return 4 * (len(KEPT) + columns) + 8 * INTERESTS + 8 + 4 + 4 + 8 + 1 + 1 + 1
 
 
 def fitting(size: int, row: int) -> tuple[int, int]:

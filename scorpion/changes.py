@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scorpion.facts import Facts
+from scorpion.origin import TAKEN_DOWN
 from services.events import Action, flags
 from services.log import Log, Record
 from services.tail import Tail
@@ -32,7 +33,7 @@ class Changes:
 
     def drop(self, records: Sequence[Record]) -> None:
         """As `apply`, for a replay that follows no log."""
-        kept = {column.partition(".")[0].encode() for column in self._facts.cache.columns}
+        kept = {column.partition(".")[0].encode() for column in self._facts.cache.columns if column != TAKEN_DOWN}
         for record in records:
             batch = record.batch
             if not _RELEVANT[batch.action].any():

@@ -16,6 +16,13 @@ NAME = "scorpion"
 ROCKSTORE = "rockstore"  # as it stands in `lost`
 
 
+class Attributes(NamedTuple):
+    """What scorpion knows of n pins besides features."""
+
+    first_interests: U64  # [n] the interest that each joined first; 0: none
+    taken_down: Array  # bool[n]
+
+
 class Scored(NamedTuple):
     """The answer for n pins, in the order asked, all of one model."""
 
@@ -27,7 +34,7 @@ class Scored(NamedTuple):
     hits: int  # rows that were cached
     misses: int
     lost: list[str]  # who could not be asked; defaults stand in
-    first_interests: U64 | None = None  # [n] 0: none; when asked for, where the model looks at pins and none was lost
+    attributes: Attributes | None = None  # when asked for, where the model looks at pins and none was lost
 
 
 class Model(NamedTuple):
@@ -63,7 +70,7 @@ class ScorpionClient:
         *,
         now_ms: int = 0,
         features: bool = False,
-        first_interests: bool = False,
+        attributes: bool = False,
         timeout: float,
     ) -> Scored:
         """How good each of these pins is for this user.
@@ -71,7 +78,7 @@ class ScorpionClient:
         model: "name@version" or "name", empty for the promoted one; user: values of features by name; interests,
         affinities: uint64[m], float32[m], the user's; request: float32[n] by name, of each pin; pins: uint64[n], at most
         20,000 a shard; now_ms: the moment of ages and counts, 0: now; features: also answer what the model saw;
-        first_interests: and of each pin the interest that it joined first.
+        attributes: and what is known of each pin besides.
 
         Raises NotReady when no model is promoted, NotFound when the registry has no such model, Unavailable when shards
         do not serve one model, which lasts no longer than a promotion does.
@@ -86,7 +93,7 @@ class ScorpionClient:
             columns=list(request),
             now_ms=now_ms,
             features=features,
-            first_interests=first_interests,
+            attributes=attributes,
         )
         columns = np.array([np.asarray(column, np.float32) for column in request.values()], np.float32)
         columns = columns.reshape(len(request), len(pins))
@@ -127,35 +134,45 @@ def _newest(parts: list[tuple[Array, Any]]) -> str:
 
 
 def _joined(n: int, parts: list[tuple[Array, Any]]) -> Scored:
-    first = parts[0][1]
-    names = list(first.feature_names)
-    scores = [unpack(reply.scores, "<f8", "scores").reshape(len(rows), -1 if len(rows) else 1) for rows, reply in parts]
-    joined, seen = np.empty((n, scores[0].shape[1])), np.empty((n, len(names)), np.float32)
-    for (rows, reply), found in zip(parts, scores, strict=True):
-        joined[rows] = found
-        seen[rows] = unpack(reply.features, "<f4", "features", len(rows) * len(names)).reshape(len(rows), len(names))
     replies = [reply for _, reply in parts]
+    first = replies[0]
+    scores = [unpack(reply.scores, "<f8", "scores").reshape(len(rows), -1 if len(rows) else 1) for rows, reply in parts]
+    joined = np.empty((n, scores[0].shape[1]))
+    for (rows, _), found in zip(parts, scores, strict=True):
+        joined[rows] = found
     lost = sorted({name for reply in replies for name in reply.lost})
     return Scored(
         joined[:, 0] if joined.shape[1] == 1 else joined,
-        seen,
-        names,
+        _features(n, parts, len(first.feature_names)),
+        list(first.feature_names),
         first.model,
         first.fingerprint,
         sum(reply.hits for reply in replies),
         sum(reply.misses for reply in replies),
         lost,
-        None if ROCKSTORE in lost else _first_interests(n, parts),
+        None if ROCKSTORE in lost else _known(n, parts),
     )
 
 
-def _first_interests(n: int, parts: list[tuple[Array, Any]]) -> U64 | None:
+def _features(n: int, parts: list[tuple[Array, Any]], width: int) -> F32:
+    """What the model saw: of one shard without a copy."""
+    seen = [unpack(r.features, "<f4", "features", len(rows) * width).reshape(len(rows), width) for rows, r in parts]
+    if len(parts) == 1:
+        return seen[0]
+    joined = np.empty((n, width), np.float32)
+    for (rows, _), found in zip(parts, seen, strict=True):
+        joined[rows] = found
+    return joined
+
+
+def _known(n: int, parts: list[tuple[Array, Any]]) -> Attributes | None:
     if not all(reply.first_interests for _, reply in parts):
         return None
-    first = np.empty(n, np.uint64)
+    known = Attributes(np.empty(n, np.uint64), np.empty(n, bool))
     for rows, reply in parts:
-        first[rows] = unpack(reply.first_interests, "<u8", "first_interests", len(rows))
-    return first
+        known.first_interests[rows] = unpack(reply.first_interests, "<u8", "first_interests", len(rows))
+        known.taken_down[rows] = unpack(reply.taken_down, "<u1", "taken_down", len(rows))
+    return known
 
 
 def _models(replies: list[Any]) -> list[Model]:

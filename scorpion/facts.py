@@ -5,6 +5,8 @@ answer. Nobody waits who lacks nothing: not for the cache, whose lock no fetch h
 many requests may wait at a time. One that lacks something while so many wait is answered at once with what there is, as
 if those who are asked were away; that many wait only when they are slow. What can't be asked is missing (NaN) in this
 request and is not kept; counts that had expired stay as they were.
+
+Counts that expire are asked for again by the request that needs them, and few should need to: `renew` does so before.
 """
 
 import threading
@@ -17,13 +19,14 @@ import numpy as np
 
 from features.pins import FACTS, KEPT, PinFacts
 from scorpion.cache import EXPIRED, HIT, MISS, Cache, Got
-from scorpion.origin import COUNTERS, ROCKSTORE, Fetched, Origin
+from scorpion.origin import COUNTERS, ROCKSTORE, TAKEN_DOWN, Fetched, Origin
 from scorpion.slots import NEVER
 from services.clock import Clock, wall_clock
-from services.columns import F32, I64, U64, ids
+from services.columns import F32, I64, U64, Array, ids
 
 COUNTS = slice(len(FACTS), len(KEPT))
 EVERYBODY = frozenset({ROCKSTORE, COUNTERS})
+RENEWED = 10_000  # pins whose counts are renewed in one call
 FETCHING = 0.8  # of a request's time; the rest is for scoring with what there is
 
 
@@ -32,6 +35,7 @@ class Known(NamedTuple):
 
     facts: PinFacts
     datasets: dict[str, F32]  # [n] by `dataset.column`
+    taken_down: Array  # bool[n]; False where it is not known
     hits: int
     misses: int
     lost: list[str]
@@ -77,7 +81,7 @@ class Facts:
         """max_bytes: of the cache; ttl_ms: how long counts are good; waiting: how many requests may wait for a fetch."""
         self._waiting = threading.Semaphore(waiting)
         self._origin, self._max_bytes, self._ttl_ms, self._clock = origin, max_bytes, ttl_ms, clock
-        self._cache = Cache((), max_bytes, ttl_ms, clock)
+        self._cache = Cache((TAKEN_DOWN,), max_bytes, ttl_ms, clock)
         self._lock = threading.Lock()  # of the flights, of what is counted, and of changing the cache for another
         self._flights: dict[int, Seat] = {}  # by pin
         self.hits = self.expired = self.misses = 0  # rows asked for, by what the cache had of them
@@ -131,10 +135,20 @@ class Facts:
             self.hits += len(pins) - len(lacking)
             self.expired += expired
             self.misses += len(lacking) - expired
-        kept = len(KEPT)
-        datasets = {name: got.values[:, kept + i] for i, name in enumerate(cache.columns)}
-        facts = PinFacts(got.values[:, :kept], got.interests)
-        return Known(facts, datasets, len(pins) - len(lacking), len(lacking), sorted(lost))
+        columns = {name: got.values[:, len(KEPT) + i] for i, name in enumerate(cache.columns)}
+        taken_down = columns.pop(TAKEN_DOWN) == 1
+        facts = PinFacts(got.values[:, : len(KEPT)], got.interests)
+        return Known(facts, columns, taken_down, len(pins) - len(lacking), len(lacking), sorted(lost))
+
+    def renew(self, age_ms: int, timeout: float) -> None:
+        """Ask again for counts of that age, of all pins that requests want, in as few calls as will do: no request has to."""
+        cache, now_ms = self._cache, self._clock()
+        due = cache.due(age_ms)
+        for start in range(0, len(due), RENEWED):
+            pins = due[start : start + RENEWED]
+            fetched = self._origin.fetch(ids([]), pins, (), now_ms, timeout)
+            if COUNTERS not in fetched.lost:
+                cache.put_counts(pins, fetched.values[:, COUNTS], now_ms)
 
     def _complete(
         self, cache: Cache, got: Got, pins: U64, still: I64, now_ms: int, deadline: float, certain: bool, lost: set[str]

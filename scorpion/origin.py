@@ -16,6 +16,7 @@ from services.errors import MeshError
 from services.mesh import Mesh
 
 ROCKSTORE, COUNTERS = "rockstore", "counters"
+TAKEN_DOWN = "taken_down"  # a column that is kept beside those of datasets: 1 of a pin that was taken down
 SPARE_S = 0.1  # for an answer that is on its way when its time runs out
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ T = TypeVar("T")
 class Fetched(NamedTuple):
     """Of m pins, NaN where nothing is known. lost: who could not be asked, ROCKSTORE or COUNTERS."""
 
-    values: F32  # [m, len(KEPT) + datasets' columns]
+    values: F32  # [m, len(KEPT) + columns]
     interests: U64  # [m, pins.INTERESTS]
     lost: frozenset[str]
 
@@ -34,7 +35,7 @@ class Origin(Protocol):
     def fetch(self, whole: U64, renewed: U64, columns: tuple[str, ...], now_ms: int, timeout: float) -> Fetched:
         """Rows of the pins of `whole`, then of `renewed`, of which the counts alone are asked.
 
-        columns: of datasets, as `dataset.column`; now_ms: the moment of the counts. Never raises a MeshError.
+        columns: of datasets, as `dataset.column`, and TAKEN_DOWN; now_ms: the moment of the counts. Never raises a MeshError.
         """
         ...
 
@@ -57,7 +58,7 @@ class MeshOrigin:
 
     async def _fetch(self, whole: U64, renewed: U64, columns: tuple[str, ...], now_ms: int, timeout: float) -> Fetched:
         n, m = len(whole), len(whole) + len(renewed)
-        datasets = sorted({column.partition(".")[0] for column in columns}) if n else []
+        datasets = sorted({column.partition(".")[0] for column in columns if column != TAKEN_DOWN}) if n else []
         everyone = np.concatenate([whole, renewed])
         wanted = self._counters.counts(PIN, everyone, ACTIONS, WINDOWS_MS, now_ms=now_ms, timeout=timeout)
         (attributes, counted), rows = await asyncio.gather(
@@ -75,6 +76,8 @@ class MeshOrigin:
             a = attributes
             known = pins.facts(a.found, a.quality, a.at_ms, a.interests, counts[:n])
             values[:n, : len(KEPT)], interests[:n] = known
+            if TAKEN_DOWN in columns:
+                values[:n, len(KEPT) + columns.index(TAKEN_DOWN)] = a.taken_down
         values[:, len(pins.FACTS) : len(KEPT)] = counts.reshape(m, -1)
         for dataset, found in zip(datasets, rows, strict=True):
             if found is not None:

@@ -44,17 +44,21 @@ class Scorpion(rpc.ScorpionServicer):
         known = self._known(pins, request.now_ms) if looked else _nothing(len(pins))
         now_ms = request.now_ms or self._clock()
         rows = matrix.assemble(features, user, interests, affinities, columns, known.facts, known.datasets, now_ms)
-        return pb.ScoreReply(
+        reply = pb.ScoreReply(
             scores=pack(served.model.score(rows), "<f8"),
-            features=pack(rows, "<f4") if request.features else b"",
-            feature_names=[f.name for f in features] if request.features else [],
             model=str(served.ref),
             fingerprint=served.model.fingerprint,
             hits=known.hits,
             misses=known.misses,
             lost=known.lost,
-            first_interests=pack(known.facts.interests[:, 0], "<u8") if request.first_interests and looked else b"",
         )
+        if request.features:
+            reply.feature_names.extend(f.name for f in features)
+            reply.features = pack(rows, "<f4")
+        if request.attributes and looked:
+            reply.first_interests = pack(known.facts.interests[:, 0], "<u8")
+            reply.taken_down = pack(known.taken_down, "<u1")
+        return reply
 
     def gauges(self) -> dict[str, float]:
         """What is measured of this process besides its calls."""
@@ -95,7 +99,7 @@ def _model(listed: Listed) -> pb.Model:
 
 def _nothing(n: int) -> Known:
     facts = PinFacts(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, INTERESTS), np.uint64))
-    return Known(facts, {}, 0, 0, [])
+    return Known(facts, {}, np.zeros(n, bool), 0, 0, [])
 
 
 def _pins(data: bytes) -> U64:

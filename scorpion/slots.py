@@ -39,6 +39,7 @@ class Slots(NamedTuple):
     counted: I64  # [capacity] the moment of its counts, ms
     unsure: U8  # [capacity] 1: fetched so soon after a change that it may not show it
     marked: U8  # [capacity] 1: read since the hand last came by
+    wanted: U8  # [capacity] 1: new, or read since its counts were last found to be old
     touched: I64  # [TOUCHED] when a pin of the bucket was last changed, ms
     state: I64  # [6]
 
@@ -53,6 +54,7 @@ def make(capacity: int, places: int, width: int, interests: int) -> Slots:
         np.zeros((capacity, width), np.float32),
         np.zeros((capacity, interests), np.uint64),
         np.zeros(capacity, np.int64),
+        np.zeros(capacity, np.uint8),
         np.zeros(capacity, np.uint8),
         np.zeros(capacity, np.uint8),
         np.full(TOUCHED, NEVER, np.int64),
@@ -188,7 +190,7 @@ def get(
             else:
                 copy(to + 4 * width * row, of + 4 * width * slot, 4 * width)
                 copy(to_interests + 8 * most * row, of_interests + 8 * most * slot, 8 * most)
-                slots.marked[slot] = 1
+                slots.marked[slot] = slots.wanted[slot] = 1
 
 
 @kernel
@@ -220,7 +222,7 @@ def put(
             slot = _free_slot(slots)
             place = _place(slots, pins[i])  # making room may have moved what stood here
             slots.table[place, 0], slots.table[place, 1], slots.pins[slot] = pins[i], slot, pins[i]
-            slots.marked[slot] = 0
+            slots.marked[slot], slots.wanted[slot] = 0, 1
             slots.state[USED] += 1
             _link_newest(slots, slot)
         slots.values[slot] = values[i]
@@ -241,6 +243,18 @@ def put_counts(slots: Slots, pins: U64, counts: F32, first: int, counted_ms: int
 
 
 @kernel
+def due(slots: Slots, now_ms: int, age_ms: int) -> Any:
+    """uint64[m]: the pins that are wanted and whose counts are of that age; each is said once, until it is read again."""
+    pins, n = np.empty(slots.state[USED], np.uint64), 0
+    for slot in range(slots.state[TAKEN]):
+        if slots.wanted[slot] == 1 and slots.unsure[slot] == 0 and now_ms - slots.counted[slot] >= age_ms:
+            slots.wanted[slot] = 0
+            pins[n] = slots.pins[slot]
+            n += 1
+    return pins[:n]
+
+
+@kernel
 def drop(slots: Slots, pins: U64, now_ms: int) -> None:
     """Forget these pins, and remember that they changed now."""
     for i in range(len(pins)):
@@ -248,6 +262,7 @@ def drop(slots: Slots, pins: U64, now_ms: int) -> None:
         place = _place(slots, pins[i])
         if _slot(slots, place) >= 0:
             slot = _remove(slots, place)
+            slots.wanted[slot] = 0
             slots.older[slot] = slots.state[FREE]
             slots.state[FREE] = slot
 

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from feedgen.candidates import Candidates
 from feedgen.query import Query
 from services.columns import Array
@@ -11,13 +9,11 @@ from services.columns import Array
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """Keeps the first of each pin."""
+    """Keeps the first of each pin, of candidates that were counted."""
 
     name: str = "duplicate"
     required: bool = True
 
     def keep(self, query: Query, candidates: Candidates) -> Array:
         """bool[n]."""
-        keep = np.zeros(len(candidates), bool)
-        keep[np.unique(candidates.pin, return_index=True)[1]] = True
-        return keep
+        return candidates.column("first")

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from feedgen.candidates import Candidates
+from feedgen.filters.met import not_of
 from feedgen.query import Query
-from services.columns import Array, among
+from services.columns import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,4 +17,4 @@ class Shown:
 
     def keep(self, query: Query, candidates: Candidates) -> Array:
         """bool[n]."""
-        return ~among(candidates.pin, query.shown)
+        return not_of(candidates, query.shown)

@@ -26,7 +26,7 @@ class Ranked:
 
     async def columns(self, query: Query, candidates: Candidates) -> Scores:
         """`score`: float64[n]; `features`: float32[n, f], what the model saw; and where it knows of the pins
-        `first_interest`: uint64[n].
+        `first_interest`: uint64[n] and `taken_down`: bool[n].
         """
         if not len(candidates):
             return Scores({})
@@ -41,7 +41,7 @@ class Ranked:
                 candidates.pin,
                 now_ms=query.now_ms,
                 features=True,
-                first_interests=True,
+                attributes=True,
                 timeout=self.timeout,
             )
         except NotReady as error:
@@ -57,6 +57,6 @@ class Ranked:
             tuple(scored.lost),
         )
         columns: dict[str, Array] = {"score": scored.scores, "features": scored.features}
-        if scored.first_interests is not None:
-            columns["first_interest"] = scored.first_interests
+        if scored.attributes is not None:
+            columns["first_interest"], columns["taken_down"] = scored.attributes
         return Scores(columns, ranking, f"defaults for: {', '.join(scored.lost)}" if scored.lost else "")

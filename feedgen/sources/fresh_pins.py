@@ -1,52 +1,86 @@
 """The newest good pins of the interests that everybody saves from, for users of whom little is known."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from counters.client import CountersClient
 from features.requests import Origin
-from feedgen.candidates import EMPTY, Candidates
+from feedgen.candidates import Candidates
 from feedgen.query import Query
-from feedgen.sources.most_saved import Kept, Saved, most_saved
+from feedgen.sources.most_saved import Kept, most_saved
 from feedgen.sources.retrieval import Retrieval
 from feedgen.stages import Found, Words
-from polaris.client import INTEREST
+from polaris.client import INTEREST, Retrieved
+from services.columns import I64, U64, Array, among
 from services.events import Kind
+
+DEEP = 4  # so many times the candidates are kept, for those who have met some of them
+
+
+class Fresh(NamedTuple):
+    """Pins of the popular interests as users get them, first the best of each interest. found.source: index into
+    interests; more: there are others beyond.
+    """
+
+    interests: U64
+    found: Retrieved
+    order: I64
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
 class FreshPins:
-    """Asks counters for the `most` popular interests, then polaris for their pins, all of one weight: age decides."""
+    """Asks counters for the `most` popular interests, then polaris for their pins, all of one weight: age decides. That is
+    the same for all, so it is kept; for who has met too much of it polaris is asked alone.
+    """
 
     counters: CountersClient
     retrieval: Retrieval
     most: int
-    kept: Kept[Saved]
+    kept: Kept[Fresh]
     timeout: float
     name: str = "fresh_pins"
     required: bool = False
 
     async def find(self, query: Query, source: int) -> Found:
         """Candidates from popular interests."""
-        popular = await self.kept.get(
-            query.now_ms, lambda: most_saved(self.counters, Kind.INTEREST, self.most, query.now_ms, self.timeout)
-        )
-        interests = popular.objects
-        if not len(interests):
-            return Found(EMPTY)
-        found, dropped = await self.retrieval.ask(query, INTEREST, interests, np.ones(len(interests), np.float32))
+        interests, found, rows, more = await self.kept.get(query.now_ms, lambda: self._ask(query.now_ms))
+        dropped, k = None, self.retrieval.k
+        pins = found.pins[rows]
+        rows = rows[~(among(pins, query.seen.pins) | among(pins, query.shown))][:k]
+        if len(rows) < k and more:
+            found, dropped = await self.retrieval.ask(query, INTEREST, interests, np.ones(len(interests), np.float32))
+            rows = np.arange(len(found.pins))
         candidates = Candidates.of(
-            found.pins,
-            interest=interests[found.source],
+            found.pins[rows],
+            interest=interests[found.source[rows]],
             source=source,
             origin=Origin.FRESH,
-            light=found.scores,
-            quality=found.quality,
-            at_ms=found.at_ms,
+            light=found.scores[rows],
+            quality=found.quality[rows],
+            at_ms=found.at_ms[rows],
         )
         return Found(candidates, dropped)
+
+    async def _ask(self, now_ms: int) -> Fresh:
+        """What there is for somebody who has met none of it."""
+        popular = await most_saved(self.counters, Kind.INTEREST, self.most, now_ms, self.timeout)
+        interests, k = popular.objects, DEEP * self.retrieval.k
+        found = await self.retrieval.of_anybody(now_ms, INTEREST, interests, np.ones(len(interests), np.float32), k)
+        within = _places(found.source) < self.retrieval.per_place(self.retrieval.k, len(interests))
+        return Fresh(interests, found, np.argsort(~within, kind="stable"), len(found.pins) == k)
 
     def reason(self, words: Words) -> str:
         """Why a pin is here."""
         return f"new in {words.interest}" if words.interest else "new"
+
+
+def _places(groups: Array) -> I64:
+    """int64[n]: how many rows before each are of its group."""
+    order = np.argsort(groups, kind="stable")
+    sorted_ = groups[order]
+    places = np.empty(len(groups), np.int64)
+    places[order] = np.arange(len(groups)) - np.searchsorted(sorted_, sorted_)
+    return places

@@ -25,20 +25,33 @@ class Retrieval:
 
     async def ask(self, query: Query, kind: int, places: U64, weights: F32) -> tuple[Retrieved, Dropped | None]:
         """What is there, best first, and what was left out. kind: BOARD or INTEREST of polaris; weights: > 0."""
-        k = self.k + len(query.shown)
-        found = await self.polaris.retrieve(
+        k, explain = self.k + len(query.shown), query.explain or query.audit_filter
+        found = await self._retrieve(query.now_ms, kind, places, weights, k, query.seen.filter, explain)
+        return found, _dropped(query, kind, places, found)
+
+    async def of_anybody(self, now_ms: int, kind: int, places: U64, weights: F32, k: int) -> Retrieved:
+        """The best `k` of what is there, for somebody who has met nothing."""
+        return await self._retrieve(now_ms, kind, places, weights, k, b"", False)
+
+    def per_place(self, k: int, places: int) -> int:
+        """How many of the best k one of so many places may bring; 0: any number."""
+        return -(-SPREAD * k // max(places, 1)) if self.spread else 0
+
+    async def _retrieve(
+        self, now_ms: int, kind: int, places: U64, weights: F32, k: int, seen: bytes, explain: bool
+    ) -> Retrieved:
+        return await self.polaris.retrieve(
             np.full(len(places), kind, np.uint8),
             places,
             weights,
-            seen=query.seen.filter,
+            seen=seen,
             k=k,
-            per_source=-(-SPREAD * k // max(len(places), 1)) if self.spread else 0,
-            now_ms=_end_of_hour(query.now_ms),
+            per_source=self.per_place(k, len(places)),
+            now_ms=_end_of_hour(now_ms),
             max_age_ms=self.max_age_ms,
-            explain=query.explain or query.audit_filter,
+            explain=explain,
             timeout=self.timeout,
         )
-        return found, _dropped(query, kind, places, found)
 
 
 def _end_of_hour(now_ms: int) -> int:

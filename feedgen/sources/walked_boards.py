@@ -10,47 +10,40 @@ from feedgen.candidates import EMPTY, Candidates
 from feedgen.query import Query
 from feedgen.sources.retrieval import Retrieval
 from feedgen.stages import Found, Words
-from pixie.client import BOARDS, PixieClient, Recommended
+from pixie.client import Recommended
 from polaris.client import BOARD
+from services.errors import Unavailable
 
 
 @dataclass(frozen=True, slots=True)
 class WalkedBoards:
-    """Asks pixie for the `most` nearest boards in so many steps, then polaris for their pins.
+    """Asks polaris for the pins of the `most` nearest boards that the query's walk reached.
 
     A board weighs what its score is of the best one's, to the power of `sharpness`: the logarithm of the weight stands in
     the light score beside quality and age, and an old set's ages would outweigh the walk otherwise.
     """
 
-    pixie: PixieClient
     retrieval: Retrieval
     most: int
-    steps: int
     sharpness: float
-    timeout: float
     name: str = "walked_boards"
     required: bool = False
 
     async def find(self, query: Query, source: int) -> Found:
-        """Candidates from the boards that the walks reached; seed: the pin whose walk visited the board most."""
-        recent = query.recent
+        """Candidates from the boards that the walks reached; seed: the pin whose walk visited the board most. Raises
+        Unavailable without a walk, and the errors of polaris.
+        """
+        recent, walk = query.recent, query.walked.boards
         if not len(recent.pins):
             return Found(EMPTY)
-        walk = await self.pixie.recommend(
-            recent.pins,
-            recent.weights,
-            want=BOARDS,
-            k=self.most,
-            steps=self.steps,
-            seed=query.user,  # the same page for the same state
-            timeout=self.timeout,
-        )
+        if query.walked.lost:
+            raise Unavailable(query.walked.lost)
         told = {"walk": _told(query, walk)} if query.explain else {}
-        reached = walk.scores > 0
-        boards, scores, seeds = walk.ids[reached], walk.scores[reached], recent.pins[walk.seeds[reached]]
+        reached = int(np.count_nonzero(walk.scores > 0))  # they are best first
+        boards, scores, seeds = walk.ids[:reached], walk.scores[:reached], recent.pins[walk.seeds[:reached]]
         if not len(boards):
             return Found(EMPTY, told=told)
-        weights = np.maximum((scores / scores.max()) ** np.float32(self.sharpness), np.finfo(np.float32).tiny)
+        weights = np.maximum((scores / scores[0]) ** np.float32(self.sharpness), np.finfo(np.float32).tiny)
         found, dropped = await self.retrieval.ask(query, BOARD, boards, weights)
         candidates = Candidates.of(
             found.pins,

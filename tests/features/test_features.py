@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import catalogue, crosses, pins, requests, users
@@ -88,6 +88,42 @@ def test_a_request_is_relative_to_its_own_source() -> None:
     assert found["hour"].tolist() == [5, 5, 5]
     assert found["saved_age_days"][0] == pytest.approx(1 + 5 / 24)
     assert np.isnan(found["saved_age_days"][1])
+
+
+def within_source(origin: Array, light: Array, weight: Array) -> list[Array]:
+    """light_below_best, rank_in_source and source_weight in plain numpy."""
+    below, rank, share = (np.zeros(len(origin), np.float32) for _ in range(3))
+    for kind in np.unique(origin).tolist():
+        rows = np.flatnonzero(origin == kind)
+        below[rows] = light[rows] - light[rows].max()
+        rank[rows[np.argsort(-light[rows], kind="stable")]] = np.arange(len(rows)) / len(rows)
+        share[rows] = weight[rows] / max(float(weight[rows].max()), 1e-30)
+    return [below, rank, share]
+
+
+some_light = st.one_of(st.sampled_from([-1.0, 0.0, 2.5]), st.floats(-1e6, 1e6, width=32))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), some_light, st.floats(0, 1e6, width=32), st.integers(0, 10**12))))
+def test_a_request_is_what_plain_numpy_says(rows: list[tuple[int, float, float, int]]) -> None:
+    origin, light, weight = (
+        np.array([row[i] for row in rows], dtype) for i, dtype in enumerate((np.uint8, np.float32, np.float32))
+    )
+    at_ms, now_ms = np.array([row[3] for row in rows], np.int64), 1_700_000_000_123
+    near = weight + np.float32(0.25)
+    found = requests.columns(origin, light, weight, origin + 1, near, at_ms, now_ms)
+    expected = dict(zip(requests.NAMES[1:4], within_source(origin, light, weight), strict=True)) | {
+        "origin": origin,
+        "sources_found": origin + 1,
+        "nearness": np.log(near),
+        "saved_age_days": np.where(at_ms > 0, (now_ms - at_ms) / requests.DAY_MS, np.nan).astype(np.float32),
+        "hour": np.full(len(rows), now_ms // requests.HOUR_MS % 24),
+    }
+    assert tuple(found) == requests.NAMES
+    for name, values in expected.items():
+        assert found[name].dtype == np.float32
+        assert np.array_equal(found[name], values, equal_nan=True), name
 
 
 def test_a_user_is_one_value_a_name() -> None:

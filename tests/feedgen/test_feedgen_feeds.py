@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.requests import Origin
 from feedgen.page import Page
 from feedgen.slate import FILLER
 from services.events import Action
@@ -168,8 +169,10 @@ def test_without_rockstore_there_are_no_affinities_and_the_walks_go_on(all_there
     world.publish(did(A.SAVE, user, [3, 11]))
     world.away.add("rockstore")
     page, xray = world.page("picked", user)
-    assert xray.degraded() == ["walked_pins", "main_interests"]  # who says which pins were taken down
+    assert xray.degraded() == ["pin_attributes"]  # who says which pins were taken down
     assert len(page.rows) == 25
+    walked = page.rows.take(page.rows.origin == Origin.WALKED)
+    assert (walked.column("found_by") == 3).all(), "polaris found them too, and knows"
 
 
 def test_without_realpin_and_followed_interests_the_fillers_fill(all_there: World) -> None:

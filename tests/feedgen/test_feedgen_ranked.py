@@ -13,6 +13,7 @@ import pytest
 from features import matrix
 from features.catalogue import CATALOGUE, feature
 from features.pins import KEPT, PinFacts
+from features.requests import Origin
 from feedgen import pipeline
 from feedgen.candidates import Candidates
 from feedgen.choices import Choices
@@ -112,12 +113,10 @@ def test_the_scores_are_the_models_of_what_feedgen_stated(world: World) -> None:
     assembled = matrix.assemble(
         [feature(name) for name in mine], says.user, says.interests, says.affinities, says.request, nothing, {}, NOW
     )
-    seen = found.candidates.column("features")[:, [NAMES.index(name) for name in mine]]
-    np.testing.assert_array_equal(assembled, seen)
+    seen = found.candidates.column("features")
+    np.testing.assert_array_equal(assembled, seen[:, [NAMES.index(name) for name in mine]])
     model = registry.check(world.data / "models" / "small" / "1", None)
-    np.testing.assert_allclose(
-        model.score(found.candidates.column("features")), found.candidates.column("score"), rtol=1e-12
-    )
+    np.testing.assert_allclose(model.score(seen), found.candidates.column("score"), rtol=1e-12)
 
 
 def test_when_scorpion_is_away_the_light_score_ranks_and_the_page_says_so(world: World) -> None:
@@ -240,6 +239,34 @@ def test_what_scorpion_says_of_interests_reaches_the_slate(world: World) -> None
     rows = page.rows
     assert "first_interest" in rows.more
     assert rows.column("interest").tolist() == [interest_of(pin) for pin in rows.pin.tolist()]
+
+
+@pytest.mark.parametrize("away", [set(), {"scorpion"}, {"scorpion", "rockstore"}], ids=["all there", "light", "nobody"])
+def test_a_pin_of_the_graph_that_was_taken_down_is_on_no_page(world: World, away: set[str]) -> None:
+    """The graph has it still: scorpion says that it is gone, or rockstore does; while neither can, none such is shown."""
+    first, _ = world.page("picked", USER)
+    alone = first.rows.take((first.rows.origin == Origin.WALKED) & (first.rows.board == 0))
+    down = int(alone.pin[0])
+    world.publish(did(A.TAKEDOWN, 0, [down]))
+    world.away |= away
+    page, xray = world.page("picked", USER, explain=True)
+    world.away.clear()
+    assert down not in page.rows.pin.tolist()
+    assert len(page.rows) == 25
+    [dropped] = [trace.dropped or 0 for trace in xray.stages if trace.stage == "taken_down"]
+    assert dropped > 0
+    assert xray.pins[str(down)]["dropped"]
+    if len(away) == 2:
+        walked = page.rows.take(page.rows.origin == Origin.WALKED)
+        assert (np.bitwise_count(walked.column("found_by")) > 1).all()
+
+
+def test_the_walk_is_asked_once_for_both_of_its_sources(world: World) -> None:
+    _, xray = world.page("picked", USER, explain=True)
+    kept = {trace.stage: trace.kept for trace in xray.stages}
+    assert [trace.stage for trace in xray.stages].count("walk") == 1
+    assert kept["walked_pins"]
+    assert kept["walked_boards"]
 
 
 def test_rates_of_zero_leave_a_source_out(world: World) -> None:

@@ -1,6 +1,7 @@
 """The slate against one that walks over the candidates in the obvious way."""
 
 from collections import Counter
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from feedgen.candidates import Candidates
 from feedgen.slate import FILLER, GAVE_WAY, WITHIN, Slate
+from services.columns import ids
 
 
 def candidates_of(rows: list[tuple[int, int, int, int, int]], extra: dict[int, int] | None = None) -> Candidates:
@@ -52,7 +54,7 @@ def slow(slate: Slate, candidates: Candidates, size: int) -> list[tuple[int, int
     for of, why, limited in (
         (rated, WITHIN, True), (rated, GAVE_WAY, False), (fillers, FILLER, True), (fillers, FILLER, False),
     ):  # fmt: skip
-        left, total = dict(of), sum(of.values())
+        left, total = dict(of), reduce(float.__add__, of.values(), 0.0)  # one after the other, as the kernel does
         while left and len(page) < size:
             source = max(left, key=lambda s: left[s] * ((len(page) + 1) / total) - filled[s])
             row = best(source, limited)
@@ -122,6 +124,30 @@ def test_limits_give_way_before_fillers_do() -> None:
 def test_nothing_makes_an_empty_page(size: int) -> None:
     chosen = Slate(rates=(1.0, 0.0)).choose(candidates_of([]), size)
     assert len(chosen.rows) == len(chosen.slots) == len(chosen.why) == 0
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 9), st.sampled_from([0.5, -0.5, 0.0, -0.0, np.inf, -np.inf, np.nan])), max_size=30
+    )
+)
+def test_a_page_is_best_first_then_by_pin_then_by_row(found: list[tuple[int, float]]) -> None:
+    pin, score = ids([row[0] for row in found]), np.array([row[1] for row in found], np.float64)
+    candidates = Candidates.of(pin).adding({"score": score, "found_by": np.ones(len(pin), np.uint32)})
+    order = np.lexsort((pin, -score))
+    assert Slate().choose(candidates, 30).rows.tolist() == order.tolist()
+
+
+def test_a_slate_of_thousands_is_the_slow_ones() -> None:
+    rng = np.random.default_rng(5)
+    n = 3_000
+    columns = (rng.integers(0, top, n) for top in (7, 300, 200, 40))
+    found = [tuple(row) for row in np.stack([*columns, rng.integers(-500, 500, n)], 1).tolist()]
+    extra = {int(row): 1 << int(rng.integers(0, 7)) for row in rng.integers(0, n, 900)}
+    candidates = candidates_of(found, extra)
+    slate = Slate(2, 3, 4, (0.35, 0.2625, 0.0875, 0.2, 0.05, 0.05))
+    assert slate.choose(candidates, 60).rows.tolist() == [row for _, _, row in slow(slate, candidates, 60)]
 
 
 def test_scores_that_are_none_come_last() -> None:

@@ -10,13 +10,14 @@ import pytest
 from features.requests import Origin
 from feedgen.candidates import Candidates
 from feedgen.cursor import Cursors
-from feedgen.feeds import Clients, feeds
+from feedgen.feeds import Clients, Parts, feeds
 from feedgen.filters.duplicate import Duplicate
+from feedgen.filters.taken_down import TakenDown
 from feedgen.page import Page
 from feedgen.pipeline import attempt
-from feedgen.query import Query, Recent
-from feedgen.scorers.interests import best_of_each
+from feedgen.query import Query, Recent, Seen
 from feedgen.scorers.light import LightScore
+from feedgen.scorers.pin_attributes import best_of_each
 from feedgen.service import Feedgen
 from feedgen.sources.followed_boards import FollowedBoards
 from feedgen.sources.interest_pins import DISLIKED, InterestPins
@@ -28,7 +29,7 @@ from services.columns import ids
 from services.errors import InvalidArgument, Unavailable
 from services.events import AUDIT_FROM, Action, Kind
 from services.metrics import Metrics
-from tests.feedgen.world import NOW, PATIENT, READER, World, did, query_of, running_world
+from tests.feedgen.world import NOW, PATIENT, READER, World, did, interest_of, query_of, running_world
 
 A = Action
 
@@ -178,10 +179,49 @@ def test_a_pin_that_several_sources_found_is_counted_and_kept_once() -> None:
     assert kept.pin.tolist() == [1, 2, 3]
     assert kept.source.tolist() == [0, 0, 2]
     assert kept.weight.tolist() == [0.5, 0.25, 1.0]
-    with pytest.raises(TypeError, match="no such columns: colour"):
-        Candidates.of(ids([1]), colour=3)
+    with pytest.raises(TypeError, match="colour"):
+        Candidates.of(ids([1]), colour=3)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="column score has 1 rows, the candidates are 3"):
         kept.adding({"score": np.zeros(1)})
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_taken_down_goes_and_what_walks_alone_found_while_nobody_can_say(known: bool) -> None:
+    parts = [
+        Candidates.of(ids([1, 2, 3]), source=0, origin=Origin.WALKED),
+        Candidates.of(ids([2, 4]), source=1, origin=Origin.PICKED),
+    ]
+    counted = Candidates.concat(parts).counted()
+    candidates = counted.take(Duplicate().keep(query_of("home", 1), counted))
+    if known:
+        candidates = candidates.adding({"taken_down": np.isin(candidates.pin, [3, 4])})
+    kept = candidates.take(TakenDown().keep(query_of("home", 1), candidates))
+    assert kept.pin.tolist() == ([1, 2] if known else [2, 4])
+
+
+def fresh(world: World, times: int, **asked: Any) -> list[Candidates]:
+    """Found by fresh_pins, so many times one after the other, for a user who has met nothing or these pins."""
+
+    async def ask(clients: Clients) -> list[Candidates]:
+        source = Parts(clients, PATIENT).fresh_pins(20)
+        return [(await source.find(query_of("home", 4_020, **asked), 5)).candidates for _ in range(times)]
+
+    return world.asked(ask)
+
+
+def test_what_is_fresh_is_kept_and_each_gets_what_they_have_not_met(world: World) -> None:
+    [all_of_it] = fresh(world, 1)
+    assert len(all_of_it) == 20
+    met = np.sort(all_of_it.pin[:7])
+    for some in (fresh(world, 2, shown=met), fresh(world, 1, seen=Seen(b"", met))):
+        for left in some:
+            assert not set(left.pin.tolist()) & set(met.tolist())
+            assert len(left) == 20
+            assert set(all_of_it.pin[7:].tolist()) <= set(left.pin.tolist()), "and the next best ones"
+            assert set(left.interest.tolist()) <= {interest_of(pin) for pin in range(1, 9)}
+    most = np.arange(1, 390, dtype=np.uint64)
+    [left] = fresh(world, 1, shown=most)
+    assert set(range(390, 401)) <= set(left.pin.tolist()), "who has met nearly all of it is looked for alone"
 
 
 def test_light_scores_of_a_blend_are_below_the_best_of_their_source() -> None:

@@ -80,6 +80,40 @@ def test_expired_counts_alone_are_fetched_again(facts: Facts, origin: Origin, cl
     assert facts.of(ids([5, 6, 9]), 0, 5).hits == 3
 
 
+def test_counts_of_pins_that_are_read_are_renewed_before_they_expire(facts: Facts, origin: Origin, clock: Time) -> None:
+    before = counted(facts.of(ids([5, 6, 7]), 0, 5))
+    clock.ms += TTL * 3 // 4 - 1
+    facts.of(ids([5, 6]), 0, 5)
+    facts.drop(ids([6]))
+    facts.renew(TTL * 3 // 4, 5)
+    assert origin.renewed == [], "none is so old"
+    clock.ms += 1
+    origin.version.update([5])
+    facts.renew(TTL * 3 // 4, 5)
+    assert sorted(origin.renewed) == [5, 7], "6 is gone"
+    facts.renew(0, 5)
+    assert len(origin.renewed) == 2, "nobody has read them since"
+    clock.ms += TTL // 2
+    known = facts.of(ids([5]), 0, 5)
+    assert (known.hits, versions(known)) == (1, [0])
+    assert counted(known)[0] > before[0]
+
+
+def test_counts_that_could_not_be_renewed_are_asked_for_once_they_expire(
+    facts: Facts, origin: Origin, clock: Time
+) -> None:
+    before = counted(facts.of(ids([5]), 0, 5))
+    facts.of(ids([5]), 0, 5)
+    clock.ms += TTL - 1
+    origin.lost = frozenset({COUNTERS})
+    facts.renew(TTL // 2, 5)
+    assert counted(facts.of(ids([5]), 0, 5)) == before
+    origin.lost = frozenset()
+    clock.ms += 1
+    assert counted(facts.of(ids([5]), 0, 5))[0] > before[0]
+    assert facts.expired == 1
+
+
 def test_requests_that_lack_one_pin_share_one_fetch(facts: Facts, origin: Origin) -> None:
     origin.gate.clear()
     asking = [Asking(lambda: facts.of(ids([1, 2, 3]), 0, 20))]

@@ -128,6 +128,23 @@ def test_what_the_caller_does_not_state_has_its_default(world: World, tmp_path: 
     assert len(quiet.scores) == 202
 
 
+def test_what_is_known_of_pins_comes_with_their_scores_and_hears_of_takedowns(world: World, tmp_path: Path) -> None:
+    serve(world, tmp_path, names=WITH_TASTE)
+    assert score(world).attributes is None
+    known = score(world, attributes=True).attributes
+    assert known is not None
+    assert known.first_interests.tolist() == [int(pin <= PINS[-1] and pin % 12 > 0) for pin in EVERYONE]
+    assert not known.taken_down.any()
+    world.tell(events(2, action=Action.TAKEDOWN, pin=[7, 160]))
+    for _ in range(2):  # from rockstore, then from the cache
+        found = score(world, attributes=True)
+        assert found.attributes is not None
+        assert set(EVERYONE[found.attributes.taken_down].tolist()) == {7, 160}
+        world.clock.ms += 1
+    serve(world, tmp_path, seed=2, names=("origin", "user_interests"))
+    assert score(world, attributes=True).attributes is None, "this model looks at no pin, so none was looked up"
+
+
 def test_no_pins_no_scores(world: World, tmp_path: Path) -> None:
     ref = serve(world, tmp_path)
     found = score(world, ids([]))

@@ -1,0 +1,193 @@
+"""What happens to candidates between sources and page: what several sources say of one pin, what was met before, and
+which rows the page is made of. `rows`: feedgen.candidates.ROW[n].
+"""
+
+from typing import Any
+
+import numpy as np
+
+from feedgen.candidates import ROW
+from feedgen.slate import FILLER
+from services.bloom import mix
+from services.columns import F32, F64, I64, U32, U64, Array
+from services.jit import kernel
+
+
+@kernel
+def count(rows: Array, walked: int, found_by: U32, nearness: F32, first: Array) -> None:
+    """What the rows of each pin say together, written to all of them.
+
+    walked: the origin of what walks passed. found_by: uint32[n], bit s for source s; nearness: float32[n], the greatest
+    weight of a walked row, NaN without one; first: bool[n], whether no row before is of the same pin.
+    """
+    size = 16
+    while size < 2 * len(rows):
+        size *= 2
+    last, slots, same = np.uint64(size - 1), np.zeros(size, np.int32), np.empty(len(rows), np.int32)
+    for i in range(len(rows)):
+        slot = mix(rows[i].pin) & last
+        while slots[slot] and rows[slots[slot] - 1].pin != rows[i].pin:
+            slot = (slot + np.uint64(1)) & last
+        first[i] = slots[slot] == 0
+        if first[i]:
+            slots[slot], found_by[i], nearness[i] = i + 1, 0, np.nan
+        same[i] = of = slots[slot] - 1
+        found_by[of] |= np.uint32(1) << np.uint32(rows[i].source)
+        if rows[i].origin == walked and not nearness[of] >= rows[i].weight:
+            nearness[of] = rows[i].weight
+    for i in range(len(rows)):
+        found_by[i], nearness[i] = found_by[same[i]], nearness[same[i]]
+
+
+@kernel
+def absent(rows: Array, ascending: U64, keep: Array) -> None:
+    """keep: bool[n], whether the pin of each row is not in a sorted array (uint64[m])."""
+    for i in range(len(rows)):
+        pin, low, size = rows[i].pin, 0, len(ascending)
+        while size > 1:
+            half = size >> 1
+            low += half if ascending[low + half - 1] < pin else 0
+            size -= half
+        keep[i] = len(ascending) == 0 or ascending[low] != pin
+
+
+@kernel
+def _before(rows: Any, score: Any, a: int, b: int) -> Any:
+    """Whether row a ranks before row b: the greater score, NaN last; then the lower pin; then the row that came first."""
+    if score[a] > score[b] or score[a] < score[b]:
+        return score[a] > score[b]
+    if np.isnan(score[a]) != np.isnan(score[b]):
+        return np.isnan(score[b])
+    if rows[a].pin != rows[b].pin:
+        return rows[a].pin < rows[b].pin
+    return a < b
+
+
+@kernel
+def _sift(heap: I64, size: int, at: int, rows: Array, score: F64) -> None:
+    """Put what is at `at` of a heap where it belongs: none ranks before its parent."""
+    moved = heap[at]
+    while 2 * at + 1 < size:
+        child = 2 * at + 1
+        if child + 1 < size and _before(rows, score, heap[child + 1], heap[child]):
+            child += 1
+        if not _before(rows, score, heap[child], moved):
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = moved
+
+
+@kernel
+def _at_place(heap: I64, sorted_: int, place: int, rows: Array, score: F64) -> int:
+    """How many are sorted once that of `place` is: a heap is sorted from its end, as far as anybody looks."""
+    while sorted_ <= place:
+        end = len(heap) - 1 - sorted_
+        heap[0], heap[end] = heap[end], heap[0]
+        _sift(heap, end, 0, rows, score)
+        sorted_ += 1
+    return sorted_
+
+
+@kernel
+def _fits(rows: Array, interest: U64, limits: I64, chosen: I64, row: int) -> Any:
+    """Whether the chosen rows leave room for one more of this row's board, owner and interest. 0: of none, no limit."""
+    boards = owners = interests = 0
+    for other in chosen:
+        boards += rows[other].board == rows[row].board
+        owners += rows[other].owner == rows[row].owner
+        interests += interest[other] == interest[row]
+    return (
+        (limits[0] == 0 or rows[row].board == 0 or boards < limits[0])
+        and (limits[1] == 0 or rows[row].owner == 0 or owners < limits[1])
+        and (limits[2] == 0 or interest[row] == 0 or interests < limits[2])
+    )
+
+
+@kernel
+def _weigh(rates: F64, rated: bool, weights: F64) -> None:
+    """The weights of sources: their rates, or where those without a rate are asked for, 1 of each of them."""
+    for source in range(len(weights)):
+        weights[source] = 0.0
+        has = source < len(rates) and rates[source] > 0
+        if has == rated:
+            weights[source] = rates[source] if rated else 1.0
+
+
+@kernel
+def _lagging(weights: F64, filled: I64, part: float) -> int:
+    """The source whose share of the page lags most behind its weight; -1 when none has one."""
+    lagging, most = -1, 0.0
+    for source in range(len(weights)):
+        deficit = weights[source] * part - filled[source]
+        if weights[source] > 0 and (lagging < 0 or deficit > most):
+            lagging, most = source, deficit
+    return lagging
+
+
+@kernel
+def draft(rows: Array, score: F64, found_by: U32, interest: U64, limits: I64, rates: F64, page: Array) -> None:
+    """Choose as feedgen/slate.py says. Best first: within limits, then those for which limits gave way, then fillers.
+
+    limits: per board, owner, interest. rates: of each source. page: int64[3, size <= n], written: the rows, the source
+    whose slot each fills, and WITHIN, GAVE_WAY or FILLER.
+    """
+    chosen, slots, why = page[0], page[1], page[2]
+    n, size, sorted_ = len(rows), 0, 0
+    sources = 0
+    for bits in found_by:
+        while bits >> np.uint32(sources):
+            sources += 1
+    heap, taken, places = np.arange(n), np.zeros(n, np.bool_), np.empty(len(chosen), np.int64)
+    for at in range(n // 2 - 1, -1, -1):
+        _sift(heap, n, at, rows, score)
+    filled, weights, cursors = np.zeros(sources, np.int64), np.zeros(sources), np.zeros(sources, np.int64)
+    for round_ in range(4):
+        _weigh(rates, round_ < 2, weights)
+        total = weights.sum()
+        cursors[:] = 0
+        while size < len(chosen):
+            source = _lagging(weights, filled, (size + 1) / total)
+            if source < 0:
+                break
+            row = -1
+            while row < 0 and cursors[source] < n:
+                place = cursors[source]
+                sorted_ = _at_place(heap, sorted_, place, rows, score)
+                row = heap[n - 1 - place]
+                cursors[source] += 1
+                if (
+                    taken[row]
+                    or not found_by[row] >> np.uint32(source) & np.uint32(1)
+                    or (round_ % 2 == 0 and not _fits(rows, interest, limits, chosen[:size], row))
+                ):
+                    row = -1
+            if row < 0:
+                weights[source] = 0  # it has none left
+                continue
+            taken[row] = True
+            filled[source] += 1
+            chosen[size], slots[size], why[size], places[size] = row, source, min(round_, FILLER), place
+            size += 1
+    _order(chosen, slots, why, places)
+
+
+@kernel
+def _order(chosen: I64, slots: I64, why: I64, places: I64) -> None:
+    """By why, then by place: sorted by insertion, a page is short."""
+    for end in range(1, len(chosen)):
+        row, slot, reason, place = chosen[end], slots[end], why[end], places[end]
+        at = end
+        while at and (why[at - 1] > reason or (why[at - 1] == reason and places[at - 1] > place)):
+            chosen[at], slots[at], why[at], places[at] = chosen[at - 1], slots[at - 1], why[at - 1], places[at - 1]
+            at -= 1
+        chosen[at], slots[at], why[at], places[at] = row, slot, reason, place
+
+
+def warm() -> None:
+    """Compile what a page needs, or load it: the first request need not wait for it."""
+    rows, floats, bits, mask = np.zeros(1, ROW), np.ones(1, np.float32), np.ones(1, np.uint32), np.ones(1, np.bool_)
+    count(rows, 0, bits, floats, mask)
+    for pins in (np.zeros(0, np.uint64), np.frombuffer(b"", np.uint64)):
+        absent(rows, pins, mask)
+    draft(rows, np.ones(1), bits, np.ones(1, np.uint64), np.zeros(3, np.int64), np.ones(1), np.empty((3, 1), np.int64))

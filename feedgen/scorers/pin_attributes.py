@@ -1,0 +1,56 @@
+"""What the page must know of pins that their source does not say: which interest each is of, for the slate's limit, and
+whether it was taken down. Scorpion has said so where it ranked; else rockstore is asked, for as few as will do.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.pins import first_interests
+from feedgen.candidates import Candidates
+from feedgen.filters.taken_down import walked_alone
+from feedgen.query import Query
+from feedgen.stages import Scores
+from rockstore.client import PIN, RockstoreClient
+from services.columns import I64, Array
+
+PAGES = 2  # of each source, so many pages of candidates are asked for
+
+
+@dataclass(frozen=True, slots=True)
+class PinAttributes:
+    """Asks rockstore, where scorpion did not say: for all that walks alone found, as their graph is as old as its
+    snapshot, and for the best of the others whose interest is not known: the rest won't be looked at.
+    """
+
+    rockstore: RockstoreClient
+    timeout: float
+    name: str = "pin_attributes"
+    required: bool = False
+
+    async def columns(self, query: Query, candidates: Candidates) -> Scores:
+        """`interest`: uint64[n], through which it was found, or else the first that the pin joined, 0: not known; and
+        `taken_down`: bool[n].
+        """
+        interest = candidates.interest
+        if "taken_down" in candidates.more:
+            return Scores({"interest": np.where(interest == 0, candidates.column("first_interest"), interest)})
+        asked = walked_alone(candidates)
+        best = best_of_each(candidates.source, candidates.column("score"), PAGES * query.limit)
+        asked[best] |= interest[best] == 0
+        rows = np.flatnonzero(asked)
+        if not len(rows):
+            return Scores({})
+        known = await self.rockstore.attributes(PIN, candidates.pin[rows], self.timeout, bare=True)
+        interest, taken_down = interest.copy(), np.zeros(len(candidates), bool)
+        interest[rows] = first_interests(known.interests)[:, 0]
+        taken_down[rows] = known.taken_down
+        return Scores({"interest": interest, "taken_down": taken_down})
+
+
+def best_of_each(source: Array, score: Array, most: int) -> I64:
+    """Rows of the `most` best scores of each source."""
+    order = np.lexsort((-score, source))
+    group = source[order]
+    rank = np.arange(len(order)) - np.searchsorted(group, group)
+    return order[rank < most]
