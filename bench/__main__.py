@@ -17,6 +17,8 @@ PARTS = {
     "scorpion": "the cache of pins' facts and trees over rows, beside cachetools, LightGBM and lleaves",
     "growth": "cost and memory as the work grows, and what a plan is made from (BENCH_LARGE=1: to 10^7 everywhere)",
     "feed": "following and home pages over the whole mesh, and the memory of every process",
+    "stages": "where the time of a home page goes: CPU by process, wall time by stage, RPCs by service",
+    "plain": "home pages beside a plain stack of Redis, a walk in Python, LightGBM and asyncio gRPC that gives the same",
 }
 
 

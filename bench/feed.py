@@ -60,7 +60,13 @@ def _pages(running: Running, feed: str, users: list[str], rate: int, p99_ms: flo
         *latencies("feed", f"{feed} page, {rate} feeds/s, {what}", found.waited, p99_ms),
         Figure("feed", f"{feed}, {rate} feeds/s: answers that were not 200", found.failed, "answers", 0, at_most=True),
         Figure("feed", f"{feed}, {rate} feeds/s: degraded pages", found.degraded, "pages"),
-        Figure("feed", f"{feed}, {rate} feeds/s: pages with fewer than 25 pins", found.short, "pages", note="users who follow little"),
+        Figure(
+            "feed",
+            f"{feed}, {rate} feeds/s: pages with fewer than 25 pins",
+            found.short,
+            "pages",
+            note="users who follow little",
+        ),
     ]
 
 

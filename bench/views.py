@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,10 @@ from aperture import layout as aperture_layout
 from aperture.store import ApertureStore
 from apiary import layout as apiary_layout
 from apiary.store import ApiaryStore
+from bench.counters import Increments
 from bench.report import Figure
+from counters import layout as counters_layout
+from counters.store import CountersStore
 from polaris import layout as polaris_layout
 from polaris.kernel import Light
 from polaris.store import Limits, PolarisStore
@@ -33,6 +37,7 @@ from smartfeed.store import SmartfeedStore
 from tests.kit import Offsets
 
 PARTITIONS = 16
+PINS = 1_000_000
 EVENTS, BATCH, CHUNK = 400_000, 1_000, 8  # published in batches of 1,000; the log serves about 8 of them at once
 A = Action
 OWN = range(PARTITIONS)
@@ -41,7 +46,7 @@ OWN = range(PARTITIONS)
 def drawn(n: int, seed: int, actions: Sequence[Action], weights: Sequence[float], **columns: object) -> Batch:
     """n events with users, pins and boards drawn by a Zipf law from a site of a million."""
     rng = np.random.default_rng(seed)
-    some = {"user": 100_000, "pin": 1_000_000, "board": 200_000, "target": 100_000}
+    some = {"user": 100_000, "pin": PINS, "board": 200_000, "target": 100_000}
     ids = {name: np.minimum(rng.zipf(1.2, n), top) * 7919 % top + 1 for name, top in some.items()}
     action = rng.choice(actions, n, p=np.array(weights) / sum(weights))
     given = {**ids, "at_ms": wall_clock() - rng.integers(0, 3_600_000, n), "quality": rng.random(n), **columns}
@@ -113,7 +118,7 @@ def measure(_: str | None) -> list[Figure]:
     """Each view in turn."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     u, s, o, f = Topic.USERS, Topic.SOURCES, Topic.OBJECTS, Topic.FEEDS
-    makers: list[tuple[str, Callable[[Shard], View], object, Batch, tuple[Topic, ...], str]] = [
+    makers: list[tuple[str, Callable[[Shard], View], Any, Batch, tuple[Topic, ...], str]] = [
         ("apiary", lambda x: ApiaryStore(x, OWN, PARTITIONS), apiary_layout, follows(EVENTS, 1), (u,), "follows"),
         (
             "polaris",
@@ -149,10 +154,23 @@ def measure(_: str | None) -> list[Figure]:
             "pages",
         ),
     ]
-    figures = []
-    for name, make, layout, batch, topics, what in makers:
-        with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
-            shard = Shard(Path(folder), layout.FORMAT, layout.FAMILIES)  # type: ignore[attr-defined]
-            figures.append(applied(name, make(shard), chunks(batch, topics), what))
-            shard.close()
+    figures = [
+        _alone(name, make, layout, chunks(batch, topics), what) for name, make, layout, batch, topics, what in makers
+    ]
+    counted = list(Increments().chunks(EVENTS, PINS))
+    figures.append(_alone("counters", _counters, counters_layout, counted, "increments"))
     return figures
+
+
+def _counters(shard: Shard) -> View:
+    return CountersStore(shard, OWN, PARTITIONS, wall_clock)
+
+
+def _alone(name: str, make: Callable[[Shard], View], layout: Any, made: list[list[Record]], what: str) -> Figure:
+    """Of a store in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
+        shard = Shard(Path(folder), layout.FORMAT, layout.FAMILIES)
+        try:
+            return applied(name, make(shard), made, what)
+        finally:
+            shard.close()
