@@ -2,7 +2,8 @@
 
 CPU is what the kernel's scheduler counted for every thread of a process (/proc/PID/task/*/schedstat, to the nanosecond)
 while readers came at a fixed rate, less what the mesh does with nobody there. A stage's time is its wall time in the
-page's X-ray, one page at a time. RPCs are the calls that each process counted.
+page's X-ray, one page at a time, what explaining costs included. RPCs are the calls that each process counted, those of
+HTTP too.
 """
 
 import os

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.peers.pairing import PEERS
 
 LOCKS = Path(__file__).parent
-IMPORTS = {"pybloom-live": "pybloom_live"}  # where the module has another name than the peer
+IMPORTS = {"pybloom-live": "pybloom_live", "plain": "lightgbm"}  # where the module has another name than the peer
 DEBS = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1")
 WITHIN_S = 900
 
