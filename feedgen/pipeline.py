@@ -73,7 +73,7 @@ class Shares:
     """Of the time that is left, how much each phase may take."""
 
     queries: float = 0.4
-    walks: float = 0.4
+    walks: float = 0.25
     sources: float = 0.5
     scorers: float = 0.5
     wording: float = 0.9

@@ -216,7 +216,7 @@ class Graph:
 
 def _recording(pipeline: Pipeline, origin: MeshOrigin) -> Pipeline:
     """The same candidates, with their features instead of a model's scores."""
-    kept = [s for s in pipeline.scorers if not isinstance(s, Ranked) and s.name != "main_interests"]
+    kept = [s for s in pipeline.scorers if not isinstance(s, Ranked)]
     return replace(pipeline, scorers=[*kept, Recording(origin)])
 
 
