@@ -69,6 +69,11 @@ class _Connection(asyncio.Protocol):
         self._transport.write(frame)
         return self._reply
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return bool(self._transport.is_closing())
+
     def give_up(self) -> None:
         """The time is over."""
         self._fail(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
@@ -91,7 +96,7 @@ class UnixClient:
     async def ask(self, calls: list[pb.Call], timeout: float, token: bytes) -> pb.CallsReply:
         """The answers to calls, within `timeout` seconds. Raises Refused, or NoSocket before anything was asked."""
         deadline = time.monotonic() + timeout
-        connection = self._free.pop() if self._free else await self._connect(timeout)
+        connection = self._idle() or await self._connect(timeout)
         request = pb.CallsRequest(calls=calls, deadline_s=deadline, token=token)
         timer = asyncio.get_running_loop().call_later(deadline - time.monotonic(), connection.give_up)
         try:
@@ -101,11 +106,17 @@ class UnixClient:
             raise
         finally:
             timer.cancel()
-        if len(self._free) < IDLE:
+        if len(self._free) < IDLE and not connection.ended:
             self._free.append(connection)
         else:
             connection.close()
         return reply
+
+    def _idle(self) -> _Connection | None:
+        while self._free:
+            if not (connection := self._free.pop()).ended:
+                return connection
+        return None
 
     async def _connect(self, timeout: float) -> _Connection:
         if not is_private(self._path.parent):

@@ -24,6 +24,7 @@ from services.unix_socket import LENGTH_BYTES, MAX_REQUEST, Frames, framed, is_p
 
 logger = logging.getLogger(__name__)
 BACKLOG = 1024
+ACCEPT_AGAIN_S = 0.1
 Answer = Callable[[Sequence[pb.Call], float, bytes], pb.CallsReply]
 AsyncAnswer = Callable[[Sequence[pb.Call], float, bytes], Awaitable[pb.CallsReply]]
 
@@ -75,16 +76,22 @@ class ThreadedUnixServer:
             threading.Thread(target=self._accept, args=(self._listener,), name="unix", daemon=True).start()
 
     def _accept(self, listener: socket.socket) -> None:
-        while not self._stopped:
-            with suppress(OSError):
+        while True:
+            try:
                 connection, _ = listener.accept()
-                thread = threading.Thread(target=self._serve, args=(connection,), name="unix-rpc", daemon=True)
-                with self._lock:
-                    if self._stopped:
-                        connection.close()
-                        return
-                    self._connections[connection] = thread
-                thread.start()
+            except OSError as error:
+                if self._stopped:
+                    return
+                logger.warning("no connection is taken: %s", error)  # no more files may be open, say
+                time.sleep(ACCEPT_AGAIN_S)
+                continue
+            thread = threading.Thread(target=self._serve, args=(connection,), name="unix-rpc", daemon=True)
+            with self._lock:
+                if self._stopped:
+                    connection.close()
+                    return
+                self._connections[connection] = thread
+            thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -117,11 +124,9 @@ class ThreadedUnixServer:
         with self._lock:
             self._stopped = True
             threads = list(self._connections.values())
-            for connection in self._connections:
+            for connection in self._connections:  # who waits for a request hears the end; an answer still goes out
                 with suppress(OSError):
-                    connection.shutdown(
-                        socket.SHUT_RD
-                    )  # who waits for a request hears the end; an answer still goes out
+                    connection.shutdown(socket.SHUT_RD)
         if self._listener is not None:
             self._path.unlink(missing_ok=True)
             with suppress(OSError):

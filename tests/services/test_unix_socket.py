@@ -14,6 +14,7 @@ import grpc
 import pytest
 import uvloop
 
+from protos import calls_pb2
 from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
 from services import context, tokens
@@ -251,6 +252,18 @@ def test_a_connection_that_breaks_in_the_middle_is_somebody_who_is_away(path: Pa
         thread.join()
 
 
+def test_an_idle_connection_that_has_ended_is_not_used(path: Path) -> None:
+    async def work() -> list[int]:
+        calls = [calls_pb2.Call(method="/feedmesh.Roadrunner/Ends")]
+        with client(path) as unix:
+            answered = [len((await unix.ask(calls, 5.0, b"")).answers)]
+            unix._free[0].close()
+            return [*answered, len((await unix.ask(calls, 5.0, b"")).answers)]
+
+    with serving(Threaded, path):
+        assert uvloop.run(work()) == [1, 1]
+
+
 def test_the_socket_of_a_killed_process_is_replaced(path: Path) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with socket.socket(socket.AF_UNIX) as dead:
@@ -298,8 +311,6 @@ def test_what_is_no_request_ends_that_connection_alone(kind: Kind, path: Path, s
 
 @both
 def test_a_request_in_pieces_is_put_together(kind: Kind, path: Path) -> None:
-    from protos import calls_pb2
-
     request = calls_pb2.CallsRequest(
         calls=[calls_pb2.Call(method="/feedmesh.Roadrunner/Ends")], deadline_s=time.monotonic() + 5
     )
