@@ -13,10 +13,9 @@ from services.clock import DAY_MS, Clock
 from services.columns import I64, U8, U32, U64, Array
 from services.errors import InvalidArgument
 from services.events import ENGAGEMENTS, IS_ENGAGEMENT, flags
-from services.hashing import partition_of_one
 from services.log import Record, rows
 from services.shard import Shard
-from services.topics import Topic
+from services.topics import Topic, partition_of_one
 
 TOPICS = (Topic.USERS,)
 ALL = flags(*ENGAGEMENTS)

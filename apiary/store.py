@@ -9,10 +9,9 @@ from apiary import kernel, layout
 from apiary.layout import BOARD, INTEREST, USER, Entries, Lists
 from services.columns import I64, U32, U64, Array
 from services.events import Action, Batch, flags
-from services.hashing import partition_of_one
 from services.log import Record, rows
 from services.shard import Shard
-from services.topics import Topic, partition_of
+from services.topics import Topic, partition_of, partition_of_one
 
 TOPICS = (Topic.USERS,)
 

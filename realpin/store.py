@@ -11,10 +11,9 @@ from realpin.signals import KIND
 from services.clock import Clock
 from services.columns import I64, Array
 from services.events import ENGAGEMENTS, IS_ENGAGEMENT, Action, Batch, flags
-from services.hashing import partition_of_one
 from services.log import Record, kept, rows
 from services.shard import Shard
-from services.topics import Topic
+from services.topics import Topic, partition_of_one
 
 TOPICS = (Topic.USERS,)
 _BUT_IMPRESSIONS = flags(*(action for action in ENGAGEMENTS if action != Action.IMPRESSION))

@@ -8,11 +8,11 @@ import grpc
 import numpy as np
 
 from services.channel import call, open_async
-from services.columns import U64, Array, ids
+from services.columns import U64, Array
 from services.local import LocalMesh, LocalStub
 from services.mesh import Mesh
 from services.together import Joining
-from services.topics import partition_of
+from services.topics import partition_of, partition_of_one
 from services.unix_client import UnixClient
 from services.unix_socket import socket_path
 
@@ -47,7 +47,7 @@ class Shards(Generic[Stub]):
         """The shard of one key."""
         if len(self.stubs) == 1:
             return self.stubs[0]
-        return self.stubs[int(self._shard_of[partition_of(ids([key]), self._partitions)[0]])]
+        return self.stubs[int(self._shard_of[partition_of_one(key, self._partitions)])]
 
     def owners(self, keys: U64) -> list[tuple[Stub, Array]]:
         """The shards of these keys, and the rows (int64[m]) of the keys that each owns."""

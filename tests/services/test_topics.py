@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.columns import ids
 from services.events import Action, Batch, events
-from services.topics import Topic, hash64, partition_of, split
+from services.topics import Topic, hash64, partition_of, partition_of_one, split
 from tests.services.batches import Row, any_u64, batch_of, good_batches, rows_of
 
 A = Action
@@ -118,3 +118,8 @@ def test_nothing_goes_nowhere() -> None:
 def test_partitions_are_evenly_filled() -> None:
     counts = np.bincount(partition_of(np.arange(1, 160_001, dtype=np.uint64), 16), minlength=16)
     assert np.all(np.abs(counts - 10_000) < 500), "sequential ids spread"
+
+
+@given(any_u64, st.integers(1, 1024))
+def test_the_partition_of_one_is_that_of_an_array_of_it(key: int, partitions: int) -> None:
+    assert partition_of_one(key, partitions) == int(partition_of(ids([key]), partitions)[0])
