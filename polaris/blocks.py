@@ -3,9 +3,7 @@ open addressing, and the order in which lists came, linked through arrays. Whoev
 
 A list is known by its kind and source. Its first block stands for it in the table and in the order; every list has one,
 so that an empty list is known to be empty. Blocks are all alike: any free ones will do for any list.
-
-Which list makes room is chosen as SIEVE does (Zhang et al., NSDI 2024): a list that is read is marked, no more; a hand
-goes from the oldest list to the newest, takes marks away and stops at the first list that has none.
+Which list makes room is chosen as services/sieve.py says.
 """
 
 from typing import Any, NamedTuple
@@ -17,15 +15,16 @@ from services.bloom import mix
 from services.columns import F32, I64, U8, U64
 from services.jit import kernel
 from services.prefetch import prefetch
+from services.sieve import EMPTY, link_newest, next_to_leave, unlink
 
 I32 = NDArray[np.int32]
 
 BLOCK = 8  # postings
 TOUCHED = 1 << 14  # buckets that remember when a list was last changed; two lists of one bucket cost a read, no more
 TOGETHER = 32  # lists whose lines of memory are on their way at the same time
-#: Of Blocks.state: newest and oldest list, first free block, blocks never taken, free blocks, lists, SIEVE's hand, and
-#: how many times lists were dropped.
-NEWEST, OLDEST, FREE, FRESH, ROOM, LISTS, HAND, DROPS = range(8)
+#: Of Blocks.state, after the words of services/sieve.py: first free block, blocks never taken, free blocks, lists, and how
+#: many times lists were dropped.
+FREE, FRESH, ROOM, LISTS, DROPS = range(len(EMPTY), len(EMPTY) + 5)
 PLACE_BYTES, BLOCK_BYTES = 16, BLOCK * 20 + 8 + 1 + 1 + 3 * 4
 
 _NOWHERE = np.uint64(0)  # the second word of an empty place; else: length << 40 | (first block + 1) << 8 | kind
@@ -63,7 +62,7 @@ def make(blocks: int, places: int) -> Blocks:
         np.zeros(BLOCK * blocks, np.int64),
         np.zeros(BLOCK * blocks, np.float32),
         np.zeros(TOUCHED, np.int64),
-        np.array([-1, -1, -1, 0, blocks, 0, -1, 0], np.int64),
+        np.array([*EMPTY, -1, 0, blocks, 0, 0], np.int64),
     )
 
 
@@ -107,37 +106,11 @@ def _bucket(kind: Any, source: Any) -> Any:
 
 
 @kernel
-def _unlink(blocks: Any, block: Any) -> None:
-    newer, older = blocks.newer[block], blocks.older[block]
-    if blocks.state[HAND] == block:
-        blocks.state[HAND] = newer
-    if newer >= 0:
-        blocks.older[newer] = older
-    else:
-        blocks.state[NEWEST] = older
-    if older >= 0:
-        blocks.newer[older] = newer
-    else:
-        blocks.state[OLDEST] = newer
-
-
-@kernel
-def _link_newest(blocks: Any, block: Any) -> None:
-    newest = blocks.state[NEWEST]
-    blocks.newer[block], blocks.older[block] = -1, newest
-    if newest >= 0:
-        blocks.newer[newest] = block
-    else:
-        blocks.state[OLDEST] = block
-    blocks.state[NEWEST] = block
-
-
-@kernel
 def _remove(blocks: Any, place: Any) -> None:
     """Forget the list at a place and free its blocks. Lists behind it move up, so that no probe ends early."""
     table, mask, hole, at = blocks.table, len(blocks.table) - 1, place, place
     block = _first_block(table[place, 1])
-    _unlink(blocks, block)
+    unlink(blocks.newer, blocks.older, blocks.state, block)
     blocks.state[LISTS] -= 1
     while block >= 0:
         after = blocks.following[block]
@@ -172,11 +145,7 @@ def _free_block(blocks: Any) -> Any:
 def _make_room(blocks: Any, needed: Any) -> None:
     """Forget lists until so many blocks are free, no more than there are."""
     while blocks.state[ROOM] < needed:
-        block = blocks.state[HAND] if blocks.state[HAND] >= 0 else blocks.state[OLDEST]
-        while blocks.marked[block] > 0:
-            blocks.marked[block] = 0
-            block = blocks.newer[block] if blocks.newer[block] >= 0 else blocks.state[OLDEST]
-        blocks.state[HAND] = block  # from which it moves on as the list is taken out of the order
+        block = next_to_leave(blocks.newer, blocks.marked, blocks.state)
         _remove(blocks, _place(blocks, blocks.kinds[block], blocks.sources[block]))
 
 
@@ -253,7 +222,7 @@ def put(blocks: Any, kinds: Any, sources: Any, pins: Any, at_ms: Any, quality: A
             np.uint64(ends[i] - first) << _LENGTH | np.uint64(block + 1) << _BYTE | np.uint64(kinds[i])
         )
         blocks.state[LISTS] += 1
-        _link_newest(blocks, block)
+        link_newest(blocks.newer, blocks.older, blocks.state, block)
 
 
 @kernel

@@ -15,7 +15,7 @@ from polaris.kernel import input_of
 from polaris.layout import Sources
 from polaris.postings import Postings
 from services.columns import I64
-from services.errors import InvalidArgument
+from services.sieve import fitting
 
 
 class Held(NamedTuple):
@@ -31,7 +31,7 @@ class ListCache:
 
     def __init__(self, max_bytes: int) -> None:
         """Raises InvalidArgument when not one block fits."""
-        n, places = fitting(max_bytes - 8 * TOUCHED)
+        n, places = fitting(max_bytes - 8 * TOUCHED, PLACE_BYTES, BLOCK_BYTES, "block")
         self._fixed_bytes = PLACE_BYTES * places + 8 * TOUCHED
         self._blocks, self.capacity = blocks.make(n, places), n
         self._lock = threading.Lock()
@@ -65,14 +65,3 @@ class ListCache:
     def bytes(self) -> int:
         """What its blocks and its table take."""
         return self._fixed_bytes + (self.capacity - int(self._blocks.state[ROOM])) * BLOCK_BYTES
-
-
-def fitting(size: int) -> tuple[int, int]:
-    """(blocks, places of the table): the most blocks that fit with a table that is at most two thirds full."""
-    best, places = (0, 0), 4
-    while PLACE_BYTES * places < size:
-        best = max(best, (min(places * 2 // 3, (size - PLACE_BYTES * places) // BLOCK_BYTES), -places))
-        places *= 2
-    if best[0] < 1:
-        raise InvalidArgument(f"a cache of {size} bytes has no room for a block of {BLOCK_BYTES}")
-    return best[0], -best[1]

@@ -19,7 +19,7 @@ from scorpion import slots
 from scorpion.slots import EXPIRED, HIT, MISS, USED
 from services.clock import Clock, wall_clock
 from services.columns import F32, U8, U64, ids
-from services.errors import InvalidArgument
+from services.sieve import fitting
 
 __all__ = ["EXPIRED", "HIT", "MISS", "Cache", "Got"]
 
@@ -46,7 +46,7 @@ class Cache:
         self.columns, self._ttl_ms, self._clock = columns, ttl_ms, clock
         self._width = len(KEPT) + len(columns)
         self._row_bytes = row_bytes(len(columns))
-        self.capacity, places = fitting(max_bytes - 8 * slots.TOUCHED, self._row_bytes)
+        self.capacity, places = fitting(max_bytes - 8 * slots.TOUCHED, PLACE, self._row_bytes, "row")
         self._fixed_bytes = PLACE * places + 8 * slots.TOUCHED
         self._slots = slots.make(self.capacity, places, self._width, INTERESTS)
         self._lock = threading.Lock()
@@ -124,14 +124,3 @@ def warm() -> None:
 def row_bytes(columns: int) -> int:
     """What a row takes, with this many columns of datasets, besides its places in the table."""
     return 4 * (len(KEPT) + columns) + 8 * INTERESTS + 8 + 4 + 4 + 8 + 1 + 1 + 1
-
-
-def fitting(size: int, row: int) -> tuple[int, int]:
-    """(rows, places of the table): the most rows that fit with a table that is at most two thirds full."""
-    best, places = (0, 0), 4
-    while PLACE * places < size:
-        best = max(best, (min(places * 2 // 3, (size - PLACE * places) // row), -places))
-        places *= 2
-    if best[0] < 1:
-        raise InvalidArgument(f"a cache of {size} bytes has no room for a row of {row}")
-    return best[0], -best[1]

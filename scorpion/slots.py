@@ -1,9 +1,6 @@
 """The arrays of the cache and the arithmetic on them: an id table by open addressing, slots of rows, and the order in
 which they came as a list that is linked through arrays. Whoever calls holds the cache's lock.
-
-Who makes room is chosen as SIEVE does (Zhang et al., NSDI 2024): a row that is read is marked, no more; a hand goes from
-the oldest row to the newest, takes marks away and stops at the first row that has none. So what was asked for once
-leaves soon, and what is asked for again stays wherever it stands.
+Who makes room is chosen as services/sieve.py says.
 """
 
 from typing import Any, NamedTuple
@@ -15,11 +12,12 @@ from scorpion.memory import copy
 from services.columns import F32, I64, U8, U64
 from services.jit import kernel
 from services.prefetch import prefetch
+from services.sieve import EMPTY, HAND, NEWEST, OLDEST, link_newest, next_to_leave, unlink
 
 #: What `get` found of a pin: all of it; all but its counts are good; nothing.
 HIT, EXPIRED, MISS = 0, 1, 2
-#: Of Slots.state.
-NEWEST, OLDEST, FREE, TAKEN, USED, HAND = range(6)
+#: Of Slots.state, after the words of services/sieve.py.
+FREE, TAKEN, USED = range(len(EMPTY), len(EMPTY) + 3)
 TOUCHED = 1 << 16  # buckets that remember when a pin was last changed; two pins of one bucket cost a fetch, no more
 NEVER = -(1 << 62)
 TOGETHER = 32  # pins whose lines of memory are on their way at the same time
@@ -58,7 +56,7 @@ def make(capacity: int, places: int, width: int, interests: int) -> Slots:
         np.zeros(capacity, np.uint8),
         np.zeros(capacity, np.uint8),
         np.full(TOUCHED, NEVER, np.int64),
-        np.array([-1, -1, -1, 0, 0, -1], np.int64),
+        np.array([*EMPTY, -1, 0, 0], np.int64),
     )
 
 
@@ -93,36 +91,10 @@ def _slot(slots: Slots, place: int) -> Any:
 
 
 @kernel
-def _unlink(slots: Slots, slot: int) -> None:
-    newer, older = slots.newer[slot], slots.older[slot]
-    if slots.state[HAND] == slot:
-        slots.state[HAND] = newer
-    if newer >= 0:
-        slots.older[newer] = older
-    else:
-        slots.state[NEWEST] = older
-    if older >= 0:
-        slots.newer[older] = newer
-    else:
-        slots.state[OLDEST] = newer
-
-
-@kernel
-def _link_newest(slots: Slots, slot: int) -> None:
-    newest = slots.state[NEWEST]
-    slots.newer[slot], slots.older[slot] = -1, newest
-    if newest >= 0:
-        slots.newer[newest] = slot
-    else:
-        slots.state[OLDEST] = slot
-    slots.state[NEWEST] = slot
-
-
-@kernel
 def _remove(slots: Slots, place: int) -> Any:
     """Take a pin out of the table and of the order; its slot. Pins behind it move up, so that no probe ends early."""
     slot, mask, hole, at = _slot(slots, place), len(slots.table) - 1, place, place
-    _unlink(slots, slot)
+    unlink(slots.newer, slots.older, slots.state, slot)
     slots.state[USED] -= 1
     while True:
         at = (at + 1) & mask
@@ -144,11 +116,7 @@ def _free_slot(slots: Slots) -> Any:
     if slots.state[TAKEN] < len(slots.pins):
         slots.state[TAKEN] += 1
         return slots.state[TAKEN] - 1
-    slot = slots.state[HAND] if slots.state[HAND] >= 0 else slots.state[OLDEST]
-    while slots.marked[slot] > 0:
-        slots.marked[slot] = 0
-        slot = slots.newer[slot] if slots.newer[slot] >= 0 else slots.state[OLDEST]
-    slots.state[HAND] = slot  # from which it moves on as the slot is taken out of the order
+    slot = next_to_leave(slots.newer, slots.marked, slots.state)
     return _remove(slots, _place(slots, slots.pins[slot]))
 
 
@@ -224,7 +192,7 @@ def put(
             slots.table[place, 0], slots.table[place, 1], slots.pins[slot] = pins[i], slot, pins[i]
             slots.marked[slot], slots.wanted[slot] = 0, 1
             slots.state[USED] += 1
-            _link_newest(slots, slot)
+            link_newest(slots.newer, slots.older, slots.state, slot)
         slots.values[slot] = values[i]
         slots.interests[slot] = interests[i]
         slots.counted[slot] = counted_ms
@@ -272,5 +240,5 @@ def clear(slots: Slots, now_ms: int) -> None:
     """Forget every pin; any may have changed now."""
     slots.table[:] = NO_ROW
     slots.touched[:] = now_ms
-    slots.state[NEWEST] = slots.state[OLDEST] = slots.state[FREE] = slots.state[HAND] = -1
+    slots.state[NEWEST] = slots.state[OLDEST] = slots.state[HAND] = slots.state[FREE] = -1
     slots.state[TAKEN] = slots.state[USED] = 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from polaris import postings
 from polaris.blocks import BLOCK, BLOCK_BYTES, FREE, FRESH, PLACE_BYTES, ROOM, TOUCHED
-from polaris.cache import Held, ListCache, fitting
+from polaris.cache import Held, ListCache
 from polaris.kernel import select
 from polaris.layout import BOARD, INTEREST
 from polaris.postings import Postings
@@ -22,6 +22,7 @@ from services import bloom
 from services.columns import ids
 from services.errors import InvalidArgument
 from services.events import Action
+from services.sieve import fitting
 from tests.kit import Offsets
 from tests.polaris.boards import (
     ALL,
@@ -61,7 +62,11 @@ def rows_of(lists: Postings) -> list[list[Row]]:
 
 def made(n_blocks: int) -> ListCache:
     """A cache with room for exactly so many blocks."""
-    size = next(size for size in range(100_000) if size > BLOCK_BYTES + 64 and fitting(size)[0] >= n_blocks)
+    size = next(
+        size
+        for size in range(BLOCK_BYTES + 4 * PLACE_BYTES + 1, 100_000)
+        if fitting(size, PLACE_BYTES, BLOCK_BYTES, "block")[0] >= n_blocks
+    )
     return ListCache(TABLE + size)
 
 

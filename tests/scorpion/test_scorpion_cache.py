@@ -10,9 +10,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from features.pins import COUNTS, FACTS, INTERESTS, KEPT
 from scorpion import slots
-from scorpion.cache import EARLY_MS, EXPIRED, HIT, MISS, UNSURE_MS, Cache, fitting, row_bytes
+from scorpion.cache import EARLY_MS, EXPIRED, HIT, MISS, PLACE, UNSURE_MS, Cache, row_bytes
 from services.columns import F32, U64, Array, ids
 from services.errors import InvalidArgument
+from services.sieve import fitting
 
 WIDTH = len(KEPT)
 TTL = 60_000
@@ -48,7 +49,7 @@ def small(clock: Time, room: int, columns: tuple[str, ...] = ()) -> Cache:
 
 def fits(size: int, columns: tuple[str, ...]) -> int:
     try:
-        return fitting(size, row_bytes(len(columns)))[0]
+        return fitting(size, PLACE, row_bytes(len(columns)), "row")[0]
     except InvalidArgument:
         return 0
 
