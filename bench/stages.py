@@ -8,7 +8,6 @@ HTTP too.
 
 import os
 import statistics
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +19,10 @@ import httpx
 import matplotlib as mpl
 import uvloop
 
-from bench.feed import CANDIDATES, LASTFM, LEAVES, TREES, _promote
+from bench.mesh import LEAVES, TREES, USERS, promote, world
 from bench.readers import read
 from bench.report import Figure
-from services.command.demo import demo
-from services.command.graph import build
-from services.command.load import load
-from tests.running import Running, running_mesh
+from tests.running import Running
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -59,24 +55,12 @@ class Told(NamedTuple):
 
 def measure(data: str | None) -> list[Figure]:
     """Load a world, build its graph, promote a model; then count."""
-    lastfm = Path(data) if data else LASTFM
-    with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
-        home = Path(folder)
-        with running_mesh(home / "data", {"feedgen": {"candidates": CANDIDATES}}) as running:
-            if lastfm.exists():
-                load("lastfm", lastfm, data=home / "data")
-            else:
-                demo(out=home / "world")
-                load("parquet", home / "world", data=home / "data")
-            running.until_caught_up()
-            build(data=home / "data")
-            _promote(home, running)
-            users = [str(user) for user in range(2, 2_000) if user % 3]
-            uvloop.run(read(running.url, "home", users, RATE, WARM_S))
-            told = _told(running, users)
-    world = "Last.fm" if lastfm.exists() else "the demo world"
-    draw(told, f"{world}, {TREES} trees of {LEAVES} leaves, {RATE} home pages a second")
-    return figures(told, world)
+    with world(data) as (running, home, name):
+        promote(home, running)
+        uvloop.run(read(running.url, "home", USERS, RATE, WARM_S))
+        told = _told(running, USERS)
+    draw(told, f"{name}, {TREES} trees of {LEAVES} leaves, {RATE} home pages a second")
+    return figures(told, name)
 
 
 def _told(running: Running, users: Sequence[str]) -> Told:

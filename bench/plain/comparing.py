@@ -6,7 +6,6 @@ low rate, in turns, and the highest rate at which P99 stays within the limit.
 
 import os
 import statistics
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import uvloop
 
-from bench.feed import CANDIDATES, LASTFM, LEAVES, TREES, _promote
+from bench import mesh
+from bench.mesh import CANDIDATES, LASTFM, LEAVES, TREES, USERS
 from bench.peers.pairing import Absent
 from bench.plain import agreeing, stack, world
 from bench.readers import Read, read
@@ -23,10 +23,8 @@ from bench.report import Figure
 from bench.stages import CLIENT, cpu_ms, of_a_page, pids
 from scorpion.layout import TEXT
 from services.columns import U64
-from services.command.graph import build
-from services.command.load import load
 from services.events import Action
-from tests.running import Running, running_mesh
+from tests.running import Running
 
 PART = "plain"
 P99_MS, LEAST_RATIO = 100.0, 5.0
@@ -53,21 +51,16 @@ def measure(data: str | None) -> list[Figure]:
         return [Figure(PART, "plain stack: absent", None, "", note=str(reason))]
     if not lastfm.exists():
         return [Figure(PART, "plain stack: absent", None, "", note=f"{lastfm}: not there, and it knows no other data")]
-    with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
-        home = Path(folder)
+    with mesh.world(data) as (running, home, _):
+        mesh.promote(home, running)
         for name in ("events", "plain"):
             (home / name).mkdir()
-        with running_mesh(home / "data", {"feedgen": {"candidates": CANDIDATES}}) as running:
-            load("lastfm", lastfm, data=home / "data")
-            running.until_caught_up()
-            build(data=home / "data")
-            _promote(home, running)
-            world.export(running.mesh, home / "events")
-            with stack.running(home / "events", home / "model" / TEXT, CANDIDATES, home / "plain") as plain:
-                checked = _checked(running, plain.url, home / "events")
-                ours = Side("feedmesh", running.url, pids(running))
-                theirs = Side("plain stack", plain.url, {**plain.pids, CLIENT: os.getpid()})
-                return [*checked, *_compared(ours, theirs)]
+        world.export(running.mesh, home / "events")
+        with stack.running(home / "events", home / "model" / TEXT, CANDIDATES, home / "plain") as plain:
+            checked = _checked(running, plain.url, home / "events")
+            ours = Side("feedmesh", running.url, pids(running))
+            theirs = Side("plain stack", plain.url, {**plain.pids, CLIENT: os.getpid()})
+            return [*checked, *_compared(ours, theirs)]
 
 
 def _checked(running: Running, url: str, events: Path) -> list[Figure]:
@@ -80,7 +73,7 @@ def _checked(running: Running, url: str, events: Path) -> list[Figure]:
     pins, boards = np.unique(edges[0], return_counts=True)
     walked_from = pins[np.argsort(-boards, kind="stable")][list(WALKED_FROM)].tolist()
     walks = agreeing.same_walks(running.mesh, (edges[0], edges[1]), walked_from)
-    users = _users()[: agreeing.USERS]
+    users = USERS[: agreeing.USERS]
     pages = agreeing.same_pages(running.mesh, running.url, url, users, everything)
     note = "every pin with its words and score, given where the walks went and what the filter of what was seen rejects"
     what = f"{TREES} trees of {LEAVES} leaves, first pages of {len(users)} users and those after them"
@@ -89,10 +82,6 @@ def _checked(running: Running, url: str, events: Path) -> list[Figure]:
         Figure(PART, "walks beside the mesh's, single steps: chi-square, p", walks.p, "", agreeing.LEAST_P),
         Figure(PART, "walks with restarts: Spearman's rank correlation", walks.rank, "", agreeing.LEAST_RANK),
     ]
-
-
-def _users() -> list[str]:
-    return [str(user) for user in range(2, 2_000) if user % 3]
 
 
 def _compared(ours: Side, theirs: Side) -> list[Figure]:
@@ -137,7 +126,7 @@ def _cpu(*sides: Side) -> dict[str, list[dict[str, float]]]:
 
 
 def _pages(url: str) -> int:
-    found = uvloop.run(read(url, "home", _users(), CPU_RATE, CPU_S))
+    found = uvloop.run(read(url, "home", USERS, CPU_RATE, CPU_S))
     if found.failed > FEW * len(found.waited):
         raise RuntimeError(f"{found.failed} of {len(found.waited)} pages of {url} failed")
     return len(found.waited)
@@ -145,8 +134,8 @@ def _pages(url: str) -> int:
 
 def _p99_ms(url: str, rate: float) -> float:
     """Of readers that come at this rate; without end when pages fail."""
-    uvloop.run(read(url, "home", _users(), rate, WARM_S))
-    found: Read = uvloop.run(read(url, "home", _users(), rate, TRIAL_S))
+    uvloop.run(read(url, "home", USERS, rate, WARM_S))
+    found: Read = uvloop.run(read(url, "home", USERS, rate, TRIAL_S))
     if found.failed > FEW * len(found.waited) or not found.waited:
         return float("inf")
     return float(np.percentile(found.waited, 99) * 1_000)

@@ -1,0 +1,65 @@
+"""A mesh that has a world loaded and its graph built, for the parts that measure whole pages, and a model for its home page."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import lightgbm
+import numpy as np
+
+from features.catalogue import CATALOGUE
+from scorpion import registry
+from services.command.demo import demo
+from services.command.graph import build
+from services.command.load import load
+from tests.running import Running, running_mesh
+
+LASTFM = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "lastfm"
+CANDIDATES = 1_750  # of home's sources together, of which some 1,000 are left when what several found counts once
+TREES, LEAVES = 200, 31
+USERS = [str(user) for user in range(2, 2_000) if user % 3]  # who read
+
+
+@contextmanager
+def world(data: str | None) -> Iterator[tuple[Running, Path, str]]:
+    """The mesh, the folder that it lives in (its data under `data`) and what the world is called: Last.fm from the folder
+    `data` or where it is shared, else the demo world.
+    """
+    lastfm = Path(data) if data else LASTFM
+    with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
+        home = Path(folder)
+        with running_mesh(home / "data", {"feedgen": {"candidates": CANDIDATES}}) as running:
+            if lastfm.exists():
+                load("lastfm", lastfm, data=home / "data")
+            else:
+                demo(out=home / "world")
+                load("parquet", home / "world", data=home / "data")
+            running.until_caught_up()
+            build(data=home / "data")
+            yield running, home, "Last.fm" if lastfm.exists() else "the demo world"
+
+
+def promote(home: Path, running: Running) -> None:
+    """A model of so many trees of so many leaves over every feature, served. What it thinks of a pin is of no matter here."""
+    features, rng = list(CATALOGUE.values()), np.random.default_rng(1)
+    rows = rng.normal(size=(20_000, len(features))).astype(np.float32) * 10
+    for i, feature in enumerate(features):
+        if feature.categorical:
+            rows[:, i] = rng.integers(0, 5, len(rows))
+    label = np.sin(rows).sum(axis=1) + rng.normal(size=len(rows)) > 0
+    parameters = {"objective": "binary", "num_leaves": LEAVES, "verbose": -1, "min_data_in_leaf": 5}
+    codes = [i for i, feature in enumerate(features) if feature.categorical]
+    dataset = lightgbm.Dataset(
+        rows, label, feature_name=[feature.name for feature in features], categorical_feature=codes
+    )
+    booster = lightgbm.train(parameters, dataset, TREES)
+    registry.write(home / "model", booster, features, rows[:100], name="bench", trained_ms=int(time.time() * 1000))
+    registry.promote(home / "data", str(registry.push(home / "model", home / "data")))
+    end = time.monotonic() + 30
+    while httpx.get(f"{running.url}/v1/feeds/home?user=2").json()["model"] in ("", "light"):
+        if time.monotonic() > end:
+            raise RuntimeError("the model was not served within 30 s")
+        time.sleep(0.2)
