@@ -6,7 +6,6 @@ died, the process drains too, so nothing is left running.
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -25,6 +24,7 @@ from services import mesh as meshes
 from services import server as servers
 from services.errors import MeshError
 from services.follower import Follower
+from services.memory import settle_memory
 from services.mesh import Mesh
 from services.metrics import Metrics
 from services.server import AddServicer, AsyncGate, Gate
@@ -94,13 +94,6 @@ def open_process(service: str) -> Process:
     if mine is None:
         parser.error(f"--shard {arguments.shard}: {service} has shards 0 to {len(mesh.of(service)) - 1}")
     return Process(service, mine.shard, mine.shards, mine.address, mesh, Metrics(service, mine.shard))
-
-
-def settle_memory() -> None:
-    """What was made until now stays: the collector need not walk it again, nor look so often at what requests leave."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def run_door(main: Callable[[], None]) -> None:

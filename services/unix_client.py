@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from protos import calls_pb2 as pb
-from services.unix_socket import MAX_REPLY, Frames, framed, is_private
+from services.unix_socket import MAX_REPLY, Inbox, head_of, is_private
 
 IDLE = 64  # connections kept to one process
 
@@ -33,11 +33,11 @@ class Refused(grpc.RpcError):
         return self._details
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """One connection: a request goes out, its reply comes back, and then the next."""
 
     def __init__(self, free: list["_Connection"]) -> None:
-        self._free, self._frames = free, Frames(MAX_REPLY)
+        self._free, self._inbox = free, Inbox(MAX_REPLY)
         self._transport: Any = None  # uvloop's are no asyncio.Transport
         self._reply: asyncio.Future[bytes] | None = None
 
@@ -51,10 +51,14 @@ class _Connection(asyncio.Protocol):
         if self in self._free:
             self._free.remove(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """As asyncio has it."""
+        return self._inbox.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
         """As asyncio has it."""
         try:
-            messages = self._frames.add(data)
+            messages = self._inbox.arrived(nbytes)
         except ValueError as error:
             self._fail(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
             self.close()
@@ -63,10 +67,10 @@ class _Connection(asyncio.Protocol):
             if self._reply is not None and not self._reply.done():
                 self._reply.set_result(message)
 
-    def send(self, frame: bytes) -> "asyncio.Future[bytes]":
+    def send(self, request: bytes) -> "asyncio.Future[bytes]":
         """The reply to come; Refused once it is plain that none will."""
         self._reply = asyncio.get_running_loop().create_future()
-        self._transport.write(frame)
+        self._transport.write(head_of(request) + request)
         return self._reply
 
     @property
@@ -100,7 +104,7 @@ class UnixClient:
         request = pb.CallsRequest(calls=calls, deadline_s=deadline, token=token)
         timer = asyncio.get_running_loop().call_later(deadline - time.monotonic(), connection.give_up)
         try:
-            reply = pb.CallsReply.FromString(await connection.send(framed(request.SerializeToString())))
+            reply = pb.CallsReply.FromString(await connection.send(request.SerializeToString()))
         except BaseException:
             connection.close()
             raise

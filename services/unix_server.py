@@ -20,7 +20,7 @@ from protos import calls_pb2 as pb
 from services.errors import DeadlineExceeded, Exhausted
 from services.server import as_status
 from services.together import MANY
-from services.unix_socket import LENGTH_BYTES, MAX_REQUEST, Frames, framed, is_private, length_of
+from services.unix_socket import LENGTH_BYTES, MAX_REQUEST, Inbox, head_of, is_private, length_of
 
 logger = logging.getLogger(__name__)
 BACKLOG = 1024
@@ -97,7 +97,7 @@ class ThreadedUnixServer:
         try:
             with connection, connection.makefile("rb", 1 << 16) as stream:
                 while (data := _read(cast(BinaryIO, stream))) is not None:
-                    connection.sendall(framed(self._reply(pb.CallsRequest.FromString(data)).SerializeToString()))
+                    _send(connection, self._reply(pb.CallsRequest.FromString(data)).SerializeToString())
         except (OSError, DecodeError) as error:
             logger.debug("a connection ended: %s", error)
         finally:
@@ -149,11 +149,21 @@ def _read(stream: BinaryIO) -> bytes | None:
     return data if len(data) == length else None
 
 
-class _Served(asyncio.Protocol):
+def _send(connection: socket.socket, reply: bytes) -> None:
+    """Head and reply as one frame, without putting them together first."""
+    head = head_of(reply)
+    sent = connection.sendmsg([head, reply])
+    if sent < LENGTH_BYTES:
+        connection.sendall(head[sent:] + reply)
+    elif sent < LENGTH_BYTES + len(reply):
+        connection.sendall(memoryview(reply)[sent - LENGTH_BYTES :])
+
+
+class _Served(asyncio.BufferedProtocol):
     """One connection to a server on asyncio."""
 
     def __init__(self, server: "AsyncUnixServer") -> None:
-        self._server, self._frames = server, Frames(MAX_REQUEST)
+        self._server, self._inbox = server, Inbox(MAX_REQUEST)
         self._transport: Any = None
         self._work: asyncio.Task[None] | None = None
 
@@ -168,10 +178,14 @@ class _Served(asyncio.Protocol):
         if self._work is not None:
             self._work.cancel()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """As asyncio has it."""
+        return self._inbox.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
         """As asyncio has it."""
         try:
-            for message in self._frames.add(data):
+            for message in self._inbox.arrived(nbytes):
                 self._work = asyncio.ensure_future(self._answer(pb.CallsRequest.FromString(message)))
         except (ValueError, DecodeError) as error:
             logger.debug("a connection ended: %s", error)
@@ -179,7 +193,8 @@ class _Served(asyncio.Protocol):
 
     async def _answer(self, request: pb.CallsRequest) -> None:
         reply = await self._server.reply(request)
-        self._transport.write(framed(reply.SerializeToString()))
+        data = reply.SerializeToString()
+        self._transport.writelines([head_of(data), data])
         self._work = None
         if self._server.stopped:
             self._transport.close()

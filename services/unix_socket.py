@@ -11,12 +11,14 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import cast
 
 from services.mesh import Mesh
 
 LENGTH_BYTES = 4
 MAX_REQUEST = 16 << 20  # bytes, as gRPC's
 MAX_REPLY = 64 << 20
+SMALL = 1 << 16  # bytes that are read at a time; a frame that is larger has a place of its own
 _HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -41,33 +43,62 @@ def is_private(folder: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
 
 
-def framed(data: bytes) -> bytes:
-    """The frame of a message."""
-    return len(data).to_bytes(LENGTH_BYTES, "little") + data
+def head_of(message: bytes) -> bytes:
+    """What goes before a message."""
+    return len(message).to_bytes(LENGTH_BYTES, "little")
 
 
-def length_of(head: bytes | bytearray) -> int:
+def length_of(head: bytes | memoryview) -> int:
     """Of the message whose frame begins so."""
     return int.from_bytes(head[:LENGTH_BYTES], "little")
 
 
-class Frames:
-    """Cuts what arrives into messages."""
+class Inbox:
+    """Cuts what arrives into messages. A large one arrives in a place of its own and is not copied again."""
 
     def __init__(self, most: int) -> None:
         """most: bytes of a message."""
-        self._most, self._rest = most, bytearray()
+        self._most, self._small, self._have = most, memoryview(bytearray(SMALL)), 0
+        self._large, self._got = (
+            bytearray(),
+            0,
+        )  # the message that is too large for the small place, and what is there of it
 
-    def add(self, data: bytes) -> list[bytes]:
-        """The messages that are whole now. Raises ValueError for one that is too long: the connection is of no use."""
-        rest, found = self._rest, []
-        rest += data
-        while len(rest) >= LENGTH_BYTES:
-            length = length_of(rest)
+    def room(self) -> memoryview:
+        """Where to put what arrives next; never empty."""
+        return memoryview(self._large)[self._got :] if self._large else self._small[self._have :]
+
+    def arrived(self, n: int) -> list[bytes]:
+        """The messages that are whole, now that n bytes were put into `room`. Raises ValueError for one that is too long:
+        the connection is of no use.
+        """
+        if not self._large:
+            self._have += n
+            return self._cut()
+        self._got += n
+        if self._got < len(self._large):
+            return []
+        whole, self._large = self._large, bytearray()
+        return [cast(bytes, whole)]  # whoever reads messages reads either
+
+    def _cut(self) -> list[bytes]:
+        found: list[bytes] = []
+        small, have, at = self._small, self._have, 0
+        while have - at >= LENGTH_BYTES:
+            length = length_of(small[at : at + LENGTH_BYTES])
             if length > self._most:
                 raise ValueError(f"a message of {length} bytes; at most {self._most}")
-            if len(rest) < (end := LENGTH_BYTES + length):
-                break
-            found.append(bytes(rest[LENGTH_BYTES:end]))
-            del rest[:end]
+            first, end = at + LENGTH_BYTES, at + LENGTH_BYTES + length
+            if end <= have:
+                found.append(bytes(small[first:end]))
+                at = end
+                continue
+            if end - at > SMALL:
+                self._large, self._got = bytearray(length), have - first
+                self._large[: self._got] = small[first:have]
+                at = have
+            break
+        if 0 < at < have:
+            small[: have - at] = bytes(small[at:have])
+        self._have = have - at
         return found

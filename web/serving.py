@@ -13,7 +13,8 @@ from uvicorn import Config, Server
 from protos import status_pb2_grpc
 from services import server as servers
 from services.errors import Unavailable
-from services.process import Process, Stop, settle_memory
+from services.memory import settle_memory
+from services.process import Process, Stop
 from services.server import AsyncGate
 from services.settings import ServiceSettings
 from services.status import Status

@@ -26,11 +26,15 @@ from services.metrics import Metrics
 from services.settings import MeshSettings
 from services.together import Joining, together
 from services.unix_client import NoSocket, UnixClient
-from services.unix_socket import MAX_REPLY, MAX_REQUEST, Frames, framed, socket_path
+from services.unix_socket import LENGTH_BYTES, MAX_REPLY, MAX_REQUEST, SMALL, Inbox, head_of, socket_path
 from tests.services.unix_servers import Kind, OnAsyncio, Servicer, Threaded, serving
 
 NOWHERE = "127.0.0.1:1"  # no gRPC there: what is answered came through the socket
 both = pytest.mark.parametrize("kind", [Threaded, OnAsyncio])
+
+
+def framed(message: bytes) -> bytes:
+    return head_of(message) + message
 
 
 @pytest.fixture
@@ -324,16 +328,41 @@ def test_a_request_in_pieces_is_put_together(kind: Kind, path: Path) -> None:
         )
 
 
-def test_frames_are_cut_wherever_they_are_broken() -> None:
-    messages = [b"", b"a", b"bc" * 700]
-    data = b"".join(map(framed, messages))
-    for size in (1, 3, 1000, len(data)):
-        frames = Frames(MAX_REPLY)
-        found = [m for start in range(0, len(data), size) for m in frames.add(data[start : start + size])]
-        assert found == messages
-    with pytest.raises(ValueError, match="at most 10"):
-        Frames(10).add(framed(b"x" * 11))
+@pytest.mark.parametrize("size", [1, 3, 1000, SMALL - 1, SMALL, 10**9])
+def test_messages_are_cut_wherever_they_are_broken(size: int) -> None:
+    lengths = [0, 1, 1400, SMALL - LENGTH_BYTES, SMALL - LENGTH_BYTES + 1, SMALL, 0, 7, 3 * SMALL + 5, 2, 0]
+    messages = [bytes([i]) * length for i, length in enumerate(lengths)]
+    data, inbox, found, at = b"".join(map(framed, messages)), Inbox(MAX_REPLY), list[bytes](), 0
+    while at < len(data):
+        room = inbox.room()
+        some = data[at : at + min(size, len(room))]
+        assert some, "there is always room"
+        room[: len(some)] = some
+        found += inbox.arrived(len(some))
+        at += len(some)
+    assert found == messages
+
+
+def test_a_message_that_is_too_long_is_refused_before_it_has_come() -> None:
+    inbox = Inbox(10)
+    inbox.room()[:LENGTH_BYTES] = head_of(b"x" * 11)
+    with pytest.raises(ValueError, match="a message of 11 bytes; at most 10"):
+        inbox.arrived(LENGTH_BYTES)
     assert MAX_REQUEST < MAX_REPLY
+
+
+@both
+def test_a_large_request_and_a_large_reply_are_whole(kind: Kind, path: Path) -> None:
+    reply = pb.EndsReply(ranges=[pb.Range(topic=1, partition=i) for i in range(50_000)])
+    unknown_field = b"\x7a\x80\x80\x10" + b"x" * (1 << 18)  # a request that means nothing more by it
+    asked = calls_pb2.Call(method="/feedmesh.Roadrunner/Ends", request=unknown_field)
+
+    async def run() -> list[bytes]:
+        with client(path) as unix:
+            return [(await unix.ask([asked], 10.0, b"")).answers[0].reply for _ in range(3)]
+
+    with serving(kind, path, lambda: reply):
+        assert uvloop.run(run()) == [reply.SerializeToString()] * 3
 
 
 def test_a_folder_of_others_is_not_used(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
