@@ -15,6 +15,15 @@ def place(rows: F32, to: I64, values: F32, of: I64) -> None:
 
 
 @kernel
+def fill(rows: F32, defaults: F32) -> None:
+    """What is NaN becomes its column's default, which may be NaN. rows: float32[n, f], written; defaults: float32[f]."""
+    for row in range(len(rows)):
+        for i in range(len(defaults)):
+            if np.isnan(rows[row, i]):
+                rows[row, i] = defaults[i]
+
+
+@kernel
 def meet(known: U64, affinities: F32, of_pins: U64, out: F32) -> None:
     """What a user's affinities say of the interests of each pin: their sum, the largest and the smallest but never
     across 0, and the share of the pin's interests that the user likes.

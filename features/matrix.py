@@ -1,13 +1,12 @@
 """The rows that a model scores: its features, in its order, from everything that is stated about a request."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from features import catalogue, crosses, pins
 from features.catalogue import Feature, Source
-from features.kernel import place
+from features.kernel import fill, place
 from features.pins import KEPT_AT, PinFacts
 from services.columns import F32, U64
 
@@ -44,8 +43,7 @@ def assemble(
             rows[:, i] = pins.column(f.name, known.values, now_ms)
         elif f.name in datasets:
             rows[:, i] = datasets[f.name]
-        if not math.isnan(f.default):
-            np.copyto(rows[:, i], np.float32(f.default), where=np.isnan(rows[:, i]))
+    fill(rows, np.array([f.default for f in features], np.float32))
     return rows
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import catalogue, crosses, pins, requests, users
+from features import catalogue, crosses, kernel, pins, requests, users
 from features.catalogue import CATALOGUE, Source
 from features.matrix import assemble
 from services.columns import Array, Ragged, ids
@@ -157,3 +157,14 @@ def test_a_matrix_has_the_models_columns_in_its_order() -> None:
     assert rows.dtype == np.float32
     expected = [[0.5, 3, 4, 0.5, 0.5, -1], [0.5, 3, 2, -0.5, np.nan, 2]]
     np.testing.assert_allclose(rows, expected)
+
+
+@given(st.integers(0, 6), st.integers(0, 4), st.data())
+def test_what_is_missing_has_its_columns_default(n: int, width: int, data: st.DataObject) -> None:
+    value = st.sampled_from([np.nan, -1.0, 0.0, np.inf, 7.5])
+    rows = np.array(data.draw(st.lists(st.lists(value, min_size=width, max_size=width), min_size=n, max_size=n)))
+    rows = rows.astype(np.float32).reshape(n, width)
+    defaults = np.array(data.draw(st.lists(value, min_size=width, max_size=width)), np.float32)
+    expected = np.where(np.isnan(rows), defaults, rows)
+    kernel.fill(rows, defaults)
+    np.testing.assert_array_equal(rows, expected)
