@@ -14,6 +14,7 @@ from feedgen.cursor import Cursors
 from feedgen.page import Page
 from feedgen.pipeline import FALLBACK, Pipeline
 from feedgen.query import Query
+from feedgen.turns import Turns
 from feedgen.wording import Wording, worded
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
@@ -33,9 +34,16 @@ class Feedgen(rpc.FeedgenServicer):
     """Runs pipelines."""
 
     def __init__(
-        self, feeds: Mapping[str, Pipeline], wording: Wording, cursors: Cursors, metrics: Metrics, deadline_s: float
+        self,
+        feeds: Mapping[str, Pipeline],
+        wording: Wording,
+        cursors: Cursors,
+        turns: Turns,
+        metrics: Metrics,
+        deadline_s: float,
     ) -> None:
-        self._feeds, self._wording, self._cursors, self._deadline_s = feeds, wording, cursors, deadline_s
+        self._feeds, self._wording, self._cursors, self._turns = feeds, wording, cursors, turns
+        self._deadline_s = deadline_s
         self._afterwards: set[asyncio.Task[None]] = set()
         self._requests = self._fallbacks = self._degraded = self._untold = 0
         self._rejected = self._false_positives = 0
@@ -51,11 +59,12 @@ class Feedgen(rpc.FeedgenServicer):
         pipeline = self._pipeline(request)
         query = self._query(request, pipeline)
         with context.serving(self._deadline_s):
-            page, items, xray = await self._worded_page(pipeline, query)
-            if len(items) < len(page.rows) and not page.fell_back:  # once more, without what was taken down meanwhile
-                down = np.setdiff1d(page.rows.pin, np.array([item.pin for item in items], np.uint64))
-                query.shown = np.union1d(query.shown, down)
+            async with self._turns.taken():
                 page, items, xray = await self._worded_page(pipeline, query)
+                if len(items) < len(page.rows) and not page.fell_back:  # again, without what was taken down meanwhile
+                    down = np.setdiff1d(page.rows.pin, np.array([item.pin for item in items], np.uint64))
+                    query.shown = np.union1d(query.shown, down)
+                    page, items, xray = await self._worded_page(pipeline, query)
         self._count(page, xray)
         if not (page.fell_back or request.explain):  # neither is a new list that a reader was given
             self._later(pipelines.tell(pipeline, query, page))

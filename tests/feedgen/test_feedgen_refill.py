@@ -4,14 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from feedgen.choices import Choices
-from feedgen.cursor import Cursors
-from feedgen.feeds import Clients, feeds
-from feedgen.service import Feedgen
-from feedgen.wording import Wording
+from feedgen.feeds import Clients
 from protos import feedgen_pb2 as pb
 from services.events import Action
-from services.metrics import Metrics
-from tests.feedgen.world import did, running_world
+from tests.feedgen.world import did, running_world, servicer_of
 
 KEPT = Choices(deadline_ms=60_000, popular_keep_s=3_600)
 NEWCOMER = 3_000
@@ -21,8 +17,7 @@ def test_a_page_is_full_though_a_kept_pin_was_taken_down(tmp_path: Path) -> None
     with running_world(tmp_path, graph=False) as world:
 
         async def ask(clients: Clients) -> tuple[Any, int, Any, Any]:
-            wording, cursors = Wording(clients.rockstore, KEPT.timeout), Cursors(b"secret")
-            service = Feedgen(feeds(clients, KEPT), wording, cursors, Metrics("feedgen", 0), KEPT.timeout)
+            service = servicer_of(clients, KEPT)
 
             async def page(cursor: str = "") -> Any:
                 request = pb.FeedRequest(user=NEWCOMER, feed="picked", limit=25, cursor=cursor)

@@ -9,8 +9,7 @@ import pytest
 
 from features.requests import Origin
 from feedgen.candidates import Candidates
-from feedgen.cursor import Cursors
-from feedgen.feeds import Clients, Parts, feeds
+from feedgen.feeds import Clients, Parts
 from feedgen.filters.duplicate import Duplicate
 from feedgen.filters.taken_down import TakenDown
 from feedgen.page import Page
@@ -18,7 +17,6 @@ from feedgen.pipeline import attempt
 from feedgen.query import Query, Recent, Seen
 from feedgen.scorers.light import LightScore
 from feedgen.scorers.pin_attributes import best_of_each
-from feedgen.service import Feedgen
 from feedgen.sources.followed_boards import FollowedBoards
 from feedgen.sources.interest_pins import DISLIKED, InterestPins
 from feedgen.sources.most_saved import Kept, Saved, most_saved
@@ -28,8 +26,7 @@ from protos import feedgen_pb2 as pb
 from services.columns import ids
 from services.errors import InvalidArgument, Unavailable
 from services.events import AUDIT_FROM, Action, Kind
-from services.metrics import Metrics
-from tests.feedgen.world import NOW, PATIENT, READER, World, did, interest_of, query_of, running_world
+from tests.feedgen.world import NOW, PATIENT, READER, World, did, interest_of, query_of, running_world, servicer_of
 
 A = Action
 
@@ -247,10 +244,8 @@ def reply(world: World, feed: str, user: int, **more: Any) -> pb.FeedReply:
     """What the servicer answers."""
 
     async def ask(clients: Clients) -> pb.FeedReply:
-        wording = Wording(clients.rockstore, 60.0)
-        service = Feedgen(feeds(clients, PATIENT), wording, Cursors(b"secret"), Metrics("feedgen", 0), 60.0)
         asked: dict[str, Any] = {"user": user, "feed": feed, "limit": 5} | more
-        return await service.Feed(pb.FeedRequest(**asked), None)
+        return await servicer_of(clients).Feed(pb.FeedRequest(**asked), None)
 
     return world.asked(ask)
 

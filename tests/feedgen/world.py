@@ -21,9 +21,13 @@ from counters.service import Counters
 from counters.store import CountersStore
 from feedgen import pipeline
 from feedgen.choices import Choices
+from feedgen.cursor import Cursors
 from feedgen.feeds import Clients, feeds
 from feedgen.page import Page
 from feedgen.query import NAMES, Query
+from feedgen.service import Feedgen
+from feedgen.turns import Turns
+from feedgen.wording import Wording
 from feedgen.xray import Xray
 from pixie.build import Edges, build
 from pixie.service import Pixie, Walking
@@ -63,6 +67,7 @@ from services.columns import ids
 from services.events import Action, Batch, events
 from services.log import Record
 from services.mesh import Address, Mesh
+from services.metrics import Metrics
 from services.shard import Shard
 from services.topics import Topic
 from smartfeed import layout as smartfeed_layout
@@ -198,6 +203,13 @@ class World:
 def query_of(feed: str, user: int, limit: int = 25, now_ms: int = NOW, **more: Any) -> Query:
     """A request."""
     return Query(user=user, surface=NAMES[feed], limit=limit, now_ms=now_ms, request_id="a request", **more)
+
+
+def servicer_of(clients: Clients, choose: Choices = PATIENT) -> Feedgen:
+    """The servicer over these clients, with turns for everybody."""
+    metrics = Metrics("feedgen", 0)
+    wording, turns = Wording(clients.rockstore, choose.timeout), Turns(100, choose.timeout, 0, metrics)
+    return Feedgen(feeds(clients, choose), wording, Cursors(b"secret"), turns, metrics, choose.timeout)
 
 
 @contextmanager

@@ -1,0 +1,71 @@
+"""Whose page is made now: so many at a time, and so many more wait for their turn, first come first served.
+
+Pages in the making share the cores, so each takes longer the more there are. Without a bound, readers who come faster than
+pages can be made slow each other down until the time of every stage is over before it has begun, and none gets a page
+(docs/decisions/0034-turns.md). Who comes when all places are taken is told so at once, while there is time for the last
+good page.
+
+A turn ends after a while even if its page is not made: what takes so long waits for a service that is slow, not for the
+cores, and must not keep others from theirs.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from services.errors import Exhausted
+from services.metrics import Metrics
+
+
+class Turns:
+    """For one event loop. at_once: turns at a time, of at most turn_s seconds; waiting: readers who wait, at most."""
+
+    def __init__(self, at_once: int, turn_s: float, waiting: int, metrics: Metrics) -> None:
+        self._at_once, self._turn_s, self._most_waiting = at_once, turn_s, waiting
+        self._free = asyncio.Semaphore(at_once)
+        self._making = self._waiting = self._refused = 0
+        metrics.gauge("pages_in_the_making", lambda: self._making)
+        metrics.gauge("pages_waiting", lambda: self._waiting)
+        metrics.gauge("pages_refused", lambda: self._refused)
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Within it a page may be made. Raises Exhausted when as many wait as may."""
+        await self._wait()
+        turn = Turn(self._free)
+        ending = asyncio.get_running_loop().call_later(self._turn_s, turn.end)
+        self._making += 1
+        try:
+            yield
+        finally:
+            self._making -= 1
+            ending.cancel()
+            turn.end()
+
+    async def _wait(self) -> None:
+        if self._free.locked() and self._waiting >= self._most_waiting:
+            self._refused += 1
+            raise Exhausted(
+                f"{self._at_once} pages are in the making and {self._most_waiting} readers wait for a turn, "
+                "which is all that this process takes; try again in a moment"
+            )
+        self._waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting -= 1
+
+
+@dataclass(slots=True)
+class Turn:
+    """One that was taken, and ends once."""
+
+    free: asyncio.Semaphore
+    over: bool = False
+
+    def end(self) -> None:
+        """The next one may have it."""
+        if not self.over:
+            self.over = True
+            self.free.release()

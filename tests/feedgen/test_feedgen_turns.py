@@ -1,0 +1,156 @@
+"""So many pages at a time, so many readers who wait, and nobody who waits for ever."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from feedgen.turns import Turn, Turns
+from services.errors import Exhausted
+from services.metrics import Metrics
+
+FOR_EVER_S = 3_600.0
+
+
+class Readers:
+    """Readers of pages that are made when told so."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self.begun: list[int] = []
+        self._made: dict[int, asyncio.Event] = {}
+        self._begins: dict[int, asyncio.Event] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def come(self, reader: int) -> None:
+        self._made[reader], self._begins[reader] = asyncio.Event(), asyncio.Event()
+        self._tasks[reader] = asyncio.create_task(self._read(reader))
+        await settled()
+
+    async def _read(self, reader: int) -> None:
+        async with self._turns.taken():
+            self.begun.append(reader)
+            self._begins[reader].set()
+            await self._made[reader].wait()
+
+    async def made(self, reader: int) -> None:
+        self._made[reader].set()
+        await self._tasks[reader]
+        await settled()
+
+    async def begins(self, reader: int) -> None:
+        await self._begins[reader].wait()
+
+    async def gone(self, reader: int) -> None:
+        self._tasks[reader].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await self._tasks[reader]
+        await settled()
+
+    def error(self, reader: int) -> BaseException | None:
+        return self._tasks[reader].exception()
+
+
+async def settled() -> None:
+    """Everything that can happen now has happened."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def with_turns(
+    at_once: int, waiting: int, story: Callable[[Readers], Awaitable[None]], turn_s: float = FOR_EVER_S
+) -> dict[str, float]:
+    """The gauges at the story's end."""
+    metrics = Metrics("feedgen", 0)
+
+    async def run() -> None:
+        await story(Readers(Turns(at_once, turn_s, waiting, metrics)))
+
+    asyncio.run(run())
+    return metrics.gauges()
+
+
+def test_so_many_at_a_time_and_the_first_who_waits_is_next() -> None:
+    async def story(readers: Readers) -> None:
+        for reader in range(5):
+            await readers.come(reader)
+        assert readers.begun == [0, 1]
+        await readers.made(1)
+        assert readers.begun == [0, 1, 2]
+        await readers.made(0)
+        await readers.made(2)
+        assert readers.begun == [0, 1, 2, 3, 4]
+        await readers.made(3)
+        await readers.made(4)
+
+    assert with_turns(2, 10, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
+
+
+def test_who_finds_no_place_is_told_so_and_nobody_is_held_up_by_it() -> None:
+    async def story(readers: Readers) -> None:
+        for reader in range(4):
+            await readers.come(reader)
+        error = readers.error(3)
+        assert isinstance(error, Exhausted)
+        assert str(error) == (
+            "1 pages are in the making and 2 readers wait for a turn, which is all that this process takes; "
+            "try again in a moment"
+        )
+        await readers.made(0)
+        await readers.come(4)
+        assert readers.begun == [0, 1]
+        for reader in (1, 2, 4):
+            await readers.made(reader)
+        assert readers.begun == [0, 1, 2, 4]
+
+    assert with_turns(1, 2, story)["pages_refused"] == 1
+
+
+def test_with_nobody_allowed_to_wait_a_free_turn_is_still_taken() -> None:
+    async def story(readers: Readers) -> None:
+        await readers.come(0)
+        await readers.come(1)
+        assert isinstance(readers.error(1), Exhausted)
+        await readers.made(0)
+        await readers.come(2)
+        assert readers.begun == [0, 2]
+        await readers.made(2)
+
+    with_turns(1, 0, story)
+
+
+def test_who_leaves_gives_up_the_place() -> None:
+    async def story(readers: Readers) -> None:
+        for reader in range(3):
+            await readers.come(reader)
+        await readers.gone(1)  # who waited
+        await readers.gone(0)  # whose page was in the making
+        assert readers.begun == [0, 2]
+        await readers.made(2)
+        await readers.come(3)
+        assert readers.begun == [0, 2, 3]
+        await readers.made(3)
+
+    assert with_turns(1, 2, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
+
+
+def test_a_slow_page_holds_nobody_up() -> None:
+    async def story(readers: Readers) -> None:
+        await readers.come(0)
+        await readers.come(1)
+        await readers.begins(1)
+        await readers.made(0)
+        await readers.made(1)
+
+    assert with_turns(1, 1, story, turn_s=0.0)["pages_in_the_making"] == 0
+
+
+def test_a_turn_ends_once() -> None:
+    async def ended_twice() -> bool:
+        turn = Turn(free := asyncio.Semaphore(0))
+        turn.end()
+        turn.end()
+        await free.acquire()
+        return free.locked()
+
+    assert asyncio.run(ended_twice())
