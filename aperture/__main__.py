@@ -19,7 +19,7 @@ class Settings(ShardSettings, kw_only=True):
 
 def main() -> None:
     """Wire and serve."""
-    from aperture import layout
+    from aperture import kernel, layout
     from aperture.service import Aperture
     from aperture.store import TOPICS, ApertureStore
     from protos.aperture_pb2_grpc import add_ApertureServicer_to_server
@@ -32,7 +32,7 @@ def main() -> None:
     process = open_process("aperture")
     settings, partitions = process.settings(Settings), process.mesh.common.partitions
     layout.warm()
-    bloom.build(ids([1]))
+    bloom.build(kernel.distinct(ids([1])))
     shard = open_shard(process, layout.FORMAT, layout.FAMILIES, settings)
     store = ApertureStore(shard, process.partitions, partitions, wall_clock, settings.recent_keys, settings.keep_days)
     freezer = store.freezer

@@ -96,8 +96,12 @@ class ApertureStore:
 
     def seen(self, user: int, since_ms: int = 0, wanted: Array = ALL) -> U64:
         """The distinct pins of the wanted actions since then, ascending."""
-        pins = np.sort(self._asked(user, since_ms, LAST_MS, wanted).pins)
-        return pins[np.append(True, pins[1:] != pins[:-1])] if len(pins) else pins  # np.unique takes 20 times as long
+        since_ms = max(since_ms, self.freezer.kept_from())
+        values = self._values(user, since_ms, LAST_MS)
+        if wanted is ALL and since_ms == 0:
+            return kernel.distinct(layout.pins_of(values))  # nothing else is kept
+        found = layout.unpack(values)
+        return kernel.distinct(found.pins[_asked(found, since_ms, LAST_MS, wanted)])
 
     def counts(self, user: int, actions: U8, windows: I64, by: int, now_ms: int = 0) -> Counts:
         """How often the user did each of `actions` in the last windows[i] ms before and at now_ms (0: the clock's).
@@ -120,16 +124,18 @@ class ApertureStore:
     def _asked(self, user: int, since_ms: int, until_ms: int, wanted: Array) -> Rows:
         """The wanted rows of a span in no order to rely on."""
         since_ms = max(since_ms, self.freezer.kept_from())
+        found = layout.unpack(self._values(user, since_ms, until_ms))
+        return found.take(_asked(found, since_ms, until_ms, wanted))
+
+    def _values(self, user: int, since_ms: int, until_ms: int) -> list[bytes]:
+        """The values of the days of a span: whole days."""
         first, end = self._bounds(user, since_ms, until_ms)
         values = []
         for key, value in self.shard.family("days").items(from_key=first):
             if key >= end:
                 break
             values.append(value)
-        found = layout.unpack(values)
-        if wanted is ALL and since_ms == 0 and until_ms == LAST_MS:
-            return found  # nothing else is kept
-        return found.take(_asked(found, since_ms, until_ms, wanted))
+        return values
 
     def _newest(self, user: int, since_ms: int, until_ms: int) -> Iterator[Rows]:
         """The rows of the days of a span, the newest days first: whole days, about _BLOCK_ROWS rows at a time."""

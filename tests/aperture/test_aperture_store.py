@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from aperture import freezer, kernel, layout, store
 from aperture.store import TOPICS, By
 from services.clock import DAY_MS
+from services.columns import ids
 from services.events import ENGAGEMENTS, Action, flags
 from services.log import Record
 from tests.aperture.reference import (
@@ -166,6 +167,20 @@ def test_a_tally_counts_each_row_in_every_window_that_reaches_it(
     assert np.array_equal(kernel.tally(keys, 4, ages, np.array(windows), slots, 3), slow)
 
 
+@given(st.lists(st.integers(0, 300) | st.integers(0, 2**64 - 1) | st.just(2**64 - 1), max_size=60))
+def test_the_distinct_are_each_id_once_and_ascend(drawn: list[int]) -> None:
+    given_ids = ids(drawn)
+    assert kernel.distinct(given_ids).tolist() == sorted(set(drawn))
+    assert given_ids.tolist() == drawn
+
+
+@given(st.integers(0, 63), st.integers(0, 63), st.lists(st.integers(0, 999), min_size=1, max_size=300))
+def test_ids_that_differ_in_few_bits_are_told_apart(first: int, second: int, drawn: list[int]) -> None:
+    """Of the digits an id is sorted by, any may be the only ones that differ."""
+    found = [(1 << 40) ^ ((i & 1) << first) ^ ((i & 2) >> 1 << second) for i in drawn]
+    assert kernel.distinct(ids(found)).tolist() == sorted(set(found))
+
+
 @given(st.lists(st.integers(0, 5), max_size=8))
 def test_values_hold_rows_as_they_were(lengths: list[int]) -> None:
     n = sum(lengths)
@@ -179,6 +194,7 @@ def test_values_hold_rows_as_they_were(lengths: list[int]) -> None:
     for value, (start, end) in zip(values, pairwise([0, *ends.tolist()]), strict=True):
         assert tuples(layout.unpack([value]), 1) == tuples(rows, 1)[start:end]
     assert tuples(layout.unpack(values), 1) == tuples(rows, 1)
+    assert layout.pins_of(values).tolist() == pins.tolist()
 
 
 def test_equal_dates_show_the_later_arrival_first_and_duplicates_are_two_rows(tmp_path: Path) -> None:
