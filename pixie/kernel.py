@@ -29,11 +29,10 @@ from pixie.counting import (
     open_tally,
     scored,
 )
+from pixie.ranking import degrees_of, divisors, nearest
 from pixie.steps import DEGREE_BITS, GAMMA, biased_steps, mixed, steps
-from services.bloom import read_only
-from services.columns import F32, I64, U32, U64, Array
+from services.columns import F32, I64, U32, U64
 from services.jit import kernel
-from services.prefetch import prefetch
 
 WALKERS = 64  # that take turns; more are no faster
 PART = 16  # steps of a walker at least: a smaller budget has fewer walkers
@@ -41,8 +40,7 @@ SLICE = 1 << 18  # steps between two looks at whether the caller still waits: ab
 NOTHING = np.empty(0, np.int64)
 
 _PIN, _TAKEN = range(2)  # progress: which query pin, and the steps taken from it
-_ONE, _START, _S32 = np.uint64(1), np.uint64(DEGREE_BITS), np.uint64(32)
-_LOW = np.uint64(0xFFFF_FFFF)
+_ONE, _START = np.uint64(1), np.uint64(DEGREE_BITS)
 
 
 class Graph(NamedTuple):
@@ -118,19 +116,29 @@ def budgets(degrees: I64, weights: F32, most: int, steps: int) -> I64:
     """
     known = np.maximum(degrees, 1)
     shares = weights.astype(np.float64) * known * (1.0 + np.log(max(most, 1)) - np.log(known))
-    shares[degrees == 0] = 0.0
-    total = shares.sum()
-    if not total:
-        return np.zeros(len(degrees), np.int64)
-    ends = np.floor(np.cumsum(shares) / total * steps + 0.5).astype(np.int64)
-    ends[int(np.flatnonzero(shares).max()) :] = steps
-    return np.asarray(np.diff(ends, prepend=0), np.int64)
+    shares *= degrees > 0
+    budget: I64 = _shared(shares, shares.sum(), steps)
+    return budget
 
 
-def edges_to(starts: U64, rows: I64) -> U64:
+@kernel
+def rows_among(ids: Any, values: Any) -> Any:
+    """int64[n]: the row of each value among ascending ids, 0 if it has none; bool[n]: whether it has."""
+    rows, known = np.searchsorted(ids, values), np.zeros(len(values), np.bool_)
+    for i in range(len(values)):
+        known[i] = rows[i] < len(ids) and ids[rows[i]] == values[i]
+        rows[i] *= known[i]
+    return rows, known
+
+
+@kernel
+def edges_to(starts: Any, rows: Any) -> Any:
     """uint64[n]: what an edge to each of these nodes is. starts: uint64[nodes + 1] of their side."""
-    start = np.asarray(starts[rows], np.uint64)
-    return np.asarray(start << _START | (np.asarray(starts[rows + 1], np.uint64) - start - _ONE), np.uint64)
+    found = np.empty(len(rows), np.uint64)
+    for i in range(len(rows)):
+        start = starts[rows[i]]
+        found[i] = start << _START | (starts[rows[i] + 1] - start - _ONE)
+    return found
 
 
 def visited(
@@ -146,21 +154,18 @@ def visited(
     A node visited v_q times from query pin q scores (sum sqrt v_q) ** 2, or the sum of v_q with `plain`. The same seed
     walks the same, whatever is counted. Raises TimeoutError when `alive` says that nobody waits any more.
     """
-    shares = read_only(shares, np.int64)
-    from_edges = read_only(edges_to(graph.pin_starts, pins), np.uint64)
-    progress, rng = np.zeros(2, np.int64), np.zeros(1, np.uint64)
-    walkers = walkers_at(0)
-    traces = np.zeros((2, CHUNK + AHEAD), np.uint64)
+    from_edges = edges_to(graph.pin_starts, pins)
+    progress, rng, random = np.zeros(2, np.int64), np.zeros(1, np.uint64), np.uint64(seed)
+    walkers, traces = walkers_at(0), np.empty((2, CHUNK + AHEAD), np.uint64)
     tallies = [
         open_tally(shares if wanted else shares[:0], len(edges), len(shares))
         for wanted, edges in ((chosen.boards, graph.pins), (chosen.pins, graph.boards))
     ]
-    while progress[_PIN] < len(shares):
-        if not alive():
-            raise TimeoutError
-        _advance(graph, from_edges, shares, chosen, np.uint64(seed), progress, rng, walkers, traces, *tallies)
+    while alive():
+        if _advance(graph, from_edges, shares, chosen, random, progress, rng, walkers, traces, *tallies):
+            return scored(tallies[0], chosen.plain), scored(tallies[1], chosen.plain)
         tallies = [grown(tally) if full(tally) else tally for tally in tallies]
-    return scored(tallies[0], chosen.plain), scored(tallies[1], chosen.plain)
+    raise TimeoutError
 
 
 def best(runs: U64, visits: Visits, k: int, discount: float = 0.0, leave_out: I64 = NOTHING) -> Answer:
@@ -170,47 +175,37 @@ def best(runs: U64, visits: Visits, k: int, discount: float = 0.0, leave_out: I6
     """
     scores = visits.scores
     if discount:
-        scores = scores / (_headers(runs, visits.starts) >> _S32).astype(np.float64) ** discount
-    at = top(visits.starts, scores, k + len(leave_out))
-    nodes = (_headers(runs, visits.starts[at]) & _LOW).astype(np.uint32)
-    if len(leave_out):
-        keep = ~np.isin(nodes, leave_out.astype(np.uint32))
-        at, nodes = at[keep], nodes[keep]
-    at, nodes = at[:k], nodes[:k]
-    return Answer(nodes, scores[at].astype(np.float32), visits.seeds[at], visits.steps)
-
-
-def top(nodes: Array, scores: Array, k: int) -> I64:
-    """int64[min(k, n)]: rows of the best scores, best first, ties by the smaller node."""
-    rows = np.arange(len(nodes))
-    if k < len(nodes):
-        rows = np.flatnonzero(scores >= np.partition(scores, len(nodes) - k)[len(nodes) - k])
-    return rows[np.lexsort((nodes[rows], -scores[rows]))][:k]
+        scores = scores / divisors(degrees_of(runs, visits.starts), discount)
+    nodes, scores, seeds = nearest(runs, visits, scores, k, np.sort(leave_out))
+    return Answer(nodes, scores, seeds, visits.steps)
 
 
 class Walkers(NamedTuple):
-    """Of each walker the edge to the pin where it is, the place of the edge that it asked for, and its draw."""
+    """Of each walker the edge to the pin where it is, and the place of the edge that it asked for; draws of all."""
 
     at: U64
     asked: U64
-    drawn: U64
+    drawn: U64  # [2 * WALKERS] first those for the edges of a step, then those for restarts
 
 
 def walkers_at(edge: int) -> Walkers:
     """All walkers at the pin that an edge leads to."""
-    return Walkers(np.full(WALKERS, edge, np.uint64), np.zeros(WALKERS, np.uint64), np.zeros(WALKERS, np.uint64))
+    return Walkers(np.full(WALKERS, edge, np.uint64), np.zeros(WALKERS, np.uint64), np.zeros(2 * WALKERS, np.uint64))
 
 
 @kernel
 def _advance(graph: Any, from_edges: Any, shares: Any, chosen: Any, seed: Any, progress: Any, rng: Any, walkers: Any,
-             traces: Any, boards: Any, pins: Any) -> None:  # fmt: skip
-    """Go on with the walks for a slice of steps, or until a tally must grow; `progress` says where they are."""
+             traces: Any, boards: Any, pins: Any) -> Any:  # fmt: skip
+    """Go on with the walks for a slice of steps, or until a tally must grow; `progress` says where they are.
+
+    Whether all are done.
+    """
     done = 0
     while progress[_PIN] < len(shares):
         pin = progress[_PIN]
         if progress[_TAKEN] == 0:
-            begin(boards, min(shares[pin], len(graph.pins)) if chosen.boards else 0)
-            begin(pins, min(shares[pin], len(graph.boards)) if chosen.pins else 0)
+            begin(boards, pin, min(shares[pin], len(graph.pins)) if chosen.boards else 0)
+            begin(pins, pin, min(shares[pin], len(graph.boards)) if chosen.pins else 0)
             walkers.at[:] = from_edges[pin]
             rng[0] = mixed(seed + GAMMA * np.uint64(pin + 1))  # a stream for each query pin, however long the others'
         some = min(WALKERS, max(1, shares[pin] // PART))
@@ -232,16 +227,20 @@ def _advance(graph: Any, from_edges: Any, shares: Any, chosen: Any, seed: Any, p
             progress[_PIN] += 1
             progress[_TAKEN] = 0
         elif full(boards) or full(pins):
-            return
+            return False
         if done >= SLICE:
-            return
+            break
+    return progress[_PIN] == len(shares)
 
 
 @kernel
-def _headers(runs: Any, starts: Any) -> Any:
-    """uint64[n]: the header of each run."""
-    found = np.empty(len(starts), np.uint64)
-    for i in range(len(starts)):
-        prefetch(runs, np.int64(starts[min(i + AHEAD, len(starts) - 1)]))
-        found[i] = runs[min(starts[i], np.uint64(len(runs) - 1))]
+def _shared(shares: Any, total: Any, steps: Any) -> Any:
+    """int64[n]: the steps in proportion to the shares (float64[n], of this total), rounded so that they add up."""
+    found, last, so_far, before = np.zeros(len(shares), np.int64), len(shares) - 1, 0.0, np.int64(0)
+    while last >= 0 and shares[last] == 0:
+        last -= 1
+    for i in range(last + 1):
+        so_far += shares[i]
+        end = np.int64(np.floor(so_far / total * steps + 0.5)) if i < last else np.int64(steps)
+        found[i], before = end - before, end
     return found

@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 
 from pixie import layout, runs
-from pixie.kernel import Graph
+from pixie.kernel import Graph, edges_to, rows_among
 from pixie.layout import FILES, FORMAT, MANIFEST, Manifest
-from pixie.steps import DEGREE_BITS
+from pixie.steps import DEGREE_BITS, MAX_DEGREE
 from services.columns import I64, U64, Array
 from services.errors import InvalidArgument, NotFound
 
@@ -34,14 +34,12 @@ class Snapshot:
 
     def degrees(self, rows: I64) -> I64:
         """int64[n]: of pins."""
-        starts = self.graph.pin_starts
-        return np.asarray(starts[rows + 1] - starts[rows], np.int64) - 1
+        return np.asarray(edges_to(self.graph.pin_starts, rows) & np.uint64(MAX_DEGREE), np.int64)
 
     def rows_of(self, pins: U64) -> tuple[I64, Array]:
         """int64[n]: the row of each pin, 0 if it has none; bool[n]: whether it has."""
-        at = np.minimum(np.searchsorted(self.pin_ids, pins), len(self.pin_ids) - 1)
-        known = np.asarray(self.pin_ids[at] == pins)
-        return np.where(known, at, 0), known
+        found: tuple[I64, Array] = rows_among(self.pin_ids, pins)
+        return found
 
 
 def folder_of(graphs: Path, version: str) -> Path:

@@ -52,25 +52,24 @@ def steps(graph: Any, chosen: Any, start: Any, n: Any, count: Any, state: Any, w
     last_pin, last_board = np.uint64(len(of_pins) - 1), np.uint64(len(of_boards) - 1)
     for turn in range(0, n, count):
         some = min(count, n - turn)
+        for i in range(2 * some):  # apart from the rest, so that it is done for several at a time
+            drawn[i] = mixed(state + GAMMA * np.uint64(i + 1))
         for i in range(some):
-            draw = mixed(state + GAMMA * np.uint64(i + 1))
-            drawn[i] = draw & _LOW
-            place = _place(at[i], draw >> _S32, last_pin)
+            place = _place(at[i], drawn[i] >> _S32, last_pin)
             asked[i] = place
             prefetch(of_pins, np.int64(place))
         for i in range(some):
             edge = of_pins[asked[i]]
             boards[turn + i] = edge
-            place = _place(edge, drawn[i], last_board)
+            place = _place(edge, drawn[i] & _LOW, last_board)
             asked[i] = place
             prefetch(of_boards, np.int64(place))
-        state += GAMMA * np.uint64(some)
         for i in range(some):
             edge = of_boards[asked[i]]
             pins[turn + i] = edge
-            back = mixed(state + GAMMA * np.uint64(i + 1)) >> _S32 < restart
+            back = drawn[some + i] >> _S32 < restart
             at[i] = start if back else edge
-        state += GAMMA * np.uint64(some)
+        state += GAMMA * np.uint64(2 * some)
     return state
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pixie import kernel
+from pixie.counting import full, grown, open_tally
 from pixie.kernel import Options
 from pixie.snapshot import Snapshot, current, folder_of, open_snapshot
 from services.clock import Clock
@@ -100,19 +101,7 @@ class PixieStore:
         snapshot = self._snapshot
         if snapshot is None:
             raise NotReady(NO_SNAPSHOT)
-        graph, options = snapshot.graph, question.options
-        rows, known = snapshot.rows_of(question.pins)
-        degrees = np.where(known, snapshot.degrees(rows), 0)
-        shares = kernel.budgets(degrees, question.weights, snapshot.manifest.most, question.steps)
-        boards, pins = kernel.visited(graph, rows, shares, options, question.seed, alive)
-        k, discount = (question.pins_k, question.pins_discount) if options.boards else (question.k, question.discount)
-        version = snapshot.manifest.version
-        of_boards = kernel.best(graph.boards, boards, question.k, question.discount)
-        of_pins = kernel.best(graph.pins, pins, k, discount, leave_out=rows[known])
-        return (
-            Found(snapshot.board_ids[of_boards.nodes], of_boards.scores, of_boards.seeds, known, boards.steps, version),
-            Found(snapshot.pin_ids[of_pins.nodes], of_pins.scores, of_pins.seeds, known, pins.steps, version),
-        )
+        return _near(snapshot, question, alive)
 
     def gauges(self) -> dict[str, Callable[[], float]]:
         """What a process tells about its graph; 0 without one."""
@@ -130,11 +119,30 @@ class PixieStore:
         return float(getattr(snapshot.manifest, name)) if snapshot else 0.0
 
 
+def _near(snapshot: Snapshot, question: Question, alive: Callable[[], bool]) -> tuple[Found, Found]:
+    """Boards and pins near the query pins, as `PixieStore.recommend_both` answers them."""
+    graph, options = snapshot.graph, question.options
+    rows, known = snapshot.rows_of(question.pins)
+    degrees = snapshot.degrees(rows) * known
+    shares = kernel.budgets(degrees, question.weights, snapshot.manifest.most, question.steps)
+    boards, pins = kernel.visited(graph, rows, shares, options, question.seed, alive)
+    k, discount = (question.pins_k, question.pins_discount) if options.boards else (question.k, question.discount)
+    version = snapshot.manifest.version
+    of_boards = kernel.best(graph.boards, boards, question.k, question.discount)
+    of_pins = kernel.best(graph.pins, pins, k, discount, leave_out=rows[known])
+    return (
+        Found(snapshot.board_ids[of_boards.nodes], of_boards.scores, of_boards.seeds, known, boards.steps, version),
+        Found(snapshot.pin_ids[of_pins.nodes], of_pins.scores, of_pins.seeds, known, pins.steps, version),
+    )
+
+
 def _warm(snapshot: Snapshot) -> None:
     """Compile the kernels, or read them from their cache, before anybody waits for them."""
-    rows, shares = np.zeros(2, np.int64), np.full(2, 8, np.int64)
+    pins = snapshot.pin_ids[:2]
     for bias in (0.0, 1.0):
         options = kernel.options(boards=True, pins=True, bias=bias, interest=1)
-        boards, pins = kernel.visited(snapshot.graph, rows, shares, options)
-        kernel.best(snapshot.graph.boards, boards, 1, 0.5)
-        kernel.best(snapshot.graph.pins, pins, 1, 0.5)
+        question = Question(pins, np.ones(len(pins), np.float32), options, 1, 16, 0.5, 1, 1, 0.5)
+        _near(snapshot, question, lambda: True)
+    tally = open_tally(np.full(2, 8), 8, 2)
+    full(tally)  # which only long walks need
+    grown(tally)

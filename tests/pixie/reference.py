@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,25 @@ def transition(snapshot: Snapshot) -> Array:
     for pin, board in of_pins:
         matrix[pins.index(pin), boards.index(board)] = 1
     return np.asarray((matrix / matrix.sum(1, keepdims=True)) @ (matrix / matrix.sum(0)).T)
+
+
+def together(visits: list[dict[int, int]], plain: bool) -> list[tuple[int, float, int]]:
+    """Start, score and seed of each node, by starts: of each query pin in turn how often it visited where."""
+    boosted = not plain and sum(map(bool, visits)) > 1
+    scores: dict[int, float] = defaultdict(float)
+    seeds: dict[int, int] = {}
+    for pin, counts in enumerate(visits):
+        for start, count in counts.items():
+            scores[start] += math.sqrt(count) if boosted else count
+            if count > (visits[seeds[start]][start] if start in seeds else 0):
+                seeds[start] = pin
+    return [(start, scores[start] * (scores[start] if boosted else 1.0), seeds[start]) for start in sorted(scores)]
+
+
+def best_of(rows: Sequence[int], scores: Array, degrees: list[int], k: int, discount: float, leave_out: list[int]
+            ) -> list[tuple[int, float]]:  # fmt: skip
+    """Which of the rows come first, and their scores as float32: sorted by score, then row."""
+    raised = np.array(degrees, np.float64)[list(rows)] ** discount
+    final = (scores / raised).tolist()
+    order = sorted((at for at, row in enumerate(rows) if row not in leave_out), key=lambda at: (-final[at], rows[at]))
+    return [(at, float(np.float32(final[at]))) for at in order[:k]]

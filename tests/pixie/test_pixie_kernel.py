@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pixie import counting, kernel
+from pixie import counting
 from pixie.kernel import budgets, options, visited
 from pixie.snapshot import Snapshot
 from tests.pixie.reference import adjacent, built, transition, visits_of, walk, walked
@@ -146,14 +146,6 @@ def test_query_pins_are_left_out_and_the_best_k_are_the_best(tmp_path: Path) -> 
     assert not set(every.nodes.tolist()) & {2, 5}
     few = walk(snapshot, rows, shares, chosen, k=3, leave_out=np.array(rows))
     assert few.nodes.tolist() == every.nodes[:3].tolist()
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1)), min_size=1, max_size=40), st.integers(1, 45))
-def test_the_top_is_what_sorting_gives(scored: list[tuple[int, float]], k: int) -> None:
-    scores = np.array([float(score) for score, _ in scored])
-    nodes = np.random.default_rng(1).permutation(len(scored)).astype(np.uint32)
-    expected = sorted(range(len(scored)), key=lambda row: (-scores[row], nodes[row]))[:k]
-    assert kernel.top(nodes, scores, k).tolist() == expected
 
 
 @given(st.lists(st.tuples(st.integers(0, 1000), st.floats(1e-3, 1e3)), min_size=1, max_size=30),
