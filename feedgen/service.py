@@ -68,7 +68,8 @@ class Feedgen(rpc.FeedgenServicer):
         self._count(page, xray)
         if not (page.fell_back or request.explain):  # neither is a new list that a reader was given
             self._later(pipelines.tell(pipeline, query, page))
-        xray.asked(query)
+        if request.explain:
+            xray.asked(query)
         return pb.FeedReply(
             items=items,
             cursor=self._next(query, page),

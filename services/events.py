@@ -258,7 +258,7 @@ def events(n: int, **columns: Any) -> Batch:
     for name, dtype in COLUMNS.items():
         default: Any = NEVER_STATED if name == "quality" else 0
         column = np.asarray(columns.pop(name, default), dtype=dtype)
-        given[name] = np.broadcast_to(column, (n,)) if column.ndim == 0 else column
+        given[name] = np.full(n, column) if column.ndim == 0 else column
         if len(given[name]) != n:
             raise InvalidArgument(f"batch.{name}: {len(given[name])} values, expected {n}")
     for name, (dtype, _) in RAGGED.items():

@@ -11,7 +11,7 @@ from feedgen.query import Query
 from feedgen.sources.retrieval import Retrieval
 from feedgen.stages import Found, Words
 from polaris.client import INTEREST
-from services.columns import F32, U64, Array
+from services.columns import F32, U64, Array, ids
 
 DISLIKED = 0.25  # of its weight is left to a followed interest whose pins the user hides: the follow was stated
 
@@ -48,11 +48,12 @@ class InterestPins:
 
     def interests(self, query: Query) -> tuple[U64, F32]:
         """The interests that are looked at, uint64[n], and their weights, float32[n] > 0, greatest first."""
-        followed, recent = query.followed_interests, query.recent
-        interests = np.unique(np.concatenate([followed, recent.interests]))
+        followed = set(query.followed_interests.tolist())
+        every = sorted(followed.union(query.recent.interests.tolist()))
+        interests = ids(every)
         affinity = affinities_of(query, interests)
         top = float(affinity.max(initial=0))
-        weights = np.isin(interests, followed).astype(np.float32)
+        weights = np.array([interest in followed for interest in every], np.float32)
         weights[affinity < 0] *= DISLIKED
         if top > 0:
             weights += np.float32(self.inferred / top) * np.maximum(affinity, 0)
