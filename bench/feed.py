@@ -35,7 +35,7 @@ def _pages(running: Running, feed: str, users: list[str], rate: int, p99_ms: flo
     return [
         *latencies("feed", f"{feed} page, {rate} feeds/s, {what}", found.waited, p99_ms),
         Figure("feed", f"{feed}, {rate} feeds/s: answers that were not 200", found.failed, "answers", 0, at_most=True),
-        Figure("feed", f"{feed}, {rate} feeds/s: degraded pages", found.degraded, "pages"),
+        Figure("feed", f"{feed}, {rate} feeds/s: degraded pages", found.degraded, "pages", 0, at_most=True),
         Figure(
             "feed",
             f"{feed}, {rate} feeds/s: pages with fewer than 25 pins",

@@ -24,7 +24,7 @@ from feedgen.wording import Wording, worded
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
 from services.columns import ids
-from services.errors import InvalidArgument, Unavailable
+from services.errors import Exhausted, InvalidArgument, Unavailable
 from services.events import AUDIT_FROM, Action, Kind
 from tests.feedgen.world import NOW, PATIENT, READER, World, did, interest_of, query_of, running_world, servicer_of
 
@@ -248,6 +248,21 @@ def reply(world: World, feed: str, user: int, **more: Any) -> pb.FeedReply:
         return await servicer_of(clients).Feed(pb.FeedRequest(**asked), None)
 
     return world.asked(ask)
+
+
+def test_readers_beyond_the_turns_are_refused_and_the_others_get_their_page(world: World) -> None:
+    async def ask(clients: Clients) -> list[pb.FeedReply | BaseException]:
+        service, request = servicer_of(clients, at_once=2), pb.FeedRequest(user=READER, feed="home", limit=5)
+        answers = await asyncio.gather(*(service.Feed(request, None) for _ in range(6)), return_exceptions=True)
+        return [*answers, await service.Feed(request, None)]
+
+    first, second, *refused, later = world.asked(ask)
+    assert all(isinstance(error, Exhausted) for error in refused)
+    assert len(refused) == 4
+    for page in (first, second, later):
+        assert isinstance(page, pb.FeedReply)
+        assert len(page.items) == 5
+        assert not page.degraded
 
 
 def test_each_item_says_why_it_is_here(world: World) -> None:

@@ -205,10 +205,10 @@ def query_of(feed: str, user: int, limit: int = 25, now_ms: int = NOW, **more: A
     return Query(user=user, surface=NAMES[feed], limit=limit, now_ms=now_ms, request_id="a request", **more)
 
 
-def servicer_of(clients: Clients, choose: Choices = PATIENT) -> Feedgen:
-    """The servicer over these clients, with turns for everybody."""
+def servicer_of(clients: Clients, choose: Choices = PATIENT, at_once: int = 100) -> Feedgen:
+    """The servicer over these clients, where nobody waits for a turn."""
     metrics = Metrics("feedgen", 0)
-    wording, turns = Wording(clients.rockstore, choose.timeout), Turns(100, choose.timeout, 0, metrics)
+    wording, turns = Wording(clients.rockstore, choose.timeout), Turns(at_once, choose.timeout, 0, metrics)
     return Feedgen(feeds(clients, choose), wording, Cursors(b"secret"), turns, metrics, choose.timeout)
 
 
