@@ -27,7 +27,7 @@ MAX_BYTES = 64 << 20
 _SHIFT_33, _SHIFT_32, _LOW = np.uint64(33), np.uint64(32), np.uint64(0xFFFF_FFFF)
 _MIX_1, _MIX_2 = np.uint64(0xFF51_AFD7_ED55_8CCD), np.uint64(0xC4CE_B9FE_1A85_EC53)
 _LARGE = 1 << 20  # words: beyond it a filter is not in the processor's own cache, and is worth asking ahead for
-_AHEAD = 64  # keys
+_AHEAD = 16  # keys; more are more lines than a core fetches at a time
 _MARGIN = 0.97  # solve for a little under the asked rate, so that one filter's luck stays below it
 
 
@@ -64,41 +64,54 @@ def _first(hashed: Any, words: Any) -> Any:
 
 
 @kernel
-def _hash_ahead(words: Any, keys: Any, hashes: Any) -> None:
-    """The hashes of some keys, whose blocks are on their way to the processor."""
+def _ask(words: Any, hashed: Any) -> None:
+    """The block of a key is on its way to the processor."""
+    prefetch(words, _first(hashed, len(words)))
+
+
+@kernel
+def _hash(keys: Any, hashes: Any) -> Any:
+    """The hashes of some keys; how many."""
     for i in range(len(keys)):
         hashes[i] = mix(keys[i])
-    for i in range(len(keys)):
-        prefetch(words, _first(hashes[i], len(words)))
+    return len(keys)
 
 
 @kernel
 def _add(words: Any, keys: Any) -> None:
+    """In a large filter, blocks of some keys are asked for while those of the keys before are written."""
     if len(words) <= _LARGE:
         for key in keys:
             hashed = mix(key)
             block_add(words, _first(hashed, len(words)), np.uint32(hashed & _LOW))
         return
-    hashes = np.empty(_AHEAD, np.uint64)
-    for start in range(0, len(keys), _AHEAD):
-        some = keys[start : start + _AHEAD]
-        _hash_ahead(words, some, hashes)
-        for i in range(len(some)):
-            block_add(words, _first(hashes[i], len(words)), np.uint32(hashes[i] & _LOW))
+    now, soon = np.empty(_AHEAD, np.uint64), np.empty(_AHEAD, np.uint64)
+    n = _hash(keys[:_AHEAD], now)
+    for start in range(_AHEAD, len(keys) + _AHEAD, _AHEAD):
+        coming = _hash(keys[start : start + _AHEAD], soon)
+        for i in range(n):
+            if i < coming:
+                _ask(words, soon[i])
+            block_add(words, _first(now[i], len(words)), np.uint32(now[i] & _LOW))
+        now, soon, n = soon, now, coming
 
 
 @kernel
 def _probe(words: Any, keys: Any, held: Any) -> None:
+    """In a large filter, blocks of some keys are asked for while those of the keys before are looked at."""
     if len(words) <= _LARGE:
         for i in range(len(keys)):
             held[i] = contains(words, keys[i])
         return
-    hashes = np.empty(_AHEAD, np.uint64)
-    for start in range(0, len(keys), _AHEAD):
-        some = keys[start : start + _AHEAD]
-        _hash_ahead(words, some, hashes)
-        for i in range(len(some)):
-            held[start + i] = block_holds(words, _first(hashes[i], len(words)), np.uint32(hashes[i] & _LOW))
+    now, soon = np.empty(_AHEAD, np.uint64), np.empty(_AHEAD, np.uint64)
+    n = _hash(keys[:_AHEAD], now)
+    for start in range(_AHEAD, len(keys) + _AHEAD, _AHEAD):
+        coming = _hash(keys[start : start + _AHEAD], soon)
+        for i in range(n):
+            if i < coming:
+                _ask(words, soon[i])
+            held[start - _AHEAD + i] = block_holds(words, _first(now[i], len(words)), np.uint32(now[i] & _LOW))
+        now, soon, n = soon, now, coming
 
 
 def build(ids: U64, false_positive_rate: float = 0.01) -> U32:
