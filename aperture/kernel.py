@@ -5,9 +5,7 @@ import numpy as np
 from services.bloom import read_only
 from services.columns import I64, U32, U64, Array
 from services.jit import kernel
-
-_BITS, _DIGITS = 8, 8  # of an id
-_DIGIT = np.uint64(2**_BITS - 1)
+from services.radix import ascending
 
 
 def tally(keys: Array, n: int, ages: I64, windows: I64, slots: Array, actions: int) -> U32:
@@ -33,37 +31,10 @@ def distinct(ids: U64) -> U64:
 
 @kernel
 def _distinct(ids: U64) -> U64:
-    ascending = _sorted(ids.copy(), np.empty_like(ids))
+    found: U64 = ascending(ids.copy(), np.empty_like(ids), 0)
     n = 0
-    for key in ascending:
-        if not n or key != ascending[n - 1]:
-            ascending[n] = key
+    for key in found:
+        if not n or key != found[n - 1]:
+            found[n] = key
             n += 1
-    return ascending[:n]
-
-
-@kernel
-def _sorted(source: U64, target: U64) -> U64:
-    """`source` ascending, in whichever of the two arrays it ended in: radix sort, the least significant digit first.
-
-    Digits that all ids share are passed over: ids are often small. np.sort takes three to six times as long over 50,000.
-    """
-    differing = np.uint64(0)
-    for key in source:
-        differing |= key ^ source[0]
-    counts = np.empty(2**_BITS, np.int64)
-    for digit in range(_DIGITS):
-        shift, at = np.uint64(digit * _BITS), 0
-        if not (differing >> shift) & _DIGIT:
-            continue
-        counts[:] = 0
-        for key in source:
-            counts[np.int64((key >> shift) & _DIGIT)] += 1
-        for value in range(2**_BITS):
-            counts[value], at = at, at + counts[value]
-        for key in source:
-            to = np.int64((key >> shift) & _DIGIT)
-            target[counts[to]] = key
-            counts[to] += 1
-        source, target = target, source
-    return source
+    return found[:n]

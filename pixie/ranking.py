@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from pixie.radix import in_order
 from services.columns import I64, Array
 from services.jit import kernel
 from services.prefetch import prefetch
+from services.radix import in_order
 
 AHEAD = 16
 RAISED = 1 << 14  # degrees below it are raised to a discount beforehand

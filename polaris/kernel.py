@@ -17,6 +17,7 @@ from services.bloom import contains, mix, read_only
 from services.clock import DAY_MS
 from services.columns import F32, I64, U8, U32, U64
 from services.jit import kernel
+from services.radix import ascending
 
 T = TypeVar("T", bound=np.generic)
 
@@ -228,8 +229,7 @@ def _best(keys: Any, pins: Any, ends: Any, per_source: Any, k: Any, reasons: Any
         for key in keys:
             some[n] = key
             n += above <= key >> _HIGH <= limit
-        _sort(some[:n], spare[:n], pins)
-        for key in some[:n]:
+        for key in _sort(some[:n], spare[:n], pins):
             row, source = np.int64(key & _LOW), 0
             if _met(met, pins, row):
                 reason = DUPLICATE
@@ -308,31 +308,18 @@ def _key(score: Any, row: Any) -> Any:
 
 
 @kernel
-def _sort(keys: Any, spare: Any, pins: Any) -> None:
-    """Best first: by score, a byte at a time (radix sort, least significant first), then equal scores by pin and row.
+def _sort(keys: Any, spare: Any, pins: Any) -> Any:
+    """Best first: by score, then equal scores by pin and row.
 
-    Keys come in the order of rows, and stay so among equal scores. spare: uint64[n].
+    Keys come in the order of rows, and stay so among equal scores. In whichever of keys and spare (uint64[n]) they end in.
     """
-    counts = np.zeros((4, 256), np.int64)
-    for key in keys:
-        for digit in range(4):
-            counts[digit, np.int64(key >> np.uint64(32 + 8 * digit)) & 255] += 1
-    source, target = keys, spare
-    for digit in range(4):
-        shift, at = np.uint64(32 + 8 * digit), 0
-        for value in range(256):
-            counts[digit, value], at = at, at + counts[digit, value]
-        for key in source:
-            byte = np.int64(key >> shift) & 255
-            target[counts[digit, byte]] = key
-            counts[digit, byte] += 1
-        source, target = target, source  # four times: the keys end where they came from
-    start = 0
-    for i in range(1, len(keys) + 1):
-        if i == len(keys) or keys[i] >> _HIGH != keys[start] >> _HIGH:
+    n, keys, start = len(keys), ascending(keys, spare, 32), 0
+    for i in range(1, n + 1):
+        if i == n or keys[i] >> _HIGH != keys[start] >> _HIGH:
             if i - start > 1:
                 _sort_ties(keys[start:i], pins)
             start = i
+    return keys
 
 
 @kernel

@@ -5,32 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixie import radix, ranking
+from pixie import ranking
 from pixie.counting import Tally, Visits, scored
 from pixie.kernel import best
-from pixie.radix import in_order
 from services.columns import I64, U64, ids
 from tests.pixie.reference import best_of, together
 
 starts = st.integers(1, 2**36 - 1) | st.integers(1, 9)
 counts = st.integers(1, 9) | st.integers(1, 2**28 - 1)
-
-
-@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 9), max_size=60), st.sampled_from([0, 3, 28]))
-def test_keys_come_in_order_and_equals_as_they_stood(keys: list[int], low: int) -> None:
-    expected = sorted(enumerate(keys), key=lambda tagged: tagged[1] >> low)
-    found, tags = in_order(ids(keys), np.arange(len(keys), dtype=np.uint32), low)
-    assert list(zip(tags.tolist(), found.tolist(), strict=True)) == expected
-
-
-@pytest.mark.parametrize("n", [radix.FEW - 1, radix.FEW, 50_000])
-@pytest.mark.parametrize("most", [2, 1_000, 2**63])
-def test_many_keys_come_in_order(n: int, most: int) -> None:
-    keys = np.random.default_rng(n).integers(0, most, n, np.uint64)
-    expected = np.argsort(keys, kind="stable")
-    found, tags = in_order(keys.copy(), np.arange(n, dtype=np.uint32), 0)
-    assert tags.tolist() == expected.tolist()
-    assert found.tolist() == keys[expected].tolist()
 
 
 @given(st.lists(st.dictionaries(starts, counts, max_size=9), max_size=6), st.booleans())
