@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from multiprocessing import get_context
 
 from bench.report import Figure
+from services.memory import settle_memory
 
 
 def measure_alone(part: str, data: str | None) -> list[Figure]:
@@ -22,5 +23,6 @@ def measure_alone(part: str, data: str | None) -> list[Figure]:
 
 
 def _measure(module: str, data: str | None) -> list[Figure]:
+    settle_memory()  # as every process does that serves
     measured: list[Figure] = import_module(module).measure(data)
     return measured

@@ -12,6 +12,7 @@ from features.pins import INTERESTS, KEPT
 from scorpion import forest
 from scorpion.cache import Cache, row_bytes
 from services.clock import wall_clock
+from services.columns import F32, U64
 
 PART = "scorpion"
 TREES, LEAVES, FEATURES, ROWS = 300, 64, 60, 1_000
@@ -41,13 +42,16 @@ def trained(folder: Path) -> str:
 def _scores(folder: Path) -> list[Figure]:
     model = forest.parse(trained(folder))
     rows = np.load(folder / "rows.npy")
-    one = np.ascontiguousarray(rows[:1])
+    one, pins = np.ascontiguousarray(rows[:1]), np.arange(1, ROWS + 1, dtype=np.uint64)
+    cache, now = _cached(pins, rows)
     about = f"{TREES} trees of {LEAVES} leaves, {FEATURES} float32 features, one thread"
     ours = Ours("feedmesh", {"rows": lambda: model.score(rows), "row": lambda: model.score(one)}, about)
+    by_pin = Ours("feedmesh by pin", {"rows": lambda: model.score(cache.get(pins, now).values)}, about)
     peers, figures = opened(PART, ("lightgbm", "lleaves"), "boosters", folder)
     sides: list[Side] = [ours, *peers]
     try:
         wanted = ours.answer("rows")
+        np.testing.assert_array_equal(by_pin.answer("rows"), wanted)
         for side in peers:
             for operation, expected in (("rows", wanted), ("row", wanted[:1])):
                 np.testing.assert_allclose(side.answer(operation), expected, rtol=1e-6, err_msg=side.name)
@@ -55,6 +59,8 @@ def _scores(folder: Path) -> list[Figure]:
                 figures.append(Figure(PART, f"opening the model, {side.name}", side.opened_s, "s", note=side.about))
         what = f"{ROWS:,} rows"
         figures += compared(PART, what, sides, "rows", least={"lightgbm": 12, "lleaves": 3})
+        what = f"{ROWS:,} cached rows"
+        figures += compared(PART, what, [by_pin, *peers], "rows", least={"lightgbm": 20, "lleaves": 5})
         figures += compared(PART, "a row", sides, "row", unit="us", least={"lightgbm": 1}, rounds=21, times=20)
     finally:
         for side in sides:
@@ -62,14 +68,20 @@ def _scores(folder: Path) -> list[Figure]:
     return figures
 
 
+def _cached(pins: U64, rows: F32) -> tuple[Cache, int]:
+    """A cache with a row of FEATURES values for each pin, and the moment as of which they are fresh."""
+    columns, now = tuple(f"set.column{i}" for i in range(FEATURES - len(KEPT))), wall_clock()
+    cache = Cache(columns, 2 * PINS * row_bytes(len(columns)), 10**9)
+    cache.put(pins, rows, np.zeros((len(pins), INTERESTS), np.uint64), now, cache.now() + 60_000)
+    return cache, now
+
+
 def _gathers(folder: Path) -> list[Figure]:
-    rng, now = np.random.default_rng(2), wall_clock()
+    rng = np.random.default_rng(2)
     pins = rng.permutation(np.arange(1, PINS + 1, dtype=np.uint64))
     rows = rng.normal(size=(PINS, FEATURES)).astype(np.float32)
     asked = rng.choice(pins, ASKED, replace=False)
-    columns = tuple(f"set.column{i}" for i in range(FEATURES - len(KEPT)))
-    cache = Cache(columns, 2 * PINS * row_bytes(len(columns)), 10**9)
-    cache.put(pins, rows, np.zeros((PINS, INTERESTS), np.uint64), now, cache.now() + 60_000)
+    cache, now = _cached(pins, rows)
     for name, values in (("pins", pins), ("rows", rows), ("asked", asked)):
         np.save(folder / f"{name}.npy", values)
     ours = Ours("feedmesh", {"gather": lambda: cache.get(asked, now).values}, "one thread")
