@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from services import mesh as meshes
 from services import server as servers
 from services.errors import MeshError
 from services.follower import Follower
-from services.memory import settle_memory
+from services.memory import GIVE_BACK_EVERY_S, give_back, settle_memory
 from services.mesh import Mesh
 from services.metrics import Metrics
 from services.server import AddServicer, AsyncGate, Gate
@@ -168,9 +169,14 @@ def serve(
 def _report_ready(
     process: Process, health: servers.Health, why: Callable[[], str], dead: Callable[[], bool], stop: threading.Event
 ) -> None:
-    """Until told to stop, or dead with room to start again: tell the probes and the log whether it is ready."""
-    ready = None
+    """Until told to stop, or dead with room to start again: tell the probes and the log whether it is ready, and give
+    memory back that is free.
+    """
+    ready, gave_back = None, time.monotonic()
     while not stop.wait(READY_POLL_S if not ready else 1.0):
+        if time.monotonic() - gave_back > GIVE_BACK_EVERY_S:
+            give_back()
+            gave_back = time.monotonic()
         reason = why()
         if (not reason) != ready:
             ready = not reason
