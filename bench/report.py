@@ -21,7 +21,7 @@ PACKAGES = ("grpcio", "numpy", "numba", "rocksdict", "uvloop", "protobuf", "uvic
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One measured number. value: None where there is none, and `note` says why. target: what it is to reach, at least or at
-    most; None: told for information. spread: the quartiles of the repetitions, whose median the value is.
+    most; None: told for information. spread: around the median of the repetitions, their quartiles, or of a few the ends.
     """
 
     part: str
