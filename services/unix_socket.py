@@ -59,10 +59,7 @@ class Inbox:
     def __init__(self, most: int) -> None:
         """most: bytes of a message."""
         self._most, self._small, self._have = most, memoryview(bytearray(SMALL)), 0
-        self._large, self._got = (
-            bytearray(),
-            0,
-        )  # the message that is too large for the small place, and what is there of it
+        self._large, self._got = bytearray(), 0  # a message too large for the small place, and how much of it is there
 
     def room(self) -> memoryview:
         """Where to put what arrives next; never empty."""
