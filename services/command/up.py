@@ -5,10 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,14 +16,13 @@ from rich.text import Text
 
 from services import mesh as meshes
 from services.command.console import Config, Data, data_of, err, out, plainly, sections_of
-from services.command.demo import demo
-from services.command.load import load
 from services.errors import InvalidArgument, NotFound, Unavailable
 from services.mesh import Mesh
 from services.probe import Health, Probe
 from services.supervisor import ROOT, DataFolder, Supervisor, plan
 
 READY_WITHIN_S = 600.0  # a view that rebuilds from a long log takes its time
+STOPS_WITHIN_S = 10.0  # a load that is stopped writes down how far it came
 KNOWN_AFTER_S = 1.5  # a view asks every half second how long the log is; until then it may not know that it is behind
 
 
@@ -59,11 +55,7 @@ def up(
         supervisor.start()
         _until_ready(supervisor, stop)
         if with_demo and not stop.asked:
-            with _watched(supervisor), stop.at_once():
-                _first_world(Path(sections["mesh"].data))
-            _until_ready(supervisor, stop, caught_up=True)
-            with _watched(supervisor), stop.at_once():
-                _first_graph(Path(sections["mesh"].data))
+            _first_world(supervisor, stop, folder.path.resolve())
         if not stop.asked:
             _say_ready(supervisor.mesh)
         while not stop.asked:
@@ -80,41 +72,14 @@ class _Stop:
     """Whether SIGINT or SIGTERM has come. A second one is obeyed at once."""
 
     def __init__(self) -> None:
-        self.asked, self._at_once = False, False
+        self.asked = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: object) -> None:
-        if self.asked or self._at_once:
+        if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """For work that does not look whether to stop: the first one interrupts it."""
-        self._at_once = True
-        try:
-            yield
-        finally:
-            self._at_once = False
-
-
-@contextmanager
-def _watched(supervisor: Supervisor) -> Iterator[None]:
-    """Start again what dies while this process does something else."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.1):
-            supervisor.watch()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def _until_ready(supervisor: Supervisor, stop: _Stop, caught_up: bool = False) -> None:
@@ -156,23 +121,46 @@ def _first_unready(health: list[Health]) -> str:
     return next(f"{h.of.service}-{h.of.shard}: {h.why}" for h in health if not h.ready)
 
 
-def _first_world(data: Path) -> None:
-    """A demo world, made and loaded once; never into a folder that somebody loaded a set of their own into."""
-    world, draft = data / "demo", data / "demo.draft"
+def _first_world(supervisor: Supervisor, stop: _Stop, data: Path) -> None:
+    """A demo world, made and loaded once, and its graph; never into a folder that somebody loaded a set of their own
+    into.
+    """
+    world, draft, graph = data / "demo", data / "demo.draft", data / "graphs" / "current"
     if not world.exists() and not any((data / "loads").glob("*.json")):
-        demo(out=draft)
+        if not _did(supervisor, stop, "demo", "--out", draft):
+            raise typer.Exit(1)
         draft.rename(world)  # whole or not at all, whenever this is killed
-    if world.exists():
-        load("parquet", world, data=data)
-
-
-def _first_graph(data: Path) -> None:
-    """The demo world's graph, once, in a process of its own: the supervisor stays small."""
-    if not (data / "demo").exists() or (data / "graphs" / "current").exists():
+    if not world.exists():
         return
-    command = [sys.executable, "-m", "services.command.main", "graph", "build", "--data", str(data.resolve())]
-    if subprocess.run(command, stdout=sys.stderr, check=False, cwd=ROOT).returncode:
+    if not _did(supervisor, stop, "load", "parquet", world, "--data", data):
+        raise typer.Exit(1)
+    _until_ready(supervisor, stop, caught_up=True)
+    if not (graph.exists() or stop.asked or _did(supervisor, stop, "graph", "build", "--data", data)):
         err.print("feedmesh graph build failed: picked and home do without; try it by hand", style="yellow")
+
+
+def _did(supervisor: Supervisor, stop: _Stop, *words: object) -> bool:
+    """Run a `feedmesh` command to its end, and start again what dies meanwhile; whether it went well. It has a process
+    of its own: the supervisor stays small, and the command is stopped wherever it is, where a KeyboardInterrupt raised
+    inside a callback or a destructor would be lost. Raises Exit when it was stopped.
+    """
+    command = [sys.executable, "-m", "services.command.main", *map(str, words)]
+    child = subprocess.Popen(command, stdout=sys.stderr, cwd=ROOT, start_new_session=True)
+    try:
+        while child.poll() is None and not stop.asked:
+            supervisor.watch()
+            time.sleep(0.1)
+        if child.poll() is None:
+            child.send_signal(signal.SIGINT)
+            child.wait(STOPS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        err.print(f"feedmesh {words[0]} did not stop within {STOPS_WITHIN_S:.0f} s: killed", style="yellow")
+    finally:
+        child.kill()
+        child.wait()
+    if stop.asked:
+        raise typer.Exit(130)
+    return child.returncode == 0
 
 
 def _say_ready(mesh: Mesh) -> None:

@@ -92,6 +92,13 @@ class Up:
         """As a terminal does it: to the whole process group."""
         os.killpg(self.process.pid, signal.SIGINT)
 
+    def ended(self, within_s: float) -> int:
+        """The code it ends with."""
+        try:
+            return self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still there after {within_s:.0f} s: {self.said}") from None
+
     def ask(self, *arguments: object) -> Any:
         """A command's answer as JSON."""
         ran = feedmesh(*arguments, "--data", self.data, "--json")

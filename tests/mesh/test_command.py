@@ -129,7 +129,7 @@ def test_control_c_drains_and_leaves_nothing_running_and_down_does_the_same(mesh
     before = mesh.ask("feed", 9)["items"]
     assert len(left_running(mesh.data)) == 1 + len(SERVICES)
     mesh.control_c()
-    assert mesh.process.wait(40) == 0, mesh.said
+    assert mesh.ended(40) == 0, mesh.said
     assert not left_running(mesh.data)
     assert "killed" not in mesh.said
     refused(feedmesh("status", "--data", mesh.data), 1, "no mesh runs on this data folder")
@@ -142,7 +142,7 @@ def test_control_c_drains_and_leaves_nothing_running_and_down_does_the_same(mesh
         assert [i["pin"] for i in again.ask("feed", 9)["items"]] == [i["pin"] for i in before]
         ran = feedmesh("down", "--data", mesh.data)
         assert (ran.returncode, ran.stdout) == (0, "stopped\n")
-        assert again.process.wait(5) == 0
+        assert again.ended(5) == 0
         assert not left_running(mesh.data)
 
 
@@ -155,7 +155,7 @@ def test_control_c_while_the_first_world_is_loaded(tmp_path: Path) -> None:
             assert time.monotonic() < end
             time.sleep(0.02)
         running.control_c()
-        assert running.process.wait(40) in (1, 130), running.said
+        assert running.ended(40) in (1, 130), running.said
         assert "stopped" in running.said
         assert (running.data / "demo").exists() == ("demo: 2,000 users" in running.said.replace(".draft", ""))
         assert not left_running(running.data)
@@ -170,7 +170,7 @@ def test_nobody_gets_a_demo_world_on_top_of_their_own(tmp_path: Path, world: Pat
         assert not (data / "demo").exists()
         assert not running.ask("feed", 7)["items"]
         running.control_c()
-        assert running.process.wait(40) == 0
+        assert running.ended(40) == 0
 
 
 @pytest.mark.parametrize(

@@ -65,4 +65,4 @@ def test_a_killed_supervisor_leaves_nothing_running_and_nothing_lost(tmp_path: P
         assert hidden not in after[0]
         assert after[1:] == before[1:]
         second.process.terminate()
-        assert second.process.wait(40) == 0
+        assert second.ended(40) == 0
