@@ -40,10 +40,14 @@ def mesh_errors(what: str) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        kind, message = BY_STATUS.get(error.code(), MeshError), error.details() or ""
-        if kind is Unavailable and any(sign in message for sign in _GONE):
-            raise Unavailable(f"{what} is away; try again in a moment") from None
-        raise kind(message if kind is InvalidArgument else f"{what}: {message}") from None
+        raise _mesh_error(error, what) from None
+
+
+def _mesh_error(error: grpc.RpcError, what: str) -> MeshError:
+    kind, message = BY_STATUS.get(error.code(), MeshError), error.details() or ""
+    if kind is Unavailable and any(sign in message for sign in _GONE):
+        return Unavailable(f"{what} is away; try again in a moment")
+    return kind(message if kind is InvalidArgument else f"{what}: {message}")
 
 
 def terms(timeout: float) -> dict[str, Any]:
@@ -57,5 +61,7 @@ def terms(timeout: float) -> dict[str, Any]:
 
 async def call(method: Any, request: Any, timeout: float, what: str) -> Any:
     """Await one unary call of an asyncio stub. Raises the MeshError of its status."""
-    with mesh_errors(what):
+    try:
         return await method(request, **terms(timeout))
+    except grpc.RpcError as error:
+        raise _mesh_error(error, what) from None

@@ -29,15 +29,19 @@ def unpack(data: bytes, dtype: str, field: str, n: int | None = None) -> Array:
 
     Raises InvalidArgument naming `field` when the bytes are no whole number of items, or not `n` of them.
     """
-    found = _dtypes.get(dtype)
-    if found is None:
-        found = _dtypes[dtype] = np.dtype(dtype)
-    size = found.itemsize
-    if len(data) % size:
-        raise InvalidArgument(f"{field}: {len(data)} bytes are not a whole number of {size}-byte items ({dtype})")
-    if n is not None and len(data) != n * size:
-        raise InvalidArgument(f"{field}: {len(data) // size} values, expected {n}")
-    return np.frombuffer(data, found)
+    try:
+        found = np.frombuffer(data, _dtypes[dtype])
+    except KeyError:
+        _dtypes[dtype] = np.dtype(dtype)
+        return unpack(data, dtype, field, n)
+    except ValueError:
+        size = _dtypes[dtype].itemsize
+        raise InvalidArgument(
+            f"{field}: {len(data)} bytes are not a whole number of {size}-byte items ({dtype})"
+        ) from None
+    if n is not None and len(found) != n:
+        raise InvalidArgument(f"{field}: {len(found)} values, expected {n}")
+    return found
 
 
 _dtypes: dict[

@@ -7,10 +7,9 @@ reflection, channelz and the mesh's own status service come with it.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -40,16 +39,22 @@ OPTIONS = [
 ]
 OWN = ("/grpc.", "/feedmesh.Status/")  # asked by probes: neither counted nor made to wait
 WaitForToken = Callable[[Reached, float], None]
-Handlers = dict[str, Any]  # by method, as on the wire
 
 
-@contextmanager
-def _measured(metrics: Metrics, method: str) -> Iterator[Callable[[grpc.StatusCode], None]]:
-    started, code = time.perf_counter(), [grpc.StatusCode.OK]
-    try:
-        yield lambda status: code.__setitem__(0, status)
-    finally:
-        metrics.observe(method, time.perf_counter() - started, code[0])
+class _Measured:
+    """One call: counted when it is over, as ended with `status`."""
+
+    __slots__ = ("_method", "_metrics", "_started", "status")
+
+    def __init__(self, metrics: Metrics, method: str) -> None:
+        self._metrics, self._method, self.status = metrics, method, grpc.StatusCode.OK
+
+    def __enter__(self) -> "_Measured":
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._metrics.observe(self._method, time.perf_counter() - self._started, self.status)
 
 
 def _timeout(context: Any) -> float:
@@ -96,25 +101,48 @@ def as_status(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
     return grpc.StatusCode.INTERNAL, f"{method} failed on the server: {error!r}"
 
 
+class _Method(NamedTuple):
+    """A unary method of this server's own: what it is counted as, and how its bytes become an answer's."""
+
+    name: str
+    read: Callable[[bytes], Any]
+    answer: Callable[[Any, Any], Any]
+    write: Callable[[Any], bytes]
+
+
+Methods = dict[str, _Method]  # by name on the wire
+
+
+def methods_of(service: str, handlers: dict[str, Any]) -> Methods:
+    """Those of a service's handlers (of gRPC, by name) that may come several in one call."""
+    methods = {}
+    for name, handler in handlers.items():
+        method = f"/{service}/{name}"
+        if handler.unary_unary is not None and not method.startswith(OWN):
+            read = _reader(handler, method)
+            methods[method] = _Method(name, read, handler.unary_unary, handler.response_serializer)
+    return methods
+
+
 class _Adding:
     """A server to the generated add_…_to_server: keeps what it adds, so that methods can be called by name."""
 
-    def __init__(self, server: Any, handlers: Handlers) -> None:
-        self._server, self._handlers = server, handlers
+    def __init__(self, server: Any, methods: Methods) -> None:
+        self._server, self._methods = server, methods
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """As the server's."""
         self._server.add_generic_rpc_handlers(handlers)
 
-    def add_registered_method_handlers(self, service: str, handlers: Handlers) -> None:
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         """As the server's."""
-        self._handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
+        self._methods |= methods_of(service, handlers)
         self._server.add_registered_method_handlers(service, handlers)
 
 
-def _refused(method: str) -> pb.Answer:
-    status = grpc.StatusCode.UNIMPLEMENTED
-    return pb.Answer(status=status.value[0], message=f"{method[:100]} is not served here together with other calls")
+def _refuse(method: str, into: pb.Answer) -> None:
+    into.status = grpc.StatusCode.UNIMPLEMENTED.value[0]
+    into.message = f"{method[:100]} is not served here together with other calls"
 
 
 def _several_handler(answer: Callable[[Any, Any], Any]) -> Any:
@@ -123,10 +151,10 @@ def _several_handler(answer: Callable[[Any, Any], Any]) -> Any:
 
 
 class Gate(grpc.ServerInterceptor):
-    """The law for a threaded server. handlers: its own methods, which may also come several in one call."""
+    """The law for a threaded server. methods: its own, of which several may also come in one call."""
 
     def __init__(self, metrics: Metrics, wait: WaitForToken | None) -> None:
-        self.handlers: Handlers = {}
+        self.methods: Methods = {}
         self._metrics, self._wait = metrics, wait
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
@@ -139,16 +167,15 @@ class Gate(grpc.ServerInterceptor):
         method, token = details.method.rsplit("/", 1)[-1], _token(details)
 
         def answer(request: Any, context: Any) -> Any:
-            with _measured(self._metrics, method) as ended:
+            with _Measured(self._metrics, method) as call:
                 try:
                     with request_context.serving(_timeout(context), token) as serving:
                         if self._wait is not None:
                             self._wait(tokens.decode(token), serving.remaining())
                         return handler.unary_unary(_read(request), context)
                 except Exception as error:
-                    status, message = as_status(error, details.method)
-                ended(status)
-                context.abort(status, message)
+                    call.status, message = as_status(error, details.method)
+                context.abort(call.status, message)
 
         return grpc.unary_unary_rpc_method_handler(answer, _reader(handler, method), handler.response_serializer)
 
@@ -170,27 +197,28 @@ class Gate(grpc.ServerInterceptor):
         with request_context.serving(timeout, token) as serving:
             if self._wait is not None:
                 self._wait(tokens.decode(token), serving.remaining())
-            return pb.CallsReply(answers=[self._one(call, context) for call in calls])
+            reply = pb.CallsReply()
+            for call in calls:
+                self._one(call, context, reply.answers.add())  # in its place: a message put into another is copied
+            return reply
 
-    def _one(self, call: pb.Call, context: Any) -> pb.Answer:
-        handler = self.handlers.get(call.method)
-        if handler is None or handler.unary_unary is None or call.method.startswith(OWN):
-            return _refused(call.method)
-        with _measured(self._metrics, call.method.rsplit("/", 1)[-1]) as ended:
+    def _one(self, call: pb.Call, context: Any, into: pb.Answer) -> None:
+        method = self.methods.get(call.method)
+        if method is None:
+            return _refuse(call.method, into)
+        with _Measured(self._metrics, method.name) as measured:
             try:
-                request = _read(_reader(handler, call.method)(call.request))
-                return pb.Answer(reply=handler.response_serializer(handler.unary_unary(request, context)))
+                into.reply = method.write(method.answer(_read(method.read(call.request)), context))
             except Exception as error:
-                status, message = as_status(error, call.method)
-            ended(status)
-            return pb.Answer(status=status.value[0], message=message)
+                measured.status, into.message = as_status(error, call.method)
+                into.status = measured.status.value[0]
 
 
 class AsyncGate(grpc.aio.ServerInterceptor):
     """The law for a server on asyncio. Such a process holds no view, so there is no token to wait for: it passes on."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self.handlers: Handlers = {}
+        self.methods: Methods = {}
         self._metrics = metrics
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
@@ -203,14 +231,13 @@ class AsyncGate(grpc.aio.ServerInterceptor):
         method, token = details.method.rsplit("/", 1)[-1], _token(details)
 
         async def answer(request: Any, context: Any) -> Any:
-            with _measured(self._metrics, method) as ended:
+            with _Measured(self._metrics, method) as call:
                 try:
                     with request_context.serving(_timeout(context), token):
                         return await handler.unary_unary(_read(request), context)
                 except Exception as error:
-                    status, message = as_status(error, details.method)
-                ended(status)
-                await context.abort(status, message)
+                    call.status, message = as_status(error, details.method)
+                await context.abort(call.status, message)
 
         return grpc.unary_unary_rpc_method_handler(answer, _reader(handler, method), handler.response_serializer)
 
@@ -228,23 +255,25 @@ class AsyncGate(grpc.aio.ServerInterceptor):
         self, calls: Sequence[pb.Call], timeout: float, token: bytes, context: Any = None
     ) -> pb.CallsReply:
         """Of calls that came together: at once, under one deadline (seconds from now) and one token."""
+        reply = pb.CallsReply()
         with request_context.serving(timeout, token):
-            if len(calls) == 1:
-                return pb.CallsReply(answers=[await self._one(calls[0], context)])
-            return pb.CallsReply(answers=await asyncio.gather(*(self._one(call, context) for call in calls)))
+            work = [self._one(call, context, reply.answers.add()) for call in calls]
+            if len(work) == 1:
+                await work[0]
+            else:
+                await asyncio.gather(*work)
+            return reply
 
-    async def _one(self, call: pb.Call, context: Any) -> pb.Answer:
-        handler = self.handlers.get(call.method)
-        if handler is None or handler.unary_unary is None or call.method.startswith(OWN):
-            return _refused(call.method)
-        with _measured(self._metrics, call.method.rsplit("/", 1)[-1]) as ended:
+    async def _one(self, call: pb.Call, context: Any, into: pb.Answer) -> None:
+        method = self.methods.get(call.method)
+        if method is None:
+            return _refuse(call.method, into)
+        with _Measured(self._metrics, method.name) as measured:
             try:
-                request = _read(_reader(handler, call.method)(call.request))
-                return pb.Answer(reply=handler.response_serializer(await handler.unary_unary(request, context)))
+                into.reply = method.write(await method.answer(_read(method.read(call.request)), context))
             except Exception as error:
-                status, message = as_status(error, call.method)
-            ended(status)
-            return pb.Answer(status=status.value[0], message=message)
+                measured.status, into.message = as_status(error, call.method)
+                into.status = measured.status.value[0]
 
 
 AddServicer = Callable[[Any], None]  # adds one servicer to a server, as the generated add_…_to_server do
@@ -254,20 +283,20 @@ def threaded(gate: Gate, servicers: list[AddServicer], threads: int, max_request
     """A server from a pool of threads, not started."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
     server = grpc.server(pool, interceptors=[gate], options=OPTIONS, maximum_concurrent_rpcs=max_requests)
-    _add(server, servicers, gate.handlers)
+    _add(server, servicers, gate.methods)
     return server
 
 
 def on_asyncio(gate: AsyncGate, servicers: list[AddServicer], max_requests: int) -> grpc.aio.Server:
     """A server on the running event loop, not started."""
     server = grpc.aio.server(interceptors=[gate], options=OPTIONS, maximum_concurrent_rpcs=max_requests)
-    _add(server, servicers, gate.handlers)
+    _add(server, servicers, gate.methods)
     return server
 
 
-def _add(server: Any, servicers: list[AddServicer], handlers: Handlers) -> None:
+def _add(server: Any, servicers: list[AddServicer], methods: Methods) -> None:
     for add in servicers:
-        add(_Adding(server, handlers))
+        add(_Adding(server, methods))
     channelz.add_channelz_servicer(server)
 
 

@@ -16,7 +16,7 @@ import grpc
 
 from protos import calls_pb2 as pb
 from services.context import TOKEN_KEY
-from services.unix_client import NoSocket, Refused, UnixClient
+from services.unix_client import NoSocket, Refused, UnixClient, request_of
 
 MANY = "/feedmesh.Calls/Many"
 STATUS = {code.value[0]: code for code in grpc.StatusCode}
@@ -93,17 +93,13 @@ class Method:
 
     async def _by_unix(self, unix: UnixClient, request: Any, timeout: float, metadata: Metadata) -> Any:
         try:
-            reply = await unix.ask([self.call(request)], timeout, _token(metadata))
+            reply = await unix.ask([(self.name, self.write(request))], timeout, _token(metadata))
         except NoSocket:
             return await self.alone(request, timeout=timeout, metadata=metadata)
         (answer,) = reply.answers
         if answer.status:
             raise Refused(STATUS[answer.status], answer.message)
         return self.read(answer.reply)
-
-    def call(self, request: Any) -> pb.Call:
-        """As one of several."""
-        return pb.Call(method=self.name, request=self.write(request))
 
 
 class Joining:
@@ -123,7 +119,9 @@ class Joining:
 
 
 def _token(metadata: Metadata) -> bytes:
-    return next((value for key, value in metadata or () if key == TOKEN_KEY), b"")
+    if not metadata:
+        return b""
+    return next((value for key, value in metadata if key == TOKEN_KEY), b"")
 
 
 async def _ask(calls: list[_Waiting], metadata: Metadata) -> None:
@@ -142,11 +140,11 @@ async def _ask(calls: list[_Waiting], metadata: Metadata) -> None:
 
 
 async def _answers(calls: list[_Waiting], timeout: float, metadata: Metadata) -> pb.CallsReply:
-    method, asked = calls[0].method, [call.method.call(call.request) for call in calls]
+    method, asked = calls[0].method, [(call.method.name, call.method.write(call.request)) for call in calls]
     if method.unix is not None:
         with suppress(NoSocket):
             return await method.unix.ask(asked, timeout, _token(metadata))
-    reply: pb.CallsReply = await method.many(pb.CallsRequest(calls=asked), timeout=timeout, metadata=metadata)
+    reply: pb.CallsReply = await method.many(request_of(asked), timeout=timeout, metadata=metadata)
     return reply
 
 

@@ -13,6 +13,17 @@ from services.unix_socket import MAX_REPLY, Inbox, head_of, is_private
 IDLE = 64  # connections kept to one process
 
 
+Calls = list[tuple[str, bytes]]  # the method's name, and its request as written
+
+
+def request_of(calls: Calls) -> pb.CallsRequest:
+    """Calls as one request. They are made in their place: a message put into another is copied."""
+    request = pb.CallsRequest()
+    for method, data in calls:
+        request.calls.add(method=method, request=data)
+    return request
+
+
 class NoSocket(Exception):
     """Nobody listens there; gRPC knows more."""
 
@@ -97,11 +108,12 @@ class UnixClient:
     def __init__(self, path: Path) -> None:
         self._path, self._free = path, list[_Connection]()
 
-    async def ask(self, calls: list[pb.Call], timeout: float, token: bytes) -> pb.CallsReply:
+    async def ask(self, calls: Calls, timeout: float, token: bytes) -> pb.CallsReply:
         """The answers to calls, within `timeout` seconds. Raises Refused, or NoSocket before anything was asked."""
         deadline = time.monotonic() + timeout
         connection = self._idle() or await self._connect(timeout)
-        request = pb.CallsRequest(calls=calls, deadline_s=deadline, token=token)
+        request = request_of(calls)
+        request.deadline_s, request.token = deadline, token
         timer = asyncio.get_running_loop().call_later(deadline - time.monotonic(), connection.give_up)
         try:
             reply = pb.CallsReply.FromString(await connection.send(request.SerializeToString()))

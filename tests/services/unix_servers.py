@@ -42,13 +42,13 @@ def add_to(handlers: Any, servicer: Any) -> None:
 class _Handlers:
     """Takes what the generated code adds."""
 
-    def __init__(self, into: dict[str, Any]) -> None:
+    def __init__(self, into: servers.Methods) -> None:
         self._into = into
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None: ...
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        self._into |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
+        self._into |= servers.methods_of(service, handlers)
 
 
 class Threaded:
@@ -58,7 +58,7 @@ class Threaded:
         self, path: Path, answer: Answer, metrics: Metrics, wait: Any = None, threads: int = 4, most: int = 100
     ) -> None:
         gate = servers.Gate(metrics, wait)
-        add_to(_Handlers(gate.handlers), Servicer(answer))  # type: ignore[abstract]
+        add_to(_Handlers(gate.methods), Servicer(answer))  # type: ignore[abstract]
         self._server = ThreadedUnixServer(path, gate.answers, threads, most)
 
     def stop(self) -> None:
@@ -72,7 +72,7 @@ class OnAsyncio:
         self, path: Path, answer: Answer, metrics: Metrics, wait: Any = None, threads: int = 4, most: int = 100
     ) -> None:
         gate = servers.AsyncGate(metrics)
-        add_to(_Handlers(gate.handlers), AsyncServicer(answer))  # type: ignore[abstract]
+        add_to(_Handlers(gate.methods), AsyncServicer(answer))  # type: ignore[abstract]
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
