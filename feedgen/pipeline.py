@@ -8,9 +8,10 @@ serves the fallback. A request never fails because one service did.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from feedgen.page import LIGHT, NOTHING, Page, Ranking
 from feedgen.query import Query
 from feedgen.slate import Slate
 from feedgen.stages import Afterwards, Fallback, Filter, Found, QueryStage, Scorer, Source, Stage
-from feedgen.xray import Xray
+from feedgen.xray import StageTrace, Xray
 from services import context
 from services.columns import Array, among
 from services.errors import MeshError
@@ -29,6 +30,7 @@ from services.together import together
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 FALLBACK = "fallback"
+Answer: TypeAlias = T | Awaitable[T | None] | None  # of an attempt: at once of a stage that asks nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ async def _scored(pipeline: Pipeline, query: Query, found: Sequence[Found], more
     if more and len(candidates) < query.limit:
         return None
     for scorer in pipeline.scorers:
-        scores = await attempt(scorer, "scorer", scorer.columns(query, candidates), SHARES.scorers, xray)
+        begin = partial(scorer.columns, query, candidates)
+        scores = await answered(attempt(scorer, "scorer", begin, SHARES.scorers, xray))
         if scores is not None:
             candidates, ranking = candidates.adding(scores.columns), scores.ranking or ranking
     candidates = _kept(pipeline.checks, query, candidates, xray)
@@ -133,27 +136,61 @@ def choose(pipeline: Pipeline, query: Query, ranked: Ranked, xray: Xray) -> Page
     return Page(candidates.take(chosen.rows), scores, ranked.ranking, false_positives=wrong)
 
 
-async def attempt(stage: Stage, kind: str, work: Awaitable[T], share: float, xray: Xray) -> T | None:
+@overload
+def attempt(stage: Stage, kind: str, begin: Callable[[], Awaitable[T]], share: float, xray: Xray) -> Answer[T]: ...
+
+
+@overload
+def attempt(stage: Stage, kind: str, begin: Callable[[], T | Awaitable[T]], share: float, xray: Xray) -> Answer[T]: ...
+
+
+def attempt(stage: Stage, kind: str, begin: Callable[[], Any], share: float, xray: Xray) -> Answer[Any]:
     """The stage's answer within its share of the time; None when an optional one is lost. Raises Lost.
 
-    An answer that says of itself what is missing (`lost`, feedgen/stages.py) degrades the page and is used.
+    `begin` is called at once and gives the answer, or work to await. An answer that says of itself what is missing
+    (`lost`, feedgen/stages.py) degrades the page and is used.
     """
-    timeout = _remaining() * share
-    with xray.stage(stage.name, kind) as trace:
-        try:
+    trace = xray.stage(stage.name, kind)
+    try:
+        with trace:
+            work = begin()
+    except MeshError as error:
+        _lose(stage, trace, str(error))
+        return None
+    return _await(stage, trace, work, _remaining() * share) if hasattr(work, "__await__") else _told(trace, work)
+
+
+async def _await(stage: Stage, trace: StageTrace, work: Awaitable[T], timeout: float) -> T | None:
+    try:
+        with trace:
             async with asyncio.timeout(timeout):
                 with context.serving(timeout):
-                    answer = await work
-                    trace.lost = getattr(answer, "lost", "") or None
-                    return answer
-        except TimeoutError:
-            trace.lost = f"no answer within {timeout * 1000:.0f} ms"
-        except MeshError as error:
-            trace.lost = str(error)
-    logger.warning("%s was lost: %s", stage.name, trace.lost)
+                    return _told(trace, await work)
+    except TimeoutError:
+        why = f"no answer within {timeout * 1000:.0f} ms"
+    except MeshError as error:
+        why = str(error)
+    _lose(stage, trace, why)
+    return None
+
+
+def _lose(stage: Stage, trace: StageTrace, why: str) -> None:
+    trace.lost = why
+    logger.warning("%s was lost: %s", stage.name, why)
     if stage.required:
         raise Lost(stage.name)
-    return None
+
+
+def _told(trace: StageTrace, answer: T) -> T:
+    trace.lost = getattr(answer, "lost", "") or None
+    return answer
+
+
+async def answered(answer: Answer[T]) -> T | None:
+    """What an attempt comes to."""
+    if hasattr(answer, "__await__"):
+        answer = await cast(Awaitable[T | None], answer)
+    return answer
 
 
 def _remaining() -> float:
@@ -161,21 +198,24 @@ def _remaining() -> float:
     return request.remaining() if request else 1.0
 
 
-async def _all(work: Sequence[Awaitable[T]]) -> list[T]:
+async def _all(begin: Sequence[Callable[[], Answer[T]]]) -> list[T | None]:
     """Everything at once, and what goes to one service in one call.
 
     All are waited for, then the first error is raised, so that none is left running.
     """
     with together():
-        answers = await asyncio.gather(*work, return_exceptions=True)
-    for answer in answers:
+        answers: list[Any] = [one() for one in begin]
+        at = [i for i, answer in enumerate(answers) if hasattr(answer, "__await__")]
+        awaited = await asyncio.gather(*(answers[i] for i in at), return_exceptions=True)
+    for i, answer in zip(at, awaited, strict=True):
         if isinstance(answer, BaseException):
             raise answer
-    return answers  # type: ignore[return-value]
+        answers[i] = answer
+    return answers
 
 
 async def _ask(stages: Sequence[QueryStage], share: float, query: Query, xray: Xray) -> None:
-    answers = await _all([attempt(s, "query", s.ask(query), share, xray) for s in stages])
+    answers = await _all([partial(attempt, s, "query", partial(s.ask, query), share, xray) for s in stages])
     for answer in answers:
         for name, value in (answer.values if answer else {}).items():
             setattr(query, name, value)
@@ -183,7 +223,8 @@ async def _ask(stages: Sequence[QueryStage], share: float, query: Query, xray: X
 
 async def _find(stages: Sequence[Source], first: int, query: Query, xray: Xray) -> list[Found]:
     """What the sources find, those that were not lost; the candidates number them from `first`."""
-    work = [attempt(s, "source", s.find(query, first + i), SHARES.sources, xray) for i, s in enumerate(stages)]
+    share = SHARES.sources
+    work = [partial(attempt, s, "source", partial(s.find, query, first + i), share, xray) for i, s in enumerate(stages)]
     found = []
     for stage, answer in zip(stages, await _all(work), strict=True):
         if answer is not None:
@@ -236,7 +277,7 @@ async def fall_back(stage: Fallback, query: Query, xray: Xray) -> Page:
     """
     try:
         with context.serving(_remaining(), token=b""):
-            fallen = await attempt(stage, "fallback", stage.last(query), SHARES.fallback, xray)
+            fallen = await answered(attempt(stage, "fallback", partial(stage.last, query), SHARES.fallback, xray))
     except Lost:
         fallen = None
     rows = EMPTY

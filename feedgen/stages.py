@@ -1,9 +1,10 @@
 """What a stage of a pipeline may do. The kinds are structural: a filter returns a mask, a scorer returns columns.
 
 An answer's `lost` says what of it is missing although the stage did not fail; the page then names the stage as degraded.
+A stage that asks nobody answers at once, and not through a task that waits for nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -83,7 +84,7 @@ class Words(NamedTuple):
 class Source(Stage, Protocol):
     """Finds candidates, concurrently with the others."""
 
-    async def find(self, query: Query, source: int) -> Found:
+    def find(self, query: Query, source: int) -> Found | Awaitable[Found]:
         """Candidates whose source column is `source`."""
         ...
 
@@ -112,7 +113,7 @@ class Scores:
 class Scorer(Stage, Protocol):
     """Says how good candidates are, or adds what a later scorer or the slate needs."""
 
-    async def columns(self, query: Query, candidates: Candidates) -> Scores:
+    def columns(self, query: Query, candidates: Candidates) -> Scores | Awaitable[Scores]:
         """New columns."""
         ...
 

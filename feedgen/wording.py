@@ -6,13 +6,14 @@ without titles is still a page.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from feedgen.page import Page
-from feedgen.pipeline import SHARES, attempt
+from feedgen.pipeline import SHARES, answered, attempt
 from feedgen.stages import Source, Words
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
@@ -77,9 +78,10 @@ class Wording:
 
 async def worded(wording: Wording, page: Page, sources: Sequence[Source], xray: Xray) -> list[pb.Item]:
     """The items of a page: with titles and reasons, or bare when rockstore does not answer within its share of time."""
-    items = await attempt(wording, "hydrator", wording.items(page, sources), SHARES.wording, xray)
+    items = await answered(attempt(wording, "hydrator", partial(wording.items, page, sources), SHARES.wording, xray))
     if xray.untitled():
-        await attempt(wording, "hydrator", wording.entitle(xray.untitled()), SHARES.wording, xray)
+        begin = partial(wording.entitle, xray.untitled())
+        await answered(attempt(wording, "hydrator", begin, SHARES.wording, xray))
     return bare_items(page, sources) if items is None else items
 
 

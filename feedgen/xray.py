@@ -4,8 +4,7 @@ and what dropped it. Costs next to nothing unless asked to explain. Its shape is
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -29,7 +28,7 @@ DIGITS = 7  # what float32 holds
 
 @dataclass(slots=True)
 class StageTrace:
-    """One stage of one request."""
+    """One stage of one request. It took the time that was spent within it, as a context manager."""
 
     stage: str
     kind: str
@@ -37,6 +36,13 @@ class StageTrace:
     kept: int | None = None
     dropped: int | None = None
     lost: str | None = None
+
+    def __enter__(self) -> "StageTrace":
+        self.took_ms -= time.perf_counter() * 1000
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.took_ms += time.perf_counter() * 1000
 
 
 @dataclass(slots=True)
@@ -50,15 +56,11 @@ class Xray:
     told: dict[str, Any] = field(default_factory=lambda: {"interests": [], "walk": None, "ranking": None, "blend": []})
     _together: Candidates = EMPTY
 
-    @contextmanager
-    def stage(self, name: str, kind: str) -> Iterator[StageTrace]:
-        """Time a stage."""
-        trace, started = StageTrace(name, kind), time.perf_counter()
+    def stage(self, name: str, kind: str) -> StageTrace:
+        """A stage that begins."""
+        trace = StageTrace(name, kind)
         self.stages.append(trace)
-        try:
-            yield trace
-        finally:
-            trace.took_ms = (time.perf_counter() - started) * 1000
+        return trace
 
     def degraded(self) -> list[str]:
         """Stages that were lost, or of whose answer something was."""

@@ -19,7 +19,7 @@ class LightScore:
     name: str = "light_score"
     required: bool = True
 
-    async def columns(self, query: Query, candidates: Candidates) -> Scores:
+    def columns(self, query: Query, candidates: Candidates) -> Scores:
         """`score`: float32[n]."""
         return Scores({"score": _below_best(candidates) if self.below_best else candidates.light}, LIGHT)
 

@@ -2,6 +2,7 @@
 whether it was taken down. Scorpion has said so where it ranked; else rockstore is asked, for as few as will do.
 """
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ class PinAttributes:
     name: str = "pin_attributes"
     required: bool = False
 
-    async def columns(self, query: Query, candidates: Candidates) -> Scores:
+    def columns(self, query: Query, candidates: Candidates) -> Scores | Awaitable[Scores]:
         """`interest`: uint64[n], through which it was found, or else the first that the pin joined, 0: not known; and
         `taken_down`: bool[n].
         """
@@ -39,10 +40,11 @@ class PinAttributes:
         best = best_of_each(candidates.source, candidates.column("score"), PAGES * query.limit)
         asked[best] |= interest[best] == 0
         rows = np.flatnonzero(asked)
-        if not len(rows):
-            return Scores({})
+        return self._ask(candidates, rows) if len(rows) else Scores({})
+
+    async def _ask(self, candidates: Candidates, rows: I64) -> Scores:
         known = await self.rockstore.attributes(PIN, candidates.pin[rows], self.timeout, bare=True)
-        interest, taken_down = interest.copy(), np.zeros(len(candidates), bool)
+        interest, taken_down = candidates.interest.copy(), np.zeros(len(candidates), bool)
         interest[rows] = first_interests(known.interests)[:, 0]
         taken_down[rows] = known.taken_down
         return Scores({"interest": interest, "taken_down": taken_down})

@@ -1,5 +1,6 @@
 """The newest good pins of the interests that everybody saves from, for users of whom little is known."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,25 +45,28 @@ class FreshPins:
     name: str = "fresh_pins"
     required: bool = False
 
-    async def find(self, query: Query, source: int) -> Found:
+    def find(self, query: Query, source: int) -> Found | Awaitable[Found]:
         """Candidates from popular interests."""
-        interests, found, rows, more = await self.kept.get(query.now_ms, lambda: self._ask(query.now_ms))
-        dropped, k = None, self.retrieval.k
-        pins = found.pins[rows]
+        fresh = self.kept.at_hand(query.now_ms)
+        rows = None if fresh is None else self._unmet(query, fresh)
+        if fresh is None or rows is None:
+            return self._ask_first(query, source)
+        return Found(_candidates(source, fresh.interests, fresh.found, rows))
+
+    async def _ask_first(self, query: Query, source: int) -> Found:
+        fresh = await self.kept.get(query.now_ms, lambda: self._ask(query.now_ms))
+        if (rows := self._unmet(query, fresh)) is not None:
+            return Found(_candidates(source, fresh.interests, fresh.found, rows))
+        interests = fresh.interests
+        found, dropped = await self.retrieval.ask(query, INTEREST, interests, np.ones(len(interests), np.float32))
+        return Found(_candidates(source, interests, found, np.arange(len(found.pins))), dropped)
+
+    def _unmet(self, query: Query, fresh: Fresh) -> I64 | None:
+        """Rows of what the user has not met; None when that is too little, and there is more."""
+        rows, k = fresh.order, self.retrieval.k
+        pins = fresh.found.pins[rows]
         rows = rows[~(among(pins, query.seen.pins) | among(pins, query.shown))][:k]
-        if len(rows) < k and more:
-            found, dropped = await self.retrieval.ask(query, INTEREST, interests, np.ones(len(interests), np.float32))
-            rows = np.arange(len(found.pins))
-        candidates = Candidates.of(
-            found.pins[rows],
-            interest=interests[found.source[rows]],
-            source=source,
-            origin=Origin.FRESH,
-            light=found.scores[rows],
-            quality=found.quality[rows],
-            at_ms=found.at_ms[rows],
-        )
-        return Found(candidates, dropped)
+        return None if len(rows) < k and fresh.more else rows
 
     async def _ask(self, now_ms: int) -> Fresh:
         """What there is for somebody who has met none of it."""
@@ -75,6 +79,18 @@ class FreshPins:
     def reason(self, words: Words) -> str:
         """Why a pin is here."""
         return f"new in {words.interest}" if words.interest else "new"
+
+
+def _candidates(source: int, interests: U64, found: Retrieved, rows: I64) -> Candidates:
+    return Candidates.of(
+        found.pins[rows],
+        interest=interests[found.source[rows]],
+        source=source,
+        origin=Origin.FRESH,
+        light=found.scores[rows],
+        quality=found.quality[rows],
+        at_ms=found.at_ms[rows],
+    )
 
 
 def _places(groups: Array) -> I64:

@@ -52,15 +52,22 @@ class Kept(Generic[T]):
     _value: T | None = field(default=None)
     _asking: bool = False
 
+    def at_hand(self, now_ms: int) -> T | None:
+        """The answer as of now, or of `keep_ms` before; while somebody asks, the one before. None: it has to be asked for."""
+        if not self.keep_ms or (now_ms // self.keep_ms != self._since and not self._asking):
+            return None
+        return self._value
+
     async def get(self, now_ms: int, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer as of now, or of `keep_ms` before; while somebody else asks, the one before."""
+        """What is at hand, or else the answer as of now."""
+        if (value := self.at_hand(now_ms)) is not None:
+            return value
         if not self.keep_ms:
             return await ask()
-        since = now_ms // self.keep_ms
-        if self._value is None or (since != self._since and not self._asking):
-            self._asking = True
-            try:
-                self._value, self._since = await ask(), since
-            finally:
-                self._asking = False
-        return self._value
+        self._asking = True
+        try:
+            value = await ask()
+        finally:
+            self._asking = False
+        self._value, self._since = value, now_ms // self.keep_ms
+        return value

@@ -1,5 +1,6 @@
 """The pins that everybody saves, for users of whom little is known, and when nothing else is left."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,9 +42,16 @@ class PopularPins:
     name: str = "popular_pins"
     required: bool = False
 
-    async def find(self, query: Query, source: int) -> Found:
+    def find(self, query: Query, source: int) -> Found | Awaitable[Found]:
         """Candidates that everybody saves."""
+        popular = self.kept.at_hand(query.now_ms)
+        return self._ask_first(query, source) if popular is None else self._found(query, source, popular)
+
+    async def _ask_first(self, query: Query, source: int) -> Found:
         popular = await self.kept.get(query.now_ms, lambda: self._ask(query.now_ms))
+        return self._found(query, source, popular)
+
+    def _found(self, query: Query, source: int, popular: Popular) -> Found:
         new = ~(among(popular.pins, query.seen.pins) | among(popular.pins, query.shown))
         rows = np.flatnonzero(new)[: self.k]
         if not len(rows):

@@ -24,7 +24,7 @@ class WalkedPins:
     name: str = "walked_pins"
     required: bool = False
 
-    async def find(self, query: Query, source: int) -> Found:
+    def find(self, query: Query, source: int) -> Found:
         """Candidates that the walks passed; seed: the pin whose walk visited each most. Raises Unavailable."""
         recent, walk = query.recent, query.walked.pins
         if not len(recent.pins):

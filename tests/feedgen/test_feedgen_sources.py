@@ -13,7 +13,7 @@ from feedgen.feeds import Clients, Parts
 from feedgen.filters.duplicate import Duplicate
 from feedgen.filters.taken_down import TakenDown
 from feedgen.page import Page
-from feedgen.pipeline import attempt
+from feedgen.pipeline import answered, attempt
 from feedgen.query import Query, Recent, Seen
 from feedgen.scorers.light import LightScore
 from feedgen.scorers.pin_attributes import best_of_each
@@ -201,7 +201,9 @@ def fresh(world: World, times: int, **asked: Any) -> list[Candidates]:
 
     async def ask(clients: Clients) -> list[Candidates]:
         source = Parts(clients, PATIENT).fresh_pins(20)
-        return [(await source.find(query_of("home", 4_020, **asked), 5)).candidates for _ in range(times)]
+        query = query_of("home", 4_020, **asked)
+        found = [await answered(source.find(query, 5)) for _ in range(times)]
+        return [one.candidates for one in found if one]
 
     return world.asked(ask)
 
@@ -225,7 +227,7 @@ def test_light_scores_of_a_blend_are_below_the_best_of_their_source() -> None:
     candidates = Candidates.of(ids([1, 2, 3, 4]), source=[0, 0, 3, 3], light=[-60, -61, -0.5, -2])
 
     async def scores(below_best: bool) -> list[float]:
-        found = await LightScore(below_best).columns(query_of("home", 1), candidates)
+        found = LightScore(below_best).columns(query_of("home", 1), candidates)
         return [float(score) for score in found.columns["score"]]
 
     assert asyncio.run(scores(False)) == [-60, -61, -0.5, -2]
@@ -300,7 +302,8 @@ def test_wording_that_hangs_is_lost_after_its_share_of_the_time(world: World) ->
 
     async def ask(clients: Clients) -> None:
         xray, wording = Xray(False), Wording(clients.rockstore, 60.0)
-        assert await attempt(wording, "hydrator", asyncio.sleep(30, result=["never"]), 0.5, xray) is None
+        late = attempt(wording, "hydrator", lambda: asyncio.sleep(30, result=["never"]), 0.5, xray)
+        assert await answered(late) is None
         assert xray.degraded() == ["wording"]
         source = FollowedBoards(None)  # type: ignore[arg-type]
         items = await worded(wording, page, [source], Xray(False))
