@@ -11,6 +11,9 @@ from feedgen.slate import FILLER
 from services.bloom import mix
 from services.columns import F32, F64, I64, U32, U64, Array
 from services.jit import kernel
+from services.radix import in_order
+
+_MAGNITUDE = np.uint64((1 << 63) - 1)
 
 
 @kernel
@@ -52,41 +55,27 @@ def absent(rows: Array, ascending: U64, keep: Array) -> None:
 
 
 @kernel
-def _before(rows: Any, score: Any, a: int, b: int) -> Any:
-    """Whether row a ranks before row b: the greater score, NaN last; then the lower pin; then the row that came first."""
-    if score[a] > score[b] or score[a] < score[b]:
-        return score[a] > score[b]
-    if np.isnan(score[a]) != np.isnan(score[b]):
-        return np.isnan(score[b])
-    if rows[a].pin != rows[b].pin:
-        return rows[a].pin < rows[b].pin
-    return a < b
+def _ranks(score: F64) -> U64:
+    """uint64[n] that rise as scores fall: their bits in order, turned round; NaN last."""
+    ranks = np.empty(len(score), np.uint64)
+    bits = (score + 0.0).view(np.uint64)  # one zero, not two
+    for i in range(len(score)):
+        if np.isnan(score[i]):
+            ranks[i] = ~np.uint64(0)
+        else:
+            ranks[i] = bits[i] if bits[i] >> np.uint64(63) else ~bits[i] & _MAGNITUDE
+    return ranks
 
 
 @kernel
-def _sift(heap: I64, size: int, at: int, rows: Array, score: F64) -> None:
-    """Put what is at `at` of a heap where it belongs: none ranks before its parent."""
-    moved = heap[at]
-    while 2 * at + 1 < size:
-        child = 2 * at + 1
-        if child + 1 < size and _before(rows, score, heap[child + 1], heap[child]):
-            child += 1
-        if not _before(rows, score, heap[child], moved):
-            break
-        heap[at] = heap[child]
-        at = child
-    heap[at] = moved
-
-
-@kernel
-def _at_place(heap: I64, sorted_: int, place: int, rows: Array, score: F64) -> int:
-    """How many are sorted once that of `place` is: a heap is sorted from its end, as far as anybody looks."""
-    while sorted_ <= place:
-        end = len(heap) - 1 - sorted_
-        heap[0], heap[end] = heap[end], heap[0]
-        _sift(heap, end, 0, rows, score)
-        sorted_ += 1
-    return sorted_
+def _best_first(rows: Array, score: F64) -> Any:
+    """uint32[n]: the rows by score, NaN last; then by pin; then as they came."""
+    pins = np.empty(len(rows), np.uint64)
+    for i in range(len(rows)):
+        pins[i] = rows[i].pin
+    _, order = in_order(pins, np.arange(len(rows)).astype(np.uint32), 0)
+    _, order = in_order(_ranks(score[order]), order, 0)
+    return order
 
 
 @kernel
@@ -133,14 +122,12 @@ def draft(rows: Array, score: F64, found_by: U32, interest: U64, limits: I64, ra
     whose slot each fills, and WITHIN, GAVE_WAY or FILLER.
     """
     chosen, slots, why = page[0], page[1], page[2]
-    n, size, sorted_ = len(rows), 0, 0
+    n, size = len(rows), 0
     sources = 0
     for bits in found_by:
         while bits >> np.uint32(sources):
             sources += 1
-    heap, taken, places = np.arange(n), np.zeros(n, np.bool_), np.empty(len(chosen), np.int64)
-    for at in range(n // 2 - 1, -1, -1):
-        _sift(heap, n, at, rows, score)
+    order, taken, places = _best_first(rows, score), np.zeros(n, np.bool_), np.empty(len(chosen), np.int64)
     filled, weights, cursors = np.zeros(sources, np.int64), np.zeros(sources), np.zeros(sources, np.int64)
     for round_ in range(4):
         _weigh(rates, round_ < 2, weights)
@@ -153,8 +140,7 @@ def draft(rows: Array, score: F64, found_by: U32, interest: U64, limits: I64, ra
             row = -1
             while row < 0 and cursors[source] < n:
                 place = cursors[source]
-                sorted_ = _at_place(heap, sorted_, place, rows, score)
-                row = heap[n - 1 - place]
+                row = np.int64(order[place])
                 cursors[source] += 1
                 if (
                     taken[row]
