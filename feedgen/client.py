@@ -59,15 +59,12 @@ class FeedgenClient:
         )
         xray = Xray(explain=False)
         page = await fall_back(LastGood(self._smartfeed, timeout), query, xray)
-        items = await worded(Wording(self._rockstore, timeout), page, (), xray)
-        return pb.FeedReply(
-            items=items,
-            cursor=self._cursors.make(request.user, surface, np.concatenate([query.shown, page.rows.pin])),
-            degraded=[NAME, *xray.degraded(), FALLBACK],
-            model=page.ranking.model,
-            request_id=query.request_id,
-            took_ms=(time.perf_counter() - started) * 1000,
-        )
+        reply = await worded(Wording(self._rockstore, timeout), page, (), xray)
+        reply.cursor = self._cursors.make(request.user, surface, np.concatenate([query.shown, page.rows.pin]))
+        reply.degraded.extend([NAME, *xray.degraded(), FALLBACK])
+        reply.model, reply.request_id = page.ranking.model, query.request_id
+        reply.took_ms = (time.perf_counter() - started) * 1000
+        return reply
 
     async def close(self) -> None:
         """Close the channels."""

@@ -2,6 +2,7 @@
 which rows the page is made of. `rows`: feedgen.candidates.ROW[n].
 """
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -43,15 +44,28 @@ def count(rows: Array, walked: int, found_by: U32, nearness: F32, first: Array) 
 
 
 @kernel
+def _among(ascending: U64, pin: int) -> Any:
+    """Whether it is in a sorted array (uint64[m])."""
+    low, size = 0, len(ascending)
+    while size > 1:
+        half = size >> 1
+        low += half if ascending[low + half - 1] < pin else 0
+        size -= half
+    return len(ascending) > 0 and ascending[low] == pin
+
+
+@kernel
 def absent(rows: Array, ascending: U64, keep: Array) -> None:
     """keep: bool[n], whether the pin of each row is not in a sorted array (uint64[m])."""
     for i in range(len(rows)):
-        pin, low, size = rows[i].pin, 0, len(ascending)
-        while size > 1:
-            half = size >> 1
-            low += half if ascending[low + half - 1] < pin else 0
-            size -= half
-        keep[i] = len(ascending) == 0 or ascending[low] != pin
+        keep[i] = not _among(ascending, rows[i].pin)
+
+
+@kernel
+def unmet(pins: U64, seen: U64, shown: U64, keep: Array) -> None:
+    """keep: bool[n], whether each of the pins (uint64[n]) is in neither of two sorted arrays."""
+    for i in range(len(pins)):
+        keep[i] = not (_among(seen, pins[i]) or _among(shown, pins[i]))
 
 
 @kernel
@@ -140,7 +154,7 @@ def draft(rows: Array, score: F64, found_by: U32, interest: U64, limits: I64, ra
             row = -1
             while row < 0 and cursors[source] < n:
                 place = cursors[source]
-                row = np.int64(order[place])
+                row = int(order[place])
                 cursors[source] += 1
                 if (
                     taken[row]
@@ -174,6 +188,9 @@ def warm() -> None:
     """Compile what a page needs, or load it: the first request need not wait for it."""
     rows, floats, bits, mask = np.zeros(1, ROW), np.ones(1, np.float32), np.ones(1, np.uint32), np.ones(1, np.bool_)
     count(rows, 0, bits, floats, mask)
-    for pins in (np.zeros(0, np.uint64), np.frombuffer(b"", np.uint64)):
+    as_read, as_made = np.frombuffer(b"", np.uint64), np.zeros(0, np.uint64)  # a kernel is compiled for either
+    for pins in (as_read, as_made):
         absent(rows, pins, mask)
+    for pins, seen in product((as_read, as_made), repeat=2):
+        unmet(pins, seen, as_made, mask)
     draft(rows, np.ones(1), bits, np.ones(1, np.uint64), np.zeros(3, np.int64), np.ones(1), np.empty((3, 1), np.int64))

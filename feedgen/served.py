@@ -3,18 +3,28 @@
 import asyncio
 import contextvars
 import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from feedgen.page import Page
 from feedgen.query import Query
 from roadrunner.client import RoadrunnerClient
-from services.columns import Ragged
+from services.columns import Array, Ragged
 from services.errors import InvalidArgument
 from services.events import Action, Batch, events
 
 LINGER_S = 0.1
 MOST = 200  # pages of one publish
+
+
+class Told(NamedTuple):
+    """A page that was served; `told` is done once that is on disk."""
+
+    query: Query
+    page: Page
+    told: "asyncio.Future[None]"
 
 
 class Served:
@@ -28,7 +38,7 @@ class Served:
     def __init__(self, roadrunner: RoadrunnerClient, timeout: float, linger_s: float = LINGER_S) -> None:
         """linger_s: how long the first page of a batch waits for others."""
         self._roadrunner, self._timeout, self._linger_s = roadrunner, timeout, linger_s
-        self._waiting: list[tuple[Batch, asyncio.Future[None]]] = []
+        self._waiting: list[Told] = []
         self._publishing: set[asyncio.Task[None]] = set()
 
     async def tell(self, query: Query, page: Page) -> None:
@@ -40,7 +50,7 @@ class Served:
             self._publishing.add(task)
             task.add_done_callback(self._publishing.discard)
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((_events(query, page), told))
+        self._waiting.append(Told(query, page, told))
         await told
 
     async def _publish(self) -> None:
@@ -49,10 +59,10 @@ class Served:
         for start in range(0, len(waiting), MOST):
             await self._publish_some(waiting[start : start + MOST])
 
-    async def _publish_some(self, pages: list[tuple[Batch, asyncio.Future[None]]]) -> None:
+    async def _publish_some(self, pages: "list[Told]") -> None:
         error: Exception | None = None
         try:
-            await self._roadrunner.publish(Batch.concat([batch for batch, _ in pages]), self._timeout)
+            await self._roadrunner.publish(_events(pages), self._timeout)
         except InvalidArgument as refused:
             if len(pages) > 1:  # one of them is wrong: the others are not
                 for one in pages:
@@ -61,37 +71,46 @@ class Served:
             error = refused
         except Exception as failed:  # whatever it is, who waits is told
             error = failed
-        for _, told in pages:
-            if told.done():
+        for one in pages:
+            if one.told.done():
                 continue
             if error is None:
-                told.set_result(None)
+                one.told.set_result(None)
             else:
-                told.set_exception(error)
+                one.told.set_exception(error)
 
 
-def _events(query: Query, page: Page) -> Batch:
-    n = len(page.rows)
-    first = int.from_bytes(hashlib.blake2b(query.request_id.encode(), digest_size=8).digest(), "little") | 1
+def _events(pages: Sequence[Told]) -> Batch:
+    """Of all their pins, in order: each column is made once, however many pages there are."""
+    rows, queries = [len(one.page.rows) for one in pages], [one.query for one in pages]
+    places = np.concatenate([np.arange(n, dtype=np.uint64) for n in rows])
+
+    def of_each(values: Iterable[int], dtype: str) -> Array:
+        return np.array(list(values), dtype).repeat(rows)
+
     return events(
-        n,
-        user=query.user,
+        len(places),
+        user=of_each((query.user for query in queries), "u8"),
         action=Action.SERVED,
-        pin=page.rows.pin,
-        board=page.rows.board,
-        at_ms=query.now_ms,
-        surface=query.surface,
-        id=(np.arange(n, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) ^ np.uint64(first),
-        position=len(query.shown) + np.arange(n),
-        score=page.scores,
-        model=page.ranking.fingerprint,
-        features=_features(page),
+        pin=np.concatenate([one.page.rows.pin for one in pages]),
+        board=np.concatenate([one.page.rows.board for one in pages]),
+        at_ms=of_each((query.now_ms for query in queries), "i8"),
+        surface=of_each((query.surface for query in queries), "u1"),
+        id=(places * np.uint64(0x9E3779B97F4A7C15)) ^ of_each((_first_id(query) for query in queries), "u8"),
+        position=of_each((len(query.shown) for query in queries), "u8") + places,
+        score=np.concatenate([one.page.scores for one in pages]),
+        model=of_each((one.page.ranking.fingerprint for one in pages), "u8"),
+        features=Ragged.concat([_features(one.page) for one in pages]),
     )
 
 
-def _features(page: Page) -> Ragged | None:
+def _first_id(query: Query) -> int:
+    return int.from_bytes(hashlib.blake2b(query.request_id.encode(), digest_size=8).digest(), "little") | 1
+
+
+def _features(page: Page) -> Ragged:
     if not page.ranking.features:
-        return None
+        return Ragged.empty(len(page.rows), "<f4")
     seen = page.rows.column("features")
     n, width = seen.shape
     return Ragged(np.arange(1, n + 1, dtype=np.uint32) * np.uint32(width), seen.ravel())

@@ -60,27 +60,25 @@ class Feedgen(rpc.FeedgenServicer):
         query = self._query(request, pipeline)
         with context.serving(self._deadline_s):
             async with self._turns.taken():
-                page, items, xray = await self._worded_page(pipeline, query)
-                if len(items) < len(page.rows) and not page.fell_back:  # again, without what was taken down meanwhile
-                    down = np.setdiff1d(page.rows.pin, np.array([item.pin for item in items], np.uint64))
+                page, reply, xray = await self._worded_page(pipeline, query)
+                if (
+                    len(reply.items) < len(page.rows) and not page.fell_back
+                ):  # again, without what was taken down meanwhile
+                    down = np.setdiff1d(page.rows.pin, np.array([item.pin for item in reply.items], np.uint64))
                     query.shown = np.union1d(query.shown, down)
-                    page, items, xray = await self._worded_page(pipeline, query)
+                    page, reply, xray = await self._worded_page(pipeline, query)
         self._count(page, xray)
         if not (page.fell_back or request.explain):  # neither is a new list that a reader was given
             self._later(pipelines.tell(pipeline, query, page))
         if request.explain:
             xray.asked(query)
-        return pb.FeedReply(
-            items=items,
-            cursor=self._next(query, page),
-            degraded=[*xray.degraded(), *([FALLBACK] if page.fell_back else [])],
-            model=page.ranking.model,
-            request_id=query.request_id,
-            took_ms=(time.perf_counter() - started) * 1000,
-            xray=xray.encoded() if request.explain else b"",
-        )
+            reply.xray = xray.encoded()
+        reply.cursor, reply.model, reply.request_id = self._next(query, page), page.ranking.model, query.request_id
+        reply.degraded.extend([*xray.degraded(), *([FALLBACK] if page.fell_back else [])])
+        reply.took_ms = (time.perf_counter() - started) * 1000
+        return reply
 
-    async def _worded_page(self, pipeline: Pipeline, query: Query) -> tuple[Page, list[pb.Item], Xray]:
+    async def _worded_page(self, pipeline: Pipeline, query: Query) -> tuple[Page, pb.FeedReply, Xray]:
         xray = Xray(query.explain)
         page = await pipelines.run(pipeline, query, xray)
         return page, await worded(self._wording, page, pipeline.all_sources, xray), xray

@@ -33,9 +33,11 @@ class Wording:
     name: str = "wording"
     required: bool = False
 
-    async def items(self, page: Page, sources: Sequence[Source]) -> list[pb.Item]:
-        """The page's items, less pins that have been taken down meanwhile. Raises the errors of rockstore."""
-        n, items, rows = len(page.rows), bare_items(page, sources), page.rows
+    async def word(self, items: Any, page: Page, sources: Sequence[Source]) -> bool:
+        """Give the page's items (a repeated pb.Item) their words, and leave out pins that have been taken down meanwhile.
+        Raises the errors of rockstore.
+        """
+        n, rows = len(page.rows), page.rows
         ids = np.concatenate([rows.pin, rows.board, rows.seed, rows.owner, rows.interest])
         known = await self.rockstore.attributes(_KINDS.repeat(n), ids, self.timeout, named=True)
         owners, interests = known.owners[n : 2 * n].tolist(), _lists(known.interests, n)
@@ -52,7 +54,9 @@ class Wording:
             if not page.fell_back:
                 words = Words(titles[n + i], item.owner_name, direct, titles[4 * n + i], titles[2 * n + i])
                 item.reason = sources[source].reason(words)
-        return [item for item, down in zip(items, known.taken_down[:n].tolist(), strict=True) if not down]
+        for i in reversed(np.flatnonzero(known.taken_down[:n]).tolist()):
+            del items[i]
+        return True
 
     async def _names(
         self, known: Attributes, owners: list[int], interests: list[list[int]]
@@ -76,13 +80,18 @@ class Wording:
         return True
 
 
-async def worded(wording: Wording, page: Page, sources: Sequence[Source], xray: Xray) -> list[pb.Item]:
-    """The items of a page: with titles and reasons, or bare when rockstore does not answer within its share of time."""
-    items = await answered(attempt(wording, "hydrator", partial(wording.items, page, sources), SHARES.wording, xray))
+async def worded(wording: Wording, page: Page, sources: Sequence[Source], xray: Xray) -> pb.FeedReply:
+    """A reply with the items of a page: with titles and reasons, or bare when rockstore does not answer within its share
+    of time. Its items are made in their place: a message that is put into another is copied.
+    """
+    reply = pb.FeedReply()
+    add_bare(reply.items, page, sources)
+    begin = partial(wording.word, reply.items, page, sources)
+    await answered(attempt(wording, "hydrator", begin, SHARES.wording, xray))
     if xray.untitled():
         begin = partial(wording.entitle, xray.untitled())
         await answered(attempt(wording, "hydrator", begin, SHARES.wording, xray))
-    return bare_items(page, sources) if items is None else items
+    return reply
 
 
 def _lists(runs: Ragged, n: int) -> list[list[int]]:
@@ -91,17 +100,15 @@ def _lists(runs: Ragged, n: int) -> list[list[int]]:
     return [values[a:b] for a, b in pairwise([0, *ends])]
 
 
-def bare_items(page: Page, sources: Sequence[Source]) -> list[pb.Item]:
-    """The page's items as ids alone, for when there are no words to be had."""
-    rows, items = page.rows, []
+def add_bare(items: Any, page: Page, sources: Sequence[Source]) -> None:
+    """Add the page's items as ids alone, for when there are no words to be had."""
+    rows = page.rows
     columns = (rows.pin, rows.board, rows.owner, rows.source, page.scores, rows.at_ms)
     names = [source.name for source in sources]
     for pin, board, owner, source, score, at_ms in zip(*(column.tolist() for column in columns), strict=True):
-        item = pb.Item()  # set one by one: by keyword it takes twice as long
+        item = items.add()
         item.pin, item.board, item.owner, item.score, item.at_ms = pin, board, owner, score, at_ms
         if page.fell_back:
             item.source, item.reason = "last_good", FROM_BEFORE
         else:
             item.source = names[source]
-        items.append(item)
-    return items

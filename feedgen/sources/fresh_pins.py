@@ -9,12 +9,13 @@ import numpy as np
 from counters.client import CountersClient
 from features.requests import Origin
 from feedgen.candidates import Candidates
+from feedgen.filters.met import unmet
 from feedgen.query import Query
 from feedgen.sources.most_saved import Kept, most_saved
 from feedgen.sources.retrieval import Retrieval
 from feedgen.stages import Found, Words
 from polaris.client import INTEREST, Retrieved
-from services.columns import I64, U64, Array, among
+from services.columns import I64, U64, Array
 from services.events import Kind
 
 DEEP = 4  # so many times the candidates are kept, for those who have met some of them
@@ -64,8 +65,7 @@ class FreshPins:
     def _unmet(self, query: Query, fresh: Fresh) -> I64 | None:
         """Rows of what the user has not met; None when that is too little, and there is more."""
         rows, k = fresh.order, self.retrieval.k
-        pins = fresh.found.pins[rows]
-        rows = rows[~(among(pins, query.seen.pins) | among(pins, query.shown))][:k]
+        rows = rows[unmet(query, fresh.found.pins[rows])][:k]
         return None if len(rows) < k and fresh.more else rows
 
     async def _ask(self, now_ms: int) -> Fresh:

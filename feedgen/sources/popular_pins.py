@@ -10,11 +10,12 @@ from counters.client import CountersClient
 from features.pins import first_interests
 from features.requests import Origin
 from feedgen.candidates import EMPTY, Candidates
+from feedgen.filters.met import unmet
 from feedgen.query import Query
 from feedgen.sources.most_saved import Kept, most_saved
 from feedgen.stages import Found, Words
 from rockstore.client import PIN, RockstoreClient
-from services.columns import F32, U64, among
+from services.columns import F32, U64
 from services.events import Kind
 
 
@@ -52,8 +53,7 @@ class PopularPins:
         return self._found(query, source, popular)
 
     def _found(self, query: Query, source: int, popular: Popular) -> Found:
-        new = ~(among(popular.pins, query.seen.pins) | among(popular.pins, query.shown))
-        rows = np.flatnonzero(new)[: self.k]
+        rows = np.flatnonzero(unmet(query, popular.pins))[: self.k]
         if not len(rows):
             return Found(EMPTY)
         candidates = Candidates.of(

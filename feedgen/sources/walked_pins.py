@@ -6,9 +6,9 @@ import numpy as np
 
 from features.requests import Origin
 from feedgen.candidates import EMPTY, Candidates
+from feedgen.filters.met import unmet
 from feedgen.query import Query
 from feedgen.stages import Found, Words
-from services.columns import among
 from services.errors import Unavailable
 
 
@@ -31,8 +31,7 @@ class WalkedPins:
             return Found(EMPTY)
         if query.walked.lost:
             raise Unavailable(query.walked.lost)
-        new = (walk.scores > 0) & ~(among(walk.ids, query.seen.pins) | among(walk.ids, query.shown))
-        rows = np.flatnonzero(new)[: self.k]
+        rows = np.flatnonzero((walk.scores > 0) & unmet(query, walk.ids))[: self.k]
         if not len(rows):
             return Found(EMPTY)
         weights = np.maximum(walk.scores[rows] / walk.scores[0], np.finfo(np.float32).tiny)

@@ -306,8 +306,8 @@ def test_wording_that_hangs_is_lost_after_its_share_of_the_time(world: World) ->
         assert await answered(late) is None
         assert xray.degraded() == ["wording"]
         source = FollowedBoards(None)  # type: ignore[arg-type]
-        items = await worded(wording, page, [source], Xray(False))
-        assert [item.pin for item in items] == [1, 2]
+        bare = await worded(wording, page, [source], Xray(False))
+        assert [item.pin for item in bare.items] == [1, 2]
 
     world.asked(ask, timeout=1.0)
 
