@@ -3,25 +3,19 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
 
-from services.errors import MeshError
 from services.metrics import Metrics
 from web import pages
-from web.errors import of_mesh, of_router
+from web.compression import Compression
+from web.errors import Failures
 from web.gate import Gate, Safety
 from web.openapi import describe
 from web.operations import Operation
 from web.wire import answer
-
-GZIP_FROM = 1024  # bytes
-GZIP_LEVEL = 1  # a feed page of 10 KB in 0.1 ms; higher levels cost several times that for a tenth of the size
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +26,22 @@ class Law:
     max_requests: int
 
 
-def application(operations: list[Operation], law: Law, static: Path | None = None) -> Starlette:
-    """The ASGI application. `static`: another folder of pages."""
+def application(operations: list[Operation], law: Law, static: Path | None = None) -> ASGIApp:
+    """The ASGI application. `static`: another folder of pages.
+
+    Put together by hand: Starlette's own adds layers that do again, at every request, what these do.
+    """
     described = describe(operations)
 
     async def openapi(request: Request) -> Response:
         return answer(described)
 
-    app = Starlette(
-        routes=[
+    router = Router(
+        [
             *(operation.route() for operation in operations),
             Route("/openapi.json", openapi),
             *(pages.routes(static) if static else pages.routes()),
         ],
-        middleware=[
-            Middleware(Safety),
-            Middleware(Gate, law.metrics, law.max_requests),
-            Middleware(GZipMiddleware, minimum_size=GZIP_FROM, compresslevel=GZIP_LEVEL),
-        ],
-        exception_handlers={MeshError: of_mesh, HTTPException: of_router},
+        redirect_slashes=False,  # a path is right or unknown
     )
-    app.router.redirect_slashes = False  # a path is right or unknown
-    return app
+    return Safety(Gate(Compression(Failures(router)), law.metrics, law.max_requests))

@@ -4,6 +4,7 @@ import grpc
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.errors import MeshError
 from web.answers import Failure, Problem
@@ -37,26 +38,42 @@ class TooLarge(MeshError):
     status = Code.INVALID_ARGUMENT
 
 
+class Failures:
+    """Answers what a route raises, and what Starlette raises where no route is meant."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        scope["app"] = self  # Starlette's router raises where it sees an application, and else answers by itself
+        try:
+            await self._app(scope, receive, send)
+        except MeshError as error:
+            await of_mesh(scope, error)(scope, receive, send)
+        except HTTPException as error:
+            await of_router(scope, error)(scope, receive, send)
+
+
 def failure(status: Code, message: str, http: int) -> Response:
     """An error as every error looks."""
     headers = {"retry-after": str(RETRY_AFTER_S[http])} if http in RETRY_AFTER_S else {}
     return answer(Failure(Problem(status.name, message)), http, headers)
 
 
-def of_mesh(request: Request, error: Exception) -> Response:
+def of_mesh(scope: Scope, error: MeshError) -> Response:
     """A MeshError that a route raised."""
-    status = error.status if isinstance(error, MeshError) else Code.INTERNAL
-    request.scope[COUNTED_AS] = status
-    http = 413 if isinstance(error, TooLarge) else HTTP.get(status, 500)
-    return failure(status, str(error), http)
+    scope[COUNTED_AS] = error.status
+    http = 413 if isinstance(error, TooLarge) else HTTP.get(error.status, 500)
+    return failure(error.status, str(error), http)
 
 
-def of_router(request: Request, error: Exception) -> Response:
+def of_router(scope: Scope, error: HTTPException) -> Response:
     """What Starlette raises: no such path, or not with this method."""
-    code = error.status_code if isinstance(error, HTTPException) else 500
+    code = error.status_code
     status = OWN.get(code, Code.INTERNAL if code >= 500 else Code.INVALID_ARGUMENT)
-    request.scope[COUNTED_AS] = status
-    message = f"{request.method} {request.url.path[:200]}: {getattr(error, 'detail', 'failed')}; /docs has every route"
+    scope[COUNTED_AS] = status
+    message = f"{scope['method']} {Request(scope).url.path[:200]}: {error.detail}; /docs has every route"
     answered = failure(status, message, code)
-    answered.headers.update(getattr(error, "headers", None) or {})  # Allow, of a 405
+    answered.headers.update(error.headers or {})  # Allow, of a 405
     return answered

@@ -28,7 +28,7 @@ class Feeds:
         if feed not in FEEDS:
             raise NotFound(f"feed = {shown(feed)}: the feeds are {', '.join(FEEDS)}")
         query = asked(request, FeedQuery)
-        with serving(self._timeout, tokens.of_text(query.token)):
+        with serving(self._timeout, tokens.of_text(query.token) if query.token else b""):
             reply = await self._feedgen.feed(query.user, feed, query.limit, query.cursor, query.explain, self._timeout)
         return page(reply)
 
@@ -38,7 +38,7 @@ def page(reply: pb.FeedReply) -> FeedPage:
     return FeedPage(
         items=[_item(item) for item in reply.items],
         cursor=reply.cursor or None,
-        degraded=list(reply.degraded),
+        degraded=reply.degraded[:],
         model=reply.model,
         request_id=reply.request_id,
         took_ms=round(reply.took_ms, 3),
@@ -58,5 +58,5 @@ def _item(item: pb.Item) -> FeedItem:
         reason=item.reason,
         score=round(item.score, 6),
         at_ms=item.at_ms,
-        interests=list(item.interests),
+        interests=item.interests[:],  # in half the time of list()
     )

@@ -9,6 +9,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from web import examples
 from web.answers import Accepted, FeedPage, HealthReport, ModelList, Pin, User, UserPage, Written
@@ -45,14 +46,15 @@ class Operation:
     body_example: Any = None
     errors: tuple[grpc.StatusCode, ...] = READS
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        answered = await self.handle(Request(scope, receive, send))
+        response = answered if isinstance(answered, Response) else answer(answered, self.status)
+        await response(scope, receive, send)
+
     def route(self) -> Route:
         """As Starlette serves it."""
-
-        async def endpoint(request: Request) -> Response:
-            answered = await self.handle(request)
-            return answered if isinstance(answered, Response) else answer(answered, self.status)
-
-        return Route(self.path, endpoint, methods=[self.method])
+        return Route(self.path, self, methods=[self.method])
 
 
 def operations(feeds: Feeds, events: Events, users: Users, pins: Pins, models: Models, watch: Watch) -> list[Operation]:

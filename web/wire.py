@@ -61,7 +61,7 @@ def object_id(text: str, name: str) -> int:
 
 def asked(request: Request, kind: type[T]) -> T:
     """The query of a request as `kind`. Raises InvalidArgument naming the parameter."""
-    stated = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    stated = parameters(request.scope["query_string"].decode("latin-1"))
     raw = dict(stated)
     if len(stated) != len(raw):
         raise InvalidArgument(f"a parameter is stated twice; known are {', '.join(kind.__struct_fields__)}")
@@ -69,6 +69,14 @@ def asked(request: Request, kind: type[T]) -> T:
         return msgspec.convert(raw, kind, strict=False, dec_hook=read)
     except msgspec.ValidationError as error:
         raise refusal(error, raw, kind, kind) from None
+
+
+def parameters(query: str) -> list[tuple[str, str]]:
+    """Names and values. What has nothing escaped in it, as most, is cut here: the library takes several times as long."""
+    if "%" in query or "+" in query:
+        return parse_qsl(query, keep_blank_values=True)
+    cut = (part.partition("=") for part in query.split("&") if part)
+    return [(name, value) for name, _, value in cut]
 
 
 def refusal(error: Exception, raw: object, kind: type, top: type | None, root: str = "") -> InvalidArgument:
