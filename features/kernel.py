@@ -1,5 +1,7 @@
 """The arithmetic of features on arrays."""
 
+from typing import Any
+
 import numpy as np
 
 from services.columns import F32, I64, U8, U64
@@ -7,20 +9,38 @@ from services.jit import kernel
 
 
 @kernel
-def place(rows: F32, to: I64, values: F32, of: I64) -> None:
-    """rows[:, to[i]] = values[:, of[i]] for every i. rows: float32[n, f], written; values: float32[n, k]."""
+def place(
+    rows: F32, first: F32, kept: F32, kept_of: I64, kept_to: I64, columns: F32, columns_to: I64, defaults: F32
+) -> None:
+    """Every row of `rows` (float32[n, f], written) is `first`, then what is kept of it and what columns say of it; what
+    is NaN then becomes its column's default, which may be NaN.
+
+    first, defaults: float32[f]; kept: float32[n, k], of which kept_of[i] goes to kept_to[i]; columns: float32[c, n],
+    of which i goes to columns_to[i].
+    """
     for row in range(len(rows)):
-        for i in range(len(to)):
-            rows[row, to[i]] = values[row, of[i]]
+        for i in range(len(first)):
+            rows[row, i] = first[i]
+        for i in range(len(kept_to)):
+            rows[row, kept_to[i]] = kept[row, kept_of[i]]
+        for i in range(len(columns_to)):
+            rows[row, columns_to[i]] = columns[i, row]
+        for i in range(len(defaults)):
+            rows[row, i] = defaults[i] if np.isnan(rows[row, i]) else rows[row, i]
 
 
 @kernel
-def fill(rows: F32, defaults: F32) -> None:
-    """What is NaN becomes its column's default, which may be NaN. rows: float32[n, f], written; defaults: float32[f]."""
-    for row in range(len(rows)):
-        for i in range(len(defaults)):
-            if np.isnan(rows[row, i]):
-                rows[row, i] = defaults[i]
+def age_and_rates(kept: F32, today: Any, done_at: I64, shown_at: I64, smoothing: Any, out: F32) -> None:
+    """Of pins as kept (float32[n, k]), NaN where something is not known. out: float32[1 + r, n], written: days from
+    kept[:, 0] to today, never below 0; and for each i the share of what was done (done_at[i]) in what was shown
+    (shown_at[i]), which is no less, and `smoothing`. today, smoothing: float32.
+    """
+    for row in range(len(kept)):
+        days = today - kept[row, 0]
+        out[0, row] = np.float32(0) if days < 0 else days
+        for i in range(len(done_at)):
+            done, shown = kept[row, done_at[i]], kept[row, shown_at[i]]
+            out[1 + i, row] = done / ((done if done > shown else shown) + smoothing)
 
 
 @kernel

@@ -6,9 +6,54 @@ import numpy as np
 
 from features import catalogue, crosses, pins
 from features.catalogue import Feature, Source
-from features.kernel import fill, place
+from features.kernel import place
 from features.pins import KEPT_AT, PinFacts
 from services.columns import F32, U64
+
+
+class Assembler:
+    """Makes the rows of one model: what does not depend on a request is worked out once."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self.names = [f.name for f in features]
+        self.of_pins = any(f.source in (Source.PIN, Source.CROSS) for f in features)
+        self._at = {name: i for i, name in enumerate(self.names)}
+        self._defaults = np.array([f.default for f in features], np.float32)
+        self._user = [f for f in features if f.source is Source.USER]
+        self._user_at = [self._at[f.name] for f in self._user]
+        kept = [(i, KEPT_AT[name]) for i, name in enumerate(self.names) if name in KEPT_AT]
+        self._kept_to, self._kept_of = np.array(kept, np.int64).reshape(-1, 2).T.copy()
+        self._crossed = any(f.source is Source.CROSS for f in features)
+        self._computed = any(name in pins.COMPUTED for name in self.names)
+
+    def rows(
+        self,
+        user: Mapping[str, float],
+        interests: U64,
+        affinities: F32,
+        request: Mapping[str, F32],
+        known: PinFacts,
+        datasets: Mapping[str, F32],
+        now_ms: int,
+    ) -> F32:
+        """float32[n, len(features)]; a feature that nobody states, or that is NaN, has its default.
+
+        user: values by name; interests, affinities: the user's; request: float32[n] by name; known: of the n pins;
+        datasets: float32[n] by `dataset.column`.
+        """
+        n, columns = len(known.values), {**request, **datasets}
+        if self._computed:
+            columns |= pins.computed(known.values, now_ms)
+        if self._crossed:
+            columns |= crosses.columns(interests, affinities, known.interests)
+        stated = [name for name in columns if name in self._at]
+        values = np.array([columns[name] for name in stated], np.float32).reshape(len(stated), n)
+        to = np.array([self._at[name] for name in stated], np.int64)
+        first = self._defaults.copy()
+        first[self._user_at] = [user.get(f.name, f.default) for f in self._user]
+        rows = np.empty((n, len(first)), np.float32)
+        place(rows, first, known.values, self._kept_of, self._kept_to, values, to, self._defaults)
+        return rows
 
 
 def assemble(
@@ -21,30 +66,8 @@ def assemble(
     datasets: Mapping[str, F32],
     now_ms: int,
 ) -> F32:
-    """float32[n, len(features)]; a feature that nobody states, or that is NaN, has its default.
-
-    user: values by name; interests, affinities: the user's; request: float32[n] by name; known: of the n pins;
-    datasets: float32[n] by `dataset.column`.
-    """
-    rows = np.empty((len(known.values), len(features)), np.float32)
-    rows[:] = [user.get(f.name, f.default) if f.source is Source.USER else f.default for f in features]
-    kept = [(i, KEPT_AT[f.name]) for i, f in enumerate(features) if f.name in KEPT_AT]
-    to, of = np.array(kept, np.int64).reshape(-1, 2).T.copy()
-    place(rows, to, known.values, of)
-    crossed: Mapping[str, F32] = {}
-    if any(f.source is Source.CROSS for f in features):
-        crossed = crosses.columns(interests, affinities, known.interests)
-    for i, f in enumerate(features):
-        if f.source is Source.CROSS:
-            rows[:, i] = crossed[f.name]
-        elif f.source is Source.REQUEST and f.name in request:
-            rows[:, i] = request[f.name]
-        elif f.name in pins.COMPUTED:
-            rows[:, i] = pins.column(f.name, known.values, now_ms)
-        elif f.name in datasets:
-            rows[:, i] = datasets[f.name]
-    fill(rows, np.array([f.default for f in features], np.float32))
-    return rows
+    """The rows of these features, as `Assembler.rows` has them, for who makes them once."""
+    return Assembler(features).rows(user, interests, affinities, request, known, datasets, now_ms)
 
 
 def warm() -> None:

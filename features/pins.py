@@ -2,6 +2,7 @@
 computed for the moment of a request.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +20,12 @@ FACTS = ("created_day", "pin_quality", "pin_interests")  # then the counts
 KEPT = (*FACTS, *COUNTS)
 RATES = ("pin_save_rate_7d", "pin_save_rate_ever", "pin_click_rate_ever", "pin_hide_rate_ever")
 NAMES = ("pin_age_days", "pin_quality", "pin_interests", *COUNTS, *RATES)
-COMPUTED = frozenset({"pin_age_days", *RATES})  # for the moment of a request
+COMPUTED = ("pin_age_days", *RATES)  # for the moment of a request
 KEPT_AT = {name: at for at, name in enumerate(KEPT) if name in NAMES}  # the features that are kept as they are
-SMOOTHING = 20.0  # impressions added to every denominator
+_RATED = [rate.removeprefix("pin_").split("_rate_") for rate in RATES]  # what is done, and in which window
+_DONE_AT = np.array([KEPT_AT[f"pin_{what}s_{window}"] for what, window in _RATED])
+_SHOWN_AT = np.array([KEPT_AT[f"pin_{Action.IMPRESSION.name.lower()}s_{window}"] for _, window in _RATED])
+SMOOTHING = np.float32(20)  # impressions added to every denominator
 
 
 class PinFacts(NamedTuple):
@@ -57,15 +61,13 @@ def first_interests(interests: Ragged) -> U64:
 
 def column(name: str, kept: F32, now_ms: int) -> F32:
     """float32[n]: one of NAMES for pins as kept (float32[n, len(KEPT)])."""
-    if name == "pin_age_days":
-        return np.asarray(np.maximum(np.float32(now_ms / DAY_MS) - kept[:, 0], 0), np.float32)
-    if name in RATES:
-        what, window = name.removeprefix("pin_").split("_rate_")
-        return _rate(kept, what, window)
-    return kept[:, KEPT_AT[name]]
+    return computed(kept, now_ms)[name] if name in COMPUTED else kept[:, KEPT_AT[name]]
 
 
-def _rate(kept: F32, what: str, window: str) -> F32:
-    done = kept[:, KEPT_AT[f"pin_{what}s_{window}"]]
-    shown = kept[:, KEPT_AT[f"pin_{Action.IMPRESSION.name.lower()}s_{window}"]]
-    return np.asarray(done / (np.maximum(shown, done) + np.float32(SMOOTHING)), np.float32)
+def computed(kept: F32, now_ms: int) -> Mapping[str, F32]:
+    """float32[n] for each of COMPUTED, for pins as kept (float32[n, len(KEPT)])."""
+    from features.kernel import age_and_rates  # noqa: PLC0415 - whoever knows a pin's interests need not compile
+
+    found = np.empty((len(COMPUTED), len(kept)), np.float32)
+    age_and_rates(kept, np.float32(now_ms / DAY_MS), _DONE_AT, _SHOWN_AT, SMOOTHING, found)
+    return dict(zip(COMPUTED, found, strict=True))

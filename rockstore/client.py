@@ -87,7 +87,7 @@ class RockstoreClient:
         titles and links. named: also the names of their owners and interests, of those that are on the shards asked.
         reached: also how far the log had been applied.
         """
-        kind = np.broadcast_to(np.asarray(kinds, np.uint8), len(ids))
+        kind = np.full(len(ids), kinds, np.uint8)
 
         async def ask(stub: Any, part: U64, rows: Array) -> Any:
             of = pack(kind if len(rows) == len(kind) else kind[rows], "<u1")

@@ -18,6 +18,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
@@ -174,11 +175,12 @@ def columns_of(parts: Sequence[Parts], texts: bool = True) -> Columns:
 def titles_of(parts: Sequence[Parts]) -> Ragged:
     """The titles alone, or names."""
     titles = [part[2] for part in parts]
-    return _runs(np.fromiter(map(len, titles), np.uint32, len(titles)), titles, "u1")
+    ends = np.fromiter(accumulate(map(len, titles)), np.uint32, len(titles))
+    return Ragged(ends, np.frombuffer(b"".join(titles), "u1"))
 
 
 def _runs(lengths: Array, runs: Sequence[bytes], dtype: str) -> Ragged:
-    return Ragged(np.cumsum(lengths, dtype=np.uint32), np.frombuffer(b"".join(runs), dtype))
+    return Ragged(lengths.cumsum(dtype=np.uint32), np.frombuffer(b"".join(runs), dtype))
 
 
 # --- datasets: fixed-width rows of features -----------------------------------------------------------------------------

@@ -25,7 +25,7 @@ class Rockstore(rpc.RockstoreServicer):
 
     def Attributes(self, request: pb.AttributesRequest, context: Any) -> pb.AttributesReply:
         """What is known of each object, in the order asked."""
-        reached = self._store.reached() if request.reached else {}
+        reached = tokens.encode(self._store.reached()) if request.reached else b""
         known = self._store.attributes(*_objects(request), texts=not request.bare)
         reply = pb.AttributesReply(
             found=pack(known.found, "<u1"),
@@ -33,7 +33,7 @@ class Rockstore(rpc.RockstoreServicer):
             quality=pack(known.quality, "<f4"),
             at_ms=pack(known.at_ms, "<i8"),
             taken_down=pack(known.taken_down, "<u1"),
-            reached=tokens.encode(reached),
+            reached=reached,
         )
         reply.interests.ends, reply.interests.ids = (
             pack(known.interests.ends, "<u4"),

@@ -34,6 +34,7 @@ _KIND[[A.CREATE_PIN, A.UPDATE_PIN, A.TAKEDOWN, A.JOIN_INTEREST, A.LEAVE_INTEREST
 _KIND[[A.CREATE_BOARD, A.DELETE_BOARD]] = BOARD
 _KIND[A.NAME_USER], _KIND[A.NAME_INTEREST] = USER, INTEREST
 _IS_OBJECTS = _KIND > 0
+_NAMED = np.array([USER, INTEREST], np.uint8)
 _IS_DATASETS = flags(A.PUT_FEATURES, A.SWITCH_DATASET)
 _DESCRIBES_PIN = frozenset((A.CREATE_PIN, A.UPDATE_PIN))
 _TAKES_DOWN = frozenset((A.TAKEDOWN, A.DELETE_BOARD))
@@ -120,14 +121,12 @@ class RockstoreStore:
 
     def names(self, known: Columns) -> tuple[U8, U64, Ragged]:
         """Kinds (uint8[m]), ids and names of the owners and interests of these objects, each once: those of this shard."""
-        users, interests = (sorted(set(named.tolist())) for named in (known.owners, known.interests.values))
-        kinds = np.repeat(np.array([USER, INTEREST], np.uint8), [len(users), len(interests)])
-        objects = ids(users + interests)
-        mine = objects > 0
+        users, interests = (sorted({*named.tolist()} - {0}) for named in (known.owners, known.interests.values))
+        kinds, objects = _NAMED.repeat([len(users), len(interests)]), ids(users + interests)
         if len(self._own) < self._partitions:
             partition = partition_of(objects, self._partitions)
-            mine &= (partition >= self._own.start) & (partition < self._own.stop)
-        kinds, objects = kinds[mine], objects[mine]
+            mine = (partition >= self._own.start) & (partition < self._own.stop)
+            kinds, objects = kinds[mine], objects[mine]
         return kinds, objects, layout.titles_of(self._parts(kinds, objects))
 
     def reached(self) -> Reached:

@@ -24,7 +24,7 @@ class Attributes(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """The answer for n pins, in the order asked, all of one model."""
+    """The answer for n pins, in the order asked, all of one model. Arrays are not to be written to."""
 
     scores: F64  # [n] the probability, or value; [n, k] of k classes
     features: F32  # [n, f] what the model saw, when asked for; else [n, 0]
@@ -84,33 +84,32 @@ class ScorpionClient:
         do not serve one model, which lasts no longer than a promotion does.
         """
         pins = np.asarray(pins, np.uint64)
-        asked = pb.ScoreRequest(
-            model=model,
-            user_names=list(user),
-            user=pack(np.array(list(user.values()), np.float32), "<f4"),
-            interests=pack(interests, "<u8"),
-            affinities=pack(affinities, "<f4"),
-            columns=list(request),
-            now_ms=now_ms,
-            features=features,
-            attributes=attributes,
-        )
-        columns = np.array([np.asarray(column, np.float32) for column in request.values()], np.float32)
-        columns = columns.reshape(len(request), len(pins))
+        columns = np.array(list(request.values()), np.float32).reshape(len(request), len(pins))
 
         async def ask(stub: Any, part: U64, rows: Array) -> Any:
-            mine = pb.ScoreRequest(pins=pack(part, "<u8"), request=pack(columns[:, rows], "<f4"))
-            mine.MergeFrom(asked)
-            return await self._shards.call(stub.Score, mine, timeout)
+            asked = pb.ScoreRequest(
+                model=model,
+                user_names=user,
+                user=pack(np.array(list(user.values()), np.float32), "<f4"),
+                interests=pack(interests, "<u8"),
+                affinities=pack(affinities, "<f4"),
+                columns=request,
+                request=pack(columns if len(part) == len(pins) else columns[:, rows], "<f4"),
+                pins=pack(part, "<u8"),
+                now_ms=now_ms,
+                features=features,
+                attributes=attributes,
+            )
+            return await self._shards.call(stub.Score, asked, timeout)
 
         if not len(pins):
             return _joined(0, [(np.empty(0, np.int64), await ask(self._shards.stubs[0], pins, pins))])
         parts = await self._shards.each(pins, ask)
         if len({reply.fingerprint for _, reply in parts}) > 1:  # a promotion reaches shards one after the other
-            asked.model = _newest(parts)
+            model = _newest(parts)
             parts = await self._shards.each(pins, ask)
             if len({reply.fingerprint for _, reply in parts}) > 1:
-                raise Unavailable(f"scorpion: shards have different models as {asked.model}; try again in a moment")
+                raise Unavailable(f"scorpion: shards have different models as {model}; try again in a moment")
         return _joined(len(pins), parts)
 
     async def models(self, timeout: float) -> list[Model]:
@@ -136,15 +135,13 @@ def _newest(parts: list[tuple[Array, Any]]) -> str:
 def _joined(n: int, parts: list[tuple[Array, Any]]) -> Scored:
     replies = [reply for _, reply in parts]
     first = replies[0]
-    scores = [unpack(reply.scores, "<f8", "scores").reshape(len(rows), -1 if len(rows) else 1) for rows, reply in parts]
-    joined = np.empty((n, scores[0].shape[1]))
-    for (rows, _), found in zip(parts, scores, strict=True):
-        joined[rows] = found
+    names = list(first.feature_names)
+    scores = _column(n, parts, "scores", "<f8")
     lost = sorted({name for reply in replies for name in reply.lost})
     return Scored(
-        joined[:, 0] if joined.shape[1] == 1 else joined,
-        _features(n, parts, len(first.feature_names)),
-        list(first.feature_names),
+        scores[:, 0] if scores.shape[1] == 1 else scores,
+        _column(n, parts, "features", "<f4", len(names)),
+        names,
         first.model,
         first.fingerprint,
         sum(reply.hits for reply in replies),
@@ -154,25 +151,28 @@ def _joined(n: int, parts: list[tuple[Array, Any]]) -> Scored:
     )
 
 
-def _features(n: int, parts: list[tuple[Array, Any]], width: int) -> F32:
-    """What the model saw: of one shard without a copy."""
-    seen = [unpack(r.features, "<f4", "features", len(rows) * width).reshape(len(rows), width) for rows, r in parts]
+def _column(n: int, parts: list[tuple[Array, Any]], field: str, dtype: str, width: int | None = None) -> Array:
+    """[n, width]: what the shards answer in this field, in the order asked; of one shard without a copy.
+
+    width: None: as wide as it is, 1 if there are no rows.
+    """
+    found = []
+    for rows, reply in parts:
+        values = unpack(getattr(reply, field), dtype, field, None if width is None else len(rows) * width)
+        found.append(values.reshape(len(rows), (-1 if len(rows) else 1) if width is None else width))
     if len(parts) == 1:
-        return seen[0]
-    joined = np.empty((n, width), np.float32)
-    for (rows, _), found in zip(parts, seen, strict=True):
-        joined[rows] = found
+        return found[0]
+    joined = np.empty((n, found[0].shape[1]), dtype)
+    for (rows, _), values in zip(parts, found, strict=True):
+        joined[rows] = values
     return joined
 
 
 def _known(n: int, parts: list[tuple[Array, Any]]) -> Attributes | None:
     if not all(reply.first_interests for _, reply in parts):
         return None
-    known = Attributes(np.empty(n, np.uint64), np.empty(n, bool))
-    for rows, reply in parts:
-        known.first_interests[rows] = unpack(reply.first_interests, "<u8", "first_interests", len(rows))
-        known.taken_down[rows] = unpack(reply.taken_down, "<u1", "taken_down", len(rows))
-    return known
+    interests, taken_down = _column(n, parts, "first_interests", "<u8", 1), _column(n, parts, "taken_down", "<u1", 1)
+    return Attributes(interests[:, 0], taken_down[:, 0].astype(bool))
 
 
 def _models(replies: list[Any]) -> list[Model]:

@@ -121,9 +121,10 @@ class Facts:
         cache, deadline = self._cache, time.monotonic() + timeout * FETCHING
         pins = pins if pins.flags.writeable else pins.copy()  # kernels are compiled for one kind of array
         got = cache.get(pins, now_ms, certain)
-        expired, lacking = int((got.found == EXPIRED).sum()), np.flatnonzero(got.found != HIT)
+        lacking, expired = np.flatnonzero(got.found), 0  # all but HIT, which is 0
         lost: set[str] = set()
         if len(lacking):
+            expired = int((got.found == EXPIRED).sum())
             if self._waiting.acquire(blocking=False):
                 try:
                     self._complete(cache, got, pins, lacking, now_ms, deadline, certain, lost)

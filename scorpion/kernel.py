@@ -24,8 +24,8 @@ from services.jit import kernel
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 
-#: LightGBM's kZeroThreshold, a double made of a float: what is not further from zero than this is zero.
-ZERO = float(np.float32(1e-35))
+#: LightGBM's kZeroThreshold, a float's value: what is not further from zero than this is zero.
+ZERO = np.float32(1e-35)
 #: Bits of a decision: a category or a number, where missing values go, and what is missing.
 CATEGORY, DEFAULT_LEFT, MISSING_AT = 1, 2, 2
 MISSING_NONE, MISSING_ZERO, MISSING_NAN, IS_CATEGORY = 0, 1, 2, 3  # how a column is prepared
@@ -251,15 +251,23 @@ def _exit_leaves(blocks: Blocks, ranks: U8, tree: int, width: int, leaf: U8) -> 
 def _rank(forest: Forest, blocks: Blocks, rows: F32, ranks: U8) -> None:
     """The ranks of at most 64 rows in every column. ranks: uint8[2 c, 64], written: ranks and 255 - rank."""
     prepared = np.zeros((max(1, len(forest.features)), NARROW), np.float32)
+    differ = np.zeros(len(prepared), np.uint32)  # 0: all its values are the same, as those of a user are
+    for row in range(len(rows)):
+        for i in range(len(forest.features)):
+            prepared[i, row] = rows[row, forest.features[i]]
     for i in range(len(forest.features)):
-        column, missing = forest.features[i], forest.missing[i]
+        values, missing = prepared[i], forest.missing[i]
         for row in range(len(rows)):
-            prepared[i, row] = _prepared(rows[row, column], missing)
+            values[row] = _prepared(values[row], missing)
+        bits = values.view(np.uint32)
+        for row in range(len(rows)):
+            differ[i] |= bits[row] ^ bits[0]
     for i in range(len(blocks.column)):
         values, found = prepared[blocks.column[i]], ranks[2 * i]
         if blocks.category[i] >= 0:
-            for row in range(NARROW):
-                found[row] = 0 if _is_among(forest, blocks.category[i], values[row]) else 1
+            _rank_in_set(forest, blocks.category[i], values, found)
+        elif differ[blocks.column[i]] == 0:
+            found[:] = _rank_of(blocks, i, values[0])
         else:
             missing = np.uint8(0 if blocks.default_left[i] else 255)
             at = blocks.thresholds[blocks.starts[i] :].ctypes.data
@@ -267,6 +275,35 @@ def _rank(forest: Forest, blocks: Blocks, rows: F32, ranks: U8) -> None:
         flipped = ranks[2 * i + 1]
         for row in range(NARROW):
             flipped[row] = ~found[row]
+
+
+@kernel
+def _rank_of(blocks: Blocks, i: int, value: float) -> Any:
+    """uint8: the rank of one value in column i."""
+    if math.isnan(value):
+        return np.uint8(0 if blocks.default_left[i] else 255)
+    thresholds, rank = blocks.thresholds[blocks.starts[i] :], 0
+    for step in range(blocks.steps[i]):
+        half = 1 << (blocks.steps[i] - 1 - step)
+        rank += half if value > thresholds[rank + half - 1] else 0
+    return np.uint8(rank)
+
+
+@kernel
+def _rank_in_set(forest: Forest, category: int, values: F32, found: U8) -> None:
+    """The ranks of 64 categories, written: 0 within a set, 1 outside. Its first word is asked for all of them at once,
+    one after the other only if it has more words.
+    """
+    first, end = forest.bounds[category], forest.bounds[category + 1]
+    word = forest.words[first] if end > first else np.uint32(0)
+    for row in range(NARROW):
+        value = values[row]
+        fits = (value > np.float32(-1)) & (value < np.float32(32))
+        code = np.uint32(np.int32(value if fits else np.float32(0))) & np.uint32(31)  # so that LLVM shifts 32 bits
+        found[row] = ONE ^ (word >> code & np.uint32(fits))
+    if end - first > 1:
+        for row in range(NARROW):
+            found[row] = 0 if _is_among(forest, category, values[row]) else 1
 
 
 @kernel

@@ -18,6 +18,7 @@ import numpy as np
 
 from features import catalogue
 from features.catalogue import Feature
+from features.matrix import Assembler
 from scorpion import forest, layout
 from scorpion.kernel import F64
 from scorpion.layout import FILES, GOLDEN, MANIFEST, TEXT, Golden, Manifest, Promoted, Stated
@@ -45,6 +46,7 @@ class Model:
     """A folder that was checked."""
 
     features: tuple[Feature, ...]
+    assembler: Assembler
     forest: forest.Model
     manifest: Manifest
     fingerprint: int
@@ -55,7 +57,7 @@ class Model:
         return tuple(f.name for f in self.features if f.name not in catalogue.CATALOGUE)
 
     def score(self, rows: F32) -> F64:
-        """float64[n], or [n, classes], for rows as features.matrix assembles them."""
+        """float64[n], or [n, classes], for rows as its assembler makes them."""
         return self.forest.score(rows)
 
 
@@ -88,7 +90,7 @@ def check(folder: Path, known_datasets: Datasets | None) -> Model:
     golden = layout.read_golden(folder / GOLDEN, trees.classes)
     _same("golden.parquet", golden.columns, "features.json", [f.name for f in features])
     _golden(golden, trees)
-    return Model(features, trees, manifest, layout.fingerprint(folder))
+    return Model(features, Assembler(features), trees, manifest, layout.fingerprint(folder))
 
 
 def _named(name: str, where: str) -> None:

@@ -1,11 +1,11 @@
 """RPCs of scorpion."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from features import matrix
 from features.catalogue import CATALOGUE, Source
 from features.pins import INTERESTS, KEPT, PinFacts
 from protos import scorpion_pb2 as pb
@@ -21,7 +21,6 @@ MAX_PINS = 20_000
 MAX_INTERESTS = 10_000
 DEFAULT_TIMEOUT_S = 10.0
 EXACT = 1 << 48  # a gauge is a float: of a fingerprint it shows the last 12 hexadecimal digits
-_OF_PINS = (Source.PIN, Source.CROSS)
 
 
 class Scorpion(rpc.ScorpionServicer):
@@ -39,11 +38,10 @@ class Scorpion(rpc.ScorpionServicer):
         if request.now_ms < 0:
             raise InvalidArgument(f"now_ms = {request.now_ms}: Unix milliseconds, or 0 for the server's clock")
         served = self._models.get(request.model)
-        features = served.model.features
-        looked = any(f.source in _OF_PINS for f in features)
-        known = self._known(pins, request.now_ms) if looked else _nothing(len(pins))
+        assembler = served.model.assembler
+        known = self._known(pins, request.now_ms) if assembler.of_pins else _nothing(len(pins))
         now_ms = request.now_ms or self._clock()
-        rows = matrix.assemble(features, user, interests, affinities, columns, known.facts, known.datasets, now_ms)
+        rows = assembler.rows(user, interests, affinities, columns, known.facts, known.datasets, now_ms)
         reply = pb.ScoreReply(
             scores=pack(served.model.score(rows), "<f8"),
             model=str(served.ref),
@@ -53,9 +51,9 @@ class Scorpion(rpc.ScorpionServicer):
             lost=known.lost,
         )
         if request.features:
-            reply.feature_names.extend(f.name for f in features)
+            reply.feature_names.extend(assembler.names)
             reply.features = pack(rows, "<f4")
-        if request.attributes and looked:
+        if request.attributes and assembler.of_pins:
             reply.first_interests = pack(known.facts.interests[:, 0], "<u8")
             reply.taken_down = pack(known.taken_down, "<u1")
         return reply
@@ -112,19 +110,20 @@ def _pins(data: bytes) -> U64:
 
 
 def _user(request: pb.ScoreRequest) -> Mapping[str, float]:
-    names = _names(request.user_names, "user_names", Source.USER)
+    names = _names(tuple(request.user_names), "user_names", Source.USER)
     values = unpack(request.user, "<f4", "user", len(names))
     return dict(zip(names, values.tolist(), strict=True))
 
 
 def _columns(request: pb.ScoreRequest, n: int) -> Mapping[str, F32]:
-    names = _names(request.columns, "columns", Source.REQUEST)
+    names = _names(tuple(request.columns), "columns", Source.REQUEST)
     values = unpack(request.request, "<f4", "request", len(names) * n).reshape(len(names), n)
     return dict(zip(names, values, strict=True))
 
 
-def _names(names: Sequence[str], field: str, source: Source) -> Sequence[str]:
-    """Names of features, each once and of this source."""
+@lru_cache(256)
+def _names(names: tuple[str, ...], field: str, source: Source) -> tuple[str, ...]:
+    """Names of features, each once and of this source. Who asks states the same ones every time."""
     for i, name in enumerate(names):
         known = CATALOGUE.get(name)
         if known is None or known.source is not source:

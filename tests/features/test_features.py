@@ -159,12 +159,17 @@ def test_a_matrix_has_the_models_columns_in_its_order() -> None:
     np.testing.assert_allclose(rows, expected)
 
 
-@given(st.integers(0, 6), st.integers(0, 4), st.data())
-def test_what_is_missing_has_its_columns_default(n: int, width: int, data: st.DataObject) -> None:
+@given(st.integers(0, 6), st.integers(0, 6), st.data())
+def test_every_column_is_placed_and_what_is_missing_has_its_default(n: int, width: int, data: st.DataObject) -> None:
     value = st.sampled_from([np.nan, -1.0, 0.0, np.inf, 7.5])
     rows = np.array(data.draw(st.lists(st.lists(value, min_size=width, max_size=width), min_size=n, max_size=n)))
-    rows = rows.astype(np.float32).reshape(n, width)
-    defaults = np.array(data.draw(st.lists(value, min_size=width, max_size=width)), np.float32)
-    expected = np.where(np.isnan(rows), defaults, rows)
-    kernel.fill(rows, defaults)
-    np.testing.assert_array_equal(rows, expected)
+    stated = rows.astype(np.float32).reshape(n, width)
+    defaults, first = (
+        np.array(data.draw(st.lists(value, min_size=width, max_size=width)), np.float32) for _ in range(2)
+    )
+    of = np.array(data.draw(st.lists(st.sampled_from("fkc"), min_size=width, max_size=width)), "U1")
+    kept, columns = np.flatnonzero(of == "k"), np.flatnonzero(of == "c")
+    expected = np.where(of == "f", first, stated)
+    found = np.empty((n, width), np.float32)
+    kernel.place(found, first, stated, kept, kept, np.ascontiguousarray(stated[:, columns].T), columns, defaults)
+    np.testing.assert_array_equal(found, np.where(np.isnan(expected), defaults, expected))

@@ -120,6 +120,17 @@ def test_scores_are_lightgbms(
     agree(trained(rng, rows, categorical, objective, trees, **how), probed(rng, rows))
 
 
+@pytest.mark.parametrize("value", [*EDGES[:12].tolist(), 0.3])
+def test_a_column_may_have_one_value_in_all_rows(value: float) -> None:
+    rng = np.random.default_rng(3)
+    rows = table(rng, 300, 2, 1, 0.1, 0.1)
+    booster = trained(rng, rows, [2], "binary", 8, num_leaves=15)
+    for column in range(3):
+        same = rows.copy()
+        same[:, column] = value
+        agree(booster, same)
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_turns_leaves_into_its_own_scores(objective: str) -> None:
     rng = np.random.default_rng(5)
