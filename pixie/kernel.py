@@ -29,8 +29,8 @@ from pixie.counting import (
     open_tally,
     scored,
 )
-from pixie.ranking import degrees_of, divisors, nearest
-from pixie.steps import DEGREE_BITS, GAMMA, biased_steps, mixed, steps
+from pixie.ranking import discounted, nearest
+from pixie.steps import DEGREE_BITS, GAMMA, MAX_DEGREE, biased_steps, mixed, steps
 from services.columns import F32, I64, U32, U64
 from services.jit import kernel
 
@@ -40,7 +40,7 @@ SLICE = 1 << 18  # steps between two looks at whether the caller still waits: ab
 NOTHING = np.empty(0, np.int64)
 
 _PIN, _TAKEN = range(2)  # progress: which query pin, and the steps taken from it
-_ONE, _START = np.uint64(1), np.uint64(DEGREE_BITS)
+_ONE, _START, _DEGREE = np.uint64(1), np.uint64(DEGREE_BITS), np.uint64(MAX_DEGREE)
 
 
 class Graph(NamedTuple):
@@ -141,6 +141,21 @@ def edges_to(starts: Any, rows: Any) -> Any:
     return found
 
 
+@kernel
+def degrees_at(starts: Any, rows: Any) -> Any:
+    """int64[n]: how many edges each of these nodes has. starts: as of `edges_to`."""
+    return (edges_to(starts, rows) & _DEGREE).astype(np.int64)
+
+
+@kernel
+def all_weights(weights: Any) -> Any:
+    """Whether all of float32[n] are finite and above 0."""
+    good = True
+    for weight in weights:
+        good &= np.float32(0) < weight < np.float32(np.inf)
+    return good
+
+
 def visited(
     graph: Graph,
     pins: I64,
@@ -173,9 +188,7 @@ def best(runs: U64, visits: Visits, k: int, discount: float = 0.0, leave_out: I6
 
     Ties go to the smaller node. Those at the rows `leave_out` are left out.
     """
-    scores = visits.scores
-    if discount:
-        scores = scores / divisors(degrees_of(runs, visits.starts), discount)
+    scores = discounted(runs, visits.starts, visits.scores, discount) if discount else visits.scores
     nodes, scores, seeds = nearest(runs, visits, scores, k, np.sort(leave_out))
     return Answer(nodes, scores, seeds, visits.steps)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from services.columns import I64, Array
+from services.columns import F64, U64, Array
 from services.jit import kernel
 from services.prefetch import prefetch
 from services.radix import in_order
@@ -15,11 +15,13 @@ RAISED = 1 << 14  # degrees below it are raised to a discount beforehand
 _S32, _LOW, _DIGITS = np.uint64(32), np.uint64(0xFFFF_FFFF), np.uint64(1 << 11)
 
 
-def divisors(degrees: I64, discount: float) -> Array:
-    """float64[n]: degree ** discount, which is raised once for all requests where no degree is very high."""
-    if degrees.max(initial=0) < RAISED:
-        return np.asarray(_raised(discount)[degrees])
-    return np.asarray(degrees.astype(np.float64) ** discount)
+def discounted(runs: U64, starts: U64, scores: F64, discount: float) -> F64:
+    """float64[n]: scores / degree ** discount of the nodes whose runs begin there.
+
+    Degrees are raised once for all requests where none is very high.
+    """
+    degrees, quotients, highest = _divided(runs, starts, scores, _raised(discount))
+    return quotients if highest < RAISED else np.asarray(scores / degrees.astype(np.float64) ** discount)
 
 
 @lru_cache(maxsize=16)
@@ -29,13 +31,15 @@ def _raised(discount: float) -> Array:
 
 
 @kernel
-def degrees_of(runs: Any, starts: Any) -> Any:
-    """int64[n]: of the nodes whose runs begin there."""
-    found = np.empty(len(starts), np.int64)
+def _divided(runs: Any, starts: Any, scores: Any, raised: Any) -> Any:
+    """int64[n]: the nodes' degrees; float64[n]: the scores divided by what those below RAISED are raised to; the highest."""
+    degrees, quotients, highest = np.empty(len(starts), np.int64), np.empty(len(starts), np.float64), 0
     for i in range(len(starts)):
         prefetch(runs, np.int64(starts[min(i + AHEAD, len(starts) - 1)]))
-        found[i] = _header(runs, starts[i]) >> _S32
-    return found
+        degrees[i] = _header(runs, starts[i]) >> _S32
+        quotients[i] = scores[i] / raised[min(degrees[i], RAISED - 1)]
+        highest = max(highest, degrees[i])
+    return degrees, quotients, highest
 
 
 @kernel

@@ -110,9 +110,8 @@ def _pins(data: bytes) -> U64:
 
 def _weights(data: bytes, n: int) -> F32:
     weights = unpack(data, "<f4", "weights", n)
-    bad = ~(np.isfinite(weights) & (weights > 0))
-    if bad.any():
-        row = int(bad.argmax())
+    if not kernel.all_weights(weights):
+        row = int((~(np.isfinite(weights) & (weights > 0))).argmax())
         raise InvalidArgument(f"weights[{row}] = {weights[row]}: allowed are finite weights above 0")
     return weights
 

@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 
 from pixie import layout, runs
-from pixie.kernel import Graph, edges_to, rows_among
+from pixie.kernel import Graph, degrees_at, rows_among
 from pixie.layout import FILES, FORMAT, MANIFEST, Manifest
-from pixie.steps import DEGREE_BITS, MAX_DEGREE
+from pixie.steps import DEGREE_BITS
 from services.columns import I64, U64, Array
 from services.errors import InvalidArgument, NotFound
 
@@ -34,7 +34,8 @@ class Snapshot:
 
     def degrees(self, rows: I64) -> I64:
         """int64[n]: of pins."""
-        return np.asarray(edges_to(self.graph.pin_starts, rows) & np.uint64(MAX_DEGREE), np.int64)
+        found: I64 = degrees_at(self.graph.pin_starts, rows)
+        return found
 
     def rows_of(self, pins: U64) -> tuple[I64, Array]:
         """int64[n]: the row of each pin, 0 if it has none; bool[n]: whether it has."""

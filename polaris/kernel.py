@@ -132,13 +132,15 @@ def _select(
     default: Any,
     reasons: Any,
 ) -> Any:
-    scores, counts = np.empty(len(pins), np.float32), np.zeros(4, np.int64)
-    _score(at_ms, quality, ends, log_weights, now_ms, coefficient, scale_ms, default, scores)
-    keys = np.empty(len(pins), np.uint64)
-    left = _wanted(pins, at_ms, scores, seen, taken_down, now_ms, max_age_ms, keys, reasons, counts)
-    order, sources = _best(keys[:left], pins, ends, per_source, k, reasons)
-    columns = _columns(order, pins, at_ms, quality, scores)
-    return *columns, sources, counts[SEEN], counts[TAKEN_DOWN], counts[TOO_OLD]
+    owners, scores, keys = (
+        np.empty(len(pins), np.uint32),
+        np.empty(len(pins), np.float32),
+        np.empty(len(pins), np.uint64),
+    )
+    _score(at_ms, quality, ends, log_weights, now_ms, coefficient, scale_ms, default, owners, scores)
+    counts = _wanted(pins, at_ms, scores, seen, taken_down, now_ms, max_age_ms, keys, reasons)
+    order = _best(keys[: counts[KEPT]], pins, owners, len(ends), per_source, k, reasons)
+    return *_columns(order, pins, at_ms, quality, scores, owners), counts[SEEN], counts[TAKEN_DOWN], counts[TOO_OLD]
 
 
 @kernel
@@ -151,17 +153,19 @@ def _score(
     coefficient: Any,
     scale_ms: Any,
     default: Any,
+    owners: Any,
     scores: Any,
 ) -> None:
+    """Write of each posting its source and its score."""
     start = 0
     for source in range(len(ends)):
-        log_weight = log_weights[source]
-        for row in range(start, ends[source]):  # without a branch, so that several rows are computed at once
-            stated = np.float64(quality[row])
-            value = stated if stated == stated else default  # noqa: PLR0124 - NaN is not itself
-            age = np.float64(max(np.int64(0), now_ms - at_ms[row]))
-            scores[row] = np.float32(log_weight + coefficient * value - age / scale_ms)
+        owners[start : ends[source]] = source
         start = ends[source]
+    for row in range(len(owners)):  # of all sources, without a branch, so that several rows are computed at once
+        stated = np.float64(quality[row])
+        value = stated if stated == stated else default  # noqa: PLR0124 - NaN is not itself
+        age = np.float64(max(np.int64(0), now_ms - at_ms[row]))
+        scores[row] = np.float32(log_weights[owners[row]] + coefficient * value - age / scale_ms)
 
 
 @kernel
@@ -175,25 +179,26 @@ def _wanted(
     max_age_ms: Any,
     keys: Any,
     reasons: Any,
-    counts: Any,
 ) -> Any:
-    """Write the keys of what is left after what was seen, is taken down or too old; how many they are."""
-    left = 0
+    """Write the keys of what is left after what was seen, is taken down or too old; how many are left, and were each of those."""
+    left = was_seen = was_taken_down = was_old = 0
     for row in range(len(pins)):
         reason = KEPT
         if contains(seen, pins[row]):
             reason = SEEN
+            was_seen += 1
         elif len(taken_down) and _in_sorted(taken_down, pins[row]):
             reason = TAKEN_DOWN
+            was_taken_down += 1
         elif now_ms - at_ms[row] > max_age_ms:
             reason = TOO_OLD
+            was_old += 1
         else:
             keys[left] = _key(scores[row], row)
             left += 1
-        counts[reason] += 1
         if len(reasons):
             reasons[row] = reason
-    return left
+    return left, was_seen, was_taken_down, was_old
 
 
 @kernel
@@ -209,8 +214,8 @@ def _in_sorted(values: Any, value: Any) -> Any:
 
 
 @kernel
-def _best(keys: Any, pins: Any, ends: Any, per_source: Any, k: Any, reasons: Any) -> Any:
-    """(keys, sources) of the best k, best first, each pin once and at most per_source of a source.
+def _best(keys: Any, pins: Any, owners: Any, sources: Any, per_source: Any, k: Any, reasons: Any) -> Any:
+    """The keys of the best k, best first, each pin once and at most per_source of each of so many sources.
 
     All keys are visited best first: the first posting of a pin is its best, and the others are duplicates, of whatever
     source. Only those are put in order that are visited: the best of all, then, while k are not found, the next best.
@@ -220,8 +225,7 @@ def _best(keys: Any, pins: Any, ends: Any, per_source: Any, k: Any, reasons: Any
     while size < len(keys) + len(keys) // 4:
         size *= 2
     met, some, spare = np.full(size, -1, np.int32), np.empty_like(keys), np.empty_like(keys)  # met: rows by their pin
-    chosen, sources = np.empty(min(k, len(keys)), np.uint64), np.empty(min(k, len(keys)), np.uint32)
-    of_source = np.zeros(len(ends), np.int64)
+    chosen, of_source = np.empty(min(k, len(keys)), np.uint64), np.zeros(sources, np.int64)
     rank, above = len(keys) if len(reasons) else 3 * k, np.uint64(0)
     while above <= _LOWEST and (taken < k or len(reasons)):
         limit = _limit(keys, rank)  # scores from `above` to `limit` are next
@@ -230,22 +234,22 @@ def _best(keys: Any, pins: Any, ends: Any, per_source: Any, k: Any, reasons: Any
             some[n] = key
             n += above <= key >> _HIGH <= limit
         for key in _sort(some[:n], spare[:n], pins):
-            row, source = np.int64(key & _LOW), 0
+            row = np.int64(key & _LOW)
             if _met(met, pins, row):
                 reason = DUPLICATE
             else:
-                source = _source_of(ends, row)
+                source = owners[row]
                 reason = SOURCE_FULL if of_source[source] >= per_source else KEPT if taken < k else NOT_BEST
                 of_source[source] += 1
             if reason == KEPT:
-                chosen[taken], sources[taken] = key, source
+                chosen[taken] = key
                 taken += 1
             if len(reasons):
                 reasons[row] = reason
             elif taken == k:
                 break
         above, rank = limit + _ONE, 4 * rank
-    return chosen[:taken], sources[:taken]
+    return chosen[:taken]
 
 
 @kernel
@@ -274,29 +278,16 @@ def _met(met: Any, pins: Any, row: Any) -> Any:
 
 
 @kernel
-def _source_of(ends: Any, row: Any) -> Any:
-    """The first source that ends after the row."""
-    low, high = 0, len(ends) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if ends[middle] <= row:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@kernel
-def _columns(order: Any, pins: Any, at_ms: Any, quality: Any, scores: Any) -> Any:
-    """(rows, pins, at_ms, quality, scores) of these keys."""
+def _columns(order: Any, pins: Any, at_ms: Any, quality: Any, scores: Any, owners: Any) -> Any:
+    """(rows, pins, at_ms, quality, scores, sources) of these keys."""
     n = len(order)
-    rows, best = np.empty(n, np.int64), np.empty(n, np.float32)
+    rows, best, sources = np.empty(n, np.int64), np.empty(n, np.float32), np.empty(n, np.uint32)
     of = np.empty(n, np.uint64), np.empty(n, np.int64), np.empty(n, np.float32)
     for i in range(n):
         row = np.int64(order[i] & _LOW)
-        rows[i], best[i] = row, scores[row]
+        rows[i], best[i], sources[i] = row, scores[row], owners[row]
         of[0][i], of[1][i], of[2][i] = pins[row], at_ms[row], quality[row]
-    return rows, of[0], of[1], of[2], best
+    return rows, of[0], of[1], of[2], best, sources
 
 
 @kernel
