@@ -10,7 +10,7 @@ from services.events import Action
 
 def take(pins: Pins, rows: Array) -> Pins:
     """The rows at int[m] positions or a bool[n] mask."""
-    return Pins(*(column[rows] for column in pins))
+    return Pins(pins.pins[rows], pins.weights[rows], pins.boards[rows], pins.at_ms[rows])
 
 
 def weighed(actions: Actions, decay: Decay) -> Pins:
