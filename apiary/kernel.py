@@ -1,9 +1,12 @@
-"""Merges events into the packed lists of many users at once: pure arithmetic on arrays, one pass."""
+"""Merges events into the packed lists of many users at once, and puts what is read in order: pure arithmetic on arrays."""
+
+from typing import Any
 
 import numpy as np
 
-from services.columns import I64, U8, U64, Array
+from services.columns import F32, I64, U8, U64, Array
 from services.jit import kernel
+from services.radix import in_order
 
 
 @kernel
@@ -65,3 +68,99 @@ def merge(
         start = ends[user]
         out_ends[user] = n
     return n
+
+
+@kernel
+def newest(ids: U64, kinds: U8, at_ms: I64, limit: int) -> tuple[U64, I64, I64]:
+    """The ids and dates of the `limit` newest entries of each kind, kind by kind, newest first, of equals the higher id.
+
+    ids, kinds, at_ms: n entries ascending by (kind, id). Those of kind k end at ends[k]: int64[4], the last returned.
+    """
+    rows, ends, n, start = np.empty(len(kinds), np.int64), np.zeros(4, np.int64), 0, 0
+    for kind in range(1, len(ends)):
+        stop = start
+        while stop < len(kinds) and kinds[stop] == kind:
+            stop += 1
+        for row in _by_date(at_ms, start, stop)[::-1][:limit]:
+            rows[n] = row
+            n += 1
+        ends[kind] = n
+        start = stop
+    return ids[rows[:n]], at_ms[rows[:n]], ends
+
+
+@kernel
+def newest_of_each(at_ms: I64, ends: I64, limit: int) -> tuple[I64, I64]:
+    """The `limit` newest of each of s lists, the later row first among equals: int64[s] how many, int64[m] rows, ascending.
+
+    at_ms: int64[n], the lists back to back; ends: int64[s].
+    """
+    counts, rows, n, start = np.empty_like(ends), np.empty(len(at_ms), np.int64), 0, 0
+    for i in range(len(ends)):
+        counts[i] = min(ends[i] - start, limit)
+        if counts[i] < ends[i] - start:
+            rows[n : n + counts[i]] = np.sort(_by_date(at_ms, start, ends[i])[-limit:])
+        else:
+            rows[n : n + counts[i]] = np.arange(start, ends[i])
+        n += counts[i]
+        start = ends[i]
+    return counts, rows[:n]
+
+
+@kernel
+def _by_date(at_ms: Any, start: Any, stop: Any) -> Any:
+    """The rows from start to before stop by date, oldest first, equals as they stand. Dates are not negative."""
+    return in_order(at_ms[start:stop].astype(np.uint64), np.arange(start, stop), 0)[1]
+
+
+@kernel
+def best(boards: U64, weights: F32, owners: U64, at_ms: I64, limit: int) -> tuple[U64, F32, U64, I64]:
+    """The `limit` best of n boards as the columns that came: best weight first, then newest, then the highest id.
+
+    Of a board that is there several times the best is taken. weights, at_ms: not negative.
+    """
+    _, rows = in_order(boards.copy(), np.arange(len(boards)), 0)
+    n = 0
+    for row in rows:
+        last = rows[n - 1] if n else row
+        if not n or boards[row] != boards[last]:
+            rows[n] = row
+            n += 1
+        elif weights[row] > weights[last] or (weights[row] == weights[last] and at_ms[row] >= at_ms[last]):
+            rows[n - 1] = row
+    _, rows = in_order(at_ms[rows[:n]].astype(np.uint64), rows[:n], 0)
+    _, rows = in_order(
+        weights[rows].view(np.uint32).astype(np.uint64), rows, 0
+    )  # bits of such floats ascend as they do
+    rows = rows[::-1][:limit]
+    return boards[rows], weights[rows], owners[rows], at_ms[rows]
+
+
+@kernel
+def split(users: U64, partitions: int, first: int, end: int) -> tuple[U64, I64, U64]:
+    """Users of the partitions from `first` to before `end`, the partition of each, and the other users."""
+    here, where, elsewhere, n = np.empty_like(users), np.empty(len(users), np.int64), np.empty_like(users), 0
+    for i in range(len(users)):
+        partition = _partition(users[i], partitions)
+        if first <= partition < end:
+            here[n], where[n] = users[i], partition
+            n += 1
+        else:
+            elsewhere[i - n] = users[i]
+    return here[:n], where[:n], elsewhere[: len(users) - n]
+
+
+@kernel
+def _partition(key: Any, partitions: Any) -> Any:
+    """`services.topics.partition_of` of one key (uint64)."""
+    k1 = key * np.uint64(0x87C37B91114253D5)
+    h1 = (k1 << np.uint64(31) | k1 >> np.uint64(33)) * np.uint64(0x4CF5AD432745937F)
+    h1 = (h1 ^ np.uint64(8)) + np.uint64(8)
+    return np.int64((_fmix(h1) + _fmix(h1 + np.uint64(8))) % np.uint64(partitions))
+
+
+@kernel
+def _fmix(h: Any) -> Any:
+    h = (h ^ h >> np.uint64(33)) * np.uint64(0xFF51AFD7ED558CCD)
+    h = (h ^ h >> np.uint64(33)) * np.uint64(0xC4CEB9FE1A85EC53)
+    return h ^ h >> np.uint64(33)

@@ -11,11 +11,13 @@ An entry is two little-endian u8: the id, and `at_ms << 8 | kind`. One packed va
 
 import struct
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 
-from services.columns import I64, U8, U64
+from services.columns import I64, U8, U64, Array
+from services.jit import kernel
 
 FORMAT = "apiary 1"
 FAMILIES = ("follows", "boards", "followers")
@@ -23,6 +25,7 @@ FAMILIES = ("follows", "boards", "followers")
 USER, BOARD, INTEREST = 1, 2, 3  # kinds of entries; as FollowKind on the wire
 
 _USER_KEY = struct.Struct(">HQ")
+_USER_KEYS = np.dtype([("partition", ">u2"), ("user", ">u8")])
 _TARGET_KEY = struct.Struct(">HBQ")
 _COUNT = struct.Struct("<I")
 ENTRY_BYTES = 16
@@ -35,11 +38,6 @@ class Entries(NamedTuple):
     kinds: U8
     at_ms: I64
 
-    def of(self, kind: int) -> "Entries":
-        """Those of one kind, of one user."""
-        first, end = self.kinds.searchsorted((kind, kind + 1)).tolist()
-        return Entries(self.ids[first:end], self.kinds[first:end], self.at_ms[first:end])
-
 
 class Lists(NamedTuple):
     """The entries of several users back to back; those of user i end at ends[i] (int64[users])."""
@@ -51,6 +49,14 @@ class Lists(NamedTuple):
 def user_key(partition: int, user: int) -> bytes:
     """Key of a user in `follows` and `boards`."""
     return _USER_KEY.pack(partition, user)
+
+
+def user_keys(partitions: Array, users: U64) -> list[bytes]:
+    """Keys of users in `follows` and `boards`, each with its partition."""
+    packed = np.empty(len(users), _USER_KEYS)
+    packed["partition"], packed["user"] = partitions, users
+    data, size = packed.tobytes(), _USER_KEYS.itemsize
+    return [data[start : start + size] for start in range(0, len(data), size)]
 
 
 def target_key(partition: int, kind: int, target: int) -> bytes:
@@ -78,13 +84,21 @@ def pack_entries(entries: Entries) -> bytes:
 
 def unpack_entries(data: bytes) -> Entries:
     """The entries that one or more values, joined, hold."""
-    packed = np.frombuffer(data, np.uint64).reshape(-1, 2)
-    meta = packed[:, 1]
-    return Entries(packed[:, 0], meta.astype(np.uint8), (meta >> np.uint64(8)).view(np.int64))
+    return Entries(*_columns(np.frombuffer(data, np.uint64)))
+
+
+@kernel
+def _columns(packed: U64) -> tuple[U64, U8, I64]:
+    n = len(packed) // 2
+    ids, kinds, at_ms = np.empty(n, np.uint64), np.empty(n, np.uint8), np.empty(n, np.int64)
+    for i in range(n):
+        meta = packed[2 * i + 1]
+        ids[i], kinds[i], at_ms[i] = packed[2 * i], meta & np.uint64(0xFF), meta >> np.uint64(8)
+    return ids, kinds, at_ms
 
 
 def unpack_lists(values: Sequence[bytes | None]) -> Lists:
     """The entries of several users; a user without a value has none."""
     present = [value or b"" for value in values]
-    ends = np.cumsum([len(value) // ENTRY_BYTES for value in present], dtype=np.int64)
+    ends = np.array([*accumulate(map(len, present))], np.int64) // ENTRY_BYTES
     return Lists(unpack_entries(b"".join(present)), ends)

@@ -2,12 +2,13 @@
 
 from typing import Any, NamedTuple
 
-from apiary import hops
-from apiary.layout import BOARD, INTEREST, USER, Entries, Lists
+from apiary import order
+from apiary.hops import Owned
+from apiary.layout import BOARD, INTEREST, USER, Lists
 from apiary.store import ApiaryStore
 from protos import apiary_pb2 as pb
 from protos import apiary_pb2_grpc as rpc
-from services.columns import I64, U64, pack, unpack
+from services.columns import U64, pack, unpack
 from services.errors import InvalidArgument
 
 MAX_LIMIT = 100_000
@@ -27,41 +28,40 @@ class Apiary(rpc.ApiaryServicer):
 
     def __init__(self, store: ApiaryStore, weights: Weights) -> None:
         self._store, self._weights = store, weights
+        self.FollowedBoards(pb.FollowedBoardsRequest(user=1, limit=1), None)  # kernels are compiled, or loaded, by now
 
     def Followed(self, request: pb.FollowedRequest, context: Any) -> pb.FollowedReply:
         """What a user follows, newest first."""
         limit = _limit(request.limit)
-        entries = self._store.followed(request.user)
-        users, users_at = _newest(entries, USER, limit)
-        boards, boards_at = _newest(entries, BOARD, limit)
-        interests, interests_at = _newest(entries, INTEREST, limit)
+        found = order.newest(self._store.followed(request.user), limit)
+        ids, at_ms = pack(found.ids, "<u8"), pack(found.at_ms, "<i8")
+        boards, interests = 8 * found.users, 8 * found.boards  # where they begin
         return pb.FollowedReply(
-            users=pack(users, "<u8"),
-            users_at_ms=pack(users_at, "<i8"),
-            boards=pack(boards, "<u8"),
-            boards_at_ms=pack(boards_at, "<i8"),
-            interests=pack(interests, "<u8"),
-            interests_at_ms=pack(interests_at, "<i8"),
+            users=ids[:boards],
+            users_at_ms=at_ms[:boards],
+            boards=ids[boards:interests],
+            boards_at_ms=at_ms[boards:interests],
+            interests=ids[interests:],
+            interests_at_ms=at_ms[interests:],
         )
 
     def FollowedBoards(self, request: pb.FollowedBoardsRequest, context: Any) -> pb.FollowedBoardsReply:
         """The first hop, and the second for the followed users of this shard."""
         limit, weights = _limit(request.limit), self._weights
-        entries = self._store.followed(request.user)
-        users, _ = _newest(entries, USER, MAX_LIMIT)
-        here, lists = self._store.owned_here(users)
-        direct, direct_at = _newest(entries, BOARD, limit)
-        owned = _owned(users[here], lists, weights.boards_per_user)
-        found = hops.best(direct, direct_at, weights.direct, owned, weights.through, limit)
+        follows = order.newest(self._store.followed(request.user), MAX_LIMIT)
+        here, lists, elsewhere = self._store.owned_here(follows.ids[: follows.users])
+        direct = slice(follows.users, follows.boards)
+        owned = _owned(here, lists, weights.boards_per_user)
+        found = order.best(follows.ids[direct], follows.at_ms[direct], weights.direct, owned, weights.through, limit)
         return pb.FollowedBoardsReply(
             boards=pack(found.boards, "<u8"),
             weights=pack(found.weights, "<f4"),
             owners=pack(found.owners, "<u8"),
             at_ms=pack(found.at_ms, "<i8"),
-            elsewhere=pack(users[~here], "<u8"),
+            elsewhere=pack(elsewhere, "<u8"),
             through_weight=weights.through,
             boards_per_user=weights.boards_per_user,
-            followed_users=len(users),
+            followed_users=follows.users,
         )
 
     def OwnedBoards(self, request: pb.OwnedBoardsRequest, context: Any) -> pb.OwnedBoardsReply:
@@ -80,14 +80,8 @@ class Apiary(rpc.ApiaryServicer):
         return pb.FollowerCountsReply(counts=pack(self._store.follower_counts(request.kind, targets), "<u4"))
 
 
-def _newest(entries: Entries, kind: int, limit: int) -> tuple[U64, I64]:
-    ids, _, at_ms = entries.of(kind)
-    rows = hops.newest(ids, at_ms, limit)
-    return ids[rows], at_ms[rows]
-
-
-def _owned(owners: U64, lists: Lists, limit: int) -> hops.Owned:
-    return hops.newest_of_each(owners, lists.entries.ids, lists.entries.at_ms, lists.ends, limit)
+def _owned(owners: U64, lists: Lists, limit: int) -> Owned:
+    return order.newest_of_each(owners, lists.entries.ids, lists.entries.at_ms, lists.ends, limit)
 
 
 def _limit(limit: int) -> int:

@@ -69,7 +69,7 @@ class ApiaryStore:
         came = np.zeros(len(changes.owner), np.int8)
         if not len(came):
             return came
-        keys = _user_keys(changes.partitions, changes.users)
+        keys = layout.user_keys(changes.partitions, changes.users)
         old = layout.unpack_lists(self.shard.family(family).get(keys))
         new = _merged(old, changes, came)
         data, handle, start = layout.pack_entries(new.entries), self.shard.handle(family), 0
@@ -99,13 +99,10 @@ class ApiaryStore:
         """The boards of each of these users."""
         return self._boards(partition_of(owners, self._partitions), owners)
 
-    def owned_here(self, users: U64) -> tuple[Array, Lists]:
-        """bool[n], whose lists are on this shard; and the boards of each of those."""
-        if not len(users):
-            return np.empty(0, np.bool_), layout.unpack_lists([])
-        partitions = partition_of(users, self._partitions)
-        here = (partitions >= self._own.start) & (partitions < self._own.stop)
-        return here, self._boards(partitions[here], users[here])
+    def owned_here(self, users: U64) -> tuple[U64, Lists, U64]:
+        """Those users whose lists are on this shard, the boards of each of them, and the other users."""
+        here, partitions, elsewhere = kernel.split(users, self._partitions, self._own.start, self._own.stop)
+        return here, self._boards(partitions, here), elsewhere
 
     def follower_counts(self, kind: int, targets: U64) -> U32:
         """uint32[n]: how many users of this shard's partitions follow each target."""
@@ -117,11 +114,7 @@ class ApiaryStore:
         return total
 
     def _boards(self, partitions: Array, owners: U64) -> Lists:
-        return layout.unpack_lists(self.shard.family("boards").get(_user_keys(partitions, owners)))
-
-
-def _user_keys(partitions: Array, users: U64) -> list[bytes]:
-    return [layout.user_key(p, user) for p, user in zip(partitions.tolist(), users.tolist(), strict=True)]
+        return layout.unpack_lists(self.shard.family("boards").get(layout.user_keys(partitions, owners)))
 
 
 def _changes(batch: Batch, partition: Array, kinds: Array, targets: U64, relevant: Array) -> Changes:

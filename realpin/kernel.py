@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from services.columns import F32, F64, I64, U32, U64, Array
+from services.columns import F32, F64, I64, U8, U32, U64, Array
 from services.jit import kernel
 
 
@@ -201,6 +201,35 @@ def strongest(values: F32, newest: I64, ids: U64, limit: int) -> I64:
         rows[at : at + stop - start] = furthest[start:stop]
         start = stop
     return rows
+
+
+@kernel
+def strongest_pins(
+    pins: U64,
+    boards: U64,
+    at_ms: I64,
+    actions: U8,
+    kind_of: I64,
+    hide: int,
+    weights: F64,
+    half_lives_ms: F64,
+    limit: int,
+) -> tuple[U64, F32, U64, I64]:
+    """Of n actions the `limit` pins that weigh most, as `weighed` and `strongest` have it: the columns of `signals.Pins`.
+
+    kind_of: int64[256], the kind of each action.
+    """
+    last, values = weighed(pins, at_ms, kind_of[actions], hide, weights, half_lives_ms)
+    rows = strongest(values, at_ms[last], pins[last], limit)
+    last = last[rows]
+    return pins[last], values[rows], boards[last], at_ms[last]
+
+
+@kernel
+def engaged_pins(pins: U64, weights: F32, boards: U64, at_ms: I64, known: U64, limit: int) -> tuple[U64, F32, U64, I64]:
+    """The pins that are `engaged`, as the columns that came."""
+    rows = engaged(weights, known, limit)
+    return pins[rows], weights[rows], boards[rows], at_ms[rows]
 
 
 @kernel

@@ -21,6 +21,7 @@ import numpy as np
 
 from services.columns import I64, U8, U32, U64, Array
 from services.events import ENGAGEMENTS
+from services.jit import kernel
 
 FORMAT = "realpin 1"
 FAMILIES = ("actions", "minutes")
@@ -98,10 +99,19 @@ def pack_actions(actions: Actions) -> bytes:
 
 def unpack_actions(data: bytes) -> Actions:
     """The columns of rows of `actions`."""
-    packed = np.frombuffer(data, "<u8").reshape(-1, 3)
-    stamps = packed[:, 2]
-    at_ms = (stamps >> np.uint64(8)).astype(np.int64)
-    return Actions(packed[:, 0].copy(), packed[:, 1].copy(), at_ms, stamps.astype(np.uint8))
+    return Actions(*_columns(np.frombuffer(data, np.uint64)))
+
+
+@kernel
+def _columns(packed: U64) -> tuple[U64, U64, I64, U8]:
+    n = len(packed) // 3
+    pins, boards = np.empty(n, np.uint64), np.empty(n, np.uint64)
+    at_ms, actions = np.empty(n, np.int64), np.empty(n, np.uint8)
+    for i in range(n):
+        stamp = packed[3 * i + 2]
+        pins[i], boards[i] = packed[3 * i], packed[3 * i + 1]
+        at_ms[i], actions[i] = stamp >> np.uint64(8), stamp & np.uint64(0xFF)
+    return pins, boards, at_ms, actions
 
 
 def pack_minutes(minutes: Minutes) -> bytes:

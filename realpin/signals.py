@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from realpin import kernel
 from realpin.layout import MINUTE_MS, ROW_BYTES, Actions, Minutes, unpack_actions, unpack_minutes
 from services.clock import DAY_MS
-from services.columns import F32, I64, U32, U64, Array
+from services.columns import F32, I64, U32, U64
 from services.events import ENGAGEMENTS, Action
 
 WINDOWS_MS = np.array([10, 60, 24 * 60], np.int64) * MINUTE_MS
@@ -46,10 +46,6 @@ class Pins(NamedTuple):
     boards: U64  # of the last action; 0: none
     at_ms: I64  # of the last action
 
-    def take(self, rows: Array) -> "Pins":
-        """The rows at int[m] positions or a bool[n] mask."""
-        return Pins(self.pins[rows], self.weights[rows], self.boards[rows], self.at_ms[rows])
-
 
 class Affinities(NamedTuple):
     """m distinct interests."""
@@ -66,16 +62,12 @@ def strongest_pins(actions: Actions, decay: Decay, limit: int) -> Pins:
     hidden weighs its hides alone: whatever was done to it besides, it is no longer what the user is about. What comes
     after the action that ages count from weighs in full.
     """
-    kinds = KIND[actions.actions]
-    last, weights = kernel.weighed(actions.pins, actions.at_ms, kinds, _HIDE, *decay)
-    pins, at_ms = actions.pins[last], actions.at_ms[last]
-    rows = kernel.strongest(weights, at_ms, pins, limit)
-    return Pins(pins[rows], weights[rows], actions.boards[last[rows]], at_ms[rows])
+    return Pins(*kernel.strongest_pins(*actions, KIND, _HIDE, *decay, limit))
 
 
 def engaged(pins: Pins, known: U64, limit: int) -> Pins:
     """The first `limit` pins of those that weigh above 0 and were not taken down. known: of the pins, see `known.py`."""
-    return pins.take(kernel.engaged(pins.weights, known, limit))
+    return Pins(*kernel.engaged_pins(*pins, known, limit))
 
 
 def strongest_affinities(weights: F32, known: U64, limit: int) -> Affinities:

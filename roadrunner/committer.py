@@ -20,8 +20,9 @@ from services.errors import Exhausted, MeshError, Unavailable
 logger = logging.getLogger(__name__)
 GROUP_EVENTS = 16_000  # of one append, so that a record stays small enough to be applied at once
 FEW_EVENTS, JOIN_S = 256, 0.002  # a group as small waits so long for others, if the one before had some
+MANY, JOINS = 4, 3  # and again while as many have come meanwhile; so often at most
 RETAIN_EVERY_S = 10.0
-ROOM_EVERY_S = 0.02
+ROOM_EVERY_S, ROOM_LATE_S = 0.02, 0.1  # between looks at the disk: by the committing thread; then by who submits
 
 
 class Waiting(NamedTuple):
@@ -75,11 +76,17 @@ class Committer:
         self._queue.put(Waiting(batch, answer, gone))
 
     def _why_no_room(self) -> str:
-        """As the disk said a moment ago; while it is full, as it says now."""
-        now = time.monotonic()
-        if self._no_room or now - self._looked > ROOM_EVERY_S:
-            self._no_room, self._looked = self._room(), now
+        """As the disk said a moment ago; while it is full, as it says now.
+
+        Under load the committing thread looks: it costs the event loop of who submits its turn of the interpreter.
+        """
+        self._look(0.0 if self._no_room else ROOM_LATE_S)
         return self._no_room
+
+    def _look(self, after_s: float) -> None:
+        now = time.monotonic()
+        if now - self._looked > after_s:
+            self._no_room, self._looked = self._room(), now
 
     def submit_aggregate(self, made: Aggregate) -> "Future[None]":
         """Have what the aggregator made appended; the future is done once it is on disk, or could not be written."""
@@ -93,6 +100,7 @@ class Committer:
             group = self._next_group()
             made = None if self._made.empty() else self._made.get()
             if group or made:
+                self._look(ROOM_EVERY_S)
                 self._commit(group, made)
             if time.monotonic() - self._retained > RETAIN_EVERY_S:
                 self._retain()
@@ -101,9 +109,14 @@ class Committer:
         """What waits, in the order in which it came; none after a while without any."""
         group: list[Waiting] = []
         size = self._take(group, 0, RETAIN_EVERY_S)
-        if group and size < FEW_EVENTS and self._company and not self._stopping.is_set():
+        for _ in range(JOINS if group and self._company else 0):
+            if size >= FEW_EVENTS or self._stopping.is_set():
+                break
+            before = len(group)
             time.sleep(JOIN_S)
-            self._take(group, size, 0)
+            size = self._take(group, size, 0)
+            if len(group) < before + MANY:
+                break
         self._company = len(group) > 1
         return group
 

@@ -107,7 +107,7 @@ class SmartfeedStore:
         """Apply serves, saves and hides, exactly in their order."""
         serves = (batch.action == A.SERVED).tolist()
         names, feeds = batch.user.tolist(), batch.surface.tolist()
-        users = {name: _User(at) for name, at in zip(names, partition.tolist(), strict=True)}
+        users = {name: _User(at) for name, at in dict(zip(names, partition.tolist(), strict=True)).items()}
         self._read_removed(users)
         self._read_lists(users, set(compress(zip(names, feeds, strict=True), serves)), _removals(batch))
         columns = (batch.pin.tolist(), batch.board.tolist(), batch.position.tolist(), batch.at_ms.tolist())

@@ -8,6 +8,11 @@ from services.columns import F32, I64, U32, Array, Ragged
 from services.events import Action
 
 
+def take(pins: Pins, rows: Array) -> Pins:
+    """The rows at int[m] positions or a bool[n] mask."""
+    return Pins(pins.pins[rows], pins.weights[rows], pins.boards[rows], pins.at_ms[rows])
+
+
 def weighed(actions: Actions, decay: Decay) -> Pins:
     """The pins of one user's actions (ascending by date), ascending by id."""
     if not len(actions.pins):
@@ -37,7 +42,7 @@ def strongest(values: F32, limit: int, *ties: Array) -> I64:
 
 def strongest_pins(found: Pins, limit: int) -> Pins:
     """At most `limit` of them, greatest weight first; of equals the newest, then the lowest id."""
-    return found.take(strongest(found.weights, limit, -found.at_ms, found.pins))
+    return take(found, strongest(found.weights, limit, -found.at_ms, found.pins))
 
 
 def affinities_of(weights: F32, interests: Ragged) -> Affinities:

@@ -30,7 +30,7 @@ def actions_of(rows: list[Row]) -> Actions:
 
 
 def by_id(found: Pins) -> Pins:
-    return found.take(np.argsort(found.pins))
+    return plain.take(found, np.argsort(found.pins))
 
 
 def weighed(rows: list[Row], decay: Decay = DECAY) -> Pins:
@@ -143,9 +143,9 @@ def test_pins_are_those_of_plain_numpy(rows: list[Row], limit: int) -> None:
     actions = actions_of(sorted(rows, key=lambda r: r[2]))
     expected = plain.weighed(actions, DECAY)
     all_, found = (by_id(signals.strongest_pins(actions, DECAY, most)) for most in (100, limit))
-    np.testing.assert_array_equal(all_.pins, expected.take(expected.weights != 0).pins)
-    np.testing.assert_allclose(all_.weights, expected.take(expected.weights != 0).weights, rtol=1e-6)
-    np.testing.assert_array_equal(all_.boards, expected.take(expected.weights != 0).boards)
+    np.testing.assert_array_equal(all_.pins, plain.take(expected, expected.weights != 0).pins)
+    np.testing.assert_allclose(all_.weights, plain.take(expected, expected.weights != 0).weights, rtol=1e-6)
+    np.testing.assert_array_equal(all_.boards, plain.take(expected, expected.weights != 0).boards)
     few = by_id(
         plain.strongest_pins(all_, limit)
     )  # of the very weights: which sum is greatest may hang on the last bit

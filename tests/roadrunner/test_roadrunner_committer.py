@@ -96,6 +96,28 @@ def test_a_group_has_a_bound(pool: ThreadPoolExecutor) -> None:
     committer.stop()
 
 
+def test_while_many_come_they_are_waited_for_again(pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, naps, first = Held(), [0], iter(range(10, 100))
+    log.let.release(99)
+    committer = committing(log)
+    came = [under_test.MANY, under_test.MANY - 1, 5]
+
+    def nap(_: float) -> None:
+        for _ in range(came[naps[0]]):
+            pool.submit(publish, committer, follows(1, first_id=next(first)), 30)
+        until(lambda: waiting(committer) == came[naps[0]])
+        naps[0] += 1
+
+    monkeypatch.setattr("roadrunner.committer.time.sleep", nap)
+    committer._company = True
+    assert publish(committer, follows(1, first_id=1), 30).accepted == 1
+    assert [len(group) for group in log.appended] == [2 * under_test.MANY]
+    assert naps == [2], "few came the second time"
+    committer._company = False
+    monkeypatch.undo()
+    committer.stop()
+
+
 def test_small_publishes_that_follow_company_are_waited_for(
     pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
