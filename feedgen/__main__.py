@@ -13,8 +13,8 @@ class Settings(Choices, kw_only=True):
     """[feedgen]"""
 
     pages_at_once: Annotated[
-        int, Meta(ge=1, le=10_000, description="pages in the making at once; who comes then waits for a turn")
-    ] = 6
+        int, Meta(ge=1, le=10_000, description="pages in the making at most; those who wait begin together")
+    ] = 8
     turn_ms: Annotated[
         int, Meta(ge=1, le=60_000, description="after this a page in the making holds up no other, slow as it may be")
     ] = 100

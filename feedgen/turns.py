@@ -5,17 +5,23 @@ pages can be made slow each other down until the time of every stage is over bef
 (docs/decisions/0034-turns.md). Who comes when all places are taken is told so at once, while there is time for the last
 good page.
 
+Those who wait begin together, once few pages are in the making: they ask the same services for the same things at the
+same time, and what a service needs for one of them is in its caches for the others.
+
 A turn ends after a while even if its page is not made: what takes so long waits for a service that is slow, not for the
 cores, and must not keep others from theirs.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from services.errors import Exhausted
 from services.metrics import Metrics
+
+FEW = 3  # fewer pages in the making, and others begin
 
 
 class Turns:
@@ -23,17 +29,18 @@ class Turns:
 
     def __init__(self, at_once: int, turn_s: float, waiting: int, metrics: Metrics) -> None:
         self._at_once, self._turn_s, self._most_waiting = at_once, turn_s, waiting
-        self._free = asyncio.Semaphore(at_once)
-        self._making = self._waiting = self._refused = 0
+        self._few = min(FEW, at_once) if waiting else at_once
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._taken = self._making = self._refused = 0
         metrics.gauge("pages_in_the_making", lambda: self._making)
-        metrics.gauge("pages_waiting", lambda: self._waiting)
+        metrics.gauge("pages_waiting", lambda: len(self._waiting))
         metrics.gauge("pages_refused", lambda: self._refused)
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
         """Within it a page may be made. Raises Exhausted when as many wait as may."""
         await self._wait()
-        turn = Turn(self._free)
+        turn = Turn(self._end)
         ending = asyncio.get_running_loop().call_later(self._turn_s, turn.end)
         self._making += 1
         try:
@@ -44,28 +51,47 @@ class Turns:
             turn.end()
 
     async def _wait(self) -> None:
-        if self._free.locked() and self._waiting >= self._most_waiting:
+        if self._taken < self._few:
+            self._taken += 1
+            return
+        if len(self._waiting) >= self._most_waiting:
             self._refused += 1
             raise Exhausted(
-                f"{self._at_once} pages are in the making and {self._most_waiting} readers wait for a turn, "
+                f"{self._taken} pages are in the making and {self._most_waiting} readers wait for a turn, "
                 "which is all that this process takes; try again in a moment"
             )
-        self._waiting += 1
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
         try:
-            await self._free.acquire()
-        finally:
-            self._waiting -= 1
+            await place
+        except asyncio.CancelledError:
+            if not place.cancelled():  # the turn had just come
+                self._end()
+            elif place in self._waiting:
+                self._waiting.remove(place)
+            raise
+
+    def _end(self) -> None:
+        """One turn is over; if few are left, those who wait have theirs."""
+        self._taken -= 1
+        if self._taken >= self._few:
+            return
+        while self._waiting and self._taken < self._at_once:
+            place = self._waiting.popleft()
+            if not place.cancelled():  # nor about to leave
+                place.set_result(None)
+                self._taken += 1
 
 
 @dataclass(slots=True)
 class Turn:
     """One that was taken, and ends once."""
 
-    free: asyncio.Semaphore
+    ended: Callable[[], None]
     over: bool = False
 
     def end(self) -> None:
         """The next one may have it."""
         if not self.over:
             self.over = True
-            self.free.release()
+            self.ended()

@@ -145,12 +145,45 @@ def test_a_slow_page_holds_nobody_up() -> None:
     assert with_turns(1, 1, story, turn_s=0.0)["pages_in_the_making"] == 0
 
 
-def test_a_turn_ends_once() -> None:
-    async def ended_twice() -> bool:
-        turn = Turn(free := asyncio.Semaphore(0))
-        turn.end()
-        turn.end()
-        await free.acquire()
-        return free.locked()
+def test_those_who_wait_begin_together_once_few_pages_are_in_the_making() -> None:
+    async def story(readers: Readers) -> None:
+        for reader in range(9):
+            await readers.come(reader)
+        assert readers.begun == [0, 1, 2]
+        await readers.made(1)
+        assert readers.begun == [*range(6)], "as many as are made at once"
+        for reader in (0, 2):
+            await readers.made(reader)
+        assert readers.begun == [*range(6)], "three are in the making yet"
+        await readers.made(5)
+        assert readers.begun == [*range(9)]
+        for reader in (3, 4, 6, 7, 8):
+            await readers.made(reader)
 
-    assert asyncio.run(ended_twice())
+    assert with_turns(5, 10, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
+
+
+def test_who_leaves_just_when_the_turn_comes_passes_it_on() -> None:
+    async def story(readers: Readers) -> None:
+        for reader in range(4):
+            await readers.come(reader)
+        ending = asyncio.create_task(readers.made(0))
+        await asyncio.sleep(0)
+        await readers.gone(1)
+        await ending
+        assert readers.begun == [0, 2], "it never began"
+        await readers.made(2)
+        await readers.made(3)
+        await readers.come(4)
+        assert readers.begun == [0, 2, 3, 4]
+        await readers.made(4)
+
+    assert with_turns(1, 3, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
+
+
+def test_a_turn_ends_once() -> None:
+    ended: list[None] = []
+    turn = Turn(lambda: ended.append(None))
+    turn.end()
+    turn.end()
+    assert len(ended) == 1
