@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Env, Options, Rdict, WriteBatch, WriteOptions
 
 from services.errors import Exhausted, MeshError, Unavailable
 
@@ -39,6 +39,7 @@ class Database:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.dead = False  # a write failed; nothing can be written until the folder is opened again
+        Env().lower_thread_pool_cpu_priority()  # compaction can wait; readers can't, when the cores are busy
         options, names = _options(cache_mb, memtable_mb), list(families)
         try:
             self._db = Rdict(str(folder), options, column_families=dict.fromkeys(names, options))
