@@ -6,6 +6,7 @@ import numpy as np
 
 from services.columns import F32, I64, U8, U64, Array
 from services.jit import kernel
+from services.partition import partition_of_key
 from services.radix import in_order
 
 
@@ -141,26 +142,10 @@ def split(users: U64, partitions: int, first: int, end: int) -> tuple[U64, I64, 
     """Users of the partitions from `first` to before `end`, the partition of each, and the other users."""
     here, where, elsewhere, n = np.empty_like(users), np.empty(len(users), np.int64), np.empty_like(users), 0
     for i in range(len(users)):
-        partition = _partition(users[i], partitions)
+        partition = partition_of_key(users[i], partitions)
         if first <= partition < end:
             here[n], where[n] = users[i], partition
             n += 1
         else:
             elsewhere[i - n] = users[i]
     return here[:n], where[:n], elsewhere[: len(users) - n]
-
-
-@kernel
-def _partition(key: Any, partitions: Any) -> Any:
-    """`services.topics.partition_of` of one key (uint64)."""
-    k1 = key * np.uint64(0x87C37B91114253D5)
-    h1 = (k1 << np.uint64(31) | k1 >> np.uint64(33)) * np.uint64(0x4CF5AD432745937F)
-    h1 = (h1 ^ np.uint64(8)) + np.uint64(8)
-    return np.int64((_fmix(h1) + _fmix(h1 + np.uint64(8))) % np.uint64(partitions))
-
-
-@kernel
-def _fmix(h: Any) -> Any:
-    h = (h ^ h >> np.uint64(33)) * np.uint64(0xFF51AFD7ED558CCD)
-    h = (h ^ h >> np.uint64(33)) * np.uint64(0xC4CEB9FE1A85EC53)
-    return h ^ h >> np.uint64(33)

@@ -2,7 +2,6 @@
 which rows the page is made of. `rows`: feedgen.candidates.ROW[n].
 """
 
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -189,8 +188,8 @@ def warm() -> None:
     rows, floats, bits, mask = np.zeros(1, ROW), np.ones(1, np.float32), np.ones(1, np.uint32), np.ones(1, np.bool_)
     count(rows, 0, bits, floats, mask)
     as_read, as_made = np.frombuffer(b"", np.uint64), np.zeros(0, np.uint64)  # a kernel is compiled for either
-    for pins in (as_read, as_made):
-        absent(rows, pins, mask)
-    for pins, seen in product((as_read, as_made), repeat=2):
-        unmet(pins, seen, as_made, mask)
+    for seen in (as_read, as_made):
+        absent(rows, seen, mask)
+        for pins in (as_read, as_made):
+            unmet(pins, seen, as_made, mask)
     draft(rows, np.ones(1), bits, np.ones(1, np.uint64), np.zeros(3, np.int64), np.ones(1), np.empty((3, 1), np.int64))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from services.columns import F32, I64, U8, U32, U64, Array
 from services.jit import kernel
+from services.partition import partition_of_key
 
 I32 = NDArray[np.int32]
 
@@ -63,22 +64,6 @@ def rebuild(keys: U64, minutes: U32, into: U64, into_minutes: U32, oldest: int) 
             into[at], into_minutes[at] = keys[i], minutes[i]
             used += 1
     return used
-
-
-@kernel
-def _partition(key: np.uint64, partitions: int) -> int:
-    """`services.topics.partition_of` for one key."""
-    k1 = key * np.uint64(0x87C37B91114253D5)
-    h1 = (k1 << np.uint64(31) | k1 >> np.uint64(33)) * np.uint64(0x4CF5AD432745937F)
-    h1 = (h1 ^ np.uint64(8)) + np.uint64(8)
-    return int((_fmix(h1) + _fmix(h1 + np.uint64(8))) % np.uint64(partitions))
-
-
-@kernel
-def _fmix(h: np.uint64) -> np.uint64:
-    h = (h ^ h >> np.uint64(33)) * np.uint64(0xFF51AFD7ED558CCD)
-    h = (h ^ h >> np.uint64(33)) * np.uint64(0xC4CEB9FE1A85EC53)
-    return h ^ h >> np.uint64(33)
 
 
 # --- the front door -------------------------------------------------------------------------------------------------
@@ -169,11 +154,12 @@ def route(
         to = goes[action[i]]
         for way in range(len(TOPIC_OF)):
             if to >> way & 1:
-                at = TOPIC_OF[way] * partitions + _partition(keys[KEY_OF[way]][i], partitions)
+                at = TOPIC_OF[way] * partitions + partition_of_key(keys[KEY_OF[way]][i], partitions)
                 _place(at, i, np.uint64(0), ends, rows, joins)
         if to & BY_INTEREST and len(interest_ends):
             for j in range(interest_ends[i - 1] if i else 0, interest_ends[i]):
-                _place(SOURCES * partitions + _partition(interests[j], partitions), i, interests[j], ends, rows, joins)
+                at = SOURCES * partitions + partition_of_key(interests[j], partitions)
+                _place(at, i, interests[j], ends, rows, joins)
         for topic in range(4 if to >= EVERYWHERE else 0):
             if to & EVERYWHERE << topic:
                 for partition in range(partitions):
@@ -376,7 +362,7 @@ def by_partition(
     partitions = len(starts) - 1
     of = np.empty(len(objects), np.int32)
     for i in range(len(objects)):
-        of[i] = _partition(objects[i], partitions)
+        of[i] = partition_of_key(objects[i], partitions)
         starts[of[i] + 1] += 1
     for p in range(partitions):
         starts[p + 1] += starts[p]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from services.columns import ids
 from services.events import Action, Batch, events
+from services.partition import partition_of_key
 from services.topics import Topic, hash64, partition_of, partition_of_one, split
 from tests.services.batches import Row, any_u64, batch_of, good_batches, rows_of
 
@@ -123,3 +124,4 @@ def test_partitions_are_evenly_filled() -> None:
 @given(any_u64, st.integers(1, 1024))
 def test_the_partition_of_one_is_that_of_an_array_of_it(key: int, partitions: int) -> None:
     assert partition_of_one(key, partitions) == int(partition_of(ids([key]), partitions)[0])
+    assert partition_of_one(key, partitions) == partition_of_key(np.uint64(key), partitions), "and in a kernel"
