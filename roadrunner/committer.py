@@ -22,7 +22,7 @@ GROUP_EVENTS = 16_000  # of one append, so that a record stays small enough to b
 FEW_EVENTS, JOIN_S = 256, 0.002  # a group as small waits so long for others, if the one before had some
 MANY, JOINS = 4, 3  # and again while as many have come meanwhile; so often at most
 RETAIN_EVERY_S = 10.0
-ROOM_EVERY_S, ROOM_LATE_S = 0.02, 0.1  # between looks at the disk: by the committing thread; then by who submits
+ROOM_EVERY_S, ROOM_LATE_S = 0.01, 0.02  # between looks at the disk: by the committing thread; then by who submits
 
 
 class Waiting(NamedTuple):

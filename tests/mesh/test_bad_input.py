@@ -158,7 +158,8 @@ def test_a_cursor_of_two_thousand_random_ids_is_taken_back(loaded: Loaded) -> No
     """The longest cursor that feedgen makes: what it answers, the edge accepts."""
     friend, reader, board = next(_ids), next(_ids), next(_ids)
     found = [pin * 0x9E3779B97F4A7C15 % 2**63 + 1 for pin in range(1, 1_951)]
-    saves = [{"action": "save", "user": friend, "pin": pin, "board": board} for pin in found]
+    long_ago = {"at_ms": NOW_MS}  # or they would be what is popular this week, for every reader of this mesh
+    saves = [{"action": "save", "user": friend, "pin": pin, "board": board, **long_ago} for pin in found]
     made = {"action": "create_board", "user": friend, "board": board}
     token = loaded.publish(made, *saves, {"action": "follow_user", "user": reader, "target": friend})["token"]
     seen: list[int] = []
