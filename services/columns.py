@@ -1,6 +1,7 @@
 """Arrays on the wire: one `bytes` field each, little-endian, read in place by numpy. Knows nothing of what they mean."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -19,9 +20,15 @@ U8 = NDArray[np.uint8]
 Array = NDArray[Any]
 
 
+@lru_cache
+def _dtype(name: str) -> np.dtype[Any]:
+    """By its name, which numpy takes longer to read than an array."""
+    return np.dtype(name)
+
+
 def pack(values: Array, dtype: str) -> bytes:
     """Bytes of an array as `dtype` (a numpy name such as "<u8"), C order."""
-    return np.ascontiguousarray(values, dtype=dtype).tobytes()
+    return np.asarray(values, _dtype(dtype)).tobytes()
 
 
 def unpack(data: bytes, dtype: str, field: str, n: int | None = None) -> Array:
@@ -30,23 +37,15 @@ def unpack(data: bytes, dtype: str, field: str, n: int | None = None) -> Array:
     Raises InvalidArgument naming `field` when the bytes are no whole number of items, or not `n` of them.
     """
     try:
-        found = np.frombuffer(data, _dtypes[dtype])
-    except KeyError:
-        _dtypes[dtype] = np.dtype(dtype)
-        return unpack(data, dtype, field, n)
+        found = np.frombuffer(data, _dtype(dtype))
     except ValueError:
-        size = _dtypes[dtype].itemsize
+        size = _dtype(dtype).itemsize
         raise InvalidArgument(
             f"{field}: {len(data)} bytes are not a whole number of {size}-byte items ({dtype})"
         ) from None
     if n is not None and len(found) != n:
         raise InvalidArgument(f"{field}: {len(found)} values, expected {n}")
     return found
-
-
-_dtypes: dict[
-    str, np.dtype[Any]
-] = {}  # by the name they are asked for with: numpy takes longer to read one than an array
 
 
 def ids(values: object) -> U64:
@@ -126,8 +125,18 @@ class Ragged:
 
     def strings(self) -> list[str]:
         """Each run as text; bytes that are not UTF-8 become replacement characters."""
-        data, ends = self.values.tobytes(), self.ends.tolist()
-        if data.isascii():  # a character a byte: all of it is decoded at once
-            text = data.decode("ascii")
-            return [text[a:b] for a, b in pairwise([0, *ends])]
-        return [data[a:b].decode(errors="replace") for a, b in pairwise([0, *ends])]
+        data, ends = self.values.tobytes(), self.ends.astype(np.int64)
+        try:
+            text = data.decode()  # all of it at once
+            if len(text) < len(data):
+                ends = self._ends_in_characters()
+        except ValueError:
+            return [data[a:b].decode(errors="replace") for a, b in pairwise([0, *ends.tolist()])]
+        return [text[a:b] for a, b in pairwise([0, *ends.tolist()])]
+
+    def _ends_in_characters(self) -> I64:
+        """int64[n], of runs of bytes that are UTF-8 together. Raises ValueError when a run ends within a character."""
+        begins = np.append((self.values & 0xC0) != 0x80, True)
+        if not begins[self.ends].all():
+            raise ValueError("a run ends within a character")
+        return np.asarray(np.append(0, np.cumsum(begins[:-1]))[self.ends])

@@ -67,8 +67,8 @@ def _timeout(context: Any) -> float:
     return min(float(remaining), 3600.0)
 
 
-def _token(details: Any) -> bytes:
-    return next((value for key, value in details.invocation_metadata or () if key == request_context.TOKEN_KEY), b"")
+def _token(context: Any) -> bytes:
+    return next((value for key, value in context.invocation_metadata() or () if key == request_context.TOKEN_KEY), b"")
 
 
 def _reader(handler: Any, method: str) -> Callable[[bytes], Any]:
@@ -156,33 +156,39 @@ class Gate(grpc.ServerInterceptor):
     def __init__(self, metrics: Metrics, wait: WaitForToken | None) -> None:
         self.methods: Methods = {}
         self._metrics, self._wait = metrics, wait
+        self._wrapped: dict[str, Any] = {MANY: self._several()}
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Wrap unary answers; streams and the standard services pass."""
-        if details.method == MANY:
-            return self._several(_token(details))
-        handler = continuation(details)
-        if handler is None or details.method.startswith(OWN) or handler.unary_unary is None:
-            return handler
-        method, token = details.method.rsplit("/", 1)[-1], _token(details)
+        """Wrap unary answers, once a method; streams and the standard services pass."""
+        method = details.method
+        if method not in self._wrapped:
+            handler = continuation(details)
+            if handler is None or handler.unary_unary is None or method.startswith(OWN):
+                return handler
+            self._wrapped[method] = self._alone(method, handler)
+        return self._wrapped[method]
+
+    def _alone(self, name: str, handler: Any) -> Any:
+        method = name.rsplit("/", 1)[-1]
 
         def answer(request: Any, context: Any) -> Any:
             with _Measured(self._metrics, method) as call:
                 try:
+                    token = _token(context)
                     with request_context.serving(_timeout(context), token) as serving:
                         if self._wait is not None:
                             self._wait(tokens.decode(token), serving.remaining())
                         return handler.unary_unary(_read(request), context)
                 except Exception as error:
-                    call.status, message = as_status(error, details.method)
+                    call.status, message = as_status(error, name)
                 context.abort(call.status, message)
 
         return grpc.unary_unary_rpc_method_handler(answer, _reader(handler, method), handler.response_serializer)
 
-    def _several(self, token: bytes) -> Any:
+    def _several(self) -> Any:
         def answer(request: Any, context: Any) -> Any:
             try:
-                return self.answers(_read(request).calls, _timeout(context), token, context)
+                return self.answers(_read(request).calls, _timeout(context), _token(context), context)
             except Exception as error:
                 status, message = as_status(error, MANY)
             context.abort(status, message)
@@ -220,31 +226,36 @@ class AsyncGate(grpc.aio.ServerInterceptor):
     def __init__(self, metrics: Metrics) -> None:
         self.methods: Methods = {}
         self._metrics = metrics
+        self._wrapped: dict[str, Any] = {MANY: self._several()}
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
-        """Wrap unary answers; streams and the standard services pass."""
-        if details.method == MANY:
-            return self._several(_token(details))
-        handler = await continuation(details)
-        if handler is None or details.method.startswith(OWN) or handler.unary_unary is None:
-            return handler
-        method, token = details.method.rsplit("/", 1)[-1], _token(details)
+        """Wrap unary answers, once a method; streams and the standard services pass."""
+        method = details.method
+        if method not in self._wrapped:
+            handler = await continuation(details)
+            if handler is None or handler.unary_unary is None or method.startswith(OWN):
+                return handler
+            self._wrapped[method] = self._alone(method, handler)
+        return self._wrapped[method]
+
+    def _alone(self, name: str, handler: Any) -> Any:
+        method = name.rsplit("/", 1)[-1]
 
         async def answer(request: Any, context: Any) -> Any:
             with _Measured(self._metrics, method) as call:
                 try:
-                    with request_context.serving(_timeout(context), token):
+                    with request_context.serving(_timeout(context), _token(context)):
                         return await handler.unary_unary(_read(request), context)
                 except Exception as error:
-                    call.status, message = as_status(error, details.method)
+                    call.status, message = as_status(error, name)
                 await context.abort(call.status, message)
 
         return grpc.unary_unary_rpc_method_handler(answer, _reader(handler, method), handler.response_serializer)
 
-    def _several(self, token: bytes) -> Any:
+    def _several(self) -> Any:
         async def answer(request: Any, context: Any) -> Any:
             try:
-                return await self.answers(_read(request).calls, _timeout(context), token, context)
+                return await self.answers(_read(request).calls, _timeout(context), _token(context), context)
             except Exception as error:
                 status, message = as_status(error, MANY)
             await context.abort(status, message)

@@ -57,6 +57,8 @@ def test_strings_come_back(texts: list[str]) -> None:
 def test_what_is_not_utf8_is_replaced() -> None:
     broken = Ragged(np.array([1, 3], np.uint32), np.frombuffer(b"\xffok", np.uint8))
     assert broken.strings() == ["\N{REPLACEMENT CHARACTER}", "ok"]
+    halves = Ragged(np.array([2, 4], np.uint32), np.frombuffer("aß!".encode(), np.uint8))
+    assert halves.strings() == ["a\N{REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER}!"], "each run is read alone"
 
 
 def test_empty_runs() -> None:
