@@ -56,24 +56,10 @@ class Assembler:
         return rows
 
 
-def assemble(
-    features: Sequence[Feature],
-    user: Mapping[str, float],
-    interests: U64,
-    affinities: F32,
-    request: Mapping[str, F32],
-    known: PinFacts,
-    datasets: Mapping[str, F32],
-    now_ms: int,
-) -> F32:
-    """The rows of these features, as `Assembler.rows` has them, for who makes them once."""
-    return Assembler(features).rows(user, interests, affinities, request, known, datasets, now_ms)
-
-
 def warm() -> None:
     """Compile what assembles, or load it: the first request need not wait for it."""
     every, one = list(catalogue.CATALOGUE.values()), np.ones(1, np.uint64)
     for columns in (0, 1):  # of datasets, beside which facts are no array of their own
         kept = np.zeros((2, len(pins.KEPT) + columns), np.float32)[:, : len(pins.KEPT)]
         facts = PinFacts(kept, np.zeros((2, pins.INTERESTS), np.uint64))
-        assemble(every, {}, one, np.ones(1, np.float32), {}, facts, {}, 0)
+        Assembler(every).rows({}, one, np.ones(1, np.float32), {}, facts, {}, 0)

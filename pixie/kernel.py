@@ -147,15 +147,6 @@ def degrees_at(starts: Any, rows: Any) -> Any:
     return (edges_to(starts, rows) & _DEGREE).astype(np.int64)
 
 
-@kernel
-def all_weights(weights: Any) -> Any:
-    """Whether all of float32[n] are finite and above 0."""
-    good = True
-    for weight in weights:
-        good &= np.float32(0) < weight < np.float32(np.inf)
-    return good
-
-
 def visited(
     graph: Graph,
     pins: I64,

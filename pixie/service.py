@@ -12,6 +12,7 @@ from pixie.snapshot import Snapshot
 from pixie.store import PixieStore, Question
 from protos import pixie_pb2 as pb
 from protos import pixie_pb2_grpc as rpc
+from services.checks import all_weights
 from services.columns import F32, U64, pack, unpack
 from services.errors import DeadlineExceeded, InvalidArgument
 
@@ -110,7 +111,7 @@ def _pins(data: bytes) -> U64:
 
 def _weights(data: bytes, n: int) -> F32:
     weights = unpack(data, "<f4", "weights", n)
-    if not kernel.all_weights(weights):
+    if not all_weights(weights):
         row = int((~(np.isfinite(weights) & (weights > 0))).argmax())
         raise InvalidArgument(f"weights[{row}] = {weights[row]}: allowed are finite weights above 0")
     return weights

@@ -18,6 +18,7 @@ from pixie.counting import full, grown, open_tally
 from pixie.kernel import Options
 from pixie.snapshot import Snapshot, current, folder_of, open_snapshot
 from services.bloom import read_only
+from services.checks import all_weights
 from services.clock import Clock
 from services.columns import F32, U32, U64, Array
 from services.errors import MeshError, NotReady
@@ -144,7 +145,7 @@ def _warm(snapshot: Snapshot) -> None:
         options = kernel.options(boards=True, pins=True, bias=bias, interest=1)
         question = Question(pins, np.ones(len(pins), np.float32), options, 1, 16, 0.5, 1, 1, 0.5)
         _near(snapshot, question, lambda: True)
-    kernel.all_weights(read_only(question.weights, np.float32))  # as they come off the wire
+    all_weights(read_only(question.weights, np.float32))  # as they come off the wire
     tally = open_tally(np.full(2, 8), 8, 2)
     full(tally)  # which only long walks need
     grown(tally)

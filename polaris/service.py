@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from polaris.kernel import KEPT, all_kinds, all_weights
+from polaris.kernel import KEPT
 from polaris.layout import BOARD, INTEREST, Sources
 from polaris.store import PolarisStore, Wanted
 from protos import polaris_pb2 as pb
 from protos import polaris_pb2_grpc as rpc
 from services import bloom
+from services.checks import all_kinds, all_weights
 from services.columns import F32, Array, pack, unpack
 from services.errors import InvalidArgument
 from services.events import EARLIEST_MS

@@ -13,9 +13,10 @@ import numpy as np
 from polaris import layout, postings
 from polaris.cache import ListCache
 from polaris.changes import Changes, changes_of
-from polaris.kernel import Light, Selection, all_kinds, all_weights, input_of, select
+from polaris.kernel import Light, Selection, input_of, select
 from polaris.layout import BOARD, FROZEN, HEAD, PUT, Rows, Sources
 from polaris.postings import Postings
+from services.checks import all_kinds, all_weights
 from services.columns import F32, U32, U64, Array
 from services.errors import Exhausted
 from services.events import Action, Batch

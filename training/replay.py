@@ -18,7 +18,7 @@ import numpy as np
 
 import feedgen.__main__
 from features.catalogue import CATALOGUE
-from features.matrix import assemble
+from features.matrix import Assembler
 from features.pins import KEPT, PinFacts
 from feedgen import pipeline as pipelines
 from feedgen.candidates import Candidates
@@ -48,6 +48,7 @@ TIMEOUT_S = 60.0  # of a request: nothing is late in a replay
 SLICE = 50_000  # events applied at once
 GROWN = 1.05  # the graph is built again when it would have so many times the saves
 ALL_FEATURES = tuple(CATALOGUE.values())
+_ASSEMBLER = Assembler(ALL_FEATURES)
 FEEDS = ("interest", "picked", "home")
 PAGE = 25
 
@@ -70,7 +71,7 @@ class Recording:
         if got.lost:
             raise MeshError(f"a replay lost {', '.join(sorted(got.lost))}")
         known = PinFacts(got.values[:, : len(KEPT)], got.interests)
-        rows = assemble(ALL_FEATURES, says.user, says.interests, says.affinities, says.request, known, {}, query.now_ms)
+        rows = _ASSEMBLER.rows(says.user, says.interests, says.affinities, says.request, known, {}, query.now_ms)
         return Scores({"features": rows})
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from features import catalogue, crosses, kernel, pins, requests, users
 from features.catalogue import CATALOGUE, Source
-from features.matrix import assemble
+from features.matrix import Assembler
 from services.columns import Array, Ragged, ids
 from services.errors import InvalidArgument
 from services.events import Action
@@ -144,8 +144,7 @@ def test_a_matrix_has_the_models_columns_in_its_order() -> None:
     names = ["pin_quality", "user_seen", "origin", "affinity_sum", "style.x1", "style.x2"]
     features = [catalogue.feature(name) for name in names]
     features[5] = catalogue.Feature("style.x2", Source.PIN, default=-1.0)
-    rows = assemble(
-        features,
+    rows = Assembler(features).rows(
         {"user_seen": 3.0},
         ids([1, 9]),
         np.array([1, -1], np.float32),

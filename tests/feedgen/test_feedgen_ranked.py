@@ -110,8 +110,8 @@ def test_the_scores_are_the_models_of_what_feedgen_stated(world: World) -> None:
     n = len(found.candidates)
     nothing = PinFacts(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, 8), np.uint64))
     mine = [name for name in NAMES if CATALOGUE[name].source in ("user", "request")]
-    assembled = matrix.assemble(
-        [feature(name) for name in mine], says.user, says.interests, says.affinities, says.request, nothing, {}, NOW
+    assembled = matrix.Assembler([feature(name) for name in mine]).rows(
+        says.user, says.interests, says.affinities, says.request, nothing, {}, NOW
     )
     seen = found.candidates.column("features")
     np.testing.assert_array_equal(assembled, seen[:, [NAMES.index(name) for name in mine]])
