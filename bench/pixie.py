@@ -2,8 +2,8 @@
 
 The naive walk is in numba as well, one walker at a time over compressed sparse rows. Before any timing its answers are
 compared with ours: a chi-square test of single steps, and the total variation of the shares of visits with restarts.
-Rates are of the time of one core that a thread used (`thread_time`), taken in turns; the best of each is told, since
-whatever else runs only takes away.
+Every turn takes other query pins, and all sides the same ones and as many steps from each. Rates are of the time of one core
+that a thread used (`thread_time`): the median of the turns, and their quartiles.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,12 +35,14 @@ from services.clock import wall_clock
 from services.columns import I64, U32, U64, Array
 from services.jit import kernel as compiled
 from services.mesh import Mesh
+from services.prefetch import prefetch
 from tests.kit import serve_shards
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 LARGE = 150_000_000
 STEPS, QUERIES, K, RESTART = 100_000, 10, 1_000, 0.5
-REPEATS, CALLS, SECONDS = 12, 400, 2.0
+REPEATS, CALLS, SECONDS = 15, 400, 2.0
+LINES = 64  # random places that are asked for before the first is read, as many as there are walkers
 NEVER = 1 << 62
 _GAMMA, _S32, _LOW = np.uint64(0x9E3779B97F4A7C15), np.uint64(32), np.uint64(0xFFFF_FFFF)
 
@@ -115,34 +118,50 @@ def _opening(folder: Path) -> list[Figure]:
 
 
 def _rates(what: str, snapshot: Snapshot, large: bool) -> list[Figure]:
-    """Raw steps, steps of whole requests, and the naive walk's, in turns."""
+    """Raw steps, steps of whole requests, and the naive walk's, in turns; beside what the memory gives."""
     graph, rows = snapshot.graph, csr(snapshot)
-    best = dict.fromkeys(("raw", "raw 0", "counted", "naive", "naive 0"), 0.0)
-    pins = _query_pins(snapshot, REPEATS * QUERIES)
-    trace = np.empty((2, CHUNK + AHEAD), np.uint64)
-    few = STEPS // 4
+    pins = _query_pins(snapshot, REPEATS * QUERIES).reshape(REPEATS, QUERIES)
+    trace, rates = np.empty((2, CHUNK + AHEAD), np.uint64), defaultdict(list)
     for turn in range(-1, REPEATS):  # the first compiles
-        some = pins[turn * QUERIES : (turn + 1) * QUERIES] if turn >= 0 else pins[:QUERIES]
-        seed, edge = turn + 2, kernel.edges_to(graph.pin_starts, some[:1])[0]
-        for suffix, restart in (("", RESTART), (" 0", 0.0)):
-            chosen = kernel.options(boards=False, restart=restart)
-            took = _took(partial(_raw, graph, chosen, edge, 4 * STEPS, seed, trace))
-            best["raw" + suffix] = max(best["raw" + suffix], 4 * STEPS / took)
-            took = _took(partial(naive, rows, some[0], chosen.restart, few, seed, trace[0]))
-            best["naive" + suffix] = max(best["naive" + suffix], few / took)
-        took = _took(partial(_asked, snapshot, some, seed))
-        best["counted"] = max(best["counted"], STEPS / took)
-    note = f"restart {RESTART}; without restarts {best['raw 0'] / 1e6:.1f}"
-    naive_note = f"restart {RESTART}; without restarts {best['naive 0'] / 1e6:.2f}"
-    times, times_0 = best["raw"] / best["naive"], best["raw 0"] / best["naive 0"]
+        some, seed = pins[max(0, turn)], turn + 2
+        edges = kernel.edges_to(graph.pin_starts, some)
+        chosen = {restart: kernel.options(boards=False, restart=restart) for restart in (RESTART, 0.0)}
+        works: dict[str, Callable[[], object]] = {"request": partial(_asked, snapshot, some, seed)}
+        for restart, options in chosen.items():
+            works[f"raw {restart}"] = partial(_raw, graph, options, edges, seed, trace)
+            works[f"naive {restart}"] = partial(_naive, rows, options.restart, some, seed, trace[0])
+        works["lines"] = partial(_lines, graph.pins, graph.boards, _places(graph, seed))
+        for name, work in works.items():
+            took = _took(work)
+            if turn >= 0:
+                rates[name].append((STEPS if name == "request" else QUERIES * STEPS) / took / 1e6)
+    return _figures(what, {name: np.array(found) for name, found in rates.items()}, large)
+
+
+def _figures(what: str, rates: dict[str, Array], large: bool) -> list[Figure]:
     request = f"{QUERIES} query pins, {STEPS:,} steps, booster, best {K:,}"
-    return [
-        Figure("pixie", f"{what}: steps, raw", best["raw"] / 1e6, "M/s", 40 if large else None, note=note),
-        Figure("pixie", f"{what}: steps of a request", best["counted"] / 1e6, "M/s", 20 if large else None, note=request),
-        Figure("pixie", f"{what}: steps, naive walk", best["naive"] / 1e6, "M/s", note=naive_note),
-        Figure("pixie", f"{what}: raw against naive, without restarts", times_0, "times", 20 if large else None,
-               note=f"restart {RESTART}: {times:.1f} times"),
-    ]  # fmt: skip
+    memory = "two random lines a step, one of each side, with nothing else to do and nothing to wait for"
+    found = [("steps of a request", rates["request"], "M/s", 20 if large else None, request)]
+    for restart, how in ((RESTART, f"restart {RESTART}"), (0.0, "without restarts")):
+        raw, naive_walk = rates[f"raw {restart}"], rates[f"naive {restart}"]
+        found += [
+            (
+                f"steps, raw, {how}",
+                raw,
+                "M/s",
+                40 if large else None,
+                f"{STEPS:,} steps from each of {QUERIES} pins, not counted",
+            ),
+            (f"steps, naive walk, {how}", naive_walk, "M/s", None, "the same in numba, one walker"),
+            (f"raw against naive, {how}", raw / naive_walk, "times", 20 if large else None, "turn by turn"),
+        ]
+    found.append(("steps that the memory allows without restarts", rates["lines"], "M/s", None, memory))
+    figures = []
+    for name, values, unit, target, note in found:
+        low, median, high = np.percentile(values, (25, 50, 75))
+        spread = (float(low), float(high))
+        figures.append(Figure("pixie", f"{what}: {name}", float(median), unit, target, note=note, spread=spread))
+    return figures
 
 
 def _asked(snapshot: Snapshot, rows: I64, seed: int) -> kernel.Answer:
@@ -273,9 +292,36 @@ def _took(work: Callable[[], object], clock: Callable[[], float] = time.thread_t
     return clock() - began
 
 
-def _raw(graph: Graph, chosen: Options, edge: Any, n: int, seed: int, trace: U64) -> None:
-    walkers = kernel.walkers_at(edge)
-    _walk(graph, chosen, edge, n, np.uint64(seed), walkers, trace)
+def _raw(graph: Graph, chosen: Options, edges: U64, seed: int, trace: U64) -> None:
+    """STEPS steps from each of these query pins."""
+    for edge in edges:
+        _walk(graph, chosen, edge, STEPS, np.uint64(seed), kernel.walkers_at(edge), trace)
+
+
+def _naive(rows: Rows, restart: Any, pins: I64, seed: int, trace: U64) -> None:
+    for pin in pins:
+        naive(rows, pin, restart, STEPS, seed, trace)
+
+
+def _places(graph: Graph, seed: int) -> Array:
+    """int64[2, QUERIES * STEPS]: of words of the two sides' runs."""
+    rng = np.random.default_rng(seed)
+    return np.array([rng.integers(0, len(words), QUERIES * STEPS) for words in (graph.pins, graph.boards)])
+
+
+@compiled
+def _lines(pins: Any, boards: Any, places: Any) -> Any:
+    """The sum of the words at these places, LINES of one side and LINES of the other in turns, all asked for ahead."""
+    total, n = np.uint64(0), places.shape[1]
+    for first in range(0, n, LINES):
+        last = min(first + LINES, n)
+        for i in range(first, last):
+            prefetch(pins, places[0, i])
+        for i in range(first, last):
+            prefetch(boards, places[1, i])
+        for i in range(first, last):
+            total += pins[places[0, i]] + boards[places[1, i]]
+    return total
 
 
 @compiled
