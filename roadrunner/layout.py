@@ -23,6 +23,7 @@ from services.columns import U64, Array, pack, unpack
 
 FORMAT = "roadrunner 1"
 FAMILIES = ("records", "accepted", "ends", "segments", "aggregated", "interests")
+IN_ORDER = ("records", "accepted")  # read in the order of their keys
 
 _AT = struct.Struct(">BH")
 _RECORD_KEY = struct.Struct(">BHQ")

@@ -83,7 +83,7 @@ class EventLog:
     ) -> None:
         """Open or create the log. Raises WrongFormat also when `partitions` is not what it was made with."""
         form = f"{layout.FORMAT}, {partitions} partitions"
-        self._db = Database(folder, form, layout.FAMILIES, cache_mb, memtable_mb)
+        self._db = Database(folder, form, layout.FAMILIES, cache_mb, memtable_mb, layout.IN_ORDER)
         self._partitions, self._retention, self._clock = partitions, retention, clock
         self._ends = {(int(topic), p): StoredEnd() for topic in Topic for p in range(partitions)}
         self._ends |= {layout.at_of(k): layout.end_of(v) for k, v in self._db.family("ends").items()}

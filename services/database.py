@@ -6,7 +6,7 @@ reads go on. So a dead database stays open, and its process ends when there is r
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ _FORMAT_KEY = b"format"
 _STALL = "Write stall"
 STALL_S, FULL_STALL_S, STALL_POLL_S = 60.0, 5.0, 0.002
 LITTLE_ROOM = 64 << 20  # bytes free with which a flush is not likely to end
+MEMTABLE_BLOOM = 0.005  # of a memtable, for its bloom filter: 80 KB of 16 MB, 4 to 10 bits a key
 FILES_STOP = 36  # in level 0; RocksDB would slow writes down from 20 on, which is refused as a stall is
 _REMEDY = "run the version and settings that wrote it, or remove the folder of a view and it is rebuilt from the log"
 
@@ -34,15 +35,27 @@ class WrongFormat(MeshError):
 class Database:
     """One RocksDB with named column families."""
 
-    def __init__(self, folder: Path, form: str, families: Iterable[str], cache_mb: int, memtable_mb: int) -> None:
-        """Open or create it. Raises WrongFormat, HeldElsewhere, or Exhausted when the disk is full."""
+    def __init__(
+        self,
+        folder: Path,
+        form: str,
+        families: Iterable[str],
+        cache_mb: int,
+        memtable_mb: int,
+        in_order: Container[str] = (),
+    ) -> None:
+        """Open or create it. Raises WrongFormat, HeldElsewhere, or Exhausted when the disk is full.
+
+        `in_order`: families that are read in the order of their keys, so that they may be compressed harder.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.dead = False  # a write failed; nothing can be written until the folder is opened again
         Env().lower_thread_pool_cpu_priority()  # compaction can wait; readers can't, when the cores are busy
-        options, names = _options(cache_mb, memtable_mb), list(families)
+        options, packed, names = *_options(cache_mb, memtable_mb), list(families)
         try:
-            self._db = Rdict(str(folder), options, column_families=dict.fromkeys(names, options))
+            of = {name: packed if name in in_order else options for name in names}
+            self._db = Rdict(str(folder), options, column_families=of)
         except Exception as error:
             raise _open_error(folder, error) from None
         self._families = {name: self._db.get_column_family(name) for name in names}
@@ -124,23 +137,37 @@ class Database:
             self._db.close()
 
 
-def _options(cache_mb: int, memtable_mb: int) -> Options:
+def _options(cache_mb: int, memtable_mb: int) -> tuple[Options, Options]:
+    """Of families that are asked for single keys, and of those that are read in order; they share one block cache.
+
+    A block out of the cache is read and decompressed for one key. Of LZ4 that costs no more than finding the key in a
+    block that is cached; of zstd it doubled the time (5.7 us a key instead of 3.3), for two thirds of the bytes. A full
+    memtable without the key costs 1.3 us of that, unless its bloom filter says so.
+    """
+    table = BlockBasedOptions()
+    table.set_block_cache(Cache(cache_mb << 20))
+    table.set_bloom_filter(10, False)
+    alone, in_order = _family(memtable_mb), _family(memtable_mb)
+    in_order.set_bottommost_compression_type(DBCompressionType.zstd())
+    for options in (alone, in_order):
+        options.set_block_based_table_factory(table)
+    return alone, in_order
+
+
+def _family(memtable_mb: int) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
     options.set_write_buffer_size(memtable_mb << 20)
     options.set_max_write_buffer_number(2)
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM)
     options.set_level_zero_slowdown_writes_trigger(FILES_STOP)
     options.set_level_zero_stop_writes_trigger(FILES_STOP)
     options.set_compression_type(DBCompressionType.lz4())
-    options.set_bottommost_compression_type(DBCompressionType.zstd())
     options.set_max_background_jobs(2)
     options.set_max_open_files(512)
     options.set_keep_log_file_num(2)
-    table = BlockBasedOptions()
-    table.set_block_cache(Cache(cache_mb << 20))
-    table.set_bloom_filter(10, False)
-    options.set_block_based_table_factory(table)
     return options
 
 
