@@ -3,7 +3,9 @@
 Every unit is drawn evenly, so n units are n different ones; what is asked for is of the same size at every n.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +33,7 @@ from rockstore.store import RockstoreStore
 from scorpion.cache import Cache, row_bytes
 from services import bloom
 from services.clock import wall_clock
-from services.columns import U64, ids
+from services.columns import U64, Ragged, ids
 from services.events import ENGAGEMENTS, Action, Batch, Kind, Surface, events
 from services.log import Record
 from services.shard import Shard
@@ -43,16 +45,33 @@ from tests.kit import Offsets
 PARTITIONS, CHUNK = 16, 20_000
 OWN = range(PARTITIONS)
 DAY_MS = 86_400_000
+_AT_WORK = ("num-running-compactions", "num-running-flushes", "compaction-pending", "mem-table-flush-pending")
 
 
 class Grown(Protocol):
-    """A part that is open on a folder, for n units in the end."""
+    """A part that is open on a folder, for n units in the end. making: what it took to make the units up."""
+
+    making: "Making"
 
     def add(self, start: int, stop: int) -> None: ...
 
     def ask(self, i: int) -> object: ...
 
     def close(self) -> None: ...
+
+
+class Making:
+    """Seconds of CPU that this thread spent making units up, which is no cost of the part."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """The block makes units up."""
+        began = time.thread_time()
+        yield
+        self.seconds += time.thread_time() - began
 
 
 class View:
@@ -71,15 +90,24 @@ class View:
     ) -> None:
         self._shard = Shard(folder, layout.FORMAT, layout.FAMILIES)
         self._store, self._topics, self._made, self._asked = open_store(self._shard), topics, made, asked
-        self._offsets = Offsets(PARTITIONS)
+        self._offsets, self.making = Offsets(PARTITIONS), Making()
+        self._families = layout.FAMILIES
 
     def add(self, start: int, stop: int) -> None:
+        """Until RocksDB is at rest again: what it compacts later is a cost of what was written."""
         for first in range(start, stop, CHUNK):
-            made = self._made(first, min(first + CHUNK, stop))
-            records = self._offsets.records(made, self._topics) if isinstance(made, Batch) else made
+            with self.making():
+                made = self._made(first, min(first + CHUNK, stop))
+                records = self._offsets.records(made, self._topics) if isinstance(made, Batch) else made
             if not records:
                 raise AssertionError("nothing of this is on the topics of this view")
             self._store.apply(records)
+        while self._at_work():
+            time.sleep(0.05)
+
+    def _at_work(self) -> bool:
+        families = map(self._shard.family, self._families)
+        return any(family.property_int_value(f"rocksdb.{of}") for family in families for of in _AT_WORK)
 
     def ask(self, i: int) -> object:
         return self._asked(self._store, i)
@@ -159,16 +187,25 @@ def realpin(folder: Path, n: int) -> View:
                 lambda store, i: store.recent(1 + i * 7919 % n))  # fmt: skip
 
 
+def _numbered(text: bytes, numbers: U64) -> Ragged:
+    """The text with each of these numbers behind it, of eight digits."""
+    digits = numbers[:, None] // 10 ** np.arange(7, -1, -1, dtype=np.uint64) % 10 + ord("0")
+    texts = np.broadcast_to(np.frombuffer(text, np.uint8), (len(numbers), len(text)))
+    values = np.concatenate([texts, digits.astype(np.uint8)], axis=1)
+    return Ragged(np.arange(1, len(numbers) + 1, dtype=np.uint32) * np.uint32(values.shape[1]), values.ravel())
+
+
 def rockstore(folder: Path, n: int) -> View:
     """Pins, with title, link and two interests; the attributes of 500."""
 
     def made(start: int, stop: int) -> Batch:
-        size = stop - start
-        pins = np.arange(start, stop, dtype=np.uint64) + np.uint64(1)
+        size, numbers = stop - start, np.arange(start, stop, dtype=np.uint64)
+        pins = numbers + np.uint64(1)
+        interests = np.stack([1 + numbers % 300, 1 + numbers % 77], axis=1).ravel()
         return events(size, action=Action.CREATE_PIN, user=pins, pin=pins, at_ms=wall_clock(), id=pins,
-                      title=[f"A pin with a title of its own, number {i}" for i in range(start, stop)],
-                      link=[f"https://example.org/pins/{i}" for i in range(start, stop)],
-                      interests=[[1 + i % 300, 1 + i % 77] for i in range(start, stop)])  # fmt: skip
+                      title=_numbered(b"A pin with a title of its own, number ", numbers),
+                      link=_numbered(b"https://example.org/pins/", numbers),
+                      interests=Ragged(np.arange(1, size + 1, dtype=np.uint32) * np.uint32(2), interests))  # fmt: skip
 
     def asked(store: Any, i: int) -> object:
         return store.attributes(int(Kind.PIN), np.random.default_rng(i).integers(1, n + 1, 500).astype(np.uint64))
@@ -213,12 +250,12 @@ class Walks:
 
     def __init__(self, folder: Path, n: int) -> None:
         self._store, self._folder, self._n = PixieStore(folder, wall_clock), folder, n
-        self._pins = max(10, n // 5)
+        self._pins, self.making = max(10, n // 5), Making()
 
     def add(self, start: int, stop: int) -> None:
-        rng = np.random.default_rng(1)
-        pins = np.arange(stop, dtype=np.uint64) % np.uint64(self._pins) + np.uint64(1)
-        boards = rng.integers(1, max(2, self._n // 25), stop).astype(np.uint64)
+        with self.making():
+            pins = np.arange(stop, dtype=np.uint64) % np.uint64(self._pins) + np.uint64(1)
+            boards = np.random.default_rng(1).integers(1, max(2, self._n // 25), stop, dtype=np.uint64)
         version = build(self._folder, Edges(pins, boards), built_ms=wall_clock(), durable=False)
         self._store.load(version)
         for old in self._folder.iterdir():
@@ -241,6 +278,7 @@ class Rows:
 
     def __init__(self, _: Path, n: int) -> None:
         self._n, self._cache = n, Cache((), int(2 * n * row_bytes(0)) + (1 << 20), 10**9)
+        self.making = Making()
 
     def add(self, start: int, stop: int) -> None:
         now = wall_clock()

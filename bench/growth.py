@@ -1,7 +1,9 @@
-"""What an operation costs and what is kept as the work grows: each part from 10^4 to 10^6 pins, users or edges, and to 10^7
-with BENCH_LARGE=1. A table, `results/growth.png` on two logarithmic axes, and the figures that `feedmesh plan` reads.
+"""What an operation costs and what is kept as the work grows: each part from 10^4 to 10^6 pins, users or edges; with
+BENCH_LARGE=1 to 10^7, and edges to 10^8. A table, `results/growth.png` on two logarithmic axes, and the figures that
+`feedmesh plan` reads.
 
-Each size of each part runs in a process of its own, so that its memory is its own. Time is this process' CPU time.
+Each size of each part runs in a process of its own, so that its memory is its own. Questions are timed when caches are as
+they stay, after WARM_S seconds of questions; what no cache has room for is read from files in the memory of the system.
 """
 
 import os
@@ -11,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import count, islice
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,15 +25,17 @@ from bench.capacity import cpu_per_feed, write
 from bench.report import Figure
 
 SIZES = (10_000, 100_000, 1_000_000)
-LARGE = 10_000_000
-QUESTIONS, WARM = 200, 20
+LARGE, LARGE_EDGES = 10_000_000, 100_000_000
+QUESTIONS, WARM_S = 200, 2.0
 OPENING = 1_000  # entities that are there before memory is first looked at, so that code and buffers are not counted
 ALONE_S = 900
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A part at one size. apply_us: CPU a unit when it was written; ask_us: median of a question; bytes a unit."""
+    """A part at one size. apply_us: CPU of the process a unit written, its compaction included; ask_us: median of a
+    question; bytes a unit.
+    """
 
     part: str
     unit: str
@@ -45,11 +50,17 @@ class Point:
 
 def measure(_: str | None) -> list[Figure]:
     """Every part at every size, the plot, and then the CPU of a feed over the whole mesh."""
-    sizes = (*SIZES, LARGE) if os.environ.get("BENCH_LARGE") else SIZES
-    points = [_alone(part, n) for part in growing.PARTS for n in sizes]
-    drawing.draw(points)
-    write([asdict(point) for point in points if point.n == sizes[-1]], cpu_per_feed())
-    return [figure for point in points for figure in _figures(point)]
+    points = {part: [_alone(part, n) for n in _sizes(made.unit)] for part, made in growing.PARTS.items()}
+    every = [point for of in points.values() for point in of]
+    drawing.draw(every)
+    write([asdict(of[-1]) for of in points.values()], cpu_per_feed())
+    return [figure for point in every for figure in _figures(point)]
+
+
+def _sizes(unit: str) -> tuple[int, ...]:
+    if not os.environ.get("BENCH_LARGE"):
+        return SIZES
+    return (*SIZES, LARGE, LARGE_EDGES) if unit == "edge" else (*SIZES, LARGE)
 
 
 def _alone(part: str, n: int) -> Point:
@@ -67,8 +78,10 @@ def point(part: str, n: int) -> Point:
         grown.add(0, min(OPENING, n // 2))
         grown.ask(0)
         before, began, rss = min(OPENING, n // 2), time.process_time(), _resident()
+        making = grown.making.seconds
         grown.add(before, n)
         taken, held = time.process_time() - began, _resident() - rss
+        taken -= grown.making.seconds - making
         took = _questions(grown.ask)
         grown.close()
         kept = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -82,12 +95,15 @@ def point(part: str, n: int) -> Point:
 
 
 def _questions(ask: Callable[[int], object]) -> list[float]:
+    asked, until = count(), time.perf_counter() + WARM_S
+    while time.perf_counter() < until:
+        ask(next(asked))
     took = []
-    for i in range(WARM + QUESTIONS):
+    for i in islice(asked, QUESTIONS):
         began = time.perf_counter()
         ask(i)
         took.append(time.perf_counter() - began)
-    return took[WARM:]
+    return took
 
 
 def _resident() -> int:
