@@ -220,6 +220,22 @@ def test_ranges_are_deleted_from_the_first_key_to_before_the_last(db: Any) -> No
     assert list(db.keys()) == [key(i) for i in (0, 1, 5, 9)]
 
 
+def test_the_filter_of_a_memtable_hides_neither_what_is_in_it_nor_a_range_deleted(tmp_path: Path) -> None:
+    filtered = options()
+    filtered.set_memtable_whole_key_filtering(True)
+    filtered.set_memtable_prefix_bloom_ratio(0.005)
+    db = Rdict(str(tmp_path / "db"), filtered)
+    for i in range(1_000):
+        db.put(key(i), b"old")
+    db.flush()
+    db.delete_range(key(100), key(200))
+    db.put(key(150), b"new")
+    expected = [b"new" if i == 150 else None if 100 <= i < 200 or i >= 1_000 else b"old" for i in range(1_100)]
+    assert db.get([key(i) for i in range(1_100)]) == [db.get(key(i)) for i in range(1_100)] == expected
+    assert [i for i, _ in enumerate(db.items())] == list(range(901))
+    db.close()
+
+
 def test_sorted_files_are_ingested_over_what_is_there(db: Any, tmp_path: Path) -> None:
     db.put(key(1), b"old")
     writer = SstFileWriter(options=Options(raw_mode=True))

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rocksdict import BottommostLevelCompaction, CompactOptions
 
 from services.database import Database, HeldElsewhere, WrongFormat
 from services.errors import Exhausted, Unavailable
@@ -32,6 +33,25 @@ def test_what_was_written_is_there_when_it_is_opened_again(tmp_path: Path) -> No
         db.sync()
         assert not db.dead
         db.close()
+
+
+def test_a_family_that_is_read_in_order_is_compressed_harder(tmp_path: Path) -> None:
+    db = Database(tmp_path / "db", "test 1", ("alone", "in order"), 1, 1, in_order=("in order",))
+    to_the_bottom = CompactOptions()
+    to_the_bottom.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+    for family in ("alone", "in order"):
+        for start in range(0, 20_000, 1_000):
+            batch = db.batch()
+            for i in range(start, start + 1_000):
+                batch.put(i.to_bytes(8), b"a pin with the number %d" % i * 4, db.handle(family))
+            db.write(batch)
+        db.family(family).flush()
+        db.family(family).compact_range(None, None, to_the_bottom)
+    stored = {
+        name: db.family(name).property_int_value("rocksdb.total-sst-files-size") for name in ("alone", "in order")
+    }
+    assert stored["in order"] < 0.75 * stored["alone"]
+    db.close()
 
 
 def test_another_format_is_refused_with_both_and_the_folder_let_go(tmp_path: Path) -> None:
