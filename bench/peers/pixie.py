@@ -185,7 +185,9 @@ def _counted(visits: list[tuple[int, int]]) -> Array:
 
 
 def _best(visits: Array) -> Array:
-    return np.argsort(visits)[: -K - 1 : -1]
+    """The K pins visited most; only those visited at all are sorted."""
+    visited = np.flatnonzero(visits)
+    return visited[np.argsort(visits[visited])[: -K - 1 : -1]]
 
 
 def _rows(sources: Array, targets: Array) -> tuple[Array, Array]:
