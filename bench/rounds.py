@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.report import Figure
 
-ROUNDS = 5
+ROUNDS, WARM_UP, WARM_UP_S = 5, 20, 0.3
 _FEW = 8  # of fewer, the ends are told and not the quartiles
 ONE_CORE = "one thread, pinned to one core"
 BOTH_ENDS = "client and server are threads of one process, on all cores"
@@ -32,34 +32,38 @@ def around(values: Sequence[float]) -> Around:
 
 def repeated(
     part: str, what: str, values: Sequence[float], unit: str, target: float | None = None, *, at_most: bool = False,
-    note: str = "",
+    of: str = "", note: str = "",
 ) -> Figure:  # fmt: skip
-    """The figure of a measure that was taken len(values) times."""
-    found, told = around(values), f"{len(values)} rounds"
+    """The figure of a measure that was taken len(values) times. of: what a round was."""
+    found, told = around(values), f"{len(values)} rounds{of and ' of '}{of}"
     return Figure(part, what, found.median, unit, target, at_most, f"{told}; {note}" if note else told, found.spread)
 
 
 def latencies(part: str, what: str, rounds: Sequence[Sequence[float]], p99_ms: float | None, note: str) -> list[Figure]:
     """P50 and P99 of the calls (seconds) of each round: medians over rounds. The target is the P99's."""
-    found = np.percentile(np.asarray(rounds) * 1_000, (50, 99), axis=1).tolist()
-    note = f"of {len(rounds[0]):,} calls; {note}"
+    p50, p99 = np.percentile(np.asarray(rounds) * 1_000, (50, 99), axis=1).tolist()
+    of = f"{len(rounds[0]):,} calls"
     return [
-        repeated(part, f"{what}, P50", found[0], "ms", note=note),
-        repeated(part, f"{what}, P99", found[1], "ms", p99_ms, at_most=True, note=note),
+        repeated(part, f"{what}, P50", p50, "ms", of=of, note=note),
+        repeated(part, f"{what}, P99", p99, "ms", p99_ms, at_most=True, of=of, note=note),
     ]
 
 
-def timed(call: Callable[[int], object], calls: int, warm_up: int = 20, rounds: int = ROUNDS) -> list[list[float]]:
-    """Seconds of each of `calls` calls, in so many rounds; each call is told its number, and the first are not counted."""
-    for number in range(warm_up):
+def timed(call: Callable[[int], object], calls: int, rounds: int = ROUNDS) -> list[list[float]]:
+    """Seconds of each of `calls` calls, in so many rounds. Each call is told its number; the first, WARM_UP of them and
+    WARM_UP_S seconds at least, are not counted.
+    """
+    number, began, found = 0, time.perf_counter(), list[list[float]]()
+    while number < WARM_UP or time.perf_counter() - began < WARM_UP_S:
         call(number)
-    found = []
-    for turn in range(rounds):
+        number += 1
+    for _ in range(rounds):
         took = []
-        for number in range(turn * calls, (turn + 1) * calls):
+        for _ in range(calls):
             started = time.perf_counter()
-            call(warm_up + number)
+            call(number)
             took.append(time.perf_counter() - started)
+            number += 1
         found.append(took)
     return found
 
