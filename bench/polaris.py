@@ -1,17 +1,19 @@
 """Retrieval: 300 boards of 100 pins each to the best 1,000 that are not in a filter of 10,000, in process and by RPC.
 
 Cost as the work grows: 30 to 3,000 boards in process. The lists are in memory after the first questions; what they cost
-without that is measured too, with room for next to none.
+without that is measured too, with room for next to none. Before each is timed, its answers are those of `best_of`.
 """
 
 import asyncio
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from bench.report import Figure, latencies
+from bench.boards import BOARDS, PINS, SEEN, Best, K, List, Question, best_of, filter_of, lists_of, questions, saved
+from bench.report import Figure
+from bench.rounds import BOTH_ENDS, ONE_CORE, latencies, on_one_core, repeated, timed
 from polaris import layout
 from polaris.client import BOARD, PolarisClient
 from polaris.kernel import Light
@@ -19,15 +21,16 @@ from polaris.service import Polaris
 from polaris.store import TOPICS, Limits, PolarisStore, Sources, Wanted
 from protos.polaris_pb2_grpc import add_PolarisServicer_to_server
 from services import bloom
-from services.clock import DAY_MS, wall_clock
-from services.events import Action, events
-from services.mesh import Mesh
+from services.columns import U32, U64
+from services.events import Batch
 from services.shard import Shard
 from tests.kit import Offsets, serve_shards
 
-PARTITIONS, LISTS_BYTES, NO_LISTS_BYTES = 16, 64 << 20, 1 << 18
-BOARDS, ASKED, PINS, SEEN, K, CALLS = 3_000, 300, 100, 10_000, 1_000, 1_000
-SIZES = (30, ASKED, BOARDS)  # boards of one question
+PART, PARTITIONS, LISTS_BYTES, NO_LISTS_BYTES = "polaris", 16, 64 << 20, 1 << 18
+ASKED, CALLS, CHECKED = 300, 200, 5  # boards of a question; calls of a round; questions whose answers are checked
+SIZES = (30, ASKED, BOARDS)
+
+Ask = Callable[[Question], Best]
 
 
 def opened(folder: Path, lists_bytes: int = LISTS_BYTES) -> PolarisStore:
@@ -36,81 +39,89 @@ def opened(folder: Path, lists_bytes: int = LISTS_BYTES) -> PolarisStore:
     return PolarisStore(shard, PARTITIONS, Light(), Limits(64, 4096, lists_bytes))
 
 
-def filled(folder: Path) -> PolarisStore:
-    """A store of 3,000 boards with 100 pins each."""
-    store = opened(folder)
-    rng, offsets, now = np.random.default_rng(1), Offsets(PARTITIONS), wall_clock()
-    for _ in range(PINS // 10):
-        n = BOARDS * 10
-        saves = events(
-            n,
-            user=1,
-            action=Action.SAVE,
-            pin=rng.integers(1, 2_000_000, n),
-            board=np.repeat(np.arange(1, BOARDS + 1), 10),
-            at_ms=now - rng.integers(0, 365 * DAY_MS, n),
-            quality=rng.random(n),
-            id=rng.integers(1, 2**63, n),
-        )
-        store.apply(offsets.records(saves, TOPICS))
+def filled(folder: Path, saves: list[Batch]) -> PolarisStore:
+    """A store of these saves."""
+    store, offsets = opened(folder), Offsets(PARTITIONS)
+    for batch in saves:
+        store.apply(offsets.records(batch, TOPICS))
     return store
 
 
+def in_process(store: PolarisStore, seen: U32) -> Ask:
+    """How a store is asked in process."""
+    kinds = {size: np.full(size, BOARD, np.uint8) for size in SIZES}
+
+    def ask(question: Question) -> Best:
+        wanted = Wanted(question.weights, seen, K, per_source=0, now_ms=question.now_ms, max_age_ms=0)
+        _, chosen = store.retrieve(Sources(kinds[len(question.boards)], question.boards), wanted)
+        return Best(chosen.pins, chosen.scores)
+
+    return ask
+
+
+def by_rpc(client: PolarisClient, seen: U32, loop: asyncio.AbstractEventLoop) -> Ask:
+    """How a server is asked."""
+    kinds, words = np.full(ASKED, BOARD, np.uint8), bloom.to_bytes(seen)
+
+    def ask(question: Question) -> Best:
+        boards, weights, now_ms = question
+        found = loop.run_until_complete(
+            client.retrieve(
+                kinds, boards, weights, seen=words, k=K, per_source=0, now_ms=now_ms, max_age_ms=0, timeout=5
+            )
+        )
+        return Best(found.pins, found.scores)
+
+    return ask
+
+
+class Measured:
+    """Answers checked, then times."""
+
+    def __init__(self, lists: dict[int, List], left_out: U64) -> None:
+        """left_out: the pins of the lists that are in the filter."""
+        self._lists, self._left_out = lists, left_out
+
+    def figures(self, ask: Ask, boards: int, what: str, target: float | None, note: str) -> list[Figure]:
+        """P50 and P99 of a question, and its time by the pin. Raises AssertionError for another answer than the slow one."""
+        for question in questions(boards, CHECKED):
+            expected = best_of(self._lists, question, self._left_out)
+            for got, right in zip(ask(question), expected, strict=True):
+                np.testing.assert_array_equal(got, right, err_msg=what)
+        asked = questions(boards, CALLS)
+        rounds = timed(lambda call: ask(asked[call % CALLS]), CALLS if boards <= ASKED else CALLS // 2)
+        each = [float(np.median(took)) / boards / PINS * 1e9 for took in rounds]
+        return [
+            *latencies(PART, what, rounds, target, note),
+            repeated(PART, f"{what}, a pin", each, "ns", of=f"{len(rounds[0])} calls", note=note),
+        ]
+
+
 def measure(_: str | None) -> list[Figure]:
-    """In process at each size, then by RPC and client."""
+    """In process at each size, then by RPC, then with what is read from disk."""
+    saves = saved()
+    lists = lists_of(saves)
+    seen, left_out = filter_of(lists)
+    measured, figures = Measured(lists, left_out), []
     with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
-        store = filled(Path(folder))
-        figures = [figure for size in SIZES for figure in _in_process(store, size, "", 5 if size == ASKED else None)]
+        store = filled(Path(folder), saves)
+        for size in SIZES:
+            target = 5 if size == ASKED else None
+            with on_one_core():
+                figures += measured.figures(in_process(store, seen), size, _what(size, "in process"), target, ONE_CORE)
         add = [lambda server: add_PolarisServicer_to_server(Polaris(store), server)]
-        with serve_shards("polaris", [add], PARTITIONS) as mesh:
-            took, considered = asyncio.run(_ask(mesh))
+        with serve_shards(PART, [add], PARTITIONS) as mesh, asyncio.Runner() as runner:
+            client, loop = PolarisClient(mesh), runner.get_loop()
+            figures += measured.figures(by_rpc(client, seen, loop), ASKED, _what(ASKED, "by RPC"), 15, BOTH_ENDS)
+            loop.run_until_complete(client.close())
         store.shard.close()
         store = opened(Path(folder), NO_LISTS_BYTES)
-        figures += _in_process(store, ASKED, ", read from disk", None)
+        with on_one_core():
+            what = _what(ASKED, "read from disk, in process")
+            figures += measured.figures(in_process(store, seen), ASKED, what, None, ONE_CORE)
         store.shard.close()
-    what = f"{ASKED} boards, {considered:,.0f} pins, filter of {SEEN:,}, best {K:,}, by RPC"
-    return [*figures, *latencies("polaris", what, took, 15)]
+    return figures
 
 
-def _in_process(store: PolarisStore, boards: int, how: str, target: float | None) -> list[Figure]:
-    rng, took = np.random.default_rng(3), []
-    seen = bloom.build(rng.integers(1, 2_000_000, SEEN).astype(np.uint64), 0.01)
-    for _ in range(CALLS * ASKED // max(boards, ASKED) + 20):
-        asked = rng.choice(BOARDS, boards, replace=False).astype(np.uint64) + np.uint64(1)
-        weights = rng.choice(np.array([0.7, 1.0], np.float32), boards)
-        wanted = Wanted(weights, seen, K, per_source=0, now_ms=wall_clock(), max_age_ms=0)
-        started = time.perf_counter()
-        store.retrieve(Sources(np.full(boards, BOARD, np.uint8), asked), wanted)
-        took.append(time.perf_counter() - started)
-    what = f"{boards:,} boards, {boards * PINS:,} pins, best {K:,}{how}"
-    least = Figure("polaris", f"{what}, fastest call", min(took) / boards / PINS * 1e9, "ns/pin")
-    return [*latencies("polaris", f"{what}, in process", took[20:], target), least]
-
-
-async def _ask(mesh: Mesh) -> tuple[list[float], float]:
-    client, rng = PolarisClient(mesh), np.random.default_rng(2)
-    took: list[float] = []
-    considered: list[int] = []
-    seen = bloom.to_bytes(bloom.build(rng.integers(1, 2_000_000, SEEN).astype(np.uint64), 0.01))
-    for call in range(CALLS + 20):
-        boards = rng.choice(BOARDS, ASKED, replace=False).astype(np.uint64) + np.uint64(1)
-        weights = rng.choice(np.array([0.7, 1.0], np.float32), ASKED)
-        started = time.perf_counter()
-        found = await client.retrieve(
-            np.full(ASKED, BOARD, np.uint8),
-            boards,
-            weights,
-            seen=seen,
-            k=K,
-            per_source=0,
-            now_ms=wall_clock(),
-            max_age_ms=0,
-            explain=False,
-            timeout=5,
-        )
-        took.append(time.perf_counter() - started)
-        considered.append(found.considered)
-        if len(found.pins) != K:
-            raise RuntimeError(f"call {call}: {len(found.pins)} pins, expected {K}")
-    await client.close()
-    return took[20:], float(np.mean(considered))
+def _what(boards: int, how: str) -> str:
+    return f"{boards:,} boards, {boards * PINS:,} pins, filter of {SEEN:,}, best {K:,}, {how}"
