@@ -1,8 +1,10 @@
 """How fast each view applies the log: its store alone, on one core, with the events of a busy site in the chunks that
 the log serves.
+
+A first store applies everything and what it answers is compared with a recount of the events; then a new one is timed,
+three times.
 """
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -15,8 +17,10 @@ from aperture import layout as aperture_layout
 from aperture.store import ApertureStore
 from apiary import layout as apiary_layout
 from apiary.store import ApiaryStore
-from bench.counters import Increments
+from bench import recounts
+from bench.counters import DAY_MS, Increments, Recount
 from bench.report import Figure
+from bench.rounds import on_one_core, repeated
 from counters import layout as counters_layout
 from counters.store import CountersStore
 from polaris import layout as polaris_layout
@@ -27,7 +31,7 @@ from realpin.store import RealpinStore
 from rockstore import layout as rockstore_layout
 from rockstore.store import RockstoreStore
 from services.clock import wall_clock
-from services.events import Action, Batch, Surface, events
+from services.events import ENGAGEMENTS, Action, Batch, Kind, Surface, events
 from services.follower import View
 from services.log import Record
 from services.shard import Shard
@@ -39,6 +43,7 @@ from tests.kit import Offsets
 PARTITIONS = 16
 PINS = 1_000_000
 EVENTS, BATCH, CHUNK = 400_000, 1_000, 8  # published in batches of 1,000; the log serves about 8 of them at once
+ROUNDS = 3
 A = Action
 OWN = range(PARTITIONS)
 
@@ -102,21 +107,27 @@ def chunks(batch: Batch, topics: tuple[Topic, ...]) -> list[list[Record]]:
     return made
 
 
-def applied(name: str, view: View, made: list[list[Record]], what: str) -> Figure:
-    """Events a second, on the core that this process is pinned to; the first chunks warm it up."""
+def applied(view: View, made: list[list[Record]]) -> float:
+    """Events a second; the first chunks warm it up."""
     for chunk in made[:3]:
         view.apply(view.shard.fresh(chunk))
     count = sum(len(record.batch) for chunk in made[3:] for record in chunk)
     started = time.perf_counter()
     for chunk in made[3:]:
         view.apply(view.shard.fresh(chunk))
-    rate = count / (time.perf_counter() - started)
-    return Figure("views", f"{name} applies {what}", rate, "events/s", 100_000)
+    return count / (time.perf_counter() - started)
+
+
+Check = Callable[[Any, list[list[Record]]], None]
 
 
 def measure(_: str | None) -> list[Figure]:
-    """Each view in turn."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    """Each view in turn. Pinned first, so that RocksDB's threads are too."""
+    with on_one_core():
+        return _measured()
+
+
+def _measured() -> list[Figure]:
     u, s, o, f = Topic.USERS, Topic.SOURCES, Topic.OBJECTS, Topic.FEEDS
     makers: list[tuple[str, Callable[[Shard], View], Any, Batch, tuple[Topic, ...], str]] = [
         ("apiary", lambda x: ApiaryStore(x, OWN, PARTITIONS), apiary_layout, follows(EVENTS, 1), (u,), "follows"),
@@ -155,10 +166,11 @@ def measure(_: str | None) -> list[Figure]:
         ),
     ]
     figures = [
-        _alone(name, make, layout, chunks(batch, topics), what) for name, make, layout, batch, topics, what in makers
+        _alone(name, make, layout, chunks(batch, topics), what, getattr(recounts, name))
+        for name, make, layout, batch, topics, what in makers
     ]
     counted = list(Increments().chunks(EVENTS, PINS))
-    figures.append(_alone("counters", _counters, counters_layout, counted, "increments"))
+    figures.append(_alone("counters", _counters, counters_layout, counted, "increments", _counts))
     return figures
 
 
@@ -166,11 +178,32 @@ def _counters(shard: Shard) -> View:
     return CountersStore(shard, OWN, PARTITIONS, wall_clock)
 
 
-def _alone(name: str, make: Callable[[Shard], View], layout: Any, made: list[list[Record]], what: str) -> Figure:
-    """Of a store in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
-        shard = Shard(Path(folder), layout.FORMAT, layout.FAMILIES)
-        try:
-            return applied(name, make(shard), made, what)
-        finally:
-            shard.close()
+def _counts(store: CountersStore, made: list[list[Record]]) -> None:
+    """Pins and their counts, of the last week and of all time."""
+    expected, pins = Recount(), np.arange(1, 4_001, dtype=np.uint64)
+    for chunk in made:
+        expected.add(chunk)
+    windows = np.array([7 * DAY_MS, 0], np.int64)
+    found = store.counts(Kind.PIN, pins, np.array(ENGAGEMENTS, np.uint8), windows)
+    np.testing.assert_array_equal(found, expected.counts(pins, wall_clock(), windows))
+
+
+def _alone(
+    name: str, make: Callable[[Shard], View], layout: Any, made: list[list[Record]], what: str, check: Check
+) -> Figure:
+    """Of stores in folders of their own."""
+    rates = []
+    for turn in range(1 + ROUNDS):
+        with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
+            shard = Shard(Path(folder), layout.FORMAT, layout.FAMILIES)
+            try:
+                store = make(shard)
+                rate = applied(store, made)
+                if turn:
+                    rates.append(rate)
+                else:
+                    check(store, made)
+            finally:
+                shard.close()
+    note = "pinned to one core, RocksDB's threads too; answers compared with a recount first"
+    return repeated("views", f"{name} applies {what}", rates, "events/s", 100_000, note=note)
