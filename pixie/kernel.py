@@ -7,6 +7,7 @@ back to its query pin with the restart probability; 1 makes every step a walk of
 "Random Walks in Recommender Systems", WWW 2014) by sampling.
 
 Up to 64 walkers of a query pin take turns (`pixie/steps.py`), each a walk of its own with an equal part of the budget.
+All begin at the query pin, which a budget of few steps shows (README, "Beside the paper").
 What they visit is counted after every two thousand steps (`pixie/counting.py`), so early stopping is exact: what was
 walked beyond it is not counted.
 """
