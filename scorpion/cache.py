@@ -25,6 +25,7 @@ __all__ = ["EXPIRED", "HIT", "MISS", "Cache", "Got"]
 
 PLACE = 16  # bytes of the table
 UNSURE_MS = 10_000  # a view that is asked for facts is no further behind this one than that
+LOOKED_AT = 10_000  # rows, while the lock is held, for those whose counts are old
 EARLY_MS = 1_000  # clocks of those who ask differ by less
 
 
@@ -80,9 +81,11 @@ class Cache:
 
     def due(self, age_ms: int) -> U64:
         """uint64[m]: pins that are asked for and whose counts are of that age by now; each once, until it is asked for."""
-        with self._lock:
-            pins: U64 = slots.due(self._slots, self._clock(), age_ms)
-        return pins
+        found = [ids([])]
+        for first in range(0, self.capacity, LOOKED_AT):
+            with self._lock:
+                found.append(slots.due(self._slots, first, first + LOOKED_AT, self._clock(), age_ms))
+        return np.concatenate(found)
 
     def drop(self, pins: U64) -> None:
         """These pins have changed."""
@@ -123,4 +126,4 @@ def warm() -> None:
 
 def row_bytes(columns: int) -> int:
     """What a row takes, with this many columns of datasets, besides its places in the table."""
-    return 4 * (len(KEPT) + columns) + 8 * INTERESTS + 8 + 4 + 4 + 8 + 1 + 1 + 1
+    return slots.row(len(KEPT) + columns, INTERESTS).itemsize

@@ -1,5 +1,8 @@
 """The arrays of the cache and the arithmetic on them: an id table by open addressing, slots of rows, and the order in
-which they came as a list that is linked through arrays. Whoever calls holds the cache's lock.
+which they came as a list that is linked through them. Whoever calls holds the cache's lock.
+
+Nearly all of a hit's time is waiting for memory, so what it reads of a row and writes is in as few lines of memory as can
+be, one after the other, and the lines of the pins to come are on their way while a row is copied.
 Who makes room is chosen as services/sieve.py says.
 """
 
@@ -9,9 +12,9 @@ import numpy as np
 
 from scorpion.kernel import I32
 from scorpion.memory import copy
-from services.columns import F32, I64, U8, U64
+from services.columns import F32, I64, U8, U64, Array
 from services.jit import kernel
-from services.prefetch import prefetch
+from services.prefetch import prefetch_address
 from services.sieve import EMPTY, HAND, NEWEST, OLDEST, link_newest, next_to_leave, unlink
 
 #: What `get` found of a pin: all of it; all but its counts are good; nothing.
@@ -20,43 +23,58 @@ HIT, EXPIRED, MISS = 0, 1, 2
 FREE, TAKEN, USED = range(len(EMPTY), len(EMPTY) + 3)
 TOUCHED = 1 << 16  # buckets that remember when a pin was last changed; two pins of one bucket cost a fetch, no more
 NEVER = -(1 << 62)
-TOGETHER = 32  # pins whose lines of memory are on their way at the same time
 LINE = 64  # bytes of memory that come together
+PLACES_AHEAD, ROWS_AHEAD = 16, 8  # pins whose places in the table are on their way, then pins whose rows are
 NO_ROW = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class Slots(NamedTuple):
-    """Of `capacity` rows of `width` floats and `k` interests; the table has a power of two of places."""
+    """Of `capacity` rows of `width` floats and `k` interests; the table has a power of two of places.
+
+    From `counted` to `older` they are fields of the rows that `row` describes: views of one memory.
+    """
 
     table: U64  # [table, 2] a pin and its slot; NO_ROW: no pin
-    pins: U64  # [capacity]
-    newer: I32  # [capacity] the slot that was taken next; -1: none
-    older: I32  # [capacity] the slot that was taken before; also the next free slot
-    values: F32  # [capacity, width]
-    interests: U64  # [capacity, k]
     counted: I64  # [capacity] the moment of its counts, ms
     unsure: U8  # [capacity] 1: fetched so soon after a change that it may not show it
     marked: U8  # [capacity] 1: read since the hand last came by
     wanted: U8  # [capacity] 1: new, or read since its counts were last found to be old
+    interests: U64  # [capacity, k]
+    values: F32  # [capacity, width]
+    pins: U64  # [capacity]
+    newer: I32  # [capacity] the slot that was taken next; -1: none
+    older: I32  # [capacity] the slot that was taken before; also the next free slot
     touched: I64  # [TOUCHED] when a pin of the bucket was last changed, ms
     state: I64  # [6]
 
 
+def row(width: int, interests: int) -> "np.dtype[np.void]":
+    """A row: first what a hit reads and writes, then what it leaves alone; a whole number of lines of memory."""
+    values_at = 16 + 8 * interests
+    pin_at = -(-(values_at + 4 * width) // 8) * 8
+    fields: list[tuple[str, Any, int]] = [
+        ("counted", np.int64, 0), ("unsure", np.uint8, 8), ("marked", np.uint8, 9), ("wanted", np.uint8, 10),
+        ("interests", (np.uint64, (interests,)), 16), ("values", (np.float32, (width,)), values_at),
+        ("pins", np.uint64, pin_at), ("newer", np.int32, pin_at + 8), ("older", np.int32, pin_at + 12),
+    ]  # fmt: skip
+    names, formats, offsets = zip(*fields, strict=True)
+    size = -(-(pin_at + 16) // LINE) * LINE
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
+
+
 def make(capacity: int, places: int, width: int, interests: int) -> Slots:
     """Empty slots. Memory is taken as rows come."""
+    of = row(width, interests)
+    memory = np.zeros(capacity * of.itemsize + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    rows: Array = memory[start : start + capacity * of.itemsize].view(of)
+    assert of.names is not None
+    fields: dict[str, Any] = {name: rows[name] for name in of.names}
     return Slots(
-        np.full((places, 2), NO_ROW, np.uint64),
-        np.zeros(capacity, np.uint64),
-        np.zeros(capacity, np.int32),
-        np.zeros(capacity, np.int32),
-        np.zeros((capacity, width), np.float32),
-        np.zeros((capacity, interests), np.uint64),
-        np.zeros(capacity, np.int64),
-        np.zeros(capacity, np.uint8),
-        np.zeros(capacity, np.uint8),
-        np.zeros(capacity, np.uint8),
-        np.full(TOUCHED, NEVER, np.int64),
-        np.array([*EMPTY, -1, 0, 0], np.int64),
+        table=np.full((places, 2), NO_ROW, np.uint64),
+        touched=np.full(TOUCHED, NEVER, np.int64),
+        state=np.array([*EMPTY, -1, 0, 0], np.int64),
+        **fields,
     )
 
 
@@ -70,37 +88,37 @@ def hashed(pin: int) -> Any:
 
 
 @kernel
-def _home(slots: Slots, pin: int) -> Any:
-    """int64: where the table has the pin if nobody was there before it."""
-    return np.int64(hashed(pin) & np.uint64(len(slots.table) - 1))
+def _home(places: int, pin: int) -> Any:
+    """int64: where a table of so many places has the pin if nobody was there before it."""
+    return np.int64(hashed(pin) & np.uint64(places - 1))
 
 
 @kernel
-def _place(slots: Slots, pin: int) -> Any:
+def _place(table: U64, pin: int) -> Any:
     """int64: where the table has the pin, or the empty place where it would be."""
-    mask, place = len(slots.table) - 1, _home(slots, pin)
-    while slots.table[place, 1] != NO_ROW and slots.table[place, 0] != pin:
+    mask, place = len(table) - 1, _home(len(table), pin)
+    while table[place, 1] != NO_ROW and table[place, 0] != pin:
         place = (place + 1) & mask
     return place
 
 
 @kernel
-def _slot(slots: Slots, place: int) -> Any:
+def _slot(table: U64, place: int) -> Any:
     """int64: the slot of a place; -1: it is empty."""
-    return np.int64(slots.table[place, 1])
+    return np.int64(table[place, 1])
 
 
 @kernel
 def _remove(slots: Slots, place: int) -> Any:
     """Take a pin out of the table and of the order; its slot. Pins behind it move up, so that no probe ends early."""
-    slot, mask, hole, at = _slot(slots, place), len(slots.table) - 1, place, place
+    slot, mask, hole, at = _slot(slots.table, place), len(slots.table) - 1, place, place
     unlink(slots.newer, slots.older, slots.state, slot)
     slots.state[USED] -= 1
     while True:
         at = (at + 1) & mask
         if slots.table[at, 1] == NO_ROW:
             break
-        if ((at - _home(slots, slots.table[at, 0])) & mask) >= ((at - hole) & mask):
+        if ((at - _home(len(slots.table), slots.table[at, 0])) & mask) >= ((at - hole) & mask):
             slots.table[hole, 0], slots.table[hole, 1] = slots.table[at, 0], slots.table[at, 1]
             hole = at
     slots.table[hole, 1] = NO_ROW
@@ -117,7 +135,7 @@ def _free_slot(slots: Slots) -> Any:
         slots.state[TAKEN] += 1
         return slots.state[TAKEN] - 1
     slot = next_to_leave(slots.newer, slots.marked, slots.state)
-    return _remove(slots, _place(slots, slots.pins[slot]))
+    return _remove(slots, _place(slots.table, slots.pins[slot]))
 
 
 @kernel
@@ -129,44 +147,40 @@ def get(
 
     Counts are good while their age is below ttl_ms (unsure_ms of an unsure row) and above -early_ms. certain: take no
     row that is unsure. values: float32[n, width], interests: uint64[n, k], found: uint8[n] are written; of a MISS,
-    NaN and 0. A few pins at a time: first their places in the table are on their way from memory, then their rows.
+    NaN and 0.
     """
-    at, table = np.empty(TOGETHER, np.int64), slots.table.reshape(slots.table.size)
-    kept, kept_interests = slots.values.reshape(slots.values.size), slots.interests.reshape(slots.interests.size)
-    width, most = slots.values.shape[1], slots.interests.shape[1]
-    to, of, to_interests = values.ctypes.data, slots.values.ctypes.data, interests.ctypes.data
-    of_interests = slots.interests.ctypes.data
-    for first in range(0, len(pins), TOGETHER):
-        n = min(TOGETHER, len(pins) - first)
-        for i in range(n):
-            prefetch(table, 2 * _home(slots, pins[first + i]))
-        for i in range(n):
-            at[i] = _slot(slots, _place(slots, pins[first + i]))
-            if at[i] >= 0:
-                for float_at in range(0, width + LINE // 4 - 1, LINE // 4):
-                    prefetch(kept, at[i] * width + float_at)
-                for id_at in range(0, most + LINE // 8 - 1, LINE // 8):
-                    prefetch(kept_interests, at[i] * most + id_at)
-        for i in range(n):
-            slot, row = at[i], first + i
-            found[row] = MISS
-            if slot >= 0:
-                found[row] = _goodness(slots, slot, now_ms, ttl_ms, unsure_ms, early_ms, certain)
-            if found[row] == MISS:
-                values[row] = np.nan
-                interests[row] = 0
-            else:
-                copy(to + 4 * width * row, of + 4 * width * slot, 4 * width)
-                copy(to_interests + 8 * most * row, of_interests + 8 * most * slot, 8 * most)
-                slots.marked[slot] = slots.wanted[slot] = 1
+    n, width, most, at = len(pins), slots.values.shape[1], slots.interests.shape[1], np.empty(len(pins), np.int64)
+    to, to_interests, stride = values.ctypes.data, interests.ctypes.data, slots.counted.strides[0]
+    of_places, of_rows, of_values = slots.table.ctypes.data, slots.counted.ctypes.data, slots.values.ctypes.data
+    of_interests, read = slots.interests.ctypes.data, of_values - of_rows + 4 * width
+    for step in range(n + PLACES_AHEAD + ROWS_AHEAD):
+        if step < n:
+            prefetch_address(of_places + 16 * _home(len(slots.table), pins[step]))
+        i = step - PLACES_AHEAD
+        if 0 <= i < n:
+            at[i] = _slot(slots.table, _place(slots.table, pins[i]))
+            for line in range(0, read if at[i] >= 0 else 0, LINE):
+                prefetch_address(of_rows + at[i] * stride + line)
+        i -= ROWS_AHEAD
+        if i < 0:
+            continue
+        slot, found[i] = at[i], MISS
+        if slot >= 0:
+            age, unsure = now_ms - slots.counted[slot], slots.unsure[slot] == 1
+            found[i] = _goodness(age, unsure, ttl_ms, unsure_ms, early_ms, certain)
+        if found[i] == MISS:
+            for j in range(width):
+                values[i, j] = np.nan
+            for j in range(most):
+                interests[i, j] = 0
+        else:
+            copy(to + 4 * width * i, of_values + slot * stride, 4 * width)
+            copy(to_interests + 8 * most * i, of_interests + slot * stride, 8 * most)
+            slots.marked[slot] = slots.wanted[slot] = 1
 
 
 @kernel
-def _goodness(
-    slots: Slots, slot: int, now_ms: int, ttl_ms: int, unsure_ms: int, early_ms: int, certain: bool
-) -> int:  # fmt: skip
-    unsure = slots.unsure[slot] == 1
-    age = now_ms - slots.counted[slot]
+def _goodness(age: int, unsure: bool, ttl_ms: int, unsure_ms: int, early_ms: int, certain: bool) -> int:
     good = -early_ms < age < (min(ttl_ms, unsure_ms) if unsure else ttl_ms)
     if unsure and (certain or not good):
         return MISS
@@ -185,10 +199,10 @@ def put(
         changed = slots.touched[np.int64(hashed(pins[i]) & np.uint64(TOUCHED - 1))]
         if changed >= began_ms:
             continue
-        slot = _slot(slots, _place(slots, pins[i]))
+        slot = _slot(slots.table, _place(slots.table, pins[i]))
         if slot < 0:
             slot = _free_slot(slots)
-            place = _place(slots, pins[i])  # making room may have moved what stood here
+            place = _place(slots.table, pins[i])  # making room may have moved what stood here
             slots.table[place, 0], slots.table[place, 1], slots.pins[slot] = pins[i], slot, pins[i]
             slots.marked[slot], slots.wanted[slot] = 0, 1
             slots.state[USED] += 1
@@ -203,7 +217,7 @@ def put(
 def put_counts(slots: Slots, pins: U64, counts: F32, first: int, counted_ms: int) -> None:
     """Replace columns first.. of the rows of these pins, where they are still kept."""
     for i in range(len(pins)):
-        slot = _slot(slots, _place(slots, pins[i]))
+        slot = _slot(slots.table, _place(slots.table, pins[i]))
         if slot >= 0:
             for j in range(counts.shape[1]):
                 slots.values[slot, first + j] = counts[i, j]
@@ -211,10 +225,13 @@ def put_counts(slots: Slots, pins: U64, counts: F32, first: int, counted_ms: int
 
 
 @kernel
-def due(slots: Slots, now_ms: int, age_ms: int) -> Any:
-    """uint64[m]: the pins that are wanted and whose counts are of that age; each is said once, until it is read again."""
-    pins, n = np.empty(slots.state[USED], np.uint64), 0
-    for slot in range(slots.state[TAKEN]):
+def due(slots: Slots, first: int, last: int, now_ms: int, age_ms: int) -> Any:
+    """uint64[m]: of slots first..last - 1, the pins that are wanted and whose counts are of that age; each is said once,
+    until it is read again.
+    """
+    last = min(last, slots.state[TAKEN])
+    pins, n = np.empty(max(0, last - first), np.uint64), 0
+    for slot in range(first, last):
         if slots.wanted[slot] == 1 and slots.unsure[slot] == 0 and now_ms - slots.counted[slot] >= age_ms:
             slots.wanted[slot] = 0
             pins[n] = slots.pins[slot]
@@ -227,8 +244,8 @@ def drop(slots: Slots, pins: U64, now_ms: int) -> None:
     """Forget these pins, and remember that they changed now."""
     for i in range(len(pins)):
         slots.touched[np.int64(hashed(pins[i]) & np.uint64(TOUCHED - 1))] = now_ms
-        place = _place(slots, pins[i])
-        if _slot(slots, place) >= 0:
+        place = _place(slots.table, pins[i])
+        if _slot(slots.table, place) >= 0:
             slot = _remove(slots, place)
             slots.wanted[slot] = 0
             slots.older[slot] = slots.state[FREE]

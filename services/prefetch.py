@@ -1,4 +1,4 @@
-"""One instruction that numba has no name for: asks the processor for the cache line of an item, without waiting for it."""
+"""An instruction that numba has no name for: asks the processor for a line of memory, without waiting for it."""
 
 from typing import Any
 
@@ -17,14 +17,28 @@ def _prefetch(typing: Any, values: Any, at: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = _array_of(signature.args[0])(context, builder, arguments[0])
-        address = builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.IntType(8).as_pointer())
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag])
-        function = _function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [address, flag(0), flag(3), flag(1)])  # to read, keep in every cache, of data
-        return context.get_dummy_value()
+        return _asked(context, builder, builder.gep(array.data, [arguments[1]]))
 
     return types.void(values, types.int64), generate
 
 
+def _prefetch_address(typing: Any, address: Any) -> Any:
+    """Inside a kernel: `prefetch_address(address)` begins to load the line that has this address. Any does no harm."""
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        return _asked(context, builder, builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()))
+
+    return types.void(types.intp), generate
+
+
+def _asked(context: Any, builder: Any, pointer: Any) -> Any:
+    address = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    flag = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag])
+    function = _function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [address, flag(0), flag(3), flag(1)])  # to read, keep in every cache, of data
+    return context.get_dummy_value()
+
+
 prefetch: Any = intrinsic(_prefetch)
+prefetch_address: Any = intrinsic(_prefetch_address)
