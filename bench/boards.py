@@ -86,10 +86,10 @@ def best_of(lists: dict[int, List], question: Question, seen: U64) -> Best:
 
 
 def filter_of(lists: dict[int, List]) -> tuple[U32, U64]:
-    """A filter of SEEN pins, and all pins of the lists that are in it, those it takes for seen too."""
-    seen = bloom.build(np.random.default_rng(3).integers(1, ALL_PINS, SEEN).astype(np.uint64), 0.01)
-    pins = np.unique(np.concatenate([one.pins for one in lists.values()]))
-    return seen, pins[bloom.probe(seen, pins)]
+    """A filter of SEEN pins; and those, with the pins of the lists that it takes for seen, ascending."""
+    pins = np.random.default_rng(3).integers(1, ALL_PINS, SEEN).astype(np.uint64)
+    seen, every = bloom.build(pins, 0.01), np.concatenate([one.pins for one in lists.values()])
+    return seen, np.union1d(pins, every[bloom.probe(seen, every)])
 
 
 def questions(boards: int, n: int) -> list[Question]:
