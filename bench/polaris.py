@@ -79,7 +79,7 @@ class Measured:
     """Answers checked, then times."""
 
     def __init__(self, lists: dict[int, List], left_out: U64) -> None:
-        """left_out: the pins of the lists that are in the filter."""
+        """left_out: the pins that the filter holds, as `filter_of` has them."""
         self._lists, self._left_out = lists, left_out
 
     def figures(self, ask: Ask, boards: int, what: str, target: float | None, note: str) -> list[Figure]:
