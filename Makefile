@@ -43,7 +43,7 @@ check: setup .venv/made-dev ## lint, format, types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: setup .venv/made-dev ## every benchmark, one table, one JSON file (ONLY=part for one)
+bench: setup .venv/made-dev ## every benchmark, one table, a JSON file for each part (ONLY=part for one)
 	@$(BIN)/python -m bench $(ONLY)
 
 bench-peers: setup ## what the benchmarks compare with, each into an environment of its own under .peers

@@ -1,1 +1,1 @@
-"""Measures what the README claims: one table, one JSON file, the machine named."""
+"""Measures what the README claims: one table, a JSON file for each part, the machine named."""

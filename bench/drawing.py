@@ -1,4 +1,4 @@
-"""The plot of growth: cost of a question over the size, one line a part, both axes logarithmic."""
+"""The plots of what a part costs as the work grows: a line a series, both axes logarithmic, a panel for each unit."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,30 +7,63 @@ from typing import Any
 
 import matplotlib as mpl
 
-from bench.report import RESULTS
+from bench import report
+from bench.report import Figure, over
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+GROWN = "pins, users, edges or events"
 
-def draw(points: Sequence[Any]) -> Path:
-    """`results/growth.png`: microseconds of a question at the left, bytes a unit at the right."""
-    lines = defaultdict(list)
-    for point in points:
-        lines[point.part].append(point)
-    figure, (cost, kept) = plt.subplots(1, 2, figsize=(13, 5.5))
-    for part, found in lines.items():
-        sizes = [p.n for p in found]
-        [line] = cost.plot(sizes, [p.ask_us for p in found], marker="o", label=f"{part}: {found[0].question}")
-        bytes_each = [p.disk_bytes + p.memory_bytes for p in found]
-        kept.plot(sizes, bytes_each, marker="o", color=line.get_color(), label=f"{part}, a {found[0].unit}")
-    for axes, title in ((cost, "one question, us (median)"), (kept, "bytes kept a unit, disk and memory")):
-        axes.set(xscale="log", yscale="log", xlabel="pins, users, edges or events", title=title)
+
+def sweeps(figures: Sequence[Figure]) -> dict[tuple[str, str], dict[str, list[Figure]]]:
+    """By what sizes count and the unit: series by name, each in the order of its sizes. Only what has two sizes or more."""
+    lines: defaultdict[tuple[str, str], defaultdict[str, list[Figure]]] = defaultdict(lambda: defaultdict(list))
+    for f in figures:
+        if f.size is not None and f.value is not None:
+            lines[f.of, f.unit][f.series].append(f)
+    found = {
+        panel: {name: sorted(points, key=lambda f: f.size or 0) for name, points in series.items() if len(points) > 1}
+        for panel, series in lines.items()
+    }
+    return {panel: series for panel, series in found.items() if series}
+
+
+def plot(part: str, figures: Sequence[Figure]) -> Path | None:
+    """`results/<part>.png`; None where nothing was measured at several sizes."""
+    panels = sweeps(figures)
+    if not panels:
+        return None
+    figure, rows = plt.subplots(len(panels), 1, figsize=(11, 4.2 * len(panels)), squeeze=False)
+    for axes, ((of, unit), series) in zip(rows[:, 0], panels.items(), strict=True):
+        for name, points in series.items():
+            axes.plot([f.size for f in points], [f.value for f in points], marker="o", label=name)
+        axes.set(xscale="log", yscale="log", xlabel=of, ylabel=unit, title=part)
         axes.grid(which="both", alpha=0.2)
-        axes.legend(fontsize=7)
-    figure.tight_layout()
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "growth.png"
-    figure.savefig(path, dpi=110)
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    report.RESULTS.mkdir(exist_ok=True)
+    path = report.RESULTS / f"{part}.png"
+    figure.savefig(path, dpi=100, bbox_inches="tight")
     plt.close(figure)
     return path
+
+
+def draw(points: Sequence[Any]) -> Path | None:
+    """`results/growth.png` of `growth.Point`s."""
+    return plot("growth", [figure for point in points for figure in grown(point)])
+
+
+def grown(of: Any) -> list[Figure]:
+    """Figures of a `growth.Point`: what a question and a unit written cost, and the bytes of a unit."""
+    unit, size = of.unit, f"{of.n:,} {of.unit}s"
+    return over(
+        GROWN,
+        of.n,
+        [
+            Figure("growth", f"{of.part}, {size}: {of.question}", of.ask_us, "us"),
+            Figure("growth", f"{of.part}, {size}: one {unit} written", of.apply_us, "us of CPU"),
+            Figure("growth", f"{of.part}, {size}: one {unit}, on disk", of.disk_bytes, "bytes on disk"),
+            Figure("growth", f"{of.part}, {size}: one {unit}, in memory", of.memory_bytes, "bytes in memory"),
+        ],
+        said=f", {size}",
+    )

@@ -8,21 +8,23 @@ from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing import get_context
 
-from bench.report import Figure
+from bench.parts import PARTS
+from bench.report import Figure, Measured, machine
 from services.memory import settle_memory
 
 
-def measure_alone(part: str, data: str | None) -> list[Figure]:
-    """The figures of a part, alone and beside its peers."""
-    figures: list[Figure] = []
+def measure_alone(part: str, data: str | None) -> Measured:
+    """A part, alone and beside its peers. Raises what it raised."""
+    found: list[Measured] = []
     for module in (f"bench.{part}", f"bench.peers.{part}"):
         if find_spec(module):
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-                figures += alone.submit(_measure, module, data).result()
-    return figures
+                found.append(alone.submit(_measure, module, data, PARTS[part].threads).result())
+    return Measured(found[0].machine, found[0].threads, [figure for of in found for figure in of.figures])
 
 
-def _measure(module: str, data: str | None) -> list[Figure]:
+def _measure(module: str, data: str | None, threads: str) -> Measured:
+    on = machine()
     settle_memory()  # as every process does that serves
-    measured: list[Figure] = import_module(module).measure(data)
-    return measured
+    figures: list[Figure] = import_module(module).measure(data)
+    return Measured(on, threads, figures)

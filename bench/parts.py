@@ -1,0 +1,49 @@
+"""The parts of the benchmark in the order that they run: what each measures, and the threads and cores that it does it on."""
+
+from typing import NamedTuple
+
+IN_PROCESS_AND_RPC = "one thread in process; by RPC client and server in one process, on both cores"
+WHOLE_MESH = "the whole mesh and the client share both cores"
+TURNS = "beside peers one thread a side, on one core, in turns"
+
+
+class Part(NamedTuple):
+    """about: for the help and the progress. threads: for the results."""
+
+    about: str
+    threads: str
+
+
+PARTS = {
+    "door": Part(
+        "the front door: batches and single publishes, acknowledged on disk",
+        "roadrunner and its 8 or 48 writing threads share both cores",
+    ),
+    "filters": Part("bloom filters of ids beside rbloom and pybloom-live", f"one thread on one core; {TURNS}"),
+    "views": Part("how fast each view applies the log, on one core", "one core, RocksDB's own threads included"),
+    "aperture": Part("the filter of what was seen", IN_PROCESS_AND_RPC),
+    "polaris": Part("retrieval", IN_PROCESS_AND_RPC),
+    "pixie": Part(
+        "random walks beside the naive walk, over the size of the graph (BENCH_LARGE=1: up to 150 M edges)",
+        f"one thread, where two are not stated; by RPC client and server in one process, on both cores; {TURNS}",
+    ),
+    "counters": Part(
+        "20,000 counts for one request, beside Redis",
+        f"{IN_PROCESS_AND_RPC}; beside Redis the same, and Redis' client on one core, its server on the other",
+    ),
+    "scorpion": Part(
+        "the cache of pins' facts and trees over rows, beside cachetools, LightGBM and lleaves", f"one thread; {TURNS}"
+    ),
+    "growth": Part(
+        "cost and memory as the work grows, and what a plan is made from (BENCH_LARGE=1: to 10^7 everywhere)",
+        f"one core, RocksDB's own threads included; for the CPU of a page {WHOLE_MESH}",
+    ),
+    "feed": Part("following and home pages over the whole mesh, and the memory of every process", WHOLE_MESH),
+    "stages": Part(
+        "where the time of a home page goes: CPU by process, wall time by stage, RPCs by service", WHOLE_MESH
+    ),
+    "plain": Part(
+        "home pages beside a plain stack of Redis, a walk in Python, LightGBM and asyncio gRPC that gives the same",
+        "each stack and the client share both cores, in turns",
+    ),
+}

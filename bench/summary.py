@@ -1,0 +1,87 @@
+"""The rows of README.md's table of benchmarks: which figures of which part each one shows."""
+
+from typing import NamedTuple
+
+
+class Noted(NamedTuple):
+    """The number behind a phrase in the note of the figure that says `what`. judged: by the figure's target too."""
+
+    what: str
+    phrase: str
+    judged: bool = False
+
+
+class Row(NamedTuple):
+    """figures: for each `{}` of `measured` a regular expression of what figures of the part say, all of it.
+
+    Several figures are shown as the least and the most of them; `tables.Cell` has the formats.
+    """
+
+    part: str
+    what: str
+    target: str
+    measured: str
+    figures: tuple[str | Noted, ...]
+
+
+LARGE = "150,000,000 edges"
+SMALL = "100,000 steps on 3 M edges, times as fast as"
+HOME = r"home page, {} feeds/s, Last\.fm, [\d,]+ candidates scored by 200 trees of 31 leaves, {}"
+PAGES = "home pages a second until P99 is over 100 ms"
+STORES = ("apiary", "polaris", "aperture", "realpin", "rockstore", "counters", "smartfeed", "pixie", "scorpion")
+
+SUMMARY = (
+    Row("pixie", "150 M edges: 100,000 steps from 10 pins, counted, boosted, best 1,000", "20 M steps/s", "{} M steps/s",
+        (f"{LARGE}: steps of a request",)),
+    Row("pixie", "steps alone, at restart 0.5; without restarts", "40 M steps/s", "{}; {} M steps/s",
+        (f"{LARGE}: steps, raw", Noted(f"{LARGE}: steps, raw", "without restarts", judged=True))),
+    Row("pixie", "by RPC, P99; two cores against one", "15 ms; 1.8", "{} ms; {} times",
+        ("100,000 steps from 10 pins, best 1,000 boards, by RPC, P99", "two threads against one")),
+    Row("pixie", "the same walk without restarts written plainly in numba", "20", "{} times",
+        (f"{LARGE}: raw against naive, without restarts",)),
+    Row("pixie", "3 M edges: beside dgl's PinSAGE sampler, igraph, plain Python", "10; -; 20", "{}, {}, {} times",
+        (f"{SMALL} dgl", f"{SMALL} igraph", f"{SMALL} plain Python")),
+    Row("pixie", "snapshot of 150 M edges: built, memory for it, opened", "300 s; 12 GiB; 2 s", "{} s; {} GiB; {} s",
+        (f"snapshot of {LARGE}, building", f"snapshot of {LARGE}, peak memory of building",
+         "opening a snapshot that was pushed")),
+    Row("scorpion", "1,000 rows, 300 trees of 64 leaves: beside LightGBM, lleaves", "12; 3", "{}; {} times",
+        ("1,000 rows, times as fast as lightgbm", "1,000 rows, times as fast as lleaves")),
+    Row("scorpion", "the same by pin from the cache", "20; 5", "{}; {} times",
+        ("1,000 cached rows, times as fast as lightgbm", "1,000 cached rows, times as fast as lleaves")),
+    Row("scorpion", "one row: beside LightGBM, lleaves", "1", "{}; {} times",
+        ("a row, times as fast as lightgbm", "a row, times as fast as lleaves")),
+    Row("scorpion", "4,000 cached rows by pin, beside cachetools", "20", "{} times",
+        ("gathering 4,000 cached rows of 60, times as fast as cachetools",)),
+    Row("scorpion", "cache hits, Zipf(1.0) over 1 M pins, room for 202,864; the most that any cache of that room can find",
+        "90 %", "{}; {} %", ("cache hits, .*", Noted("cache hits, .*", "would find"))),
+    Row("scorpion", "a model of 300 trees of 64 leaves is read", "500 ms", "{} ms",
+        ("reading the text of 300 trees of 64 leaves, median",)),
+    Row("filters", "build, probe, 10^3 to 10^6 keys; 10^7 keys", "8 ns a key", "{}; {} ns",
+        (r"(filter built|probed, \w+,) of (1|10|100|1,000),000 ids", r"(filter built|probed, \w+,) of 10,000,000 ids")),
+    Row("filters", "beside rbloom, pybloom-live: build; probe; bits a key", "6, 100; 11.5", "{}, {} times; {}, {} times; {}",
+        (*(f"{does}, a key, times as fast as {peer}" for does in ("build", "probe") for peer in ("rbloom", "pybloom-live")),
+         "bits a key at 1%, feedmesh")),
+    Row("counters", "20,000 counts of 5 M pins, P99 in process, by RPC", "5; 10 ms", "{}; {} ms",
+        ("20,000 counts of 5,000,000 pins, in process, P99", "20,000 counts of 5,000,000 pins, by RPC, P99")),
+    Row("counters", "increments applied and durable", "1 M/s", "{}/s", ("increments of 5,000,000 pins applied and durable.*",)),
+    Row("counters", "beside Redis, by RPC", "4", "{} times", ("20,000 counts of 200,000 pins, times as fast as redis",)),
+    Row("polaris", "300 boards, best 1,000 of 30,000 pins, P99 in process, by RPC", "5; 15 ms", "{}; {} ms",
+        ("300 boards, 30,000 pins, best 1,000, in process, P99", "300 boards, .*, by RPC, P99")),
+    Row("aperture", "filter over 10,000, 50,000 impressions, P99 in process", "5 ms", "{}, {} ms",
+        ("filter over 10,000 impressions, in process, P99", "filter over 50,000 impressions, in process, P99")),
+    Row("views", "each view applies the log, one core: the slowest to the fastest", "100,000/s", "{}/s", (".* applies .*",)),
+    Row("door", "batches of 1,000; single publishes, 48 writers, on disk", "300,000/s; 2,000/s", "{}; {}/s",
+        ("batches of 1,000, 8 writers", "single events, 48 writers")),
+    Row("feed", "following page at 100 feeds/s, Last.fm, P99", "80 ms", "{:spread} ms",
+        (r"following page, 100 feeds/s, Last\.fm, light score, P99",)),
+    Row("feed", "home page at 60 feeds/s, some 1,000 candidates scored by 200 trees of 31 leaves, P99; P50", "100 ms",
+        "{:spread}; {} ms", (HOME.format(60, "P99"), HOME.format(60, "P50"))),
+    Row("feed", "the same at 150 feeds/s; pages that were degraded", "60 ms; 0", "{:spread} ms; {}",
+        (HOME.format(150, "P99"), "home, 150 feeds/s: degraded pages")),
+    Row("feed", "whole mesh resident, Last.fm; what processes share is counted for each", "", "{} MB", ("whole mesh resident",)),
+    Row("plain", "home pages/s until P99 is 100 ms, beside a plain stack that gives the same pages", "5",
+        "{} times ({} against {})", (f"{PAGES}, times the plain stack", f"{PAGES}, feedmesh", f"{PAGES}, plain stack")),
+    Row("growth", "a question, us, over 10^4 units of each store and over the most ([every size](bench/results/README.md))",
+        "flat or log", ", ".join(f"{store} {{:ends}}" for store in STORES),
+        tuple(rf"{store}, [\d,]+ \w+: (?!one \w+( written|, on disk|, in memory)).*" for store in STORES)),
+)  # fmt: skip
