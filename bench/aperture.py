@@ -16,7 +16,7 @@ from aperture import layout
 from aperture.client import ApertureClient, Seen
 from aperture.service import Aperture
 from aperture.store import TOPICS, ApertureStore
-from bench.report import Figure
+from bench.report import Figure, over
 from bench.rounds import BOTH_ENDS, ONE_CORE, latencies, on_one_core, repeated, timed
 from protos.aperture_pb2_grpc import add_ApertureServicer_to_server
 from services import bloom
@@ -61,7 +61,8 @@ def measure(_: str | None) -> list[Figure]:
         store = filled(Path(folder))
         figures = [_checked(store)]
         with on_one_core():
-            figures += [figure for number in range(len(SIZES)) for figure in _in_process(store, number)]
+            for number, size in enumerate(SIZES):
+                figures += over("impressions", size, _in_process(store, number))
         add = [lambda server: add_ApertureServicer_to_server(Aperture(store), server)]
         with serve_shards(PART, [add], PARTITIONS) as mesh:
             figures += _by_rpc(mesh)

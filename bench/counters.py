@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.report import Figure
+from bench.report import Figure, over
 from bench.rounds import BOTH_ENDS, ONE_CORE, latencies, on_one_core, repeated, timed
 from counters import layout, table
 from counters.client import CountersClient
@@ -112,7 +112,8 @@ def measure(_: str | None) -> list[Figure]:
             _fill(store, increments, recount, before, size)
             before = size
             with on_one_core():
-                figures += _asked(_in_process(store), recount, size, "in process", 5, ONE_CORE)
+                found = _asked(_in_process(store), recount, size, "in process", 5, ONE_CORE)
+            figures += over("pins", size, found)
         figures += _by_rpc(store, recount)
         each = store.memory_bytes() / store.objects()
         figures.append(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench.report import Figure
+from bench.report import Figure, over
 from bench.rounds import ONE_CORE, on_one_core, repeated
 from services import bloom
 from services.columns import U64
@@ -27,7 +27,7 @@ def measure(_: str | None) -> list[Figure]:
     """Each size in turn."""
     with on_one_core():
         bloom.probe(bloom.build(np.ones(1, np.uint64)), np.ones(1, np.uint64))
-        return [figure for size in SIZES for figure in _of_size(size)]
+        return [figure for size in SIZES for figure in over("ids", size, _of_size(size))]
 
 
 def _of_size(size: int) -> list[Figure]:

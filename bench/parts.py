@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-IN_PROCESS_AND_RPC = "one thread in process; by RPC client and server in one process, on both cores"
+IN_PROCESS_AND_RPC = "in process one thread on one core; by RPC client and server are threads of one process, on both cores"
 WHOLE_MESH = "the whole mesh and the client share both cores"
 TURNS = "beside peers one thread a side, on one core, in turns"
 
@@ -25,7 +25,7 @@ PARTS = {
     "polaris": Part("retrieval", IN_PROCESS_AND_RPC),
     "pixie": Part(
         "random walks beside the naive walk, over the size of the graph (BENCH_LARGE=1: up to 150 M edges)",
-        f"one thread, where two are not stated; by RPC client and server in one process, on both cores; {TURNS}",
+        f"one thread, where two are not stated; by RPC client and server are threads of one process, on both cores; {TURNS}",
     ),
     "counters": Part(
         "20,000 counts for one request, beside Redis",

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from bench.report import Figure, latencies
+from bench.report import Figure, latencies, over
 from pixie import kernel, runs
 from pixie.build import Edges, build
 from pixie.client import BOARDS, PixieClient
@@ -79,7 +79,7 @@ def measure(_: str | None) -> list[Figure]:
     """Every size in turn; builds, RPCs and two cores on the largest."""
     sizes = (*SIZES, LARGE) if os.environ.get("BENCH_LARGE") else SIZES
     check_equal()
-    figures = []
+    figures: list[Figure] = []
     for edges in sizes:
         with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as name:
             folder, largest = Path(name), edges == sizes[-1]
@@ -87,7 +87,8 @@ def measure(_: str | None) -> list[Figure]:
             store = PixieStore(folder, wall_clock)
             version = next(path.name for path in folder.iterdir())
             store.load(version, verify=False)
-            figures += _rates(f"{edges:,} edges", store.snapshot, edges == LARGE)  # type: ignore[arg-type]
+            rates = _rates(f"{edges:,} edges", store.snapshot, edges == LARGE)  # type: ignore[arg-type]
+            figures += over("edges", edges, rates)
             if largest:
                 figures += [*built, *_opening(folder / version), *_two_cores(store), *_by_rpc(store)]
     return figures

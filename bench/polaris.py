@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.boards import BOARDS, PINS, SEEN, Best, K, List, Question, best_of, filter_of, lists_of, questions, saved
-from bench.report import Figure
+from bench.report import Figure, over
 from bench.rounds import BOTH_ENDS, ONE_CORE, latencies, on_one_core, repeated, timed
 from polaris import layout
 from polaris.client import BOARD, PolarisClient
@@ -102,13 +102,14 @@ def measure(_: str | None) -> list[Figure]:
     saves = saved()
     lists = lists_of(saves)
     seen, left_out = filter_of(lists)
-    measured, figures = Measured(lists, left_out), []
+    measured, figures = Measured(lists, left_out), list[Figure]()
     with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
         store = filled(Path(folder), saves)
         for size in SIZES:
             target = 5 if size == ASKED else None
             with on_one_core():
-                figures += measured.figures(in_process(store, seen), size, _what(size, "in process"), target, ONE_CORE)
+                found = measured.figures(in_process(store, seen), size, _what(size, "in process"), target, ONE_CORE)
+            figures += over("pins", size * PINS, found, said=f"{size:,} boards, {size * PINS:,} pins")
         add = [lambda server: add_PolarisServicer_to_server(Polaris(store), server)]
         with serve_shards(PART, [add], PARTITIONS) as mesh, asyncio.Runner() as runner:
             client, loop = PolarisClient(mesh), runner.get_loop()

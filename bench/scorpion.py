@@ -1,25 +1,31 @@
-"""The cache of pins' facts under a Zipf law, and forests over the rows of a request beside LightGBM's own."""
+"""The cache of pins' facts under a Zipf law, and forests over the rows of a request beside LightGBM's own.
+
+Cost as the work grows: 1 to 10,000 rows by 300 trees, and 1,000 rows by 50 to 1,000 trees, of 64 leaves.
+"""
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import lightgbm
 import numpy as np
 
-from bench.report import Figure
+from bench.report import Figure, over
 from features.pins import INTERESTS, KEPT
 from scorpion import forest
 from scorpion.cache import HIT, PLACE, Cache, row_bytes
 from services.clock import wall_clock
+from services.columns import F32, Array
 
 PINS, ROOM, REQUESTS, ROWS = 1_000_000, 200_000, 3_000, 1_000
 FORESTS = ((300, 64, 60, 12.0), (200, 31, 45, None))  # trees, leaves, features, times LightGBM that are wanted
 REPEATS = 30
+SWEPT_ROWS, SWEPT_TREES, LEAVES, FEATURES, TURNS = (1, 10, 100, 1_000, 10_000), (50, 100, 300, 1_000), 64, 60, 11
 
 
 def measure(_: str | None) -> list[Figure]:
-    """Hits of the cache, then scoring."""
-    return [*_cache(), *(figure for forest_ in FORESTS for figure in _forest(*forest_))]
+    """Hits of the cache, then scoring, then scoring over sizes."""
+    return [*_cache(), *(figure for forest_ in FORESTS for figure in _forest(*forest_)), *_sweeps()]
 
 
 def _cache() -> list[Figure]:
@@ -51,12 +57,17 @@ def _cache() -> list[Figure]:
     ]
 
 
-def _forest(trees: int, leaves: int, features: int, wanted: float | None) -> list[Figure]:
+def _trained(trees: int, leaves: int, features: int) -> tuple[Any, F32]:
+    """A booster and the rows that it was trained on."""
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(20_000, features)).astype(np.float32)
     label = np.sin(3 * rows[:, 0]) + rows[:, 1] * rows[:, 2] + rows.sum(axis=1) / 5
     parameters = {"objective": "regression", "num_leaves": leaves, "verbose": -1, "min_data_in_leaf": 5}
-    booster = lightgbm.train(parameters, lightgbm.Dataset(rows, label), trees)
+    return lightgbm.train(parameters, lightgbm.Dataset(rows, label), trees), rows
+
+
+def _forest(trees: int, leaves: int, features: int, wanted: float | None) -> list[Figure]:
+    booster, rows = _trained(trees, leaves, features)
     text, some, one = booster.model_to_string(), rows[:ROWS].copy(), rows[:1].copy()
     model = forest.parse(text)
     if not np.allclose(model.score(some), booster.predict(some), rtol=1e-6, atol=0):
@@ -83,6 +94,36 @@ def _forest(trees: int, leaves: int, features: int, wanted: float | None) -> lis
         Figure("scorpion", f"a row by {what}: times LightGBM", median["their one"] / median["our one"], "times", 1),
         Figure("scorpion", f"reading the text of {what}, median", median["loads"], "ms", 500, at_most=True),
     ]
+
+
+def _sweeps() -> list[Figure]:
+    """Over rows by the trees of a request, and over trees for the rows of a request."""
+    booster, rows = _trained(max(SWEPT_TREES), LEAVES, FEATURES)
+    figures: list[Figure] = []
+    for n in SWEPT_ROWS:
+        figures += over("rows", n, _beside(booster, FORESTS[0][0], rows[:n].copy()))
+    for trees in SWEPT_TREES:
+        figures += over("trees", trees, _beside(booster, trees, rows[:ROWS].copy()))
+    return figures
+
+
+def _beside(booster: Any, trees: int, rows: F32) -> list[Figure]:
+    """The booster's first trees over the rows: ours and LightGBM's in turns, on one thread, scores equal first."""
+    model = forest.parse(booster.model_to_string(num_iteration=trees))
+    sides: dict[str, Callable[[], Array]] = {
+        "feedmesh": lambda: model.score(rows),
+        "lightgbm": lambda: booster.predict(rows, num_iteration=trees, num_threads=1),
+    }
+    np.testing.assert_allclose(sides["feedmesh"](), sides["lightgbm"](), rtol=1e-6)
+    took: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(TURNS):
+        for name, does in sides.items():
+            took[name].append(_took(does) * 1e3)
+    figures, what = [], f"{len(rows):,} rows by {trees:,} trees of {LEAVES} leaves"
+    for name, times in took.items():
+        low, median, high = (float(ms) for ms in np.percentile(times, (25, 50, 75)))
+        figures.append(Figure("scorpion", f"{what}, {name}", median, "ms", spread=(low, high), note=f"{TURNS} turns"))
+    return figures
 
 
 def _took(work: Callable[[], object]) -> float:
