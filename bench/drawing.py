@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 
 from bench import report
-from bench.report import Figure, over
+from bench.report import Figure
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -34,11 +34,12 @@ def plot(part: str, figures: Sequence[Figure]) -> Path | None:
     panels = sweeps(figures)
     if not panels:
         return None
-    figure, rows = plt.subplots(len(panels), 1, figsize=(11, 4.2 * len(panels)), squeeze=False)
+    figure, rows = plt.subplots(len(panels), 1, figsize=(11, 4 * len(panels)), squeeze=False, layout="constrained")
     for axes, ((of, unit), series) in zip(rows[:, 0], panels.items(), strict=True):
         for name, points in series.items():
             axes.plot([f.size for f in points], [f.value for f in points], marker="o", label=name)
-        axes.set(xscale="log", yscale="log", xlabel=of, ylabel=unit, title=part)
+        axes.set(xscale="log", yscale="log", xlabel=of, ylabel=unit)
+        _at_least_a_decade(axes)
         axes.grid(which="both", alpha=0.2)
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     report.RESULTS.mkdir(exist_ok=True)
@@ -48,6 +49,14 @@ def plot(part: str, figures: Sequence[Figure]) -> Path | None:
     return path
 
 
+def _at_least_a_decade(axes: Any) -> None:
+    """So that what is flat looks flat."""
+    low, high = axes.get_ylim()
+    short = 10 / (high / low)
+    if short > 1:
+        axes.set_ylim(low / short**0.5, high * short**0.5)
+
+
 def draw(points: Sequence[Any]) -> Path | None:
     """`results/growth.png` of `growth.Point`s."""
     return plot("growth", [figure for point in points for figure in grown(point)])
@@ -55,15 +64,14 @@ def draw(points: Sequence[Any]) -> Path | None:
 
 def grown(of: Any) -> list[Figure]:
     """Figures of a `growth.Point`: what a question and a unit written cost, and the bytes of a unit."""
-    unit, size = of.unit, f"{of.n:,} {of.unit}s"
-    return over(
-        GROWN,
-        of.n,
-        [
-            Figure("growth", f"{of.part}, {size}: {of.question}", of.ask_us, "us"),
-            Figure("growth", f"{of.part}, {size}: one {unit} written", of.apply_us, "us of CPU"),
-            Figure("growth", f"{of.part}, {size}: one {unit}, on disk", of.disk_bytes, "bytes on disk"),
-            Figure("growth", f"{of.part}, {size}: one {unit}, in memory", of.memory_bytes, "bytes in memory"),
-        ],
-        said=f", {size}",
+    told = (
+        (f": {of.question}", of.ask_us, "us"),
+        (f": one {of.unit} written", of.apply_us, "us of CPU"),
+        (f": one {of.unit}, on disk", of.disk_bytes, "bytes on disk"),
+        (f": one {of.unit}, in memory", of.memory_bytes, "bytes in memory"),
     )
+    at = f"{of.part}, {of.n:,} {of.unit}s"
+    return [
+        Figure("growth", at + what, value, unit, series=of.part + what, size=of.n, of=GROWN)
+        for what, value, unit in told
+    ]

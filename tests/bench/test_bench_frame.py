@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -119,6 +120,20 @@ def test_points_of_a_series_say_the_same_but_for_the_size(results: Path) -> None
     assert "| asked of n pins, P50 | 2 | 1 | **9** |" in table
     with pytest.raises(ValueError, match="does not say '7 pins'"):
         over("pins", 7, [Figure("door", "asked of 8 pins", 1.0, "ms")])
+
+
+def test_growth_is_a_line_a_store_and_a_table_of_bytes_a_unit(results: Path) -> None:
+    points = [
+        SimpleNamespace(part="apiary", unit="follow", question="whom one user follows", n=n,
+                        apply_us=3.0, ask_us=ask_us, disk_bytes=15.0, memory_bytes=60.0)
+        for n, ask_us in ((10_000, 8.0), (100_000, 5.0))
+    ]  # fmt: skip
+    assert drawing.draw(points) == results / "growth.png"
+    found = {"growth": Measured(ON, "one", [figure for point in points for figure in drawing.grown(point)])}
+    table = tables.sizes(found)
+    assert "| apiary: whom one user follows | 8 | 5 |" in table
+    assert "| apiary: one follow, in memory | 60 | 60 |" in table
+    assert "apiary 8 → 5, polaris not measured" in tables.summary(found)
 
 
 @pytest.mark.parametrize(
