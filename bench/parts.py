@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
-IN_PROCESS_AND_RPC = "in process one thread on one core; by RPC client and server are threads of one process, on both cores"
+IN_PROCESS_AND_RPC = (
+    "in process one thread on one core; by RPC client and server are threads of one process, on both cores"
+)
 WHOLE_MESH = "the whole mesh and the client share both cores"
 TURNS = "beside peers one thread a side, on one core, in turns"
 

@@ -66,7 +66,7 @@ SUMMARY = (
     Row("counters", "increments applied and durable", "1 M/s", "{}/s", ("increments of 5,000,000 pins applied and durable.*",)),
     Row("counters", "beside Redis, by RPC", "4", "{} times", (r"20,000 counts of [\d,]+ pins, times as fast as redis",)),
     Row("polaris", "300 boards, best 1,000 of 30,000 pins, P99 in process, by RPC", "5; 15 ms", "{}; {} ms",
-        ("300 boards, 30,000 pins, best 1,000, in process, P99", "300 boards, .*, by RPC, P99")),
+        ("300 boards, 30,000 pins, (filter of 10,000, )?best 1,000, in process, P99", "300 boards, .*, by RPC, P99")),
     Row("aperture", "filter over 10,000, 50,000 impressions, P99 in process", "5 ms", "{}, {} ms",
         ("filter over 10,000 impressions, in process, P99", "filter over 50,000 impressions, in process, P99")),
     Row("views", "each view applies the log, one core: the slowest to the fastest", "100,000/s", "{}/s", (".* applies .*",)),
