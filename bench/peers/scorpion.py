@@ -42,11 +42,14 @@ def trained(folder: Path) -> str:
 def _scores(folder: Path) -> list[Figure]:
     model = forest.parse(trained(folder))
     rows = np.load(folder / "rows.npy")
-    one, pins = np.ascontiguousarray(rows[:1]), np.arange(1, ROWS + 1, dtype=np.uint64)
-    cache, now = _cached(pins, rows)
+    one = np.ascontiguousarray(rows[:1])
+    pins, among = _pins(np.random.default_rng(3))
+    asked = np.random.default_rng(4).choice(PINS, ROWS, replace=False)
+    among[asked] = rows
+    (cache, now), asked_pins = _cached(pins, among), pins[asked]
     about = f"{TREES} trees of {LEAVES} leaves, {FEATURES} float32 features, one thread"
     ours = Ours("feedmesh", {"rows": lambda: model.score(rows), "row": lambda: model.score(one)}, about)
-    by_pin = Ours("feedmesh by pin", {"rows": lambda: model.score(cache.get(pins, now).values)}, about)
+    by_pin = Ours("feedmesh by pin", {"rows": lambda: model.score(cache.get(asked_pins, now).values)}, about)
     peers, figures = opened(PART, ("lightgbm", "lleaves"), "boosters", folder)
     sides: list[Side] = [ours, *peers]
     try:
@@ -59,13 +62,20 @@ def _scores(folder: Path) -> list[Figure]:
                 figures.append(Figure(PART, f"opening the model, {side.name}", side.opened_s, "s", note=side.about))
         what = f"{ROWS:,} rows"
         figures += compared(PART, what, sides, "rows", least={"lightgbm": 12, "lleaves": 3})
-        what = f"{ROWS:,} cached rows"
+        what = f"{ROWS:,} of {PINS:,} cached rows"
         figures += compared(PART, what, [by_pin, *peers], "rows", least={"lightgbm": 20, "lleaves": 5})
-        figures += compared(PART, "a row", sides, "row", unit="us", least={"lightgbm": 1}, rounds=21, times=20)
+        for what, rounds, times in (("a row, in a loop", 21, 20), ("a row, another's work between", 61, 1)):
+            figures += compared(PART, what, sides, "row", unit="us", least={"lightgbm": 1}, rounds=rounds, times=times)
     finally:
         for side in sides:
             side.close()
     return figures
+
+
+def _pins(rng: np.random.Generator) -> tuple[U64, F32]:
+    """All pins in no order, and a row of each."""
+    pins = rng.permutation(np.arange(1, PINS + 1, dtype=np.uint64))
+    return pins, rng.normal(size=(PINS, FEATURES)).astype(np.float32)
 
 
 def _cached(pins: U64, rows: F32) -> tuple[Cache, int]:
@@ -78,8 +88,7 @@ def _cached(pins: U64, rows: F32) -> tuple[Cache, int]:
 
 def _gathers(folder: Path) -> list[Figure]:
     rng = np.random.default_rng(2)
-    pins = rng.permutation(np.arange(1, PINS + 1, dtype=np.uint64))
-    rows = rng.normal(size=(PINS, FEATURES)).astype(np.float32)
+    pins, rows = _pins(rng)
     asked = rng.choice(pins, ASKED, replace=False)
     cache, now = _cached(pins, rows)
     for name, values in (("pins", pins), ("rows", rows), ("asked", asked)):
