@@ -23,8 +23,8 @@ PARTS = {
     ),
     "filters": Part("bloom filters of ids beside rbloom and pybloom-live", f"one thread on one core; {TURNS}"),
     "views": Part("how fast each view applies the log, on one core", "one core, RocksDB's own threads included"),
-    "aperture": Part("the filter of what was seen", IN_PROCESS_AND_RPC),
-    "polaris": Part("retrieval", IN_PROCESS_AND_RPC),
+    "aperture": Part("the filter of what was seen, beside sqlite and pybloom-live", f"{IN_PROCESS_AND_RPC}; {TURNS}"),
+    "polaris": Part("retrieval, beside plain numpy and Redis", f"{IN_PROCESS_AND_RPC}; {TURNS}"),
     "pixie": Part(
         "random walks beside the naive walk, over the size of the graph (BENCH_LARGE=1: up to 150 M edges)",
         f"one thread, where two are not stated; by RPC client and server are threads of one process, on both cores; {TURNS}",

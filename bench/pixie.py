@@ -141,18 +141,13 @@ def _rates(what: str, snapshot: Snapshot, large: bool) -> list[Figure]:
 
 def _figures(what: str, rates: dict[str, Array], large: bool) -> list[Figure]:
     request = f"{QUERIES} query pins, {STEPS:,} steps, booster, best {K:,}"
+    raw_steps = f"{STEPS:,} steps from each of {QUERIES} pins, not counted"
     memory = "two random lines a step, one of each side, with nothing else to do and nothing to wait for"
     found = [("steps of a request", rates["request"], "M/s", 20 if large else None, request)]
     for restart, how in ((RESTART, f"restart {RESTART}"), (0.0, "without restarts")):
         raw, naive_walk = rates[f"raw {restart}"], rates[f"naive {restart}"]
         found += [
-            (
-                f"steps, raw, {how}",
-                raw,
-                "M/s",
-                40 if large else None,
-                f"{STEPS:,} steps from each of {QUERIES} pins, not counted",
-            ),
+            (f"steps, raw, {how}", raw, "M/s", 40 if large else None, raw_steps),
             (f"steps, naive walk, {how}", naive_walk, "M/s", None, "the same in numba, one walker"),
             (f"raw against naive, {how}", raw / naive_walk, "times", 20 if large else None, "turn by turn"),
         ]

@@ -4,11 +4,10 @@ from typing import NamedTuple
 
 
 class Noted(NamedTuple):
-    """The number behind a phrase in the note of the figure that says `what`. judged: by the figure's target too."""
+    """The number behind a phrase in the note of the figure that says `what`."""
 
     what: str
     phrase: str
-    judged: bool = False
 
 
 class Row(NamedTuple):
@@ -33,25 +32,28 @@ STORES = ("apiary", "polaris", "aperture", "realpin", "rockstore", "counters", "
 SUMMARY = (
     Row("pixie", "150 M edges: 100,000 steps from 10 pins, counted, boosted, best 1,000", "20 M steps/s", "{} M steps/s",
         (f"{LARGE}: steps of a request",)),
-    Row("pixie", "steps alone, at restart 0.5; without restarts", "40 M steps/s", "{}; {} M steps/s",
-        (rf"{LARGE}: steps, raw(, restart 0\.5)?", Noted(f"{LARGE}: steps, raw", "without restarts", judged=True))),
+    Row("pixie", "steps alone, at restart 0.5; without restarts; two random lines of memory a step, without restarts",
+        "40 M steps/s", "{:spread}; {:spread}; {} M steps/s",
+        (rf"{LARGE}: steps, raw, restart 0\.5", f"{LARGE}: steps, raw, without restarts",
+         f"{LARGE}: steps that the memory allows without restarts")),
     Row("pixie", "by RPC, P99; two cores against one", "15 ms; 1.8", "{} ms; {} times",
         ("100,000 steps from 10 pins, best 1,000 boards, by RPC, P99", "two threads against one")),
-    Row("pixie", "the same walk without restarts written plainly in numba", "20", "{} times",
-        (f"{LARGE}: raw against naive, without restarts",)),
-    Row("pixie", "3 M edges: beside dgl's PinSAGE sampler, igraph, plain Python", "10; -; 20", "{}, {}, {} times",
-        (f"{SMALL} dgl", f"{SMALL} igraph", f"{SMALL} plain Python")),
+    Row("pixie", "beside the same walk written plainly in numba, at restart 0.5; without restarts", "20", "{}; {} times",
+        (rf"{LARGE}: raw against naive, restart 0\.5", f"{LARGE}: raw against naive, without restarts")),
+    Row("pixie", "3 M edges, requests: beside dgl's PinSAGE sampler, igraph, plain Python, plain numba", "10; -; 20; -",
+        "{}, {}, {}, {} times", tuple(f"{SMALL} {peer}" for peer in ("dgl", "igraph", "plain Python", "plain numba"))),
     Row("pixie", "snapshot of 150 M edges: built, memory for it, opened", "300 s; 12 GiB; 2 s", "{} s; {} GiB; {} s",
         (f"snapshot of {LARGE}, building", f"snapshot of {LARGE}, peak memory of building",
          "opening a snapshot that was pushed")),
     Row("scorpion", "1,000 rows, 300 trees of 64 leaves: beside LightGBM, lleaves", "12; 3", "{}; {} times",
         ("1,000 rows, times as fast as lightgbm", "1,000 rows, times as fast as lleaves")),
     Row("scorpion", "the same by pin from the cache", "20; 5", "{}; {} times",
-        ("1,000 cached rows, times as fast as lightgbm", "1,000 cached rows, times as fast as lleaves")),
-    Row("scorpion", "one row: beside LightGBM, lleaves", "1", "{}; {} times",
-        ("a row, times as fast as lightgbm", "a row, times as fast as lleaves")),
-    Row("scorpion", "4,000 cached rows by pin, beside cachetools", "20", "{} times",
-        ("gathering 4,000 cached rows of 60, times as fast as cachetools",)),
+        tuple(f"1,000 of 200,000 cached rows, times as fast as {peer}" for peer in ("lightgbm", "lleaves"))),
+    Row("scorpion", "one row, in a loop; with another's work between: beside LightGBM, lleaves", "1; -",
+        "{}, {}; {}, {} times", tuple(f"a row, {how}, times as fast as {peer}"
+         for how in ("in a loop", "another's work between") for peer in ("lightgbm", "lleaves"))),
+    Row("scorpion", "4,000 cached rows by pin, beside cachetools", "20", "{} times ({} ms against {})",
+        tuple(f"gathering 4,000 cached rows of 60, {of}" for of in ("times as fast as cachetools", "feedmesh", "cachetools"))),
     Row("scorpion", "cache hits, Zipf(1.0) over 1 M pins, room for 202,864; the most that any cache of that room can find",
         "90 %", "{}; {} %", ("cache hits, .*", Noted("cache hits, .*", "would find"))),
     Row("scorpion", "a model of 300 trees of 64 leaves is read", "500 ms", "{} ms",
@@ -67,8 +69,12 @@ SUMMARY = (
     Row("counters", "beside Redis, by RPC", "4", "{} times", (r"20,000 counts of [\d,]+ pins, times as fast as redis",)),
     Row("polaris", "300 boards, best 1,000 of 30,000 pins, P99 in process, by RPC", "5; 15 ms", "{}; {} ms",
         ("300 boards, 30,000 pins, (filter of 10,000, )?best 1,000, in process, P99", "300 boards, .*, by RPC, P99")),
+    Row("polaris", "beside plain numpy, in process; Redis, by socket", "-", "{}; {} times",
+        ("300 boards, .*, in process, times as fast as plain numpy", "300 boards, .*, by socket, times as fast as redis")),
     Row("aperture", "filter over 10,000, 50,000 impressions, P99 in process", "5 ms", "{}, {} ms",
         ("filter over 10,000 impressions, in process, P99", "filter over 50,000 impressions, in process, P99")),
+    Row("aperture", "50,000 impressions: distinct pins beside sqlite; the filter beside pybloom-live", "-", "{}; {} times",
+        ("distinct pins of .*, times as fast as sqlite", "filter over .*, times as fast as pybloom-live")),
     Row("views", "each view applies the log, one core: the slowest to the fastest", "100,000/s", "{}/s", (".* applies .*",)),
     Row("door", "batches of 1,000; single publishes, 48 writers, on disk", "300,000/s; 2,000/s", "{}; {}/s",
         ("batches of 1,000, 8 writers", "single events, 48 writers")),

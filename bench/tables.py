@@ -116,11 +116,9 @@ def _cell(wanted: str | Noted, figures: list[Figure]) -> Cell:
     matched = [f for f in figures if re.fullmatch(pattern, f.what) and f.value is not None]
     if isinstance(wanted, str):
         return Cell([f.value for f in matched if f.value is not None], matched)
-    noted = [(re.search(rf"{wanted.phrase} ([\d.,]*\d)", f.note), f) for f in matched]
-    told = [
-        (float(text[1].replace(",", "")), f if wanted.judged else replace(f, target=None)) for text, f in noted if text
-    ]
-    return Cell([value for value, _ in told], [replace(f, spread=None) for _, f in told])
+    noted = [re.search(rf"{wanted.phrase} ([\d.,]*\d)", f.note) for f in matched]
+    told = [(float(text[1].replace(",", "")), f) for text, f in zip(noted, matched, strict=True) if text]
+    return Cell([value for value, _ in told], [replace(f, target=None, spread=None) for _, f in told])
 
 
 def _table(of: str, unit: str, series: Mapping[str, list[Figure]]) -> list[str]:
