@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from features.pins import COUNTS, FACTS, INTERESTS, KEPT
 from scorpion import slots
-from scorpion.cache import EARLY_MS, EXPIRED, HIT, MISS, PLACE, UNSURE_MS, Cache, row_bytes
+from scorpion.cache import EARLY_MS, EXPIRED, HIT, LOOKED_AT, MISS, PLACE, UNSURE_MS, Cache, row_bytes
 from services.columns import F32, U64, Array, ids
 from services.errors import InvalidArgument
 from services.sieve import fitting
@@ -259,6 +259,24 @@ def test_counts_have_an_age_and_attributes_none(clock: Time) -> None:
     assert cache.get(ids([7]), clock.ms - TTL).found.tolist() == [EXPIRED], (
         "of a moment that the counts know nothing of"
     )
+
+
+def test_old_counts_are_found_wherever_they_lie_and_once(clock: Time) -> None:
+    cache = Cache((), 16 << 20, TTL, clock)
+    pins = ids(range(1, 2 * LOOKED_AT + 101))
+    filled(clock, cache, pins)
+    clock.ms += 1_000
+    cache.put_counts(pins[5:10], np.zeros((5, len(COUNTS)), np.float32), clock.ms)
+    assert np.array_equal(np.sort(cache.due(1_000)), np.delete(pins, range(5, 10)))
+    cache.get(pins[-3:], 0)
+    assert np.array_equal(cache.due(1_000), pins[-3:])
+
+
+def test_a_row_lies_in_whole_lines_of_memory(clock: Time) -> None:
+    for columns in (0, 1, 37):
+        slots_ = Cache(tuple(f"d.c{i}" for i in range(columns)), FIXED + 64 * KB, TTL, clock)._slots
+        assert slots_.counted.ctypes.data % slots.LINE == slots_.counted.strides[0] % slots.LINE == 0
+        assert slots_.values.strides[0] == row_bytes(columns)
 
 
 def test_a_row_asked_for_before_a_change_is_not_kept(clock: Time) -> None:
