@@ -57,11 +57,6 @@ def _at_least_a_decade(axes: Any) -> None:
         axes.set_ylim(low / short**0.5, high * short**0.5)
 
 
-def draw(points: Sequence[Any]) -> Path | None:
-    """`results/growth.png` of `growth.Point`s."""
-    return plot("growth", [figure for point in points for figure in grown(point)])
-
-
 def grown(of: Any) -> list[Figure]:
     """Figures of a `growth.Point`: what a question and a unit written cost, and the bytes of a unit."""
     told = (

@@ -49,12 +49,11 @@ class Point:
 
 
 def measure(_: str | None) -> list[Figure]:
-    """Every part at every size, the plot, and then the CPU of a feed over the whole mesh."""
+    """Every part at every size, and the CPU of a feed over the whole mesh for the plan."""
     points = {part: [_alone(part, n) for n in _sizes(made.unit)] for part, made in growing.PARTS.items()}
     every = [point for of in points.values() for point in of]
-    drawing.draw(every)
     write([asdict(of[-1]) for of in points.values()], cpu_per_feed())
-    return [figure for point in every for figure in _figures(point)]
+    return [figure for point in every for figure in drawing.grown(point)]
 
 
 def _sizes(unit: str) -> tuple[int, ...]:
@@ -108,17 +107,3 @@ def _questions(ask: Callable[[int], object]) -> list[float]:
 
 def _resident() -> int:
     return int(psutil.Process().memory_info().rss)
-
-
-def _figures(of: Point) -> list[Figure]:
-    what = f"{of.part}, {of.n:,} {of.unit}s"
-    kept = f"{of.disk_bytes:,.1f} bytes on disk and {of.memory_bytes:,.1f} in memory a {of.unit}"
-    return [
-        Figure(
-            "growth",
-            f"{what}: {of.question}",
-            of.ask_us,
-            "us",
-            note=f"{kept}; {of.apply_us:.2f} us of CPU to write one",
-        )
-    ]

@@ -128,8 +128,9 @@ def test_growth_is_a_line_a_store_and_a_table_of_bytes_a_unit(results: Path) -> 
                         apply_us=3.0, ask_us=ask_us, disk_bytes=15.0, memory_bytes=60.0)
         for n, ask_us in ((10_000, 8.0), (100_000, 5.0))
     ]  # fmt: skip
-    assert drawing.draw(points) == results / "growth.png"
-    found = {"growth": Measured(ON, "one", [figure for point in points for figure in drawing.grown(point)])}
+    figures = [figure for point in points for figure in drawing.grown(point)]
+    assert drawing.plot("growth", figures) == results / "growth.png"
+    found = {"growth": Measured(ON, "one", figures)}
     table = tables.sizes(found)
     assert "| apiary: whom one user follows | 8 | 5 |" in table
     assert "| apiary: one follow, in memory | 60 | 60 |" in table
