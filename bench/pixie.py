@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from bench.report import Figure, latencies, over
+from bench.report import Figure, over
+from bench.rounds import BOTH_ENDS, around, latencies, timed
 from pixie import kernel, runs
 from pixie.build import Edges, build
 from pixie.client import BOARDS, PixieClient
@@ -34,14 +35,14 @@ from protos.pixie_pb2_grpc import add_PixieServicer_to_server
 from services.clock import wall_clock
 from services.columns import I64, U32, U64, Array
 from services.jit import kernel as compiled
-from services.mesh import Mesh
 from services.prefetch import prefetch
 from tests.kit import serve_shards
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 LARGE = 150_000_000
 STEPS, QUERIES, K, RESTART = 100_000, 10, 1_000, 0.5
-REPEATS, CALLS, SECONDS = 15, 400, 2.0
+REPEATS, CALLS, SECONDS = 15, 200, 2.0  # CALLS: of a round
+QUESTIONS = 1_000
 LINES = 64  # random places that are asked for before the first is read, as many as there are walkers
 NEVER = 1 << 62
 _GAMMA, _S32, _LOW = np.uint64(0x9E3779B97F4A7C15), np.uint64(32), np.uint64(0xFFFF_FFFF)
@@ -154,9 +155,8 @@ def _figures(what: str, rates: dict[str, Array], large: bool) -> list[Figure]:
     found.append(("steps that the memory allows without restarts", rates["lines"], "M/s", None, memory))
     figures = []
     for name, values, unit, target, note in found:
-        low, median, high = np.percentile(values, (25, 50, 75))
-        spread = (float(low), float(high))
-        figures.append(Figure("pixie", f"{what}: {name}", float(median), unit, target, note=note, spread=spread))
+        median, spread = around(values.tolist())
+        figures.append(Figure("pixie", f"{what}: {name}", median, unit, target, note=note, spread=spread))
     return figures
 
 
@@ -207,24 +207,23 @@ def _question(store: PixieStore, seed: int) -> Question:
 
 def _by_rpc(store: PixieStore) -> list[Figure]:
     service = Pixie(store, Walking(restart=RESTART, stop_nodes=NEVER, stop_visits=NEVER))
-    with serve_shards("pixie", [[lambda server: add_PixieServicer_to_server(service, server)]], 4) as mesh:
-        took = asyncio.run(_ask(mesh, store))
-    return latencies("pixie", f"{STEPS:,} steps from {QUERIES} pins, best {K:,} boards, by RPC", took, 15)
+    asked = [_question(store, seed) for seed in range(1, QUESTIONS + 1)]
+    with (
+        serve_shards("pixie", [[lambda server: add_PixieServicer_to_server(service, server)]], 4) as mesh,
+        asyncio.Runner() as runner,
+    ):
+        client, loop = PixieClient(mesh), runner.get_loop()
+        rounds = timed(lambda call: loop.run_until_complete(_ask(client, asked[call % QUESTIONS])), CALLS)
+        loop.run_until_complete(client.close())
+    what = f"{STEPS:,} steps from {QUERIES} pins, best {K:,} boards, by RPC"
+    return latencies("pixie", what, rounds, 15, BOTH_ENDS)
 
 
-async def _ask(mesh: Mesh, store: PixieStore) -> list[float]:
-    client, took = PixieClient(mesh), []
-    for call in range(CALLS + 20):
-        question = _question(store, call + 1)
-        began = time.perf_counter()
-        found = await client.recommend(
-            question.pins, question.weights, want=BOARDS, k=K, steps=STEPS, seed=call + 1, timeout=5
-        )
-        took.append(time.perf_counter() - began)
-        if len(found.ids) != K or found.steps.sum() != STEPS:
-            raise RuntimeError(f"call {call}: {len(found.ids)} boards after {found.steps.sum()} steps")
-    await client.close()
-    return took[20:]
+async def _ask(client: PixieClient, asked: Question) -> None:
+    pins, weights = asked.pins, asked.weights
+    found = await client.recommend(pins, weights, want=BOARDS, k=K, steps=STEPS, seed=asked.seed, timeout=5)
+    if len(found.ids) != K or found.steps.sum() != STEPS:
+        raise RuntimeError(f"seed {asked.seed}: {len(found.ids)} boards after {found.steps.sum()} steps")
 
 
 def check_equal() -> None:

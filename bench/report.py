@@ -11,7 +11,6 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import psutil
 from rich.console import Console
 from rich.markup import escape
@@ -164,12 +163,3 @@ def load(part: str) -> Measured | None:
     rows = [{name: value for name, value in row.items() if name in known} for row in content["figures"]]
     figures = [Figure(**{**row, "spread": tuple(row["spread"]) if row.get("spread") else None}) for row in rows]
     return Measured(content["machine"], content.get("threads", ""), figures)
-
-
-def latencies(part: str, what: str, seconds: Sequence[float], p99_ms: float | None) -> list[Figure]:
-    """P50 and P99 of a run as figures; the target is the P99's."""
-    p50, p99 = np.percentile(seconds, (50, 99)) * 1000
-    return [
-        Figure(part, f"{what}, P50", float(p50), "ms", note=""),
-        Figure(part, f"{what}, P99", float(p99), "ms", p99_ms, at_most=True, note=f"{len(seconds):,} calls"),
-    ]
