@@ -49,6 +49,7 @@ class Feedgen(rpc.FeedgenServicer):
         self._rejected = self._false_positives = 0
         metrics.gauge("fallbacks", lambda: self._fallbacks)
         metrics.gauge("degraded_pages", lambda: self._degraded)
+        metrics.gauge("pages_to_be_logged", lambda: len(self._afterwards))
         metrics.gauge("pages_not_logged", lambda: self._untold)
         metrics.gauge("filter_rejections_audited", lambda: self._rejected)
         metrics.gauge("filter_false_positives_audited", lambda: self._false_positives)

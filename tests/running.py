@@ -118,8 +118,10 @@ class Running:
         self.until(lambda health: all(h.ready for h in health), "ready")
 
     def until_caught_up(self) -> None:
-        """Ready, and every view has applied the whole log as it is now, whether it has heard of it yet or not."""
-        self.until_ready()
+        """Ready, every page that was answered is in the log, which is a moment later, and every view has applied the whole
+        log as it is now, whether it has heard of it yet or not.
+        """
+        self.until(lambda health: all(h.ready and not _to_be_logged(h) for h in health), "ready, and pages logged")
         log = RoadrunnerLog(self.mesh)
         try:
             written = {at: end.next for at, end in log.ends(READY_WITHIN_S).items() if at[0] == Topic.OBJECTS}
@@ -132,6 +134,12 @@ class Running:
             if process.service in QUESTIONS:
                 self._wait_for(process.service, process.address, token)
         self.until(lambda health: all(h.status and h.ready and not h.status.behind for h in health), "caught up")
+
+
+def _to_be_logged(health: Health) -> float:
+    """Pages that feedgen has answered and not yet logged."""
+    gauges = health.status.gauges if health.status else ()
+    return sum(gauge.value for gauge in gauges if gauge.name == "pages_to_be_logged")
 
 
 def _until_aggregated(log: RoadrunnerLog, written: Positions) -> None:
