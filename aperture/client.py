@@ -7,9 +7,9 @@ import numpy as np
 
 from protos import aperture_pb2 as pb
 from protos import aperture_pb2_grpc as rpc
-from services.columns import I64, U8, U32, U64, pack, unpack
-from services.mesh import Mesh
-from services.routing import Shards
+from services.core.columns import I64, U8, U32, U64, pack, unpack
+from services.rpc.mesh import Mesh
+from services.rpc.routing import ReplicaSet
 
 NAME = "aperture"
 NOTHING, PIN, BOARD = pb.COUNTS_BY_NOTHING, pb.COUNTS_BY_PIN, pb.COUNTS_BY_BOARD
@@ -27,7 +27,7 @@ class History(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The distinct pins met. filter: of services/bloom.py, as it travels; exact: ascending, empty unless asked."""
+    """The distinct pins met. filter: of services/kernels/bloom.py, as it travels; exact: ascending, empty unless asked."""
 
     filter: bytes
     pins: int
@@ -45,7 +45,7 @@ class ApertureClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._shards = Shards(mesh, NAME, rpc.ApertureStub)
+        self._replicas = ReplicaSet(mesh, NAME, rpc.ApertureStub)
 
     async def history(
         self,
@@ -61,7 +61,7 @@ class ApertureClient:
         request = pb.HistoryRequest(
             user=user, since_ms=since_ms, until_ms=until_ms, actions=_packed(actions), limit=limit
         )
-        r = await self._shards.call(self._shards.owner(user).History, request, timeout)
+        r = await self._replicas.call(self._replicas.shard_of(user), "History", request, timeout)
         pins, boards = unpack(r.pins, "<u8", "pins"), unpack(r.boards, "<u8", "boards")
         done, surfaces = unpack(r.actions, "<u1", "actions"), unpack(r.surfaces, "<u1", "surfaces")
         return History(pins, boards, done, surfaces, unpack(r.at_ms, "<i8", "at_ms"))
@@ -84,7 +84,7 @@ class ApertureClient:
             false_positive_rate=false_positive_rate,
             exact=exact,
         )
-        reply = await self._shards.call(self._shards.owner(user).SeenFilter, request, timeout)
+        reply = await self._replicas.call(self._replicas.shard_of(user), "SeenFilter", request, timeout)
         return Seen(reply.filter, reply.pins, unpack(reply.exact, "<u8", "exact"))
 
     async def counts(
@@ -108,14 +108,14 @@ class ApertureClient:
             by=by,  # type: ignore[arg-type]
             now_ms=now_ms,
         )
-        reply = await self._shards.call(self._shards.owner(user).Counts, request, timeout)
+        reply = await self._replicas.call(self._replicas.shard_of(user), "Counts", request, timeout)
         counts = unpack(reply.counts, "<u4", "counts")
         keys = unpack(reply.keys, "<u8", "keys")
         return Counts(keys, counts.reshape(len(keys), len(windows_ms), len(actions)))
 
     async def close(self) -> None:
         """Close the channels."""
-        await self._shards.close()
+        await self._replicas.close()
 
 
 def _packed(actions: Sequence[int]) -> bytes:

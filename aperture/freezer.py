@@ -15,17 +15,17 @@ left behind. With `keep_days`, when nothing is due, a second sweep hops from use
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from aperture import layout
-from services.clock import DAY_MS, Clock
-from services.columns import I64, U64, Array
-from services.errors import MeshError
-from services.shard import Shard
+from services.core.clock import DAY_MS, Clock
+from services.core.columns import I64, U64, Array
+from services.core.errors import MeshError
+from services.core.paced import Paced
+from services.state.shard import Shard
 
 logger = logging.getLogger(__name__)
 STEP_DAYS = 64  # of users a step freezes at most: it holds the lock, and its write the GIL, about a millisecond
@@ -36,10 +36,14 @@ RETRY_S = 2.0
 
 
 class _Recent(NamedTuple):
-    """What a step found of one user and day, in order of arrival: values begins with that of `frozen`, if any."""
+    """What a step found of one user and day, in order of arrival: values begins with that of `frozen`, if any.
+
+    keys: of the recent values; sources: of all.
+    """
 
     to: bytes
     keys: list[bytes]
+    sources: list[bytes]
     values: list[bytes]
 
 
@@ -54,10 +58,10 @@ class Freezer:
         self._due: dict[bytes, None] = {}
         self._swept = {partition: layout.pending_key(partition, 0, 0) for partition in own}
         self._dropping, self._dropped_before = b"", 0
-        self.recent = int(layout.counts_of(list(shard.family("pending").values())).sum(dtype=np.int64))
+        pending = dict(shard.family("pending").items())
+        self.recent = int(layout.counts_of([*pending], [*pending.values()]).sum(dtype=np.int64))
         self.frozen_days = 0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="freezer", daemon=True)
+        self._paced = Paced("freezer", self._paced_step)
 
     def kept_from(self) -> int:
         """The oldest date that is kept, in ms."""
@@ -66,7 +70,7 @@ class Freezer:
     def note(self, write: Any, partitions: Array, days: I64, users: U64) -> None:
         """One recent key comes to each of these days of users, with this write batch. Call it holding `writing`."""
         keys = layout.pending_keys(partitions, days, users)
-        counts = layout.counts_of(self._shard.family("pending").get(keys)) + np.uint32(1)
+        counts = layout.counts_of(keys, self._shard.family("pending").get(keys)) + np.uint32(1)
         handle = self._shard.handle("pending")
         for key, value in zip(keys, layout.count_values(counts), strict=True):
             write.put(key, value, handle)
@@ -96,7 +100,7 @@ class Freezer:
         for partition in self._own:
             end = layout.pending_key(partition, today, 0)
             if self._swept[partition] < end:
-                entries = _between(self._shard.family("pending").keys(from_key=self._swept[partition]), end)
+                entries = self._shard.family("pending").keys(self._swept[partition], end)
                 found = list(islice(entries, STEP_DAYS))
                 self._swept[partition] = found[-1] + b"\0" if len(found) == STEP_DAYS else end
                 self._due.update(dict.fromkeys(found))
@@ -133,19 +137,21 @@ class Freezer:
     def _recent(self, prefix: bytes) -> _Recent:
         """The recent rows of a user and day, after the last frozen ones if those may still grow."""
         keys: list[bytes] = []
+        sources: list[bytes] = []
         values: list[bytes] = []
         to = b""
-        for key, value in self._shard.family("days").items(backwards=True, from_key=layout.day_end(prefix)):
-            if key < prefix:
-                break
+        for key, value in self._shard.family("days").items(prefix, layout.day_end(prefix), backwards=True):
             if layout.is_frozen(key):
                 if keys and len(value) < layout.SEGMENT_BYTES:
                     to = key
+                    sources.append(key)
                     values.append(value)
                 break
             keys.append(key)
+            sources.append(key)
             values.append(value)
-        return _Recent(to or (layout.frozen_key(keys[-1]) if keys else b""), keys[::-1], values[::-1])
+        to = to or (layout.frozen_key(keys[-1]) if keys else b"")
+        return _Recent(to, keys[::-1], sources[::-1], values[::-1])
 
     def _drop(self) -> bool:
         """Drop the days past keeping of a few users; False: there are no more users to visit."""
@@ -157,11 +163,11 @@ class Freezer:
         write, family, visited = self._shard.batch(), self._shard.family("days"), 0
         handle = self._shard.handle("days")
         while self._dropping and visited < STEP_DAYS:
-            first = next(iter(family.keys(from_key=self._dropping)), None)
+            first = next(family.keys(self._dropping), None)
             self._dropping = b""
             if first is not None:
                 partition, user, _ = layout.day_of(first)
-                for key in _between(family.keys(from_key=first), layout.day_key(partition, user, before)):
+                for key in family.keys(first, layout.day_key(partition, user, before)):
                     write.delete(key, handle)
                 self._dropping = layout.user_end(partition, user)
                 visited += 1
@@ -171,39 +177,29 @@ class Freezer:
 
     def start(self) -> None:
         """Begin to freeze, on a thread of its own."""
-        self._thread.start()
+        self._paced.start()
 
     def stop(self) -> None:
         """Finish the step in hand and stop."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._paced.stop()
 
-    def _run(self) -> None:
-        pause = 0.0
-        while not self._stopping.wait(pause):
-            started = time.monotonic()
-            try:
-                # As long a rest as the step took: readers and the applying of the log have the other half of the time.
-                pause = time.monotonic() - started if self.step() else IDLE_S
-            except MeshError as error:
-                logger.error("cannot freeze: %s", error)
-                pause = RETRY_S
-            except Exception:
-                logger.exception("cannot freeze")
-                pause = RETRY_S
-
-
-def _between(keys: Iterator[bytes], end: bytes) -> Iterator[bytes]:
-    for key in keys:
-        if key >= end:
-            return
-        yield key
+    def _paced_step(self) -> float:
+        started = time.monotonic()
+        try:
+            # As long a rest as the step took: readers and the applying of the log have the other half of the time.
+            return time.monotonic() - started if self.step() else IDLE_S
+        except MeshError as error:
+            self._shard.noticed(error)
+            logger.error("cannot freeze: %s", error)
+        except Exception:
+            logger.exception("cannot freeze")
+        return RETRY_S
 
 
 def _merged(moved: list[_Recent]) -> list[bytes]:
     """The value of each, its rows ascending by at_ms and equals in order of arrival; all of them in one go."""
-    rows = layout.unpack([value for found in moved for value in found.values])
+    keys = [key for found in moved for key in found.sources]
+    rows = layout.unpack(keys, [value for found in moved for value in found.values])
     lengths = [sum(layout.rows_in(value) for value in found.values) for found in moved]
     order = np.lexsort((rows.at_ms, np.repeat(np.arange(len(moved)), lengths)))
     return layout.pack(rows.take(order), np.cumsum(lengths, dtype=np.int64))

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from services.bloom import read_only
-from services.columns import I64, U32, U64, Array
-from services.jit import kernel
-from services.radix import ascending
+from services.core.columns import I64, U32, U64, Array
+from services.kernels.bloom import read_only
+from services.kernels.jit import kernel
+from services.kernels.radix import ascending
 
 
 def tally(keys: Array, n: int, ages: I64, windows: I64, slots: Array, actions: int) -> U32:

@@ -22,15 +22,15 @@ without a scan of `days`, after a restart too.
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from services.bloom import read_only
-from services.clock import DAY_MS
-from services.columns import I64, U8, U32, U64, Array
-from services.jit import kernel
+from services.core.clock import DAY_MS
+from services.core.columns import I64, U8, U32, U64, Array
+from services.kernels.bloom import read_only
+from services.kernels.jit import kernel
+from services.state.stored import check_key, check_rows, check_size, ends_of, refuse
 
 FORMAT = "aperture 1"
 FAMILIES = ("days", "pending")
@@ -46,6 +46,7 @@ _KEY = np.dtype([("partition", ">u2"), ("user", ">u8"), ("day", ">u4"), ("kind",
 _PENDING_KEY = np.dtype([("partition", ">u2"), ("day", ">u4"), ("user", ">u8")])
 _KIND_AT = _USER_DAY.size
 _NO_COUNT = bytes(4)
+_STORE = "aperture"
 WIDTHS = np.array([8, 8, 8, 1, 1])  # bytes of each column of Rows
 WIDTHS.flags.writeable = False
 ROW_BYTES = int(WIDTHS.sum())
@@ -98,7 +99,8 @@ def user_end(partition: int, user: int) -> bytes:
 
 
 def day_of(key: bytes) -> tuple[int, int, int]:
-    """(partition, user, day) of a key of `days`."""
+    """(partition, user, day) of a key of `days`. Raises Damaged for another key."""
+    check_key(_STORE, "days", key, _KEY.itemsize)
     partition, user, day = _USER_DAY.unpack_from(key)
     return partition, user, day
 
@@ -139,14 +141,19 @@ def pending_keys(partitions: Array, days: I64, users: U64) -> list[bytes]:
 
 
 def pending_of(key: bytes) -> tuple[int, int, int]:
-    """(partition, day, user) of a key of `pending`."""
+    """(partition, day, user) of a key of `pending`. Raises Damaged for another key."""
+    check_key(_STORE, "pending", key, _PENDING.size)
     partition, day, user = _PENDING.unpack(key)
     return partition, day, user
 
 
-def counts_of(values: Sequence[bytes | None]) -> U32:
-    """uint32[n]: the recent keys that each value of `pending` counts; 0 for none."""
-    return np.frombuffer(b"".join(value or _NO_COUNT for value in values), "<u4")
+def counts_of(keys: Sequence[bytes], values: Sequence[bytes | None]) -> U32:
+    """uint32[n]: the recent keys that each value of `pending` counts; 0 for none. Raises Damaged for another length."""
+    data = b"".join(value or _NO_COUNT for value in values)
+    if len(data) != 4 * len(values) or any(value is not None and len(value) != 4 for value in values):
+        for key, value in zip(keys, values, strict=True):
+            check_size(_STORE, "pending", key, value if value is not None else _NO_COUNT, 4)
+    return np.frombuffer(data, "<u4")
 
 
 def count_values(counts: U32) -> list[bytes]:
@@ -173,12 +180,13 @@ def pack(rows: Rows, ends: I64) -> list[bytes]:
     return [data[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
 
 
-def unpack(values: Sequence[bytes]) -> Rows:
-    """The rows of all values, in order."""
+def unpack(keys: Sequence[bytes], values: Sequence[bytes]) -> Rows:
+    """The rows of all values, in order. Raises Damaged for a value that is not whole rows."""
+    _, ends = ends_of(_STORE, "days", keys, values, ROW_BYTES)
     data = np.frombuffer(b"".join(values), np.uint8)
     if len(values) > 1:
         out = np.empty(len(data), np.uint8)
-        ends = np.array([*accumulate(map(len, values))], np.int64)
+        ends = ends * ROW_BYTES
         ends.flags.writeable = False  # as `pack` has it: a kernel is compiled for one kind of array
         _transpose(data, ends, WIDTHS, out, True)
         data = out
@@ -189,9 +197,30 @@ def unpack(values: Sequence[bytes]) -> Rows:
     )
 
 
-def pins_of(values: Sequence[bytes]) -> U64:
-    """The pins alone of the rows of all values, in order: a third of the bytes, and no more is read than those."""
+def pins_of(keys: Sequence[bytes], values: Sequence[bytes]) -> U64:
+    """The pins alone of the rows of all values, in order: a third of the bytes, and no more is read than those.
+
+    Raises Damaged for a value that is not whole rows.
+    """
+    ends_of(_STORE, "days", keys, values, ROW_BYTES)
     return np.frombuffer(b"".join([value[: rows_in(value) * 8] for value in values]), np.uint64)
+
+
+def check(family: str, key: bytes, value: bytes) -> None:
+    """Raise Damaged for what the store can't have written."""
+    if family == "pending":
+        pending_of(key)
+        check_size(_STORE, family, key, value, 4)
+        return
+    _, _, day = day_of(key)
+    if key[_KIND_AT] not in (FROZEN, RECENT):
+        refuse(_STORE, family, key, f"its kind is {key[_KIND_AT]}, expected {FROZEN} or {RECENT}")
+    check_rows(_STORE, family, key, value, ROW_BYTES)
+    at_ms = unpack([key], [value]).at_ms
+    if len(at_ms) and (
+        (at_ms[1:] < at_ms[:-1]).any() or not day * DAY_MS <= at_ms[0] <= at_ms[-1] < (day + 1) * DAY_MS
+    ):
+        refuse(_STORE, family, key, f"its rows do not ascend within day {day}")
 
 
 @kernel
@@ -225,4 +254,4 @@ def _copy(data: U8, out: U8) -> None:
 def warm() -> None:
     """Compile what reading and writing values needs, before it is asked for."""
     ones, codes = np.ones(2, np.uint64), np.ones(2, np.uint8)
-    unpack(pack(Rows(ones, ones, np.ones(2, np.int64), codes, codes), np.array([1, 2])))
+    unpack([b"", b""], pack(Rows(ones, ones, np.ones(2, np.int64), codes, codes), np.array([1, 2])))

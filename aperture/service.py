@@ -4,14 +4,15 @@ from typing import Any
 
 import numpy as np
 
+from aperture import kernel, layout
 from aperture.layout import LAST_MS
 from aperture.store import ALL, ApertureStore, By
 from protos import aperture_pb2 as pb
 from protos import aperture_pb2_grpc as rpc
-from services import bloom
-from services.columns import I64, U8, Array, pack, unpack
-from services.errors import InvalidArgument
-from services.events import ENGAGEMENTS, IS_ENGAGEMENT
+from services.core.columns import I64, U8, Array, ids, pack, unpack
+from services.core.errors import InvalidArgument
+from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT
+from services.kernels import bloom
 
 MAX_LIMIT = 1_000_000
 MAX_WINDOWS = 32
@@ -25,6 +26,8 @@ class Aperture(rpc.ApertureServicer):
 
     def __init__(self, store: ApertureStore) -> None:
         self._store = store
+        layout.warm()  # no request waits for the compiler, in a process or in a test
+        bloom.build(kernel.distinct(ids([1])))
 
     def History(self, request: pb.HistoryRequest, context: Any) -> pb.HistoryReply:
         """The user's events, newest first."""

@@ -9,13 +9,13 @@ import numpy as np
 from aperture import kernel, layout
 from aperture.freezer import Freezer
 from aperture.layout import LAST_MS, Rows
-from services.clock import DAY_MS, Clock
-from services.columns import I64, U8, U32, U64, Array
-from services.errors import InvalidArgument
-from services.events import ENGAGEMENTS, IS_ENGAGEMENT, flags
-from services.log import Record, rows
-from services.shard import Shard
-from services.topics import Topic, partition_of_one
+from services.core.clock import DAY_MS, Clock
+from services.core.columns import I64, U8, U32, U64, Array
+from services.core.errors import InvalidArgument
+from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT, flags
+from services.core.topics import Topic, partition_of_one
+from services.log.protocol import Record, rows
+from services.state.shard import Shard
 
 TOPICS = (Topic.USERS,)
 ALL = flags(*ENGAGEMENTS)
@@ -99,8 +99,8 @@ class ApertureStore:
         since_ms = max(since_ms, self.freezer.kept_from())
         values = self._values(user, since_ms, LAST_MS)
         if wanted is ALL and since_ms == 0:
-            return kernel.distinct(layout.pins_of(values))  # nothing else is kept
-        found = layout.unpack(values)
+            return kernel.distinct(layout.pins_of(*values))  # nothing else is kept
+        found = layout.unpack(*values)
         return kernel.distinct(found.pins[_asked(found, since_ms, LAST_MS, wanted)])
 
     def counts(self, user: int, actions: U8, windows: I64, by: int, now_ms: int = 0) -> Counts:
@@ -124,34 +124,33 @@ class ApertureStore:
     def _asked(self, user: int, since_ms: int, until_ms: int, wanted: Array) -> Rows:
         """The wanted rows of a span in no order to rely on."""
         since_ms = max(since_ms, self.freezer.kept_from())
-        found = layout.unpack(self._values(user, since_ms, until_ms))
+        found = layout.unpack(*self._values(user, since_ms, until_ms))
         return found.take(_asked(found, since_ms, until_ms, wanted))
 
-    def _values(self, user: int, since_ms: int, until_ms: int) -> list[bytes]:
-        """The values of the days of a span: whole days."""
+    def _values(self, user: int, since_ms: int, until_ms: int) -> tuple[list[bytes], list[bytes]]:
+        """The keys and values of the days of a span: whole days."""
         first, end = self._bounds(user, since_ms, until_ms)
-        values = []
-        for key, value in self.shard.family("days").items(from_key=first):
-            if key >= end:
-                break
+        keys, values = [], []
+        for key, value in self.shard.family("days").items(first, end):
+            keys.append(key)
             values.append(value)
-        return values
+        return keys, values
 
     def _newest(self, user: int, since_ms: int, until_ms: int) -> Iterator[Rows]:
         """The rows of the days of a span, the newest days first: whole days, about _BLOCK_ROWS rows at a time."""
         first, end = self._bounds(user, since_ms, until_ms)
+        keys: list[bytes] = []
         values: list[bytes] = []
         size, day = 0, b""
-        for key, value in self.shard.family("days").items(backwards=True, from_key=end):
-            if key < first:
-                break
+        for key, value in self.shard.family("days").items(first, end, backwards=True):
             if size >= _BLOCK_ROWS and layout.prefix_of(key) != day:
-                yield layout.unpack(values[::-1])
-                values, size = [], 0
+                yield layout.unpack(keys[::-1], values[::-1])
+                keys, values, size = [], [], 0
             day = layout.prefix_of(key)
+            keys.append(key)
             values.append(value)
             size += layout.rows_in(value)
-        yield layout.unpack(values[::-1])
+        yield layout.unpack(keys[::-1], values[::-1])
 
     def _bounds(self, user: int, since_ms: int, until_ms: int) -> tuple[bytes, bytes]:
         """The first key of the days of a span, and the bound after their last."""

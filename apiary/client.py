@@ -7,9 +7,9 @@ import numpy as np
 from apiary.hops import FollowedBoards, Owned, merge
 from protos import apiary_pb2 as pb
 from protos import apiary_pb2_grpc as rpc
-from services.columns import I64, U32, U64, Array, pack, unpack
-from services.mesh import Mesh
-from services.routing import Shards
+from services.core.columns import I64, U32, U64, Array, pack, unpack
+from services.rpc.mesh import Mesh
+from services.rpc.routing import ReplicaSet
 
 NAME = "apiary"
 USER, BOARD, INTEREST = pb.FOLLOW_KIND_USER, pb.FOLLOW_KIND_BOARD, pb.FOLLOW_KIND_INTEREST
@@ -30,12 +30,12 @@ class ApiaryClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._shards = Shards(mesh, NAME, rpc.ApiaryStub)
+        self._replicas = ReplicaSet(mesh, NAME, rpc.ApiaryStub)
 
     async def followed(self, user: int, limit: int, timeout: float) -> Followed:
         """Users, boards and interests that a user follows, at most `limit` of each."""
         request = pb.FollowedRequest(user=user, limit=limit)
-        r = await self._shards.call(self._shards.owner(user).Followed, request, timeout)
+        r = await self._replicas.call(self._replicas.shard_of(user), "Followed", request, timeout)
         users, users_at_ms = unpack(r.users, "<u8", "users"), unpack(r.users_at_ms, "<i8", "users_at_ms")
         boards, boards_at_ms = unpack(r.boards, "<u8", "boards"), unpack(r.boards_at_ms, "<i8", "boards_at_ms")
         interests = unpack(r.interests, "<u8", "interests")
@@ -45,7 +45,7 @@ class ApiaryClient:
     async def followed_boards(self, user: int, limit: int, timeout: float) -> FollowedBoards:
         """The `limit` best boards a user follows, directly or through users."""
         request = pb.FollowedBoardsRequest(user=user, limit=limit)
-        reply = await self._shards.call(self._shards.owner(user).FollowedBoards, request, timeout)
+        reply = await self._replicas.call(self._replicas.shard_of(user), "FollowedBoards", request, timeout)
         found = FollowedBoards(
             unpack(reply.boards, "<u8", "boards"),
             unpack(reply.weights, "<f4", "weights"),
@@ -61,25 +61,25 @@ class ApiaryClient:
     async def owned_boards(self, owners: U64, limit: int, timeout: float) -> Owned:
         """The `limit` newest boards of each owner; owners in an order of the shards' own."""
 
-        async def ask(stub: Any, part: U64, _: Array) -> Any:
+        async def ask(shard: int, part: U64, _: Array) -> Any:
             request = pb.OwnedBoardsRequest(owners=pack(part, "<u8"), limit=limit)
-            return await self._shards.call(stub.OwnedBoards, request, timeout)
+            return await self._replicas.call(shard, "OwnedBoards", request, timeout)
 
         parts = [
-            _owned(owners[rows], reply) for rows, reply in await self._shards.each(np.asarray(owners, np.uint64), ask)
+            _owned(owners[rows], reply) for rows, reply in await self._replicas.each(np.asarray(owners, np.uint64), ask)
         ]
         return Owned(*(np.concatenate(columns) for columns in zip(*parts, strict=True))) if parts else _NO_BOARDS
 
     async def follower_counts(self, kind: int, targets: U64, timeout: float) -> U32:
         """uint32[n]: how many users follow each target (kind: USER, BOARD or INTEREST of this module)."""
         request = pb.FollowerCountsRequest(kind=kind, targets=pack(targets, "<u8"))  # type: ignore[arg-type]
-        replies = await self._shards.all(lambda stub: stub.FollowerCounts, request, timeout)
+        replies = await self._replicas.all("FollowerCounts", request, timeout)
         counts = [unpack(reply.counts, "<u4", "counts") for reply in replies]
         return np.asarray(np.sum(counts, axis=0), np.uint32)
 
     async def close(self) -> None:
         """Close the channels."""
-        await self._shards.close()
+        await self._replicas.close()
 
 
 _NO_BOARDS = Owned(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64))

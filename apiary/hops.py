@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.columns import F32, I64, U64
+from services.core.columns import F32, I64, U64
 
 
 class Owned(NamedTuple):

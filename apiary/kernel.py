@@ -4,10 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from services.columns import F32, I64, U8, U64, Array
-from services.jit import kernel
-from services.partition import partition_of_key
-from services.radix import in_order
+from apiary import layout
+from services.core.columns import F32, I64, U8, U64, Array
+from services.kernels.jit import kernel
+from services.kernels.partition import partition_of_key
+from services.kernels.radix import in_order
+
+GONE, _KIND = np.uint8(layout.GONE), np.uint8(0xFF ^ layout.GONE)
 
 
 @kernel
@@ -31,9 +34,10 @@ def merge(
 
     ids, kinds, at_ms: the lists of s users back to back, each ascending by (kind, id); ends: int64[s].
     owner: int64[e], the list of each event; events are ordered by (owner, kind, id, arrival).
-    put: bool[e], whether the event adds the entry or removes it. To add what is there, or remove what is not, does
-    nothing; so an entry keeps the date of the event that brought it. out columns: room for len(ids) + e entries.
-    change: int8[e], set to +1 or -1 at the last event of an entry that came or went, else 0.
+    put: bool[e], whether the event adds the entry or removes it. Of the events of an entry the latest decides, of equal
+    dates the one that came last, and the entry has its date; one that is removed stays, with the bit GONE in its kind.
+    out columns: room for len(ids) + e entries. change: int8[e], set to +1 or -1 at the last event of an entry that came
+    or went, else 0.
     """
     n, event, start = 0, 0, 0
     for user in range(len(ends)):
@@ -43,29 +47,27 @@ def merge(
             new = event < len(owner) and owner[event] == user
             if old and (
                 not new
-                or kinds[entry] < event_kinds[event]
-                or (kinds[entry] == event_kinds[event] and ids[entry] < event_ids[event])
+                or kinds[entry] & _KIND < event_kinds[event]
+                or (kinds[entry] & _KIND == event_kinds[event] and ids[entry] < event_ids[event])
             ):
                 out_ids[n], out_kinds[n], out_at_ms[n] = ids[entry], kinds[entry], at_ms[entry]
                 n, entry = n + 1, entry + 1
                 continue
             kind, id_ = event_kinds[event], event_ids[event]
-            was = old and kinds[entry] == kind and ids[entry] == id_
-            there, at = was, np.int64(0)
-            if was:
-                at, entry = at_ms[entry], entry + 1
+            was, at = False, np.int64(-1)
+            if old and kinds[entry] & _KIND == kind and ids[entry] == id_:
+                was, at, entry = kinds[entry] & GONE == 0, at_ms[entry], entry + 1
+            there = was
             while (
                 event < len(owner) and owner[event] == user and event_kinds[event] == kind and event_ids[event] == id_
             ):
-                if put[event] and not there:
-                    at = event_at_ms[event]
-                there = put[event]
+                if event_at_ms[event] >= at:
+                    at, there = event_at_ms[event], put[event]
                 change[event] = 0
                 event += 1
             change[event - 1] = np.int8(there) - np.int8(was)
-            if there:
-                out_ids[n], out_kinds[n], out_at_ms[n] = id_, kind, at
-                n += 1
+            out_ids[n], out_kinds[n], out_at_ms[n] = id_, kind if there else kind | GONE, at
+            n += 1
         start = ends[user]
         out_ends[user] = n
     return n

@@ -7,7 +7,7 @@ import numpy as np
 from apiary import kernel
 from apiary.hops import FollowedBoards, Owned
 from apiary.layout import Entries
-from services.columns import I64, U64
+from services.core.columns import I64, U64
 
 
 class Newest(NamedTuple):

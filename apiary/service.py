@@ -8,8 +8,8 @@ from apiary.layout import BOARD, INTEREST, USER, Lists
 from apiary.store import ApiaryStore
 from protos import apiary_pb2 as pb
 from protos import apiary_pb2_grpc as rpc
-from services.columns import U64, pack, unpack
-from services.errors import InvalidArgument
+from services.core.columns import U64, pack, unpack
+from services.core.errors import InvalidArgument
 
 MAX_LIMIT = 100_000
 MAX_IDS = 100_000

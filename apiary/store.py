@@ -7,11 +7,11 @@ import numpy as np
 
 from apiary import kernel, layout
 from apiary.layout import BOARD, INTEREST, USER, Entries, Lists
-from services.columns import I64, U32, U64, Array
-from services.events import Action, Batch, flags
-from services.log import Record, rows
-from services.shard import Shard
-from services.topics import Topic, partition_of, partition_of_one
+from services.core.columns import I64, U32, U64, Array
+from services.core.events import Action, Batch, flags
+from services.core.topics import Topic, partition_of, partition_of_one
+from services.log.protocol import Record, rows
+from services.state.shard import Shard
 
 TOPICS = (Topic.USERS,)
 
@@ -70,7 +70,7 @@ class ApiaryStore:
         if not len(came):
             return came
         keys = layout.user_keys(changes.partitions, changes.users)
-        old = layout.unpack_lists(self.shard.family(family).get(keys))
+        old = layout.unpack_lists(family, keys, self.shard.family(family).get(keys), gone=True)
         new = _merged(old, changes, came)
         data, handle, start = layout.pack_entries(new.entries), self.shard.handle(family), 0
         for key, end in zip(keys, (new.ends * layout.ENTRY_BYTES).tolist(), strict=True):
@@ -88,12 +88,12 @@ class ApiaryStore:
         handle = self.shard.handle("followers")
         for key, value, more in zip(keys, self.shard.family("followers").get(keys), moved, strict=True):
             if more:
-                write.put(key, layout.count_value(layout.count_of(value) + more), handle)
+                write.put(key, layout.count_value(layout.count_of(key, value) + more), handle)
 
     def followed(self, user: int) -> Entries:
         """All that a user follows, ascending by (kind, id)."""
         key = layout.user_key(partition_of_one(user, self._partitions), user)
-        return layout.unpack_entries(self.shard.family("follows").get(key) or b"")
+        return layout.unpack_lists("follows", [key], [self.shard.family("follows").get(key)]).entries
 
     def owned(self, owners: U64) -> Lists:
         """The boards of each of these users."""
@@ -110,11 +110,12 @@ class ApiaryStore:
         for partition in self._own:
             keys = [layout.target_key(partition, kind, target) for target in targets.tolist()]
             values = self.shard.family("followers").get(keys)
-            total += np.array([layout.count_of(value) for value in values], np.uint32)
+            total += np.array(list(map(layout.count_of, keys, values)), np.uint32)
         return total
 
     def _boards(self, partitions: Array, owners: U64) -> Lists:
-        return layout.unpack_lists(self.shard.family("boards").get(layout.user_keys(partitions, owners)))
+        keys = layout.user_keys(partitions, owners)
+        return layout.unpack_lists("boards", keys, self.shard.family("boards").get(keys))
 
 
 def _changes(batch: Batch, partition: Array, kinds: Array, targets: U64, relevant: Array) -> Changes:

@@ -19,13 +19,14 @@ from aperture.store import TOPICS, ApertureStore
 from bench.report import Figure, over
 from bench.rounds import BOTH_ENDS, ONE_CORE, latencies, on_one_core, repeated, timed
 from protos.aperture_pb2_grpc import add_ApertureServicer_to_server
-from services import bloom
-from services.clock import DAY_MS, wall_clock
-from services.columns import U32, U64, Array
-from services.events import Action, Batch, events
-from services.mesh import Mesh
-from services.shard import Shard
-from tests.kit import Offsets, serve_shards
+from services.core.clock import DAY_MS, wall_clock
+from services.core.columns import U32, U64, Array
+from services.core.events import Action, Batch, events
+from services.kernels import bloom
+from services.log.memory import MemoryLog
+from services.rpc.mesh import Mesh
+from services.state.shard import Shard
+from tests.kit import serve_shards
 
 PART, PARTITIONS = "aperture", 16
 SIZES, USERS, DAYS, CALLS = (1_000, 10_000, 50_000), 10, 120, 250  # users of each size; calls of a round
@@ -44,12 +45,15 @@ def history(user: int, impressions: int) -> Batch:
 def filled(folder: Path) -> ApertureStore:
     """A store with the histories of USERS users of each size, as frozen as it gets."""
     shard = Shard(folder, layout.FORMAT, layout.FAMILIES)
-    store, offsets = ApertureStore(shard, range(PARTITIONS), PARTITIONS, wall_clock), Offsets(PARTITIONS)
+    store, offsets = (
+        ApertureStore(shard, range(PARTITIONS), PARTITIONS, wall_clock),
+        MemoryLog(PARTITIONS, retain=False),
+    )
     for number, size in enumerate(SIZES):
         for user in users_of(number):
             made = history(user, size)
             for start in range(0, size, 250):
-                store.apply(offsets.records(made.slice(start, start + 250), TOPICS))
+                store.apply(offsets.append(made.slice(start, start + 250), TOPICS))
     while store.freezer.step():
         pass
     return store

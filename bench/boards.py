@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from polaris.kernel import Light
-from services import bloom
-from services.clock import DAY_MS, wall_clock
-from services.columns import F32, I64, U32, U64
-from services.events import Action, Batch, events
+from services.core.clock import DAY_MS, wall_clock
+from services.core.columns import F32, I64, U32, U64
+from services.core.events import Action, Batch, events
+from services.kernels import bloom
 
 BOARDS, PINS, SEEN, K = 3_000, 100, 10_000, 1_000
 ALL_PINS = 2_000_000

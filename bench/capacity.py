@@ -1,6 +1,6 @@
 """What `feedmesh plan` multiplies, measured: bytes a unit of each part, and CPU a feed and memory of each process of a mesh.
 
-Written to `services/command/capacity.json`, which is installed with the command.
+Written to `cli/capacity.json`, which is installed with the command.
 """
 
 import tempfile
@@ -16,12 +16,12 @@ import uvloop
 from bench.mesh import promote
 from bench.readers import read
 from bench.report import machine
-from services.command.demo import demo
-from services.command.graph import build
-from services.command.load import load
+from cli.demo import demo
+from cli.graph import build
+from cli.load import load
 from tests.running import Running, running_mesh
 
-PATH = Path(__file__).resolve().parent.parent / "services" / "command" / "capacity.json"
+PATH = Path(__file__).resolve().parent.parent / "cli" / "capacity.json"
 FEED, RATE, WARM_S, SECONDS = "home", 40, 5, 15
 IN_MEMORY = ("counters", "scorpion")  # whose state is in memory, besides what is on disk
 MAPPED = ("pixie",)  # whose files are mapped and read all over
@@ -34,7 +34,7 @@ def cpu_per_feed() -> dict[str, dict[str, float]]:
     """
     with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
         home = Path(folder)
-        demo(out=home / "world")
+        demo(folder=home / "world")
         with running_mesh(home / "data") as running:
             load("parquet", home / "world", data=home / "data")
             running.until_caught_up()

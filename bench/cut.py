@@ -9,7 +9,7 @@ import numpy as np
 from scorpion import forest, trees
 from scorpion.blocks import blocks_of
 from scorpion.forest import Model
-from services.columns import F32
+from services.core.columns import F32
 
 
 def cut(text: str, user: F32) -> Model:

@@ -1,4 +1,4 @@
-"""The front door as its writers see it: roadrunner alone in its process, the writers in this one, on the same cores."""
+"""The ingest API as its writers see it: roadrunner alone in its process, the writers in this one, on the same cores."""
 
 import tempfile
 import time
@@ -9,12 +9,14 @@ import numpy as np
 
 from bench.report import Figure
 from bench.rounds import latencies, repeated
+from cli.schema import SCHEMA
 from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
-from services import settings, supervisor
-from services.channel import open_sync
-from services.clock import wall_clock
-from services.events import Action, events
+from services.core import settings
+from services.core.clock import wall_clock
+from services.core.events import Action, events
+from services.ops import supervisor
+from services.rpc.channel import open_sync
 from tests.running import Running
 
 ROUNDS = 3
@@ -44,13 +46,12 @@ def requests(count: int, size: int, seed: int) -> list[pb.PublishRequest]:
 def measure(_: str | None) -> list[Figure]:
     """Batches of 1,000, then single events."""
     with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
-        sections = settings.validated({"mesh": {"data": folder}, "roadrunner": {"audit_every_s": 0.0}}, "bench")
-        mesh = supervisor.plan(sections, ["roadrunner"])
-        running = Running(supervisor.Supervisor(mesh, print), [])
+        sections = settings.validated({"mesh": {"data": folder}, "prober": {"every_s": 0.0}}, "bench", SCHEMA)
+        running = Running(supervisor.Supervisor(supervisor.plan(sections, ["roadrunner"]), print), [])
         running.supervisor.start()
         try:
             running.until_ready()
-            with open_sync(mesh.of("roadrunner")[0].address) as channel:
+            with open_sync(running.mesh.of("roadrunner")[0].address) as channel:
                 publish = rpc.RoadrunnerStub(channel).Publish
                 return _batches(publish) + _singles(publish)
         finally:

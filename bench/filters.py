@@ -12,8 +12,8 @@ import numpy as np
 
 from bench.report import Figure, over
 from bench.rounds import ONE_CORE, on_one_core, repeated
-from services import bloom
-from services.columns import U64
+from services.core.columns import U64
+from services.kernels import bloom
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 RATE, PROBED = 0.01, 1_000_000

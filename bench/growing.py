@@ -31,16 +31,16 @@ from realpin.store import RealpinStore
 from rockstore import layout as rockstore_layout
 from rockstore.store import RockstoreStore
 from scorpion.cache import Cache, row_bytes
-from services import bloom
-from services.clock import wall_clock
-from services.columns import U64, Ragged, ids
-from services.events import ENGAGEMENTS, Action, Batch, Kind, Surface, events
-from services.log import Record
-from services.shard import Shard
-from services.topics import Topic
+from services.core.clock import wall_clock
+from services.core.columns import U64, Ragged, ids
+from services.core.events import ENGAGEMENTS, Action, Batch, Kind, Surface, events
+from services.core.topics import Topic
+from services.kernels import bloom
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
+from services.state.shard import Shard
 from smartfeed import layout as smartfeed_layout
 from smartfeed.store import SmartfeedStore
-from tests.kit import Offsets
 
 PARTITIONS, CHUNK = 16, 20_000
 OWN = range(PARTITIONS)
@@ -90,7 +90,7 @@ class View:
     ) -> None:
         self._shard = Shard(folder, layout.FORMAT, layout.FAMILIES)
         self._store, self._topics, self._made, self._asked = open_store(self._shard), topics, made, asked
-        self._offsets, self.making = Offsets(PARTITIONS), Making()
+        self._offsets, self.making = MemoryLog(PARTITIONS, retain=False), Making()
         self._families = layout.FAMILIES
 
     def add(self, start: int, stop: int) -> None:
@@ -98,7 +98,7 @@ class View:
         for first in range(start, stop, CHUNK):
             with self.making():
                 made = self._made(first, min(first + CHUNK, stop))
-                records = self._offsets.records(made, self._topics) if isinstance(made, Batch) else made
+                records = self._offsets.append(made, self._topics) if isinstance(made, Batch) else made
             if not records:
                 raise AssertionError("nothing of this is on the topics of this view")
             self._store.apply(records)
@@ -107,7 +107,7 @@ class View:
 
     def _at_work(self) -> bool:
         families = map(self._shard.family, self._families)
-        return any(family.property_int_value(f"rocksdb.{of}") for family in families for of in _AT_WORK)
+        return any(family.raw.property_int_value(f"rocksdb.{of}") for family in families for of in _AT_WORK)
 
     def ask(self, i: int) -> object:
         return self._asked(self._store, i)

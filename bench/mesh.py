@@ -10,11 +10,11 @@ import httpx
 import lightgbm
 import numpy as np
 
+from cli.demo import demo
+from cli.graph import build
+from cli.load import load
 from features.catalogue import CATALOGUE
 from scorpion import registry
-from services.command.demo import demo
-from services.command.graph import build
-from services.command.load import load
 from tests.running import Running, running_mesh
 
 LASTFM = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "lastfm"
@@ -35,7 +35,7 @@ def world(data: str | None) -> Iterator[tuple[Running, Path, str]]:
             if lastfm.exists():
                 load("lastfm", lastfm, data=home / "data")
             else:
-                demo(out=home / "world")
+                demo(folder=home / "world")
                 load("parquet", home / "world", data=home / "data")
             running.until_caught_up()
             build(data=home / "data")

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 
 from bench.parts import PARTS
 from bench.report import Figure, Measured, machine
-from services.memory import settle_memory
+from services.ops.memory import settle_memory
 
 
 def measure_alone(part: str, data: str | None) -> Measured:

@@ -18,7 +18,7 @@ class Part(NamedTuple):
 
 PARTS = {
     "door": Part(
-        "the front door: batches and single publishes, acknowledged on disk",
+        "the ingest API: batches and single publishes, acknowledged on disk",
         "roadrunner and its 8 or 48 writing threads share both cores",
     ),
     "filters": Part("bloom filters of ids beside rbloom and pybloom-live", f"one thread on one core; {TURNS}"),

@@ -32,10 +32,10 @@ from pixie.snapshot import Snapshot, open_snapshot
 from pixie.steps import DEGREE_BITS, mixed, steps
 from pixie.store import PixieStore, Question
 from protos.pixie_pb2_grpc import add_PixieServicer_to_server
-from services.clock import wall_clock
-from services.columns import I64, U32, U64, Array
-from services.jit import kernel as compiled
-from services.prefetch import prefetch
+from services.core.clock import wall_clock
+from services.core.columns import I64, U32, U64, Array
+from services.kernels.jit import kernel as compiled
+from services.kernels.prefetch import prefetch
 from tests.kit import serve_shards
 
 SIZES = (100_000, 1_000_000, 10_000_000)

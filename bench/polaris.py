@@ -20,11 +20,12 @@ from polaris.kernel import Light
 from polaris.service import Polaris
 from polaris.store import TOPICS, Limits, PolarisStore, Sources, Wanted
 from protos.polaris_pb2_grpc import add_PolarisServicer_to_server
-from services import bloom
-from services.columns import U32, U64
-from services.events import Batch
-from services.shard import Shard
-from tests.kit import Offsets, serve_shards
+from services.core.columns import U32, U64
+from services.core.events import Batch
+from services.kernels import bloom
+from services.log.memory import MemoryLog
+from services.state.shard import Shard
+from tests.kit import serve_shards
 
 PART, PARTITIONS, LISTS_BYTES, NO_LISTS_BYTES = "polaris", 16, 64 << 20, 1 << 18
 ASKED, CALLS, CHECKED = 300, 200, 5  # boards of a question; calls of a round; questions whose answers are checked
@@ -41,9 +42,9 @@ def opened(folder: Path, lists_bytes: int = LISTS_BYTES) -> PolarisStore:
 
 def filled(folder: Path, saves: list[Batch]) -> PolarisStore:
     """A store of these saves."""
-    store, offsets = opened(folder), Offsets(PARTITIONS)
+    store, offsets = opened(folder), MemoryLog(PARTITIONS, retain=False)
     for batch in saves:
-        store.apply(offsets.records(batch, TOPICS))
+        store.apply(offsets.append(batch, TOPICS))
     return store
 
 

@@ -14,9 +14,9 @@ from polaris.layout import BOARD, Sources
 from polaris.store import PolarisStore
 from realpin.store import RealpinStore
 from rockstore.store import RockstoreStore
-from services.columns import U64, ids
-from services.events import Action, Kind, Surface
-from services.log import Record
+from services.core.columns import U64, ids
+from services.core.events import Action, Kind, Surface
+from services.log.protocol import Record
 from smartfeed.store import SmartfeedStore
 from tests.drill.recount import Recount
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("grpcio", "numpy", "numba", "scipy", "lightgbm", "rocksdict", "uvloop", "protobuf", "uvicorn")
-WRITTEN = ("bench/results", "docs/images", "services/command/capacity.json", "README.md")  # by the benchmark itself
+WRITTEN = ("bench/results", "docs/images", "cli/capacity.json", "README.md")  # by the benchmark itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ def commit(root: Path = ROOT) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
+    if shutil.which("git") is None:
+        return ""
     return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
 
 

@@ -15,8 +15,8 @@ from bench.report import Figure, over
 from features.pins import INTERESTS, KEPT
 from scorpion import forest
 from scorpion.cache import HIT, PLACE, Cache, row_bytes
-from services.clock import wall_clock
-from services.columns import F32, Array
+from services.core.clock import wall_clock
+from services.core.columns import F32, Array
 
 PINS, ROOM, REQUESTS, ROWS = 1_000_000, 200_000, 3_000, 1_000
 FORESTS = ((300, 64, 60, 12.0), (200, 31, 45, None))  # trees, leaves, features, times LightGBM that are wanted

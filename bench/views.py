@@ -30,15 +30,15 @@ from realpin import layout as realpin_layout
 from realpin.store import RealpinStore
 from rockstore import layout as rockstore_layout
 from rockstore.store import RockstoreStore
-from services.clock import wall_clock
-from services.events import ENGAGEMENTS, Action, Batch, Kind, Surface, events
-from services.follower import View
-from services.log import Record
-from services.shard import Shard
-from services.topics import Topic
+from services.core.clock import wall_clock
+from services.core.events import ENGAGEMENTS, Action, Batch, Kind, Surface, events
+from services.core.topics import Topic
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
+from services.state.follower import View
+from services.state.shard import Shard
 from smartfeed import layout as smartfeed_layout
 from smartfeed.store import SmartfeedStore
-from tests.kit import Offsets
 
 PARTITIONS = 16
 PINS = 1_000_000
@@ -98,11 +98,11 @@ def pages(n: int, seed: int) -> Batch:
 
 def chunks(batch: Batch, topics: tuple[Topic, ...]) -> list[list[Record]]:
     """The records of a batch as the log serves them."""
-    offsets, made = Offsets(PARTITIONS), []
+    offsets, made = MemoryLog(PARTITIONS, retain=False), []
     for start in range(0, len(batch), BATCH * CHUNK):
         chunk: list[Record] = []
         for at in range(start, min(start + BATCH * CHUNK, len(batch)), BATCH):
-            chunk += offsets.records(batch.slice(at, min(at + BATCH, len(batch))), topics)
+            chunk += offsets.append(batch.slice(at, min(at + BATCH, len(batch))), topics)
         made.append(chunk)
     return made
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from counters.leaders import best
 from protos import counters_pb2 as pb
 from protos import counters_pb2_grpc as rpc
-from services.columns import F32, U8, U64, pack, unpack
-from services.mesh import Mesh
-from services.routing import Shards
+from services.core.columns import F32, U8, U64, pack, unpack
+from services.rpc.mesh import Mesh
+from services.rpc.routing import ReplicaSet
 
 NAME = "counters"
 F16 = NDArray[np.float16]
@@ -28,7 +28,7 @@ class CountersClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._shards = Shards(mesh, NAME, rpc.CountersStub)
+        self._replicas = ReplicaSet(mesh, NAME, rpc.CountersStub)
 
     async def counts(
         self,
@@ -51,14 +51,14 @@ class CountersClient:
             actions=pack(np.array(actions), "<u1"), windows=pack(np.array(windows_ms), "<i8"), now_ms=now_ms
         )
 
-        async def ask(stub: Any, part: U64, rows: Any) -> Any:
+        async def ask(shard: int, part: U64, rows: Any) -> Any:
             request = pb.GetCountsRequest(kinds=pack(of_each[rows], "<u1"), objects=pack(part, "<u8"))
             request.MergeFrom(asked)
-            return await self._shards.call(stub.GetCounts, request, timeout)
+            return await self._replicas.call(shard, "GetCounts", request, timeout)
 
         shape = (len(actions), len(windows_ms))
         found = np.zeros((len(objects), *shape), np.float16)
-        for rows, reply in await self._shards.each(np.asarray(objects, np.uint64), ask):
+        for rows, reply in await self._replicas.each(np.asarray(objects, np.uint64), ask):
             found[rows] = unpack(reply.counts, "<f2", "counts", len(rows) * shape[0] * shape[1]).reshape(-1, *shape)
         return found
 
@@ -68,7 +68,7 @@ class CountersClient:
         Exact for window 0, ever; for others the best among the candidates that each shard remembers (README).
         """
         request = pb.TopRequest(kind=kind, action=action, window=window_ms, k=k, now_ms=now_ms)  # type: ignore[arg-type]
-        replies = await self._shards.all(lambda stub: stub.Top, request, timeout)
+        replies = await self._replicas.all("Top", request, timeout)
         objects = np.concatenate([unpack(reply.objects, "<u8", "objects") for reply in replies])
         counts = np.concatenate([unpack(reply.counts, "<f4", "counts") for reply in replies])
         rows = best(objects, counts)[:k]
@@ -76,4 +76,4 @@ class CountersClient:
 
     async def close(self) -> None:
         """Close the channels."""
-        await self._shards.close()
+        await self._replicas.close()

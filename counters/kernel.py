@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from counters.layout import ACTION_SHIFT, DAY, EVER, HOUR, LEVEL_SHIFT, MOST, NUMBER_MASK, WHAT_ACTION, WHAT_KIND
-from services.bloom import mix
-from services.columns import I64, U8, U32, U64, Array
-from services.jit import kernel
-from services.prefetch import prefetch
+from services.core.columns import I64, U8, U32, U64, Array
+from services.kernels.bloom import mix
+from services.kernels.jit import kernel
+from services.kernels.prefetch import prefetch
 
 PAGES = 256  # of a table: the high 8 bits of the hash
 OBJECTS, END = 0, 1  # of `state`
@@ -274,19 +274,28 @@ def page(
 
 
 @kernel
-def load(slots: U64, runs: U64, free: I64, state: I64, objects: U64, kinds: U8, lengths: U32, buckets: U64) -> None:
-    """Put the objects of a page into a table that has none of them, and room for all."""
+def load(
+    slots: U64, runs: U64, free: I64, state: I64, number: int, objects: U64, kinds: U8, lengths: U32, buckets: U64
+) -> int:
+    """Put the objects of page `number` into a table that has none of them, and room for all.
+
+    Returns the first row that is of another page, or is there already; -1: there is none. Nothing after it is put in.
+    """
     at = np.int64(0)
     for i in range(len(objects)):
         length, size_class = np.int64(lengths[i]), np.int64(SMALLEST)
         while length > 1 << size_class:
             size_class += 1
+        hashed = _hashed(objects[i], kinds[i])
+        slot = _find(slots, hashed, objects[i], kinds[i])
+        if np.int64(hashed >> _PAGE) != number or slots[slot, 1] != 0:
+            return i
         start = _take(runs, free, state, size_class)
         runs[start : start + length] = buckets[at : at + length]
         at += length
-        slot = _find(slots, _hashed(objects[i], kinds[i]), objects[i], kinds[i])
         slots[slot, 0], slots[slot, 1] = objects[i], _where(start, length, size_class, kinds[i])
         state[OBJECTS] += 1
+    return -1
 
 
 @kernel

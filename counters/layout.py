@@ -18,13 +18,14 @@ A value of `increments` is columns too: object u8[e], `kind << 25 | action index
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from services.clock import DAY_MS
-from services.columns import I64, U8, U32, U64, Array
-from services.events import ENGAGEMENTS
+from services.core.clock import DAY_MS
+from services.core.columns import I64, U8, U32, U64, Array
+from services.core.events import ENGAGEMENTS, Kind
+from services.state.stored import check_key, check_rows, refuse
 
 FORMAT = "counters 2"
 FAMILIES = ("pages", "increments")
@@ -38,12 +39,16 @@ ACTION_SHIFT, LEVEL_SHIFT = 24, 22
 NUMBER_MASK = (1 << LEVEL_SHIFT) - 1
 WHAT_KIND, WHAT_ACTION = 25, 22
 MOST = 2**32 - 1  # that a bucket can hold
+MOST_BUCKETS = 2**20 - 1  # of an object: what a place of the table has room to say
 
 INCREMENT_BYTES = 16
 _PAGE_KEY = struct.Struct(">HB")
 _INCREMENTS_KEY = struct.Struct(">HQ")
 _PAGE_HEAD = struct.Struct("<QI")
 _OBJECT_BYTES = 13
+_STORE = "counters"
+_IS_KIND = np.zeros(256, bool)
+_IS_KIND[list(Kind)] = True
 
 
 class Increments(NamedTuple):
@@ -74,7 +79,8 @@ def page_key(partition: int, page: int) -> bytes:
 
 
 def page_of(key: bytes) -> tuple[int, int]:
-    """(partition, page) of a key of `pages`."""
+    """(partition, page) of a key of `pages`. Raises Damaged for another key."""
+    check_key(_STORE, "pages", key, _PAGE_KEY.size)
     partition, page = _PAGE_KEY.unpack(key)
     return partition, page
 
@@ -85,7 +91,8 @@ def increments_key(partition: int, offset: int) -> bytes:
 
 
 def increments_of(key: bytes) -> tuple[int, int]:
-    """(partition, offset) of a key of `increments`."""
+    """(partition, offset) of a key of `increments`. Raises Damaged for another key."""
+    check_key(_STORE, "increments", key, _INCREMENTS_KEY.size)
     partition, offset = _INCREMENTS_KEY.unpack(key)
     return partition, offset
 
@@ -100,11 +107,18 @@ def pack_increments(increments: Increments) -> bytes:
     return b"".join(column.tobytes() for column in columns)
 
 
-def unpack_increments(value: bytes) -> Increments:
-    """The increments of a value, read in place."""
+def unpack_increments(key: bytes, value: bytes) -> Increments:
+    """The increments of a value, read in place. Raises Damaged when it can't be one: kernels index by what it holds."""
+    check_rows(_STORE, "increments", key, value, INCREMENT_BYTES)
     n = len(value) // INCREMENT_BYTES
     of = np.frombuffer(value, "<u8", n)
-    return Increments(of, np.frombuffer(value, "<u4", n, 8 * n), np.frombuffer(value, "<u4", n, 12 * n))
+    found = Increments(of, np.frombuffer(value, "<u4", n, 8 * n), np.frombuffer(value, "<u4", n, 12 * n))
+    kinds, actions = found.what >> np.uint32(WHAT_KIND), (found.what >> np.uint32(WHAT_ACTION)) & np.uint32(7)
+    wrong = np.flatnonzero(~_IS_KIND[kinds] | (actions >= ACTIONS))
+    if len(wrong):
+        row = int(wrong[0])
+        refuse(_STORE, "increments", key, f"increment {row} is of kind {kinds[row]} and action {actions[row]}")
+    return found
 
 
 def pack_page(offset: int, page: Page) -> bytes:
@@ -113,10 +127,51 @@ def pack_page(offset: int, page: Page) -> bytes:
     return _PAGE_HEAD.pack(offset, len(page.objects)) + b"".join(column.tobytes() for column in columns)
 
 
-def unpack_page(value: bytes) -> tuple[int, Page]:
-    """(offset, page) of a value."""
+def unpack_page(key: bytes, value: bytes) -> tuple[int, Page]:
+    """(offset, page) of a value. Raises Damaged when it can't be one: kernels index by what it holds."""
+    if len(value) < _PAGE_HEAD.size:
+        refuse(_STORE, "pages", key, f"{len(value)} bytes, expected at least {_PAGE_HEAD.size}")
     offset, n = _PAGE_HEAD.unpack_from(value)
     at = _PAGE_HEAD.size
+    left = len(value) - at - _OBJECT_BYTES * n
+    if left < 0 or left % 8:
+        refuse(_STORE, "pages", key, f"{len(value)} bytes can't hold {n} objects and whole buckets")
     objects, lengths = np.frombuffer(value, "<u8", n, at), np.frombuffer(value, "<u4", n, at + 8 * n)
     kinds = np.frombuffer(value, np.uint8, n, at + 12 * n)
-    return offset, Page(objects, kinds, lengths, np.frombuffer(value, "<u8", -1, at + _OBJECT_BYTES * n))
+    page = Page(objects, kinds, lengths, np.frombuffer(value, "<u8", -1, at + _OBJECT_BYTES * n))
+    _check_page(key, page)
+    return offset, page
+
+
+def _check_page(key: bytes, page: Page) -> None:
+    """Lengths, kinds and codes are in range, and the buckets of each object ascend."""
+    lengths, held = page.lengths.astype(np.int64), len(page.buckets)
+    if int(lengths.sum()) != held:
+        refuse(_STORE, "pages", key, f"its objects state {lengths.sum()} buckets, it holds {held}")
+    if not _IS_KIND[page.kinds].all():
+        refuse(_STORE, "pages", key, f"object {page.objects[~_IS_KIND[page.kinds]][0]} is of no kind that there is")
+    if len(lengths) and not (int(lengths.min()) >= 1 and int(lengths.max()) <= MOST_BUCKETS):
+        refuse(_STORE, "pages", key, f"an object has {lengths.min()} buckets, another {lengths.max()}")
+    codes = (page.buckets >> np.uint64(32)).astype(np.int64)
+    wrong = (codes >> ACTION_SHIFT >= ACTIONS) | (codes >> LEVEL_SHIFT & 3 > HOUR)
+    if wrong.any():
+        refuse(_STORE, "pages", key, f"bucket {int(wrong.argmax())} has code {codes[wrong][0]:#x}, which is none")
+    within = np.ones(max(held - 1, 0), bool)
+    within[np.cumsum(lengths)[:-1] - 1] = False  # from the last bucket of an object to the first of the next
+    if (within & (codes[1:] <= codes[:-1])).any():
+        refuse(_STORE, "pages", key, "the buckets of an object do not ascend")
+
+
+def refuse_page(key: bytes, why: str) -> NoReturn:
+    """Raise Damaged: a page holds what it can't."""
+    refuse(_STORE, "pages", key, why)
+
+
+def check(family: str, key: bytes, value: bytes) -> None:
+    """Raise Damaged for what the store can't have written."""
+    if family == "pages":
+        page_of(key)
+        unpack_page(key, value)
+    else:
+        increments_of(key)
+        unpack_increments(key, value)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from counters.layout import ACTIONS
-from services.columns import I64, U8, U64, Array, among
-from services.events import AUDIT_FROM
+from services.core.columns import I64, U8, U64, Array, among
+from services.core.events import RESERVED_FROM
 
 MANY = 65_536  # noted, after which they are looked at
 
@@ -52,7 +52,7 @@ class Leaders:
 
     def note(self, objects: U64, pairs: Array) -> None:
         """These were counted and reached a threshold. pairs: kind << 3 | action of each. Not those of the mesh itself."""
-        theirs = objects < np.uint64(AUDIT_FROM)
+        theirs = objects < np.uint64(RESERVED_FROM)
         with self._noting:
             self._waiting.append((objects[theirs], pairs[theirs].astype(np.uint8)))
             self._many += len(objects)

@@ -16,8 +16,8 @@ from counters import layout
 from counters.kernel import PAGES
 from counters.layout import Increments
 from counters.table import Table
-from services.columns import I64
-from services.shard import Shard
+from services.core.columns import I64
+from services.state.shard import Shard
 
 LEAST_BEHIND = 1 << 20  # bytes of increments for which no page is written
 PACE = 2  # bytes of pages written for one of increments, while pages are written
@@ -47,13 +47,16 @@ class Partition:
             partition, page = layout.page_of(key)
             if partition != self._number:
                 break
-            watermarks[page], objects = layout.unpack_page(value)
-            self.table.load(objects)
+            watermarks[page], objects = layout.unpack_page(key, value)
+            try:
+                self.table.load(page, objects)
+            except ValueError as error:
+                layout.refuse_page(key, str(error))
         for key, value in self._shard.family("increments").items(from_key=layout.increments_key(self._number, 0)):
             partition, offset = layout.increments_of(key)
             if partition != self._number:
                 break
-            self.table.add(layout.unpack_increments(value), clock_ms, offset=offset, watermarks=watermarks)
+            self.table.add(layout.unpack_increments(key, value), clock_ms, offset=offset, watermarks=watermarks)
             behind += len(value)
         self._sweep = self._staged = Sweep(behind=behind)
 

@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from counters import table
 from counters.store import LEADERS, LED_KINDS, CountersStore
 from counters.windows import ALLOWED, is_window
 from protos import counters_pb2 as pb
 from protos import counters_pb2_grpc as rpc
-from services.columns import Array, pack, unpack
-from services.errors import InvalidArgument
-from services.events import ENGAGEMENTS, IS_ENGAGEMENT, Kind
+from services.core.columns import Array, pack, unpack
+from services.core.errors import InvalidArgument
+from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT, Kind
 
 MAX_OBJECTS = 50_000
 MAX_COLUMNS = 64  # of actions, and of windows
@@ -23,6 +24,7 @@ class Counters(rpc.CountersServicer):
 
     def __init__(self, store: CountersStore) -> None:
         self._store = store
+        table.warm()  # no request waits for the compiler, in a process or in a test
 
     def GetCounts(self, request: pb.GetCountsRequest, context: Any) -> pb.GetCountsReply:
         """How often each action was done to each object in each window."""

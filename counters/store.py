@@ -11,13 +11,13 @@ from counters.leaders import Leaders, Table, first
 from counters.partition import Partition
 from counters.table import NEVER
 from counters.windows import runs
-from services.clock import Clock
-from services.columns import F32, I64, U8, U64
-from services.errors import Unavailable
-from services.events import ENGAGEMENTS, IS_ENGAGEMENT, Batch, Kind
-from services.log import Record
-from services.shard import Shard
-from services.topics import Topic, partition_of
+from services.core.clock import Clock
+from services.core.columns import F32, I64, U8, U64
+from services.core.errors import Unavailable
+from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT, Batch, Kind
+from services.core.topics import Topic, partition_of
+from services.log.protocol import Record
+from services.state.shard import Shard
 
 TOPICS = (Topic.COUNTS,)
 MOST_F16 = 65_504  # the largest finite float16

@@ -14,8 +14,8 @@ from counters import kernel
 from counters.kernel import CLASSES, END, OBJECTS, PAGES
 from counters.layout import ACTIONS, DAY, HOUR, Increments, Page, what
 from counters.windows import Runs, first_kept, runs
-from services.bloom import read_only
-from services.columns import I64, U8, U64, Array
+from services.core.columns import I64, U8, U64, Array
+from services.kernels.bloom import read_only
 
 NEVER = 2**62  # a threshold that no count reaches
 NOTHING_NOTABLE = np.full((8, 8), NEVER)
@@ -102,11 +102,16 @@ class Table:
             kernel.page(self._slots, self._runs, number, *found)
         return found
 
-    def load(self, page: Page) -> None:
-        """Take the objects of a page, none of which may be there. By the thread that adds."""
+    def load(self, number: int, page: Page) -> None:
+        """Take the objects of a page. By the thread that adds.
+
+        Raises ValueError naming an object that is of another page, or is there already.
+        """
         self._make_room(len(page.objects), 2 * len(page.buckets) + 4 * len(page.objects))
         columns = _inputs(page)
-        kernel.load(self._slots, self._runs, self._free, self._state, *columns)
+        wrong = kernel.load(self._slots, self._runs, self._free, self._state, number, *columns)
+        if wrong >= 0:
+            raise ValueError(f"object {page.objects[wrong]} is of another page, or stands there twice")
 
     def leading(self, first: int, stop: int, thresholds: I64) -> tuple[U64, U8]:
         """(objects, kind << 3 | action) in slots first..stop that reach thresholds. By the thread that adds."""
@@ -136,7 +141,7 @@ def warm() -> None:
     )
     table._make_room(table.slots(), 0)
     for number in range(PAGES):
-        again.load(table.page(number))
+        again.load(number, table.page(number))
     again.leading(0, again.slots(), NOTHING_NOTABLE)
     nothing = np.zeros(ACTIONS, np.int64)
     windows = runs(nothing[:1], 0, 0)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from counters.layout import DAY, EVER, HOUR, HOUR_MS, KEPT, SIZE_MS
-from services.clock import DAY_MS
-from services.columns import I64
+from services.core.clock import DAY_MS
+from services.core.columns import I64
 
 ALLOWED = "whole hours up to 7 days, whole days up to 90, in milliseconds, or 0 for ever"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from features import crosses, pins, requests, users
-from services.errors import InvalidArgument
+from services.core.errors import InvalidArgument
 
 NAN = float("nan")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from features.kernel import meet
-from services.columns import F32, U64
+from services.core.columns import F32, U64
 
 NAMES = ("affinity_sum", "affinity_max", "affinity_min", "affinity_share")
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from services.columns import F32, I64, U8, U64
-from services.jit import kernel
+from services.core.columns import F32, I64, U8, U64
+from services.kernels.jit import kernel
 
 
 @kernel

@@ -8,7 +8,7 @@ from features import catalogue, crosses, pins
 from features.catalogue import Feature, Source
 from features.kernel import place
 from features.pins import KEPT_AT, PinFacts
-from services.columns import F32, U64
+from services.core.columns import F32, U64
 
 
 class Assembler:

@@ -5,7 +5,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from services.columns import F32, I64, U8, Array
+from services.core.columns import F32, I64, U8, Array
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from services.columns import F32, U32
-from services.events import ENGAGEMENTS
+from services.core.columns import F32, U32
+from services.core.events import ENGAGEMENTS
 
 DAY_MS = 86_400_000
 WINDOW_NAMES = ("10m", "1h", "1d")  # as realpin counts

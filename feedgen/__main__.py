@@ -1,39 +1,21 @@
-"""The door of feedgen: its settings, the clients of every service it asks, and the feeds over them."""
+"""The entry point of feedgen: the clients of every service it asks, and the feeds over them."""
 
-from typing import Annotated
-
-from msgspec import Meta
-
-from feedgen.choices import Choices
-from services.process import open_process, run_door, serve_on_asyncio
-from services.server import AddServicer
-
-
-class Settings(Choices, kw_only=True):
-    """[feedgen]"""
-
-    pages_at_once: Annotated[
-        int, Meta(ge=1, le=10_000, description="pages in the making at most; those who wait begin together")
-    ] = 8
-    turn_ms: Annotated[
-        int, Meta(ge=1, le=60_000, description="after this a page in the making holds up no other, slow as it may be")
-    ] = 100
-    pages_waiting: Annotated[
-        int, Meta(ge=0, le=10_000, description="readers who wait for a turn; who comes then gets the last good page")
-    ] = 32
+from features import requests
+from feedgen import kernel
+from feedgen.cursor import Cursors, secret_of
+from feedgen.feeds import Clients, feeds
+from feedgen.service import Feedgen, Losing
+from feedgen.sessions import Sessions
+from feedgen.settings import Settings
+from feedgen.turns import Turns
+from feedgen.wording import Wording
+from protos.feedgen_pb2_grpc import add_FeedgenServicer_to_server
+from services.ops.process import open_process, run_entry_point, serve_on_asyncio
+from services.rpc.server import AddServicer
 
 
 def main() -> None:
     """Wire and serve."""
-    from features import requests
-    from feedgen import kernel
-    from feedgen.cursor import Cursors, secret_of
-    from feedgen.feeds import Clients, feeds
-    from feedgen.service import Feedgen
-    from feedgen.turns import Turns
-    from feedgen.wording import Wording
-    from protos.feedgen_pb2_grpc import add_FeedgenServicer_to_server
-
     process = open_process("feedgen")
     settings, mesh = process.settings(Settings), process.mesh
     requests.warm()
@@ -41,14 +23,16 @@ def main() -> None:
 
     def wire() -> list[AddServicer]:
         clients = Clients.of(mesh)
-        wording = Wording(clients.rockstore, settings.timeout)
+        wording = Wording(clients.rockstore, settings.timeout, settings.own_pins)
         cursors = Cursors(secret_of(mesh.data))
         turns = Turns(settings.pages_at_once, settings.turn_ms / 1000, settings.pages_waiting, process.metrics)
-        service = Feedgen(feeds(clients, settings), wording, cursors, turns, process.metrics, settings.timeout)
+        losing = Losing(settings.losers_pages, settings.losers)
+        pipelines, sessions = feeds(clients, settings), Sessions(clients.smartfeed)
+        service = Feedgen(pipelines, wording, cursors, turns, process.metrics, settings.timeout, sessions, losing)
         return [lambda server: add_FeedgenServicer_to_server(service, server)]
 
     serve_on_asyncio(process, settings, wire)
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_entry_point(main)

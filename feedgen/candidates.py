@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from features.requests import Origin
-from services.columns import F32, I64, U8, U64, Array
+from services.core.columns import F32, I64, U8, U64, Array
 
 #: What is stated of every candidate, see `Candidates`; as services know it from `features.requests`.
 ROW = np.dtype(

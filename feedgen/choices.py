@@ -4,8 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from services.clock import DAY_MS
-from services.settings import ServiceSettings
+from services.core.clock import DAY_MS
+from services.core.settings import ServiceSettings
 
 
 class Choices(ServiceSettings, kw_only=True):
@@ -65,6 +65,13 @@ class Choices(ServiceSettings, kw_only=True):
     rate_popular: Annotated[float, Meta(ge=0, le=1, description="of home's pins, popular with everybody")] = 0.05
     rate_fresh: Annotated[float, Meta(ge=0, le=1, description="of home's pins, new in popular interests")] = 0.05
     false_positive_rate: Annotated[float, Meta(ge=0.0001, le=0.5, description="of the filter of what was seen")] = 0.01
+    own_pins: Annotated[bool, Meta(description="whether pins are recommended to the user who made them")] = False
+    losers_pages: Annotated[
+        float, Meta(ge=0, le=1, description="of so many pages the log gets a sample of the candidates that lost")
+    ] = 0.01
+    losers: Annotated[
+        int, Meta(ge=1, le=100, description="candidates of such a sample, of each stage that left some out, at most")
+    ] = 20
     deadline_ms: Annotated[int, Meta(ge=10, le=60_000, description="time for a page; then the last good feed")] = 1_000
 
     @property

@@ -2,29 +2,36 @@
 available as the small store behind it.
 """
 
+import asyncio
+import contextvars
+import logging
 import time
 import uuid
+from contextlib import suppress
 
-import numpy as np
-
+from counters.client import CountersClient
 from feedgen.cursor import Cursors, secret_of
-from feedgen.fallback import LastGood
+from feedgen.fallback import LastGood, LastResort
 from feedgen.pipeline import FALLBACK, fall_back
+from feedgen.popular import Popular, PopularList
 from feedgen.query import NAMES, Query
+from feedgen.sources.most_saved import Kept
 from feedgen.wording import Wording, worded
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
 from protos import feedgen_pb2_grpc as rpc
 from rockstore.client import RockstoreClient
-from services import context
-from services.clock import wall_clock
-from services.errors import DeadlineExceeded, Exhausted, Unavailable
-from services.mesh import Mesh
-from services.routing import Shards
+from services.core import context
+from services.core.clock import wall_clock
+from services.core.errors import InvalidArgument, MeshError, Unimplemented
+from services.rpc.mesh import Mesh
+from services.rpc.routing import ReplicaSet
 from smartfeed.client import SmartfeedClient
 
+logger = logging.getLogger(__name__)
 NAME = "feedgen"
-AWAY = (Unavailable, DeadlineExceeded, Exhausted)
+THE_CALLERS = (InvalidArgument, Unimplemented)  # whatever else feedgen answers, a feed request gets a page
+POPULAR, POPULAR_KEEP_MS = 300, 60_000  # pins of the last resort, and how long they are kept before they are asked for
 FEEDGEN_SHARE = 0.7  # of the caller's time; the rest is for the last good feed
 
 
@@ -32,20 +39,45 @@ class FeedgenClient:
     """For asyncio."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._shards = Shards(mesh, NAME, rpc.FeedgenStub)
-        self._smartfeed, self._rockstore = SmartfeedClient(mesh), RockstoreClient(mesh)
+        self._replicas = ReplicaSet(mesh, NAME, rpc.FeedgenStub)
+        self._smartfeed, self._rockstore, self._counters = (
+            SmartfeedClient(mesh),
+            RockstoreClient(mesh),
+            CountersClient(mesh),
+        )
+        self._popular = Kept[Popular](POPULAR_KEEP_MS)
+        self._asking: set[asyncio.Task[None]] = set()
         self._cursors = Cursors(secret_of(mesh.data))
 
     async def feed(self, user: int, feed: str, limit: int, cursor: str, explain: bool, timeout: float) -> pb.FeedReply:
         """One page within `timeout` seconds. Raises InvalidArgument."""
         request = pb.FeedRequest(user=user, feed=feed, limit=limit, cursor=cursor, explain=explain)
         try:
-            method = self._shards.owner(user).Feed
-            reply: pb.FeedReply = await self._shards.call(method, request, timeout * FEEDGEN_SHARE)
-        except AWAY:
+            shard, share = self._replicas.shard_of(user), timeout * FEEDGEN_SHARE
+            reply: pb.FeedReply = await self._replicas.call(shard, "Feed", request, share)
+        except THE_CALLERS:
+            raise
+        except MeshError as error:
+            logger.warning("feedgen made no page: %s", error)
             with context.serving(timeout * (1 - FEEDGEN_SHARE)):
                 return await self._last_good(request, timeout * (1 - FEEDGEN_SHARE))
+        self._remember_popular(timeout)
         return reply
+
+    def _remember_popular(self, timeout: float) -> None:
+        """While all is well, now and then: what is popular, for when it is not. No reader waits for it."""
+        if not self._popular.is_due(wall_clock()):
+            return
+        task = asyncio.get_running_loop().create_task(self._ask_popular(timeout), context=contextvars.Context())
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _ask_popular(self, timeout: float) -> None:
+        with suppress(MeshError):
+            await self._popular_list(timeout).ask(wall_clock())
+
+    def _popular_list(self, timeout: float) -> PopularList:
+        return PopularList(self._counters, self._rockstore, POPULAR, POPULAR, self._popular, timeout)
 
     async def _last_good(self, request: pb.FeedRequest, timeout: float) -> pb.FeedReply:
         started, surface = time.perf_counter(), NAMES[request.feed]
@@ -58,9 +90,10 @@ class FeedgenClient:
             shown=self._cursors.read(request.cursor, request.user, surface),
         )
         xray = Xray(explain=False)
-        page = await fall_back(LastGood(self._smartfeed, timeout), query, xray)
-        reply = await worded(Wording(self._rockstore, timeout), page, (), xray)
-        reply.cursor = self._cursors.make(request.user, surface, np.concatenate([query.shown, page.rows.pin]))
+        resort = LastResort(self._popular_list(timeout))
+        page = await fall_back(LastGood(self._smartfeed, timeout), resort, query, xray)
+        reply, _ = await worded(Wording(self._rockstore, timeout), page, (), query.user, xray)
+        reply.cursor = self._cursors.make(request.user, surface, query.shown.adding(page.rows.pin))
         reply.degraded.extend([NAME, *xray.degraded(), FALLBACK])
         reply.model, reply.request_id = page.ranking.model, query.request_id
         reply.took_ms = (time.perf_counter() - started) * 1000
@@ -68,6 +101,9 @@ class FeedgenClient:
 
     async def close(self) -> None:
         """Close the channels."""
-        await self._shards.close()
+        for task in self._asking:
+            task.cancel()
+        await self._replicas.close()
         await self._smartfeed.close()
         await self._rockstore.close()
+        await self._counters.close()

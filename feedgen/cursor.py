@@ -1,7 +1,8 @@
 """A cursor says which pins the pages before have shown. Stateless, signed, good for one user's one feed, at any time.
 
-Bytes: version u1, feed u1, user u8, then zlib of the differences of the ascending pin ids as <u8; then the first 16
-bytes of HMAC-SHA256 over all of that. In text: URL-safe base64 without padding.
+Bytes: version u1, feed u1, user u8, pins u2, bits u1, marks u2, low u1, digest u8, then the marks of the pins as feedgen/shown.py
+packs them; then 16 bytes of keyed BLAKE2b over all of that. In text: URL-safe base64 without padding, at most 1,500
+characters.
 """
 
 import base64
@@ -11,20 +12,19 @@ import hmac
 import os
 import struct
 import tempfile
-import zlib
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
+from feedgen.shown import NOTHING, WORD, Shown, Steps
+from services.core.durable import sync_folder
+from services.core.errors import Damaged, InvalidArgument
+from services.core.events import Surface
 
-from services.columns import U64
-from services.errors import InvalidArgument
-from services.events import Surface
-
-VERSION = 1
+VERSION = 2
+SECRET_BYTES = 32
 MAX_SHOWN = 2_000  # pins; a reader who scrolls further begins anew, and what was seen is known by then
-MAX_TEXT = 32_000
-_HEAD = struct.Struct("<BBQ")
+MAX_TEXT = 32_000  # read, so that a cursor of an older version is told so; what is made is far shorter
+_HEAD, _PINS = struct.Struct("<BBQ"), struct.Struct("<HBHBQ")
 _SIGNATURE = 16
 
 
@@ -34,23 +34,22 @@ class Cursors:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def make(self, user: int, feed: Surface, shown: U64) -> str:
+    def make(self, user: int, feed: Surface, shown: Shown) -> str:
         """The cursor after these pins; empty when there were too many to go on."""
-        if len(shown) > MAX_SHOWN:
+        if shown.count > MAX_SHOWN:
             return ""
-        pins = np.sort(shown)
-        steps = pins.astype("<u8")
-        steps[1:] -= pins[:-1]
-        body = _HEAD.pack(VERSION, feed, user) + zlib.compress(steps.tobytes(), 1)
+        steps = shown.steps
+        pins = _PINS.pack(shown.count, shown.bits, len(shown.marks), steps.low, shown.digest)
+        body = _HEAD.pack(VERSION, feed, user) + pins + steps.packed()
         return base64.urlsafe_b64encode(body + self._sign(body)).decode().rstrip("=")
 
-    def read(self, text: str, user: int, feed: Surface) -> U64:
-        """The pins shown so far, ascending: uint64[n]; none for an empty cursor.
+    def read(self, text: str, user: int, feed: Surface) -> Shown:
+        """The pins shown so far; none for an empty cursor.
 
         Raises InvalidArgument for a cursor that was changed, or made for another user or feed.
         """
         if not text:
-            return np.empty(0, np.uint64)
+            return NOTHING
         body = self._checked(text)
         version, of_feed, of_user = _HEAD.unpack_from(body)
         if version != VERSION:
@@ -60,8 +59,8 @@ class Cursors:
                 f"cursor: belongs to user {of_user}'s {Surface(of_feed).name.lower()} feed, "
                 f"not to user {user}'s {feed.name.lower()} feed"
             )
-        steps = np.frombuffer(zlib.decompress(body[_HEAD.size :]), "<u8")
-        return np.cumsum(steps, dtype=np.uint64)
+        count, bits, marks, low, digest = _PINS.unpack_from(body, _HEAD.size)
+        return Shown(count, min(bits, WORD), Steps.unpack(body[_HEAD.size + _PINS.size :], marks, low), digest)
 
     def _checked(self, text: str) -> bytes:
         if len(text) > MAX_TEXT:
@@ -87,9 +86,16 @@ def secret_of(data: Path) -> bytes:
     path = data / "cursor.secret"
     if not path.exists():
         with tempfile.NamedTemporaryFile(dir=data, prefix="cursor.") as draft:  # of mode 0600
-            draft.write(os.urandom(32))
+            draft.write(os.urandom(SECRET_BYTES))
             draft.flush()
             os.fsync(draft.fileno())
             with suppress(FileExistsError):
                 os.link(draft.name, path)
-    return path.read_bytes()
+            sync_folder(data)
+    secret = path.read_bytes()
+    if len(secret) != SECRET_BYTES:
+        raise Damaged(
+            f"{path}: is damaged: it has {len(secret)} bytes, not {SECRET_BYTES}; restore it from a backup, or remove it: "
+            "readers' old cursors end then"
+        )
+    return secret

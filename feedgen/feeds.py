@@ -7,12 +7,16 @@ from aperture.client import ApertureClient
 from apiary.client import ApiaryClient
 from counters.client import CountersClient
 from feedgen.choices import Choices
-from feedgen.fallback import LastGood
+from feedgen.fallback import LastGood, LastResort
 from feedgen.filters.already_seen import AlreadySeen
 from feedgen.filters.duplicate import Duplicate
-from feedgen.filters.shown import Shown
+from feedgen.filters.own_pins import OwnPins
+from feedgen.filters.shown import ShownBefore
 from feedgen.filters.taken_down import TakenDown
+from feedgen.filters.undescribed import Undescribed
+from feedgen.filters.withheld import Withheld
 from feedgen.pipeline import Pipeline
+from feedgen.popular import Popular, PopularList
 from feedgen.queries.followed import Followed
 from feedgen.queries.followed_interests import FollowedInterests
 from feedgen.queries.seen import SeenPins
@@ -27,20 +31,20 @@ from feedgen.sources.followed_boards import FollowedBoards
 from feedgen.sources.fresh_pins import Fresh, FreshPins
 from feedgen.sources.interest_pins import InterestPins
 from feedgen.sources.most_saved import Kept
-from feedgen.sources.popular_pins import Popular, PopularPins
+from feedgen.sources.popular_pins import PopularPins
 from feedgen.sources.retrieval import Retrieval
 from feedgen.sources.walked_boards import WalkedBoards
 from feedgen.sources.walked_pins import WalkedPins
-from feedgen.stages import QueryStage, Source
+from feedgen.stages import Filter, QueryStage, Source
 from pixie.client import PixieClient
 from polaris.client import PolarisClient
 from realpin.client import RealpinClient
 from roadrunner.client import RoadrunnerClient
 from rockstore.client import RockstoreClient
 from scorpion.client import ScorpionClient
-from services.errors import InvalidArgument
-from services.events import Surface
-from services.mesh import Mesh
+from services.core.errors import InvalidArgument
+from services.core.events import Surface
+from services.rpc.mesh import Mesh
 from smartfeed.client import SmartfeedClient
 
 LEAST = 25  # candidates of a source of home, however small its rate
@@ -92,11 +96,12 @@ def following(parts: "Parts") -> Pipeline:
         walks=[],
         sources=[parts.followed_boards()],
         fillers=[],
-        filters=[Duplicate(), Shown(), AlreadySeen()],
-        scorers=[LightScore(), parts.ranked()],
-        checks=[TakenDown()],
+        filters=parts.filters(),
+        scorers=[LightScore(), parts.ranked(), parts.pin_attributes(again=True)],
+        checks=parts.checks(),
         slate=Slate(parts.choose.per_board, parts.choose.per_owner),
         fallback=parts.last_good(),
+        resort=parts.last_resort(),
         afterwards=[parts.served()],
     )
 
@@ -109,11 +114,12 @@ def interest(parts: "Parts") -> Pipeline:
         walks=[],
         sources=[parts.interest_pins()],
         fillers=[parts.popular_pins(), parts.fresh_pins()],
-        filters=[Duplicate(), Shown(), AlreadySeen()],
-        scorers=[LightScore(below_best=True), parts.ranked()],
-        checks=[TakenDown()],
+        filters=parts.filters(),
+        scorers=[LightScore(below_best=True), parts.ranked(), parts.pin_attributes(again=True)],
+        checks=parts.checks(),
         slate=parts.slate([1.0]),
         fallback=parts.last_good(),
+        resort=parts.last_resort(),
         afterwards=[parts.served()],
     )
 
@@ -128,11 +134,12 @@ def picked(parts: "Parts") -> Pipeline:
         walks=parts.walks(sources),
         sources=sources,
         fillers=[parts.popular_pins(), parts.fresh_pins()],
-        filters=[Duplicate(), Shown(), AlreadySeen()],
+        filters=parts.filters(),
         scorers=[LightScore(below_best=True), parts.ranked(), parts.pin_attributes()],
-        checks=[TakenDown()],
+        checks=parts.checks(),
         slate=parts.slate([share, 1 - share]),
         fallback=parts.last_good(),
+        resort=parts.last_resort(),
         afterwards=[parts.served()],
     )
 
@@ -146,11 +153,12 @@ def home(parts: "Parts") -> Pipeline:
         walks=parts.walks(sources),
         sources=sources,
         fillers=[],
-        filters=[Duplicate(), Shown(), AlreadySeen()],
+        filters=parts.filters(),
         scorers=[LightScore(below_best=True), parts.ranked(), parts.pin_attributes()],
-        checks=[TakenDown()],
+        checks=parts.checks(),
         slate=parts.slate(rates),
         fallback=parts.last_good(),
+        resort=parts.last_resort(),
         afterwards=[parts.served()],
     )
 
@@ -206,8 +214,13 @@ class Parts:
 
     def popular_pins(self, k: int = 0) -> PopularPins:
         """What everybody saves."""
+        return PopularPins(self._popular_list(k))
+
+    def _popular_list(self, k: int = 0) -> PopularList:
         ask, most = self.ask, self.choose.popular
-        return PopularPins(ask.counters, ask.rockstore, most, k or most, self._popular, self.timeout)
+        return PopularList(
+            ask.counters, ask.rockstore, most, k or most, self._popular, self.timeout, self.choose.own_pins
+        )
 
     def fresh_pins(self, k: int = 0) -> FreshPins:
         """What is new where everybody saves from."""
@@ -237,9 +250,17 @@ class Parts:
         """By the promoted model."""
         return Ranked(self.ask.scorpion, self.timeout)
 
-    def pin_attributes(self) -> PinAttributes:
-        """Which interest pins are of, and which were taken down."""
-        return PinAttributes(self.ask.rockstore, self.timeout)
+    def pin_attributes(self, again: bool = False) -> PinAttributes:
+        """Which interest pins are of, and which may not be shown. again: only for a page that is made once more."""
+        return PinAttributes(self.ask.rockstore, self.timeout, again)
+
+    def filters(self) -> Sequence[Filter]:
+        """What is known before anything is scored."""
+        return [Duplicate(), Withheld(), ShownBefore(), AlreadySeen()]
+
+    def checks(self) -> Sequence[Filter]:
+        """What scorers find out."""
+        return [TakenDown(), Undescribed(), *([] if self.choose.own_pins else [OwnPins()])]
 
     def slate(self, rates: Sequence[float]) -> Slate:
         """With all limits."""
@@ -248,6 +269,10 @@ class Parts:
     def last_good(self) -> LastGood:
         """When no page can be made."""
         return LastGood(self.ask.smartfeed, self.timeout)
+
+    def last_resort(self) -> LastResort:
+        """When there is no fallback page either."""
+        return LastResort(self._popular_list())
 
     def served(self) -> Served:
         """Tells the log."""

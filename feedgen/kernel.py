@@ -8,10 +8,10 @@ import numpy as np
 
 from feedgen.candidates import ROW
 from feedgen.slate import FILLER
-from services.bloom import mix
-from services.columns import F32, F64, I64, U32, U64, Array
-from services.jit import kernel
-from services.radix import in_order
+from services.core.columns import F32, F64, I64, U32, U64, Array
+from services.kernels.bloom import mix
+from services.kernels.jit import kernel
+from services.kernels.radix import in_order
 
 _MAGNITUDE = np.uint64((1 << 63) - 1)
 
@@ -61,10 +61,17 @@ def absent(rows: Array, ascending: U64, keep: Array) -> None:
 
 
 @kernel
-def unmet(pins: U64, seen: U64, shown: U64, keep: Array) -> None:
-    """keep: bool[n], whether each of the pins (uint64[n]) is in neither of two sorted arrays."""
+def unshown(rows: Array, marks: U64, shift: np.uint64, keep: Array) -> None:
+    """keep: bool[n], whether the pin of each row has none of the marks of feedgen/shown.py."""
+    for i in range(len(rows)):
+        keep[i] = not _among(marks, mix(rows[i].pin) >> shift)
+
+
+@kernel
+def unmet(pins: U64, seen: U64, marks: U64, shift: np.uint64, keep: Array) -> None:
+    """keep: bool[n], whether each of the pins (uint64[n]) is not in a sorted array, and has none of the marks."""
     for i in range(len(pins)):
-        keep[i] = not (_among(seen, pins[i]) or _among(shown, pins[i]))
+        keep[i] = not (_among(seen, pins[i]) or _among(marks, mix(pins[i]) >> shift))
 
 
 @kernel
@@ -191,5 +198,6 @@ def warm() -> None:
     for seen in (as_read, as_made):
         absent(rows, seen, mask)
         for pins in (as_read, as_made):
-            unmet(pins, seen, as_made, mask)
+            unmet(pins, seen, as_made, np.uint64(1), mask)
+    unshown(rows, as_made, np.uint64(1), mask)
     draft(rows, np.ones(1), bits, np.ones(1, np.uint64), np.zeros(3, np.int64), np.ones(1), np.empty((3, 1), np.int64))

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from feedgen.candidates import Candidates
-from services.columns import F32
+from feedgen.losers import Losers
+from services.core.columns import F32
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,22 @@ LIGHT, NOTHING = Ranking("light"), Ranking()
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The candidates of a page in its order, and the score of each (float32[n])."""
+    """The candidates of a page in its order, and the score of each (float32[n]).
+
+    fallback: the stage that gave it when it could not be made, empty when it was; probability: with which each pin was
+    placed where it is; candidates: how many there were to choose from; losers: of some pages, what was not chosen.
+    """
 
     rows: Candidates
     scores: F32
     ranking: Ranking = LIGHT
-    fell_back: bool = False
+    fallback: str = ""
     false_positives: int = 0  # pins that the filter of what was seen rejected wrongly, when that was counted
+    probability: float = 1.0  # nothing is placed by chance
+    candidates: int = 0
+    losers: Losers | None = None
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether the page could not be made."""
+        return bool(self.fallback)

@@ -19,13 +19,13 @@ from feedgen.candidates import EMPTY, Candidates
 from feedgen.page import LIGHT, NOTHING, Page, Ranking
 from feedgen.query import Query
 from feedgen.slate import Slate
-from feedgen.stages import Afterwards, Fallback, Filter, Found, QueryStage, Scorer, Source, Stage
+from feedgen.stages import Afterwards, Fallback, Filter, Found, QueryStage, Resort, Scorer, Source, Stage
 from feedgen.xray import StageTrace, Xray
-from services import context
-from services.columns import Array, among
-from services.errors import MeshError
-from services.events import Surface
-from services.together import together
+from services.core import context
+from services.core.columns import Array, among
+from services.core.errors import DeadlineExceeded, MeshError, described
+from services.core.events import Surface
+from services.rpc.together import together
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,6 +49,7 @@ class Pipeline:
     checks: Sequence[Filter]
     slate: Slate
     fallback: Fallback
+    resort: Resort
     afterwards: Sequence[Afterwards]
 
     @property
@@ -86,11 +87,14 @@ SHARES = Shares()
 
 
 async def run(pipeline: Pipeline, query: Query, xray: Xray) -> Page:
-    """One page of `query.limit` pins, or as many as there are."""
+    """One page of `query.limit` pins, or as many as there are; whatever fails on the way, the fallback page."""
     try:
         return choose(pipeline, query, await rank(pipeline, query, xray), xray)
     except Lost:
-        return await fall_back(pipeline.fallback, query, xray)
+        pass
+    except Exception as error:  # of a filter, the slate or between stages: what stages ask is attempted
+        xray.failed(error, described(error, "a page could not be made"))
+    return await fall_back(pipeline.fallback, pipeline.resort, query, xray)
 
 
 async def rank(pipeline: Pipeline, query: Query, xray: Xray) -> Ranked:
@@ -109,6 +113,8 @@ async def rank(pipeline: Pipeline, query: Query, xray: Xray) -> Ranked:
 
 async def _scored(pipeline: Pipeline, query: Query, found: Sequence[Found], more: bool, xray: Xray) -> Ranked | None:
     """What filters, scorers and checks make of what was found; None when it does not fill a page and there is `more`."""
+    if query.losers is not None:
+        query.losers.begin()
     candidates, ranking = _filtered(pipeline, query, found, xray), LIGHT
     if more and len(candidates) < query.limit:
         return None
@@ -132,8 +138,12 @@ def choose(pipeline: Pipeline, query: Query, ranked: Ranked, xray: Xray) -> Page
     names = [source.name for source in pipeline.all_sources]
     xray.ranked(query, candidates, ranked.ranking, names, pipeline.slate.rates, chosen)
     scores = candidates.column("score")[chosen.rows].astype(np.float32)
-    wrong = _false_positives(ranked.found, query, xray)
-    return Page(candidates.take(chosen.rows), scores, ranked.ranking, false_positives=wrong)
+    if query.losers is not None:
+        left = np.ones(len(candidates), np.bool_)
+        left[chosen.rows] = False
+        query.losers.not_chosen(candidates.pin[left], candidates.column("score")[left].astype(np.float32))
+    wrong, rows = _false_positives(ranked.found, query, xray), candidates.take(chosen.rows)
+    return Page(rows, scores, ranked.ranking, false_positives=wrong, candidates=len(candidates), losers=query.losers)
 
 
 @overload
@@ -154,31 +164,37 @@ def attempt(stage: Stage, kind: str, begin: Callable[[], Any], share: float, xra
     try:
         with trace:
             work = begin()
-    except MeshError as error:
-        _lose(stage, trace, str(error))
+    except Exception as error:
+        _lose(stage, trace, error, xray)
         return None
-    return _await(stage, trace, work, _remaining() * share) if hasattr(work, "__await__") else _told(trace, work)
+    return _await(stage, trace, work, _remaining() * share, xray) if hasattr(work, "__await__") else _told(trace, work)
 
 
-async def _await(stage: Stage, trace: StageTrace, work: Awaitable[T], timeout: float) -> T | None:
+async def _await(stage: Stage, trace: StageTrace, work: Awaitable[T], timeout: float, xray: Xray) -> T | None:
     try:
         with trace:
             async with asyncio.timeout(timeout):
                 with context.serving(timeout):
                     return _told(trace, await work)
     except TimeoutError:
-        why = f"no answer within {timeout * 1000:.0f} ms"
-    except MeshError as error:
-        why = str(error)
-    _lose(stage, trace, why)
+        _lose(stage, trace, DeadlineExceeded(f"no answer within {timeout * 1000:.0f} ms"), xray)
+    except Exception as error:
+        _lose(stage, trace, error, xray)
     return None
 
 
-def _lose(stage: Stage, trace: StageTrace, why: str) -> None:
-    trace.lost = why
-    logger.warning("%s was lost: %s", stage.name, why)
+def _lose(stage: Stage, trace: StageTrace, error: Exception, xray: Xray) -> None:
+    """A stage was lost, to whatever: one that is not the mesh's own is logged with its traceback."""
+    trace.lost = described(error, f"{stage.name} failed")
+    xray.losses.append((stage.name, cause_of(error)))
+    logger.warning("%s was lost: %s", stage.name, trace.lost)
     if stage.required:
         raise Lost(stage.name)
+
+
+def cause_of(error: Exception) -> str:
+    """What an error is counted as: its status, or `fault` for one that is not the mesh's own."""
+    return error.status.name.lower() if isinstance(error, MeshError) else "fault"
 
 
 def _told(trace: StageTrace, answer: T) -> T:
@@ -253,6 +269,8 @@ def _filter(stage: Filter, query: Query, candidates: Candidates, keep: Array, xr
         kept = keep & stage.keep(query, candidates)
         trace.kept = int(np.count_nonzero(kept))
         trace.dropped = int(np.count_nonzero(keep)) - trace.kept
+    if trace.dropped and query.losers is not None:
+        query.losers.filtered(stage.name, candidates.pin[keep & ~kept])
     if xray.explain:
         xray.filtered(stage.name, candidates, kept | ~keep)
     return kept
@@ -270,22 +288,32 @@ def _false_positives(found: Sequence[Found], query: Query, xray: Xray) -> int:
     return wrong
 
 
-async def fall_back(stage: Fallback, query: Query, xray: Xray) -> Page:
-    """The last good list, less what this cursor has shown. Empty when that is lost as well.
+async def fall_back(stage: Fallback, resort: Resort, query: Query, xray: Xray) -> Page:
+    """The last good list, less what this cursor has shown; of who has none, what is good for anybody. Where a list that was
+    read to its end may be followed by no such pins, the page is empty: the reader has had all that there is for now.
 
     It does not wait for the request's token: what was lost may have been waiting for it already.
     """
-    try:
-        with context.serving(_remaining(), token=b""):
+    with context.serving(_remaining(), token=b""):
+        try:
             fallen = await answered(attempt(stage, "fallback", partial(stage.last, query), SHARES.fallback, xray))
-    except Lost:
-        fallen = None
-    rows = EMPTY
-    if fallen is not None:
-        left = np.flatnonzero(~among(fallen.pins, query.shown))[: query.limit]
-        rows = Candidates.of(fallen.pins[left], board=fallen.boards[left])
-        xray.stages[-1].kept = len(rows)
-    return Page(rows, np.zeros(len(rows), np.float32), NOTHING, fell_back=True)
+        except Lost:
+            fallen = None
+        if fallen is not None:
+            left = np.flatnonzero(~query.shown.among(fallen.pins))[: query.limit]
+            rows = Candidates.of(fallen.pins[left], board=fallen.boards[left])
+            xray.stages[-1].kept = len(rows)
+            if len(rows) or (len(fallen.pins) and not resort.follows(query)):
+                return _fallen(rows, stage)
+        found = await answered(attempt(resort, "fallback", partial(resort.at_hand, query), SHARES.fallback, xray))
+    if found is None:
+        return _fallen(EMPTY, resort)
+    gone = ~among(found.pin, np.sort(fallen.removed)) if fallen is not None else np.ones(len(found), np.bool_)
+    return _fallen(found.take(np.flatnonzero(gone)[: query.limit]), resort)
+
+
+def _fallen(rows: Candidates, stage: Stage) -> Page:
+    return Page(rows, np.zeros(len(rows), np.float32), NOTHING, fallback=stage.name)
 
 
 def tell(pipeline: Pipeline, query: Query, page: Page) -> list[Awaitable[None]]:

@@ -1,12 +1,15 @@
 """A feed request, and what the query stages found out about its user. A lost optional stage leaves what stands here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from feedgen.losers import Losers
+from feedgen.shown import NOTHING, Shown
 from pixie.client import NOWHERE, Recommended
-from services.columns import F32, U32, U64
-from services.events import Surface
+from services.core.columns import F32, U32, U64
+from services.core.events import Surface
 
 #: Every feed, and the surface that its pages are.
 NAMES = {
@@ -75,7 +78,10 @@ class Query:
     now_ms: int  # the moment of the request, and the one that ages and windows count from
     request_id: str
     explain: bool = False
-    shown: U64 = field(default_factory=lambda: NO_IDS)  # on the pages before this one, ascending
+    shown: Shown = NOTHING  # on the pages before this one
+    withheld: Mapping[int, str] = field(default_factory=dict)  # pins that may not be shown, found out late, and why
+    losers: Losers | None = None  # notes the candidates that lose, of some pages
+
     audit_filter: bool = False  # also ask the leaves what the filter rejected, to count its false positives
 
     followed: FollowedBoards = field(default_factory=lambda: FollowedBoards(NO_IDS, NO_WEIGHTS, NO_IDS))

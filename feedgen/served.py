@@ -11,9 +11,9 @@ import numpy as np
 from feedgen.page import Page
 from feedgen.query import Query
 from roadrunner.client import RoadrunnerClient
-from services.columns import Array, Ragged
-from services.errors import InvalidArgument
-from services.events import Action, Batch, events
+from services.core.columns import Array, Ragged
+from services.core.errors import InvalidArgument
+from services.core.events import LOST_BY, Action, Batch, events
 
 LINGER_S = 0.1
 MOST = 200  # pages of one publish
@@ -28,9 +28,9 @@ class Told(NamedTuple):
 
 
 class Served:
-    """Publishes one SERVED event a pin, with its score, the model's fingerprint and what the model saw of it; its id
-    follows from the request's, so a retry is no second serving. Pages of one moment are published together: what an
-    append to the log costs, the front door, its views and the disk, it costs for all of them.
+    """Publishes one SERVED event a pin, with its score, the model's fingerprint, what the model saw of it, and how it came
+    to be placed; its id follows from the request's, so a retry is no second serving. Pages of one moment are published
+    together: what an append to the log costs, the ingest API, its views and the disk, it costs for all of them.
     """
 
     name = "served"
@@ -42,7 +42,7 @@ class Served:
         self._publishing: set[asyncio.Task[None]] = set()
 
     async def tell(self, query: Query, page: Page) -> None:
-        """A page was served. Returns once that is on disk; raises the errors of the front door."""
+        """A page was served. Returns once that is on disk; raises the errors of the ingest API."""
         if not len(page.rows):
             return
         if not self._waiting:  # in a context of its own: the request that came first is over by then
@@ -85,7 +85,7 @@ def _events(pages: Sequence[Told]) -> Batch:
     rows, queries = [len(one.page.rows) for one in pages], [one.query for one in pages]
     places = np.concatenate([np.arange(n, dtype=np.uint64) for n in rows])
 
-    def of_each(values: Iterable[int], dtype: str) -> Array:
+    def of_each(values: Iterable[float], dtype: str) -> Array:
         return np.array(list(values), dtype).repeat(rows)
 
     return events(
@@ -97,11 +97,32 @@ def _events(pages: Sequence[Told]) -> Batch:
         at_ms=of_each((query.now_ms for query in queries), "i8"),
         surface=of_each((query.surface for query in queries), "u1"),
         id=(places * np.uint64(0x9E3779B97F4A7C15)) ^ of_each((_first_id(query) for query in queries), "u8"),
-        position=of_each((len(query.shown) for query in queries), "u8") + places,
+        position=of_each((query.shown.count for query in queries), "u8") + places,
         score=np.concatenate([one.page.scores for one in pages]),
         model=of_each((one.page.ranking.fingerprint for one in pages), "u8"),
         features=Ragged.concat([_features(one.page) for one in pages]),
+        probability=of_each((one.page.probability for one in pages), "f4"),
+        candidates=of_each((one.page.candidates for one in pages), "u4"),
+        **_losers(pages),
     )
+
+
+def _losers(pages: Sequence[Told]) -> dict[str, Ragged]:
+    """`lost` and `lost_by`, in the row of the first pin of each page that has a sample; nothing when none has."""
+    if all(one.page.losers is None for one in pages):
+        return {}
+    counts, pins, by = [], [], []
+    for one in pages:
+        found = one.page.losers.noted() if one.page.losers is not None else None
+        counts += [len(found[0]) if found else 0] + [0] * (len(one.page.rows) - 1)
+        if found:
+            pins.append(found[0])
+            by.append(found[1].ravel())
+    ends = np.cumsum(counts, dtype=np.uint32)
+    return {
+        "lost": Ragged(ends, np.concatenate(pins)),
+        "lost_by": Ragged(ends * np.uint32(LOST_BY), np.concatenate(by)),
+    }
 
 
 def _first_id(query: Query) -> int:

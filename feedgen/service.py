@@ -2,32 +2,47 @@
 
 import asyncio
 import logging
+import random
 import time
 import uuid
 from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from feedgen import pipeline as pipelines
 from feedgen.cursor import Cursors
+from feedgen.losers import Losers
 from feedgen.page import Page
 from feedgen.pipeline import FALLBACK, Pipeline
 from feedgen.query import Query
+from feedgen.sessions import Sessions
 from feedgen.turns import Turns
 from feedgen.wording import Wording, worded
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
 from protos import feedgen_pb2_grpc as rpc
-from services import context
-from services.clock import wall_clock
-from services.errors import InvalidArgument, MeshError
-from services.metrics import Metrics
+from services.core import context
+from services.core.clock import wall_clock
+from services.core.errors import InvalidArgument, MeshError
+from services.core.events import RESERVED_FROM
+from services.core.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 MAX_LIMIT = 100
 MAX_AFTERWARDS = 1_000  # pages not yet told of; more are not told, and counted
 AUDIT_EVERY = 100  # of so many requests, one counts its filter's false positives
+
+
+@dataclass(frozen=True, slots=True)
+class Losing:
+    """Of how many pages the log gets a sample of the candidates that lost, and of how many candidates of each stage."""
+
+    pages: float = 0.0
+    most: int = 20
+
+    def now(self) -> bool:
+        """Whether this page is one."""
+        return self.pages > 0 and random.random() < self.pages
 
 
 class Feedgen(rpc.FeedgenServicer):
@@ -41,7 +56,11 @@ class Feedgen(rpc.FeedgenServicer):
         turns: Turns,
         metrics: Metrics,
         deadline_s: float,
+        sessions: Sessions,
+        losers: Losing = Losing(),
     ) -> None:
+        """losers: of which pages the log gets a sample of the candidates that lost."""
+        self._losing, self._metrics, self._sessions = losers, metrics, sessions
         self._feeds, self._wording, self._cursors, self._turns = feeds, wording, cursors, turns
         self._deadline_s = deadline_s
         self._afterwards: set[asyncio.Task[None]] = set()
@@ -61,13 +80,16 @@ class Feedgen(rpc.FeedgenServicer):
         query = self._query(request, pipeline)
         with context.serving(self._deadline_s):
             async with self._turns.taken():
-                page, reply, xray = await self._worded_page(pipeline, query)
-                if (
-                    len(reply.items) < len(page.rows) and not page.fell_back
-                ):  # again, without what was taken down meanwhile
-                    down = np.setdiff1d(page.rows.pin, np.array([item.pin for item in reply.items], np.uint64))
-                    query.shown = np.union1d(query.shown, down)
-                    page, reply, xray = await self._worded_page(pipeline, query)
+                page, reply, xray, withheld = await self._worded_page(pipeline, query)
+                if withheld and not page.fell_back:  # again, without them: the page is to be full
+                    query.withheld = withheld
+                    page, reply, xray, _ = await self._worded_page(pipeline, query)
+                    xray.withheld(withheld)
+                if len(page.rows) < query.limit and not page.fell_back and query.shown.is_rough:
+                    exact = await self._sessions.exactly(query)
+                    if exact is not None:  # again, with the pins that were only taken for shown ones
+                        query.shown = exact
+                        page, reply, xray, _ = await self._worded_page(pipeline, query)
         self._count(page, xray)
         if not (page.fell_back or request.explain):  # neither is a new list that a reader was given
             self._later(pipelines.tell(pipeline, query, page))
@@ -79,16 +101,21 @@ class Feedgen(rpc.FeedgenServicer):
         reply.took_ms = (time.perf_counter() - started) * 1000
         return reply
 
-    async def _worded_page(self, pipeline: Pipeline, query: Query) -> tuple[Page, pb.FeedReply, Xray]:
+    async def _worded_page(
+        self, pipeline: Pipeline, query: Query
+    ) -> tuple[Page, pb.FeedReply, Xray, Mapping[int, str]]:
         xray = Xray(query.explain)
         page = await pipelines.run(pipeline, query, xray)
-        return page, await worded(self._wording, page, pipeline.all_sources, xray), xray
+        reply, withheld = await worded(self._wording, page, pipeline.all_sources, query.user, xray)
+        for stage, cause in xray.losses:
+            self._metrics.count("stage_losses", stage=stage, cause=cause)
+        return page, reply, xray, withheld
 
     def _pipeline(self, request: pb.FeedRequest) -> Pipeline:
         if request.feed not in self._feeds:
             raise InvalidArgument(f"feed = {request.feed!r}: feeds are {', '.join(self._feeds)}")
-        if not request.user:
-            raise InvalidArgument("user = 0: 0 is not an id")
+        if not 1 <= request.user < RESERVED_FROM:
+            raise InvalidArgument(f"user = {request.user}: allowed are 1 to {RESERVED_FROM - 1}")
         if not 1 <= request.limit <= MAX_LIMIT:
             raise InvalidArgument(f"limit = {request.limit}: allowed are 1 to {MAX_LIMIT}")
         return self._feeds[request.feed]
@@ -104,13 +131,14 @@ class Feedgen(rpc.FeedgenServicer):
             explain=request.explain,
             shown=self._cursors.read(request.cursor, request.user, pipeline.surface),
             audit_filter=self._requests % AUDIT_EVERY == 0,
+            losers=Losers(self._losing.most) if self._losing.now() else None,
         )
 
     def _next(self, query: Query, page: Page) -> str:
         """Empty once a page could not be filled: there is nothing more to come. A fallback can always be gone on from."""
         if len(page.rows) < query.limit and not page.fell_back:
             return ""
-        return self._cursors.make(query.user, query.surface, np.concatenate([query.shown, page.rows.pin]))
+        return self._cursors.make(query.user, query.surface, query.shown.adding(page.rows.pin))
 
     def _count(self, page: Page, xray: Xray) -> None:
         self._fallbacks += page.fell_back

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feedgen.candidates import Candidates
-from services.columns import I64
+from services.core.columns import I64
 
 WITHIN, GAVE_WAY, FILLER = range(3)
 WHY = ("within the limits", "limits gave way", "filler")

@@ -13,7 +13,7 @@ import numpy as np
 from feedgen.candidates import Candidates
 from feedgen.page import Page, Ranking
 from feedgen.query import Query
-from services.columns import U8, U64, Array
+from services.core.columns import U8, U64, Array
 
 
 class Stage(Protocol):
@@ -120,10 +120,11 @@ class Scorer(Stage, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fallen:
-    """A list that was good once: pins and their boards in order."""
+    """A list that was good once: pins and their boards in order; removed: what the user last saved or hid."""
 
     pins: U64
     boards: U64
+    removed: U64
 
 
 class Fallback(Stage, Protocol):
@@ -131,6 +132,18 @@ class Fallback(Stage, Protocol):
 
     async def last(self, query: Query) -> Fallen:
         """The last good list."""
+        ...
+
+
+class Resort(Stage, Protocol):
+    """Gives pins that are good for anybody, when there is not even a list that was good once."""
+
+    def follows(self, query: Query) -> bool:
+        """Whether they may come after the end of a list that was made for this reader."""
+        ...
+
+    def at_hand(self, query: Query) -> Candidates | Awaitable[Candidates]:
+        """What is in memory, whatever its age; or else what can still be asked for."""
         ...
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from features import requests, users
 from feedgen.candidates import Candidates
 from feedgen.query import Query
-from services.columns import F32, U64
+from services.core.columns import F32, U64
 
 
 class Stated(NamedTuple):

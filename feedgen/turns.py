@@ -18,8 +18,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from services.errors import Exhausted
-from services.metrics import Metrics
+from services.core.errors import Exhausted
+from services.core.metrics import Metrics
 
 FEW = 3  # fewer pages in the making, and others begin
 

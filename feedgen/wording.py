@@ -18,24 +18,29 @@ from feedgen.stages import Source, Words
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
 from rockstore.client import BOARD, INTEREST, PIN, USER, Attributes, RockstoreClient
-from services.columns import Ragged
+from services.core.columns import Ragged
 
-FROM_BEFORE = "from your last feed"
+FROM_BEFORE = {
+    "last_good": "from your last feed",
+    "popular_pins": "popular with everybody",
+}  # by what a page fell back to
+TAKEN_DOWN, UNDESCRIBED, OWN = "taken down", "nothing describes it yet", "the user made it"
 _KINDS = np.array([PIN, BOARD, PIN, USER, INTEREST], np.uint8)  # what is asked of each pin of a page
 
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """Asks rockstore for the words of a page."""
+    """Asks rockstore for the words of a page. own: whether users are shown the pins that they made."""
 
     rockstore: RockstoreClient
     timeout: float
+    own: bool = True
     name: str = "wording"
     required: bool = False
 
-    async def word(self, items: Any, page: Page, sources: Sequence[Source]) -> bool:
-        """Give the page's items (a repeated pb.Item) their words, and leave out pins that have been taken down meanwhile.
-        Raises the errors of rockstore.
+    async def word(self, items: Any, page: Page, sources: Sequence[Source], user: int) -> Mapping[int, str]:
+        """Give the page's items (a repeated pb.Item) their words, and leave out pins that may not be shown: these, by pin,
+        and why. Raises the errors of rockstore.
         """
         n, rows = len(page.rows), page.rows
         ids = np.concatenate([rows.pin, rows.board, rows.seed, rows.owner, rows.interest])
@@ -54,9 +59,18 @@ class Wording:
             if not page.fell_back:
                 words = Words(titles[n + i], item.owner_name, direct, titles[4 * n + i], titles[2 * n + i])
                 item.reason = sources[source].reason(words)
-        for i in reversed(np.flatnonzero(known.taken_down[:n]).tolist()):
+        if known.externals:
+            _spell(items, known, owners)
+        withheld = self._withheld(known, n, user)
+        for i in sorted(withheld, reverse=True):
             del items[i]
-        return True
+        return {int(rows.pin[i]): why for i, why in withheld.items()}
+
+    def _withheld(self, known: Attributes, n: int, user: int) -> Mapping[int, str]:
+        """By row: pins that were taken down meanwhile, those that nothing describes yet, and the user's own."""
+        own = np.zeros(n, np.bool_) if self.own else known.owners[:n] == user
+        reasons = ((own, OWN), (~known.described[:n], UNDESCRIBED), (known.taken_down[:n], TAKEN_DOWN))
+        return {i: why for rows, why in reasons for i in np.flatnonzero(rows).tolist()}
 
     async def _names(
         self, known: Attributes, owners: list[int], interests: list[list[int]]
@@ -80,18 +94,29 @@ class Wording:
         return True
 
 
-async def worded(wording: Wording, page: Page, sources: Sequence[Source], xray: Xray) -> pb.FeedReply:
+async def worded(
+    wording: Wording, page: Page, sources: Sequence[Source], user: int, xray: Xray
+) -> tuple[pb.FeedReply, Mapping[int, str]]:
     """A reply with the items of a page: with titles and reasons, or bare when rockstore does not answer within its share
-    of time. Its items are made in their place: a message that is put into another is copied.
+    of time; and which pins were left out, and why. Its items are made in their place: a message that is put into another
+    is copied.
     """
     reply = pb.FeedReply()
     add_bare(reply.items, page, sources)
-    begin = partial(wording.word, reply.items, page, sources)
-    await answered(attempt(wording, "hydrator", begin, SHARES.wording, xray))
+    begin = partial(wording.word, reply.items, page, sources, user)
+    withheld = await answered(attempt(wording, "hydrator", begin, SHARES.wording, xray))
     if xray.untitled():
-        begin = partial(wording.entitle, xray.untitled())
-        await answered(attempt(wording, "hydrator", begin, SHARES.wording, xray))
-    return reply
+        entitle = partial(wording.entitle, xray.untitled())
+        await answered(attempt(wording, "hydrator", entitle, SHARES.wording, xray))
+    return reply, withheld or {}
+
+
+def _spell(items: Any, known: Attributes, owners: list[int]) -> None:
+    """Give the items their external ids, as far as this answer has them."""
+    n, externals = len(owners), known.externals
+    for i, item in enumerate(items):
+        item.pin_id, item.board_id = externals[i], externals[n + i]
+        item.owner_id = externals[3 * n + i] or known.named_externals.get((USER, item.owner), "")
 
 
 def _lists(runs: Ragged, n: int) -> list[list[int]]:
@@ -109,6 +134,6 @@ def add_bare(items: Any, page: Page, sources: Sequence[Source]) -> None:
         item = items.add()
         item.pin, item.board, item.owner, item.score, item.at_ms = pin, board, owner, score, at_ms
         if page.fell_back:
-            item.source, item.reason = "last_good", FROM_BEFORE
+            item.source, item.reason = page.fallback, FROM_BEFORE.get(page.fallback, "")
         else:
             item.source = names[source]

@@ -4,7 +4,7 @@ and what dropped it. Costs next to nothing unless asked to explain. Its shape is
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -18,9 +18,9 @@ from feedgen.page import Ranking
 from feedgen.query import Query
 from feedgen.slate import WHY, Chosen
 from feedgen.stages import Dropped, Found
-from services.clock import DAY_MS
-from services.columns import Array
-from services.events import ENGAGEMENTS
+from services.core.clock import DAY_MS
+from services.core.columns import Array
+from services.core.events import ENGAGEMENTS
 
 MAX_PINS = 500  # ranked pins told of, and as many dropped ones
 DIGITS = 7  # what float32 holds
@@ -53,6 +53,7 @@ class Xray:
     stages: list[StageTrace] = field(default_factory=list)
     pins: dict[str, dict[str, Any]] = field(default_factory=dict)
     query: dict[str, float] = field(default_factory=dict)
+    losses: list[tuple[str, str]] = field(default_factory=list)  # stage and cause of each
     told: dict[str, Any] = field(default_factory=lambda: {"interests": [], "walk": None, "ranking": None, "blend": []})
     _together: Candidates = EMPTY
 
@@ -61,6 +62,22 @@ class Xray:
         trace = StageTrace(name, kind)
         self.stages.append(trace)
         return trace
+
+    def failed(self, error: Exception, why: str) -> None:
+        """Something raised an error that is no loss of a stage: the stage that had begun last is named."""
+        trace = next((trace for trace in reversed(self.stages) if trace.lost is None), None) or self.stage(
+            "page", "page"
+        )
+        trace.lost = why
+        self.losses.append((trace.stage, "fault"))
+
+    def withheld(self, reasons: Mapping[int, str]) -> None:
+        """Why the first attempt at this page had to leave pins out."""
+        if self.explain:
+            for pin, reason in reasons.items():
+                gone: dict[str, Any] = {"sources": [], "scores": {}, "features": {}, "slot": None}
+                ray = self.pins.setdefault(str(pin), gone)
+                ray["slot"], ray["dropped"] = None, {"stage": "wording", "reason": reason}
 
     def degraded(self) -> list[str]:
         """Stages that were lost, or of whose answer something was."""
@@ -79,7 +96,7 @@ class Xray:
             "followed_users": len(np.unique(owners[owners > 0])),
             "followed_interests": len(query.followed_interests),
             "seen": len(query.seen.pins),
-            "shown_before": len(query.shown),
+            "shown_before": query.shown.count,
             "recent_pins": len(recent.pins),
             "affinities": len(recent.interests),
         }
@@ -136,7 +153,7 @@ class Xray:
             return
         self.told["ranking"] = {
             "model": ranking.model,
-            "fingerprint": str(ranking.fingerprint),
+            "fingerprint": f"{ranking.fingerprint:016x}",
             "features": len(ranking.features),
             "cache_hits": ranking.hits,
             "cache_misses": ranking.misses,

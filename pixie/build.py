@@ -1,8 +1,6 @@
 """Builds a snapshot from edges: ids to rows, pruning, both directions, and the files, whole or not at all."""
 
-import os
-import shutil
-import time
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +12,12 @@ from pixie import layout, runs
 from pixie.layout import FILES, FORMAT, MANIFEST, File, Manifest
 from pixie.prune import NO_TOPICS, Pruning, Topics, pruned
 from pixie.runs import Rows
-from pixie.snapshot import checksum
-from services.columns import U64, Array
-from services.errors import InvalidArgument
+from pixie.snapshot import checksum, versions
+from services.blob.opening import Place, open_blobs
+from services.core.columns import U64, Array
+from services.core.errors import Conflict, InvalidArgument
 
 Say = Callable[[str], None]
-STALE_S = 86_400  # a draft that nobody wrote to for a day was left by a build that was killed
 MAX_NODES = 1 << 32
 
 
@@ -44,7 +42,7 @@ class _Nodes(NamedTuple):
 
 
 def build(
-    graphs: Path,
+    graphs: Place,
     edges: Edges,
     topics: Topics = NO_TOPICS,
     pruning: Pruning = Pruning(),  # noqa: B008 - immutable
@@ -54,7 +52,7 @@ def build(
     say: Say = lambda _: None,
     durable: bool = True,
 ) -> str:
-    """Write a snapshot of the edges into the folder `graphs` and return its version.
+    """Write a snapshot of the edges to where snapshots alone lie (`keys.graphs_of`), and return its version.
 
     topics: the interests of pins; a pin's first is its main one, by which walks are biased. `durable`: on disk
     when this returns; a replay's graph, which nobody opens tomorrow, need not be. Raises InvalidArgument when no edge is
@@ -147,43 +145,27 @@ def _main_interests(pin_ids: U64, topics: Topics) -> U64:
     return found
 
 
-def _write(graphs: Path, columns: Iterable[tuple[str, Array]], manifest: Manifest, durable: bool) -> str:
-    """All files into a draft that then becomes the snapshot; the version that it got."""
-    draft, manifest.version = _draft(graphs, manifest.built_ms)
-    try:
+def _write(graphs: Place, columns: Iterable[tuple[str, Array]], manifest: Manifest, durable: bool) -> str:
+    """All files into a draft that then becomes the snapshot; the version that it got. Versions sort by when they were built."""
+    blobs = open_blobs(graphs)
+    with blobs.draft("") as draft:
         for name, values in columns:
-            _to_disk(draft / name, np.ascontiguousarray(values, FILES[name]), durable)
+            _to_disk(draft / name, np.ascontiguousarray(values, FILES[name]))
             manifest.files[name] = File((draft / name).stat().st_size, checksum(draft / name))
-        _to_disk(draft / MANIFEST, np.frombuffer(layout.pack_manifest(manifest), np.uint8), durable)
-        draft.rename(graphs / manifest.version)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    return manifest.version
+        at, there = datetime.fromtimestamp(manifest.built_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S"), versions(blobs)
+        for version in (f"{at}-{n}" for n in itertools.count(1)):
+            if version in there:
+                continue
+            manifest.version = version
+            (draft / MANIFEST).write_bytes(layout.pack_manifest(manifest))
+            try:
+                blobs.publish(draft, version, durable)
+            except Conflict:
+                continue  # another build took it meanwhile
+            return version
+    raise AssertionError
 
 
-def _to_disk(path: Path, values: Array, durable: bool) -> None:
+def _to_disk(path: Path, values: Array) -> None:
     with path.open("wb") as file:
         values.tofile(file)
-        if durable:
-            os.fsync(file.fileno())
-
-
-def _draft(graphs: Path, built_ms: int) -> tuple[Path, str]:
-    """A new folder to write to, and the version that it becomes: versions sort by when they were built."""
-    graphs.mkdir(parents=True, exist_ok=True)
-    for left in graphs.glob(f"{layout.DRAFT}*"):
-        if time.time() - left.stat().st_mtime > STALE_S:
-            shutil.rmtree(left, ignore_errors=True)
-    at, n = datetime.fromtimestamp(built_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S"), 1
-    while True:
-        version = f"{at}-{n}"
-        draft = graphs / f"{layout.DRAFT}{version}"
-        if not (graphs / version).exists():
-            try:
-                draft.mkdir()
-            except FileExistsError:
-                pass
-            else:
-                return draft, version
-        n += 1

@@ -1,17 +1,18 @@
 """How the others ask pixie: one process holds the whole graph; speaks numpy."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from protos import pixie_pb2 as pb
 from protos import pixie_pb2_grpc as rpc
-from services.columns import F32, U32, U64, Array, pack, unpack
-from services.mesh import Mesh
-from services.routing import Shards
+from services.core.columns import F32, U32, U64, Array, pack, unpack
+from services.rpc.mesh import Mesh
+from services.rpc.routing import ReplicaSet
 
 NAME = "pixie"
+ONLY = 0  # its one shard
 BOARDS, PINS, BOTH = pb.WANT_BOARDS, pb.WANT_PINS, pb.WANT_BOTH
 
 
@@ -49,8 +50,7 @@ class PixieClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._shards = Shards(mesh, NAME, rpc.PixieStub)
-        self._stub: Any = self._shards.stubs[0]
+        self._replicas = ReplicaSet(mesh, NAME, rpc.PixieStub)
 
     async def recommend(
         self,
@@ -93,7 +93,7 @@ class PixieClient:
             bias=bias,
             seed=seed,
         )
-        return _recommended(await self._shards.call(self._stub.Recommend, request, timeout))
+        return _recommended(await self._replicas.call(ONLY, "Recommend", request, timeout))
 
     async def recommend_both(
         self,
@@ -125,7 +125,7 @@ class PixieClient:
             restart=restart,
             seed=seed,
         )
-        r = await self._shards.call(self._stub.Recommend, request, timeout)
+        r = await self._replicas.call(ONLY, "Recommend", request, timeout)
         boards = _recommended(r)
         return boards, boards._replace(
             ids=unpack(r.pin_ids, "<u8", "pin_ids"),
@@ -136,15 +136,15 @@ class PixieClient:
 
     async def load(self, version: str, timeout: float) -> Graph:
         """Make pixie serve another snapshot. Raises NotFound, InvalidArgument with the reason why it is refused."""
-        return _graph(await self._shards.call(self._stub.Load, pb.LoadRequest(version=version), timeout))
+        return _graph(await self._replicas.call(ONLY, "Load", pb.LoadRequest(version=version), timeout))
 
     async def describe(self, timeout: float) -> Graph:
         """The snapshot that is served."""
-        return _graph(await self._shards.call(self._stub.Describe, pb.DescribeRequest(), timeout))
+        return _graph(await self._replicas.call(ONLY, "Describe", pb.DescribeRequest(), timeout))
 
     async def close(self) -> None:
         """Close the channel."""
-        await self._shards.close()
+        await self._replicas.close()
 
 
 def _recommended(r: pb.RecommendReply) -> Recommended:

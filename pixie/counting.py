@@ -2,7 +2,7 @@
 
 The table has twice as many slots as the query pin's budget can visit nodes, and grows up to that; a slot is asked for
 some visits before it is needed, as the walkers do with their edges (`pixie/steps.py`). Entries are put
-together by sorting them, so nodes come in order (`services/radix.py`).
+together by sorting them, so nodes come in order (`services/kernels/radix.py`).
 """
 
 from typing import Any, NamedTuple
@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pixie.steps import DEGREE_BITS, GAMMA, MAX_DEGREE
-from services.columns import I64, U32, U64, Array
-from services.jit import kernel
-from services.prefetch import prefetch
-from services.radix import in_order
+from services.core.columns import I64, U32, U64, Array
+from services.kernels.jit import kernel
+from services.kernels.prefetch import prefetch
+from services.kernels.radix import in_order
 
 CHUNK = 2_048  # most visits counted at a time
 AHEAD = 16  # visits between asking for a slot and needing it

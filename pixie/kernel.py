@@ -32,8 +32,8 @@ from pixie.counting import (
 )
 from pixie.ranking import discounted, nearest
 from pixie.steps import DEGREE_BITS, GAMMA, MAX_DEGREE, biased_steps, mixed, steps
-from services.columns import F32, I64, U32, U64
-from services.jit import kernel
+from services.core.columns import F32, I64, U32, U64
+from services.kernels.jit import kernel
 
 WALKERS = 64  # that take turns; more are no faster
 PART = 16  # steps of a walker at least: a smaller budget has fewer walkers

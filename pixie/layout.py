@@ -7,15 +7,15 @@ edges. An edge is `start << 28 | degree` of the run of the node that it leads to
 """
 
 import re
+import zlib
 
-import msgspec
 from msgspec import Struct
+
+from services.core import summed
 
 FORMAT = "feedmesh graph, 2"
 MANIFEST = "manifest.json"
-CURRENT = "current"  # beside the snapshots: the version that is opened at a start, and below it those before it
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
-DRAFT = ".draft-"  # a folder of this prefix is being written, or was left by a build that was killed
 
 #: The files and the dtype of their items.
 FILES = {
@@ -66,19 +66,35 @@ def items(manifest: Manifest, name: str) -> int:
 
 def pack_manifest(manifest: Manifest) -> bytes:
     """As it is written, for people to read too."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    return summed.encoded(manifest)
 
 
 def unpack_manifest(data: bytes) -> Manifest:
-    """Raises msgspec.MsgspecError when it is none."""
-    return msgspec.json.decode(data, type=Manifest)
+    """Raises msgspec.MsgspecError when it is none, or damaged."""
+    return summed.decoded(data, Manifest)
 
 
 def pack_current(versions: list[str]) -> str:
-    """The versions pushed, the present one first."""
-    return "".join(f"{version}\n" for version in versions)
+    """The versions pushed, the present one first, below a checksum: one bit could else name another that is there."""
+    lines = "".join(f"{version}\n" for version in versions)
+    return _sum_of(lines) + lines
 
 
 def unpack_current(text: str) -> list[str]:
-    """The versions pushed, the present one first; lines that are no version are passed over."""
-    return [line for line in text.split() if VERSION.fullmatch(line)]
+    """The versions pushed, the present one first. Raises ValueError saying how it is damaged.
+
+    Of one without a checksum, written by hand or before there was any, every line is a version.
+    """
+    head, end, lines = text.partition("\n")
+    if VERSION.fullmatch(head):
+        lines = text
+    elif head + end != _sum_of(lines):
+        raise ValueError("damaged: its checksum is not that of the versions below")
+    versions = lines.split("\n")[:-1]
+    if not versions or not all(map(VERSION.fullmatch, versions)):
+        raise ValueError("damaged: it does not hold lines that are each a version")
+    return versions
+
+
+def _sum_of(lines: str) -> str:
+    return f"# checksum: {zlib.crc32(lines.encode()):08x}\n"

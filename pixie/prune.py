@@ -11,8 +11,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg
 
-from services.columns import I64, U32, U64, Array
-from services.errors import InvalidArgument
+from services.core.columns import I64, U32, U64, Array
+from services.core.errors import InvalidArgument
 
 CHUNK = 1 << 20  # edges compared at a time
 

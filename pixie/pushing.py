@@ -1,19 +1,20 @@
 """Which snapshot is served: pushes one to the running pixie and remembers it for the next start, and goes back.
 
-`data/graphs/current` is written once pixie has checked and taken a snapshot, never before.
+`graphs/current` is written once pixie has checked and taken a snapshot, never before.
 """
 
 import asyncio
-import os
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from pixie import layout
 from pixie.client import Graph, PixieClient
+from pixie.keys import CURRENT
 from pixie.layout import Manifest
-from pixie.snapshot import current, folder_of, read_manifest, versions
-from services.errors import InvalidArgument, MeshError, NotFound
-from services.mesh import Mesh
+from pixie.snapshot import current, folder_of, manifest_of, versions
+from services.blob.opening import Place, open_blobs
+from services.core.errors import InvalidArgument, MeshError, NotFound
+from services.rpc.mesh import Mesh
 
 LOAD_WITHIN_S = 600.0  # it reads and checks every byte
 ASK_WITHIN_S = 2.0
@@ -31,32 +32,32 @@ class Listed:
     served: bool  # by the running pixie
 
 
-def push(mesh: Mesh, graphs: Path, version: str) -> Graph:
+def push(mesh: Mesh, graphs: Place, version: str) -> Graph:
     """Load a version into the running pixie. Raises NotFound, InvalidArgument when it is refused, Unavailable."""
     folder_of(graphs, version)
     loaded = _load(mesh, version)
-    _remember(graphs, [version, *(v for v in current(graphs) if v != version)])
+    _remember(graphs, [version, *(v for v in _pushed(graphs) if v != version)])
     return loaded
 
 
-def rollback(mesh: Mesh, graphs: Path) -> Graph:
+def rollback(mesh: Mesh, graphs: Place) -> Graph:
     """Load the version that was pushed before the present one. Raises NotFound when there was none."""
     pushed = current(graphs)
     if len(pushed) < 2:
-        raise NotFound(f"{graphs / layout.CURRENT}: no snapshot was pushed before {pushed[0] if pushed else 'any'}")
+        raise NotFound(f"graphs/{CURRENT}: no snapshot was pushed before {pushed[0] if pushed else 'any'}")
     loaded = _load(mesh, pushed[1])
     _remember(graphs, pushed[1:])
     return loaded
 
 
-def listed(graphs: Path, mesh: Mesh | None) -> list[Listed]:
+def listed(graphs: Place, mesh: Mesh | None) -> list[Listed]:
     """Every snapshot of a folder, newest first; with a mesh, which of them pixie serves."""
-    served, pushed, found = _served(mesh), current(graphs)[:1], []
+    served, pushed, found = _served(mesh), _pushed(graphs)[:1], []
     for version in versions(graphs):
         manifest, problem = None, ""
         try:
-            manifest = read_manifest(graphs / version)
-        except InvalidArgument as error:
+            manifest = manifest_of(graphs, version)
+        except MeshError as error:
             problem = str(error)
         found.append(Listed(version, manifest, problem, [version] == pushed, version == served))
     return found
@@ -89,11 +90,13 @@ def _served(mesh: Mesh | None) -> str:
         return ""
 
 
-def _remember(graphs: Path, pushed: list[str]) -> None:
+def _pushed(graphs: Place) -> list[str]:
+    """The versions pushed, as far as it is known: what is damaged is written anew."""
+    with suppress(InvalidArgument):
+        return current(graphs)
+    return []
+
+
+def _remember(graphs: Place, pushed: list[str]) -> None:
     """Written at once or not at all."""
-    draft = graphs / f"{layout.CURRENT}.draft"
-    with draft.open("w") as file:
-        file.write(layout.pack_current(pushed[:REMEMBERED]))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(graphs / layout.CURRENT)
+    open_blobs(graphs).put(CURRENT, layout.pack_current(pushed[:REMEMBERED]).encode())

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from services.columns import F64, U64, Array
-from services.jit import kernel
-from services.prefetch import prefetch
-from services.radix import in_order
+from services.core.columns import F64, U64, Array
+from services.kernels.jit import kernel
+from services.kernels.prefetch import prefetch
+from services.kernels.radix import in_order
 
 AHEAD = 16
 RAISED = 1 << 14  # degrees below it are raised to a discount beforehand

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pixie.steps import DEGREE_BITS, MAX_DEGREE, MAX_WORDS
-from services.columns import I64, U32, U64, Array
-from services.errors import InvalidArgument
-from services.jit import kernel
-from services.prefetch import prefetch
+from services.core.columns import I64, U32, U64, Array
+from services.core.errors import InvalidArgument
+from services.kernels.jit import kernel
+from services.kernels.prefetch import prefetch
 
 AHEAD = 32
 _GAMMA, _START, _S32, _ONE, _LOW = (

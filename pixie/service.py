@@ -12,9 +12,9 @@ from pixie.snapshot import Snapshot
 from pixie.store import PixieStore, Question
 from protos import pixie_pb2 as pb
 from protos import pixie_pb2_grpc as rpc
-from services.checks import all_weights
-from services.columns import F32, U64, pack, unpack
-from services.errors import DeadlineExceeded, InvalidArgument
+from services.core.columns import F32, U64, pack, unpack
+from services.core.errors import DeadlineExceeded, InvalidArgument
+from services.kernels.checks import all_weights
 
 MAX_PINS = 1_000
 MAX_K = 10_000
@@ -38,13 +38,13 @@ class Pixie(rpc.PixieServicer):
     """Translates between the wire and the store."""
 
     def __init__(self, store: PixieStore, walking: Walking) -> None:
-        self._store, self._walking = store, walking
+        self.store, self._walking = store, walking
 
     def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendReply:
         """What is near the query pins."""
         try:
             question = _question(request, self._walking)
-            found, pins = self._store.recommend_both(question, _alive(context))
+            found, pins = self.store.recommend_both(question, _alive(context))
         except TimeoutError:
             raise DeadlineExceeded("the caller is gone, or its deadline passed during the walk") from None
         if not question.options.boards:
@@ -64,11 +64,11 @@ class Pixie(rpc.PixieServicer):
 
     def Load(self, request: pb.LoadRequest, context: Any) -> pb.Graph:
         """Take another snapshot; every byte of it is checked first."""
-        return _graph(self._store.load(request.version))
+        return _graph(self.store.load(request.version))
 
     def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.Graph:
         """The snapshot that is served."""
-        snapshot = self._store.snapshot
+        snapshot = self.store.snapshot
         return _graph(snapshot) if snapshot else pb.Graph()
 
 

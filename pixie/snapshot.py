@@ -1,11 +1,13 @@
 """Opens a snapshot of the graph and checks it.
 
-Pushing one reads every byte; opening one that was pushed looks at some of it, whatever its size.
+Pushing one reads every byte and follows every edge; opening one that was pushed compares its checksums, at the start or
+while it serves already.
 
 Arrays are memory-mapped, so a snapshot costs what is walked over, and lives until the last request that uses it is done.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +16,13 @@ import numpy as np
 
 from pixie import layout, runs
 from pixie.kernel import Graph, degrees_at, rows_among
+from pixie.keys import CURRENT
 from pixie.layout import FILES, FORMAT, MANIFEST, Manifest
 from pixie.steps import DEGREE_BITS
-from services.columns import I64, U64, Array
-from services.errors import InvalidArgument, NotFound
+from services.blob.opening import Place, open_blobs
+from services.core.columns import I64, U64, Array
+from services.core.errors import InvalidArgument, MeshError, NotFound
+from services.core.words import unlike
 
 CHUNK = 1 << 24
 SAMPLES, SAMPLE = 64, 512  # parts of a file that are looked at, and items of each
@@ -43,41 +48,55 @@ class Snapshot:
         return found
 
 
-def folder_of(graphs: Path, version: str) -> Path:
-    """The folder of a version. Raises InvalidArgument for what is no version, NotFound when it is not there."""
+def folder_of(graphs: Place, version: str) -> Path:
+    """A local folder of a version, to be mapped and never written.
+
+    Raises InvalidArgument for what is no version, NotFound when it is not there.
+    """
     if not layout.VERSION.fullmatch(version):
         raise InvalidArgument(f"version = {version!r}: allowed are 1 to 64 letters, digits, '-', '_' and '.'")
-    folder = graphs / version
-    if not folder.is_dir():
+    try:
+        return open_blobs(graphs).folder(version)
+    except NotFound:
         there = ", ".join(versions(graphs)[:5]) or "none yet; `feedmesh graph build` makes one"
-        raise NotFound(f"{folder}: no such snapshot; there are {there}")
-    return folder
+        raise NotFound(f"graph {version}: no such snapshot; there are {there}") from None
 
 
-def versions(graphs: Path) -> list[str]:
-    """The snapshots of a folder, newest first."""
-    if not graphs.is_dir():
-        return []
-    found = (path.name for path in graphs.iterdir() if layout.VERSION.fullmatch(path.name) and path.is_dir())
+def versions(graphs: Place) -> list[str]:
+    """The snapshots, newest first."""
+    blobs = open_blobs(graphs)
+    found = (name for name in blobs.names() if layout.VERSION.fullmatch(name) and not blobs.exists(name))
     return sorted(found, reverse=True)
 
 
-def current(graphs: Path) -> list[str]:
-    """The versions pushed, the present one first; empty when none was."""
+def manifest_of(graphs: Place, version: str) -> Manifest:
+    """What a version says of itself. Raises NotFound, and InvalidArgument when it is not of this format."""
+    return read_manifest(folder_of(graphs, version), version)
+
+
+def current(graphs: Place) -> list[str]:
+    """The versions pushed, the present one first; empty when none was. Raises InvalidArgument when it is damaged."""
+    remedy = "`feedmesh graph push VERSION`, or `feedmesh graph build`, writes it anew"
     try:
-        return layout.unpack_current((graphs / layout.CURRENT).read_text())
-    except (FileNotFoundError, NotADirectoryError):
+        return layout.unpack_current(open_blobs(graphs).get(CURRENT).decode(errors="replace"))
+    except NotFound:
         return []
+    except MeshError as error:
+        raise InvalidArgument(f"graphs/{error}; {remedy}") from None
+    except ValueError as error:
+        raise InvalidArgument(f"graphs/{CURRENT}: {error}; {remedy}") from None
 
 
-def open_snapshot(folder: Path, verify: bool = True) -> Snapshot:
+def open_snapshot(folder: Path, verify: bool = True, version: str = "") -> Snapshot:
     """Open a snapshot. Raises InvalidArgument naming the file and what is wrong with it.
 
+    version: which it must be; by default the folder's name.
+
     Always checked are format, sizes, where things begin and end, and SAMPLES parts of every file; with `verify` every
-    byte: checksums, and that each edge leads to a node. What only `verify` can see makes a walk go astray, but never
-    beyond the graph (`pixie/steps.py`).
+    byte: checksums, and that each edge leads to a node. What only `verify` and `check_sums` can see makes a walk go astray,
+    but never beyond the graph (`pixie/steps.py`).
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, version)
     for name in FILES:
         _check_file(folder / name, name, manifest, verify)
     arrays = {name: _mapped(folder / name, dtype) for name, dtype in FILES.items()}
@@ -96,8 +115,11 @@ def open_snapshot(folder: Path, verify: bool = True) -> Snapshot:
     return Snapshot(manifest, arrays["pins.ids"], arrays["boards.ids"], graph)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """What the snapshot says of itself. Raises InvalidArgument when it is not of this format."""
+def read_manifest(folder: Path, version: str = "") -> Manifest:
+    """What the snapshot says of itself. Raises InvalidArgument when it is not of this format, or of another version.
+
+    version: which it must be; by default the folder's name.
+    """
     path = folder / MANIFEST
     try:
         data = path.read_bytes()
@@ -105,7 +127,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InvalidArgument(f"{path}: {error.strerror}") from None
     try:
         stated = msgspec.json.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"{path}: not JSON: {error}") from None
     form = stated.get("format") if isinstance(stated, dict) else None
     if form != FORMAT:
@@ -113,21 +135,37 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = layout.unpack_manifest(data)
     except msgspec.MsgspecError as error:
-        raise InvalidArgument(f"{path}: {error}") from None
-    if manifest.version != folder.name:
-        raise InvalidArgument(f"{path}: version = {manifest.version!r}, in the folder of {folder.name!r}")
+        raise InvalidArgument(f"{path}: {unlike(error, data, Manifest)}") from None
+    if manifest.version != (version or folder.name):
+        raise InvalidArgument(f"{path}: version = {manifest.version!r}, in the folder of {version or folder.name!r}")
     if min(manifest.pins, manifest.boards, manifest.edges) < 1:
         raise InvalidArgument(f"{path}: {manifest.pins} pins, {manifest.boards} boards, {manifest.edges} edges: empty")
     return manifest
 
 
-def checksum(path: Path) -> str:
+def check_sums(folder: Path, manifest: Manifest, rest: Callable[[], None] = lambda: None) -> None:
+    """Read all files and compare their checksums. rest: called after each CHUNK. Raises InvalidArgument naming the file."""
+    for name in FILES:
+        try:
+            found = checksum(folder / name, rest)
+        except OSError as error:
+            raise InvalidArgument(f"{folder / name}: {error.strerror}") from None
+        _compare(folder / name, found, manifest.files[name].blake2b)
+
+
+def checksum(path: Path, rest: Callable[[], None] = lambda: None) -> str:
     """BLAKE2b of 16 bytes, in hexadecimal."""
     state = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while part := file.read(CHUNK):
             state.update(part)
+            rest()
     return state.hexdigest()
+
+
+def _compare(path: Path, found: str, stated: str) -> None:
+    if found != stated:
+        raise InvalidArgument(f"{path}: corrupt: its checksum is {found}, the manifest states {stated}")
 
 
 def _check_file(path: Path, name: str, manifest: Manifest, verify: bool) -> None:
@@ -144,8 +182,8 @@ def _check_file(path: Path, name: str, manifest: Manifest, verify: bool) -> None
     if size != needed:
         how = "truncated" if size < needed else "too long"
         raise InvalidArgument(f"{path}: {how}: {size} bytes, the manifest states {needed}")
-    if verify and (found := checksum(path)) != stated.blake2b:
-        raise InvalidArgument(f"{path}: corrupt: its checksum is {found}, the manifest states {stated.blake2b}")
+    if verify:
+        _compare(path, checksum(path), stated.blake2b)
 
 
 def _check_rising(path: Path, values: U64, says: str, least: int, verify: bool) -> None:

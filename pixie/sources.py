@@ -8,22 +8,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from loaders.convert import lists, plain, whole
+from loaders.ids import read_ids
+from loaders.place import Place
+from loaders.text_ids import being_read, settle
 from pixie.build import Edges
 from pixie.prune import NO_TOPICS, Topics
-from roadrunner.client import RoadrunnerLog, read_all
-from services.columns import I64, U8, U64, Array
-from services.errors import InvalidArgument
-from services.events import Action, flags
-from services.log import Record
-from services.mesh import Mesh
-from services.topics import Topic
+from services.core.boards import IS_OF_BOARDS
+from services.core.columns import I64, U8, U64, Array
+from services.core.errors import InvalidArgument
+from services.core.events import Action, flags
+from services.core.topics import Topic
+from services.log.protocol import Record
+from services.log.reading import open_reader, read_all
+from services.rpc.mesh import Mesh
 
 A = Action
 _PUTS = flags(A.SAVE, A.JOIN_INTEREST)
 _OF_BOARDS = flags(A.SAVE, A.UNSAVE)
 _OF_INTERESTS = flags(A.JOIN_INTEREST, A.LEAVE_INTEREST)
-_RELEVANT = _OF_BOARDS | _OF_INTERESTS | flags(A.DELETE_BOARD, A.TAKEDOWN)
+_RELEVANT = _OF_BOARDS | _OF_INTERESTS | IS_OF_BOARDS | flags(A.TAKEDOWN)
 ENDS_WITHIN_S = 10.0
+_ALLOWED = "ids are whole numbers from 0 to 2**64 - 1"
 
 
 class Gathered(NamedTuple):
@@ -45,7 +51,7 @@ class _Rows(NamedTuple):
 
 def from_mesh(mesh: Mesh, timeout: float, report: Callable[[int, int], None]) -> Gathered:
     """All saves of the log of a running mesh. report(events read, events to read). Raises Unavailable."""
-    log = RoadrunnerLog(mesh)
+    log = open_reader(mesh)
     try:
         ends = {at: end for at, end in log.ends(ENDS_WITHIN_S).items() if at[0] == Topic.SOURCES}
         total, done = sum(end.next - end.first for end in ends.values()), 0
@@ -85,31 +91,49 @@ def _joined(parts: list[_Rows]) -> _Rows:
 
 
 def _gathered(parts: list[_Rows]) -> Gathered:
-    """What holds at the end: the last event of a pin and a board, or interest, decides; what was taken down is gone."""
+    """What holds at the end, as polaris has it; what was taken down is gone.
+
+    Of what is said of a pin and a board the latest stands, of equal dates the one that came last; of a pin and an interest
+    what came last.
+    """
     rows = _joined([_none(), *parts])
     down = np.unique(rows.pin[rows.action == A.TAKEDOWN])
     saves = np.flatnonzero(_OF_BOARDS[rows.action])
-    saves = saves[saves > _deleted_at(rows, saves)]
-    saves = _standing(rows, saves, down)
-    joins = _standing(rows, np.flatnonzero(_OF_INTERESTS[rows.action]), down)
+    saves = _standing(rows, saves, rows.at_ms[saves], down)
+    saves = saves[_held(rows, saves)]
+    joins = np.flatnonzero(_OF_INTERESTS[rows.action])
+    joins = _standing(rows, joins, np.zeros(len(joins), np.int64), down)
     joins = joins[np.lexsort((rows.key[joins], rows.at_ms[joins], rows.pin[joins]))]  # the earliest is the main one
     return Gathered(Edges(rows.pin[saves], rows.key[saves]), Topics(rows.pin[joins], rows.key[joins]))
 
 
-def _deleted_at(rows: _Rows, saves: Array) -> Array:
-    """int64[s]: where in the log each save's board was deleted last, -1 if never."""
-    deletions = np.flatnonzero(rows.action == A.DELETE_BOARD)
-    boards, reverse = np.unique(rows.key[deletions][::-1], return_index=True)
-    if not len(boards):
-        return np.full(len(saves), -1)
-    last = deletions[::-1][reverse]
+def _held(rows: _Rows, saves: Array) -> Array:
+    """bool[s]: whether the board of each save is there, and was not deleted since."""
+    said = np.flatnonzero(IS_OF_BOARDS[rows.action])
+    deletions = _latest(rows, said[rows.action[said] == A.DELETE_BOARD])
+    if not len(deletions):
+        return np.ones(len(saves), bool)
+    boards = rows.key[deletions]  # ascending
+    latest = _latest(rows, said[np.isin(rows.key[said], boards)])  # a row of each of these boards
     at = np.minimum(np.searchsorted(boards, rows.key[saves]), len(boards) - 1)
-    return np.where(boards[at] == rows.key[saves], last[at], -1)
+    deleted = deletions[at]
+    after = rows.at_ms[saves] - rows.at_ms[deleted]
+    there = (rows.action[latest[at]] == A.CREATE_BOARD) & ((after > 0) | ((after == 0) & (saves > deleted)))
+    return np.asarray((boards[at] != rows.key[saves]) | there)
 
 
-def _standing(rows: _Rows, at: Array, down: U64) -> Array:
-    """Of each pin and key the last event, if it puts the pin there and the pin was not taken down."""
-    order = at[np.lexsort((at, rows.key[at], rows.pin[at]))]
+def _latest(rows: _Rows, at: Array) -> Array:
+    """Of each key the latest of these rows, of equal dates the one that came last; ascending by key."""
+    order = at[np.lexsort((at, rows.at_ms[at], rows.key[at]))]
+    key = rows.key[order]
+    return np.asarray(order[np.append(key[1:] != key[:-1], True)[: len(order)]])
+
+
+def _standing(rows: _Rows, at: Array, dates: Array, down: U64) -> Array:
+    """Of each pin and key the row of the latest date, of equal ones the last, if it puts the pin there and the pin was not
+    taken down.
+    """
+    order = at[np.lexsort((at, dates, rows.key[at], rows.pin[at]))]
     pin, key = rows.pin[order], rows.key[order]
     last = np.append((pin[1:] != pin[:-1]) | (key[1:] != key[:-1]), True)[: len(order)]
     chosen = order[last]
@@ -145,9 +169,9 @@ def _topics(path: Path, table: Any, pins: U64) -> Topics:
     if name is None:
         return NO_TOPICS
     column = table.column(name).combine_chunks()
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        lengths = np.asarray(column.value_lengths().fill_null(0))
-        table, pins = pa.table({name: column.flatten()}), np.repeat(pins, lengths)
+    if pa.types.is_nested(column.type):
+        lengths, values = lists(column, Place(path, name), f"lists, where {_ALLOWED}")
+        table, pins = pa.table({name: values}), np.repeat(pins, lengths)
     else:
         stated = np.asarray(column.is_valid())
         table, pins = pa.table({name: column.filter(column.is_valid())}), pins[stated]
@@ -171,16 +195,12 @@ def _table(path: Path, columns: list[str], optional: Sequence[str] = ()) -> Any:
 
 
 def _ids(path: Path, table: Any, name: str) -> U64:
-    """uint64[n] of a column of whole numbers from 0 on."""
-    column = table.column(name)
-    allowed = "allowed are ids, whole numbers from 0 to 2**64 - 1"
-    if not pa.types.is_integer(column.type):
-        raise InvalidArgument(f"{path}: column {name}, type {column.type}: {allowed}")
-    if column.null_count:
-        row = int(np.asarray(column.is_null()).argmax())
-        raise InvalidArgument(f"{path}: column {name}, row {row}: null; {allowed}")
-    values = column.to_numpy()
-    if len(values) and values.min() < 0:
-        row = int(values.argmin())
-        raise InvalidArgument(f"{path}: column {name}, row {row}: {values[row]}; {allowed}")
-    return np.asarray(values, np.uint64)
+    """uint64[n] of a column of ids, however it is encoded (loaders/convert.py); 0 is one here, where ids are numbers."""
+    place = Place(path, name)
+    if being_read() is not None:
+        found = read_ids(table.column(name), place, null=False)
+        settle()
+        return found
+    array, present = whole(plain(table.column(name)), pa.uint64(), place, _ALLOWED)
+    place.refuse(~present, array, _ALLOWED)
+    return np.asarray(array.to_numpy(zero_copy_only=False), np.uint64)

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from services.jit import kernel
-from services.prefetch import prefetch
+from services.kernels.jit import kernel
+from services.kernels.prefetch import prefetch
 
 DEGREE_BITS, MAX_DEGREE, MAX_WORDS = 28, (1 << 28) - 1, 1 << 36
 

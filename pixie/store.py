@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,14 +15,16 @@ import numpy as np
 from pixie import kernel
 from pixie.counting import full, grown, open_tally
 from pixie.kernel import Options
-from pixie.snapshot import Snapshot, current, folder_of, open_snapshot
-from services.bloom import read_only
-from services.checks import all_weights
-from services.clock import Clock
-from services.columns import F32, U32, U64, Array
-from services.errors import MeshError, NotReady
+from pixie.snapshot import Snapshot, check_sums, current, folder_of, open_snapshot
+from services.blob.opening import Place, open_blobs
+from services.core.clock import Clock
+from services.core.columns import F32, U32, U64, Array
+from services.core.errors import MeshError, NotFound, NotReady
+from services.kernels.bloom import read_only
+from services.kernels.checks import all_weights
 
 logger = logging.getLogger(__name__)
+_AGAIN = "`feedmesh graph build` makes another and loads it"
 NO_SNAPSHOT = "no graph snapshot is loaded: `feedmesh graph build` makes one and loads it"
 
 
@@ -54,12 +55,13 @@ class Found(NamedTuple):
 
 
 class PixieStore:
-    """The present snapshot of a folder of snapshots. Thread-safe."""
+    """The present one of many snapshots. Thread-safe."""
 
-    def __init__(self, graphs: Path, clock: Clock) -> None:
-        """`graphs`: the folder of the snapshots; nothing is opened yet."""
-        self._graphs, self._clock = graphs, clock
+    def __init__(self, graphs: Place, clock: Clock) -> None:
+        """`graphs`: where the snapshots alone lie (`keys.graphs_of`); nothing is opened yet."""
+        self._graphs, self._clock = open_blobs(graphs), clock
         self._snapshot: Snapshot | None = None
+        self._problem = ""  # of what was pushed last
         self._loading = threading.Lock()
 
     @property
@@ -67,28 +69,66 @@ class PixieStore:
         """What is served; None before the first one is loaded."""
         return self._snapshot
 
-    def load(self, version: str, verify: bool = True) -> Snapshot:
+    @property
+    def problem(self) -> str:
+        """Why the snapshot that was pushed last is not served; empty when it is, or none was."""
+        return self._problem
+
+    def load(self, version: str, verify: bool = True, sums: bool = False) -> Snapshot:
         """Serve a version from now on. Raises NotFound or InvalidArgument, and then the one before stays.
 
-        `verify`: read all of it and compare its checksums.
+        `verify`: read all of it, compare its checksums and follow its edges; `sums`: compare the checksums alone.
         """
         with self._loading:
-            snapshot = open_snapshot(folder_of(self._graphs, version), verify)
+            folder = folder_of(self._graphs, version)
+            snapshot = open_snapshot(folder, verify, version)
+            if sums:
+                check_sums(folder, snapshot.manifest)
             _warm(snapshot)
-            self._snapshot = snapshot
+            self._snapshot, self._problem = snapshot, ""
         logger.info("serving graph %s: %d edges", version, snapshot.manifest.edges)
         return snapshot
 
-    def load_current(self, verify: bool = True) -> None:
-        """Serve what was pushed last. When that can't be, say so in the log and go on without a graph."""
-        pushed = current(self._graphs)
-        if not pushed:
-            logger.info("no graph was pushed yet in %s", self._graphs)
-            return
+    def load_current(self, sums: bool = True) -> None:
+        """Serve what was pushed last; when that can't be, say so and serve what was pushed before it, or nothing."""
         try:
-            self.load(pushed[0], verify)
+            pushed = current(self._graphs)
         except MeshError as error:
-            logger.error("the graph that was pushed last can't be served: %s", error)
+            return self._refuse(str(error))
+        if not pushed:
+            return logger.info("no graph was pushed yet")
+        problem = ""
+        for version in pushed:
+            try:
+                self.load(version, verify=False, sums=sums)
+            except MeshError as error:
+                problem = problem or str(error)
+            else:
+                break
+        if problem:
+            self._refuse(f"the graph that was pushed last can't be served: {problem}; {_AGAIN}")
+
+    def verify(self, rest: Callable[[], None] = lambda: None) -> None:
+        """Compare the checksums of what is served; one that is damaged is served no longer. rest: called now and then."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return
+        version = snapshot.manifest.version
+        try:
+            folder = folder_of(self._graphs, version)
+        except NotFound:
+            return  # it may be removed while it is served
+        try:
+            check_sums(folder, snapshot.manifest, rest)
+        except MeshError as error:
+            with self._loading:
+                if self._snapshot is snapshot:
+                    self._snapshot = None
+                    self._refuse(f"graph {version} is served no longer: {error}; {_AGAIN}")
+
+    def _refuse(self, problem: str) -> None:
+        logger.error("%s", problem)
+        self._problem = problem
 
     def recommend(self, question: Question, alive: Callable[[], bool] = lambda: True) -> Found:
         """Walk and answer boards, or else pins.
@@ -102,7 +142,7 @@ class PixieStore:
         """Boards and pins from one walk: what `recommend` answers to each, nothing for what is not wanted."""
         snapshot = self._snapshot
         if snapshot is None:
-            raise NotReady(NO_SNAPSHOT)
+            raise NotReady(self._problem or NO_SNAPSHOT)
         return _near(snapshot, question, alive)
 
     def gauges(self) -> dict[str, Callable[[], float]]:
@@ -111,6 +151,7 @@ class PixieStore:
             "graph_pins": lambda: self._count("pins"),
             "graph_boards": lambda: self._count("boards"),
             "graph_edges": lambda: self._count("edges"),
+            "graph_refused": lambda: float(bool(self._problem)),
             "graph_age_seconds": lambda: (
                 max(0.0, (self._clock() - built) / 1000) if (built := self._count("built_ms")) else 0.0
             ),

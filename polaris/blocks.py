@@ -3,7 +3,7 @@ open addressing, and the order in which lists came, linked through arrays. Whoev
 
 A list is known by its kind and source. Its first block stands for it in the table and in the order; every list has one,
 so that an empty list is known to be empty. Blocks are all alike: any free ones will do for any list.
-Which list makes room is chosen as services/sieve.py says.
+Which list makes room is chosen as services/kernels/sieve.py says.
 """
 
 from typing import Any, NamedTuple
@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.bloom import mix
-from services.columns import F32, I64, U8, U64
-from services.jit import kernel
-from services.prefetch import prefetch
-from services.sieve import EMPTY, link_newest, next_to_leave, unlink
+from services.core.columns import F32, I64, U8, U64
+from services.kernels.bloom import mix
+from services.kernels.jit import kernel
+from services.kernels.prefetch import prefetch
+from services.kernels.sieve import EMPTY, link_newest, next_to_leave, unlink
 
 I32 = NDArray[np.int32]
 
 BLOCK = 8  # postings
 TOUCHED = 1 << 14  # buckets that remember when a list was last changed; two lists of one bucket cost a read, no more
 TOGETHER = 32  # lists whose lines of memory are on their way at the same time
-#: Of Blocks.state, after the words of services/sieve.py: first free block, blocks never taken, free blocks, lists, and how
-#: many times lists were dropped.
+#: Of Blocks.state, after the words of services/kernels/sieve.py: first free block, blocks never taken, free blocks, lists, and
+#: how many times lists were dropped.
 FREE, FRESH, ROOM, LISTS, DROPS = range(len(EMPTY), len(EMPTY) + 5)
 PLACE_BYTES, BLOCK_BYTES = 16, BLOCK * 20 + 8 + 1 + 1 + 3 * 4
 

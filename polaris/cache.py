@@ -14,8 +14,8 @@ from polaris.blocks import BLOCK_BYTES, LISTS, PLACE_BYTES, ROOM, TOUCHED
 from polaris.kernel import input_of
 from polaris.layout import Sources
 from polaris.postings import Postings
-from services.columns import I64
-from services.sieve import fitting
+from services.core.columns import I64
+from services.kernels.sieve import fitting
 
 
 class Held(NamedTuple):

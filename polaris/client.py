@@ -6,9 +6,9 @@ import numpy as np
 
 from protos import polaris_pb2 as pb
 from protos import polaris_pb2_grpc as rpc
-from services.columns import F32, I64, U8, U32, U64, Array, ids, pack, unpack
-from services.mesh import Mesh
-from services.routing import Shards
+from services.core.columns import F32, I64, U8, U32, U64, Array, ids, pack, unpack
+from services.rpc.mesh import Mesh
+from services.rpc.routing import ReplicaSet
 
 NAME = "polaris"
 BOARD, INTEREST = pb.SOURCE_KIND_BOARD, pb.SOURCE_KIND_INTEREST
@@ -52,7 +52,7 @@ class PolarisClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._shards = Shards(mesh, NAME, rpc.PolarisStub)
+        self._replicas = ReplicaSet(mesh, NAME, rpc.PolarisStub)
 
     async def retrieve(
         self,
@@ -76,7 +76,7 @@ class PolarisClient:
         """
         kinds, sources, weights = np.asarray(kinds, np.uint8), ids(sources), np.asarray(weights, np.float32)
 
-        async def ask(stub: Any, part: U64, rows: Array) -> Retrieved:
+        async def ask(shard: int, part: U64, rows: Array) -> Retrieved:
             alone = len(part) == len(sources)  # one shard has them all, in the order asked for
             request = pb.RetrieveRequest(
                 kinds=pack(kinds if alone else kinds[rows], "<u1"),
@@ -89,7 +89,7 @@ class PolarisClient:
                 max_age_ms=max_age_ms,
                 explain=explain,
             )
-            found = _retrieved(await self._shards.call(stub.Retrieve, request, timeout))
+            found = _retrieved(await self._replicas.call(shard, "Retrieve", request, timeout))
             return (
                 found
                 if alone
@@ -99,22 +99,22 @@ class PolarisClient:
                 )
             )
 
-        parts = [answer for _, answer in await self._shards.each(sources, ask)]
+        parts = [answer for _, answer in await self._replicas.each(sources, ask)]
         return parts[0] if len(parts) == 1 else _best(parts, k, explain)
 
     async def postings(self, kinds: U8, sources: U64, timeout: float) -> Listed:
         """The posting lists of the sources as they stand, without what was taken down."""
         kinds, sources = np.asarray(kinds, np.uint8), ids(sources)
 
-        async def ask(stub: Any, part: U64, rows: Array) -> Any:
+        async def ask(shard: int, part: U64, rows: Array) -> Any:
             request = pb.PostingsRequest(kinds=pack(kinds[rows], "<u1"), sources=pack(part, "<u8"))
-            return await self._shards.call(stub.Postings, request, timeout)
+            return await self._replicas.call(shard, "Postings", request, timeout)
 
-        return _listed(len(sources), await self._shards.each(sources, ask))
+        return _listed(len(sources), await self._replicas.each(sources, ask))
 
     async def close(self) -> None:
         """Close the channels."""
-        await self._shards.close()
+        await self._replicas.close()
 
 
 def _retrieved(reply: pb.RetrieveReply) -> Retrieved:

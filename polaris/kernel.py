@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from services.bloom import contains, mix, read_only
-from services.clock import DAY_MS
-from services.columns import F32, I64, U8, U32, U64
-from services.jit import kernel
-from services.radix import ascending
+from services.core.clock import DAY_MS
+from services.core.columns import F32, I64, U8, U32, U64
+from services.kernels.bloom import contains, mix, read_only
+from services.kernels.jit import kernel
+from services.kernels.radix import ascending
 
 T = TypeVar("T", bound=np.generic)
 

@@ -7,8 +7,10 @@
 | takedowns | partition, pin u8                                  | nothing: the pin was taken down              |
 
 A row is 21 bytes, little-endian: pin u8, at_ms i8, quality f4 (NaN: not stated), change u1. A head is changes to the
-frozen part, so its rows are puts and removals and a pin may be there often; frozen rows are puts. Head and frozen part
-of a list are neighbours, and values of many lists decode as one array.
+frozen part, so a pin may be there often. In a frozen part each pin is there once: put, or on a board removed, so that an
+older put which comes late is known to be older. Of a board itself rows of pin 0 say when it was created and deleted; in a
+frozen part they come first, the one that stands last. Head and frozen part of a list are neighbours, and values of many
+lists decode as one array.
 """
 
 from collections.abc import Sequence
@@ -17,19 +19,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from services.columns import F32, I64, U8, U64, Array
+from services.core.columns import F32, I64, U8, U64, Array
+from services.state.stored import check_key, check_rows, check_size, ends_of, refuse
 
-FORMAT = "polaris 1"
+FORMAT = "polaris 2"
 FAMILIES = ("lists", "takedowns")
 
 BOARD, INTEREST = 1, 2  # kinds of sources; as SourceKind on the wire
 HEAD, FROZEN = 0, 1  # parts of a list
 PUT, REMOVE = 0, 1  # changes
+DELETED, CREATED = 2, 3  # changes of the board itself, in rows of pin 0
 
 _LIST_KEY = np.dtype([("partition", ">u2"), ("kind", "u1"), ("source", ">u8"), ("part", "u1")])
 _TAKEDOWN_KEY = np.dtype([("partition", ">u2"), ("pin", ">u8")])
 _ROW = np.dtype([("pin", "<u8"), ("at_ms", "<i8"), ("quality", "<f4"), ("change", "u1")])
 ROW_BYTES = _ROW.itemsize
+_STORE = "polaris"
 
 
 class Sources(NamedTuple):
@@ -48,10 +53,20 @@ class Rows(NamedTuple):
     changes: U8
     ends: I64
 
+    def keep(self, kept: Array) -> "Rows":
+        """The rows where `kept` (bool[m]) is true."""
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return Rows(self.pins[kept], self.at_ms[kept], self.quality[kept], self.changes[kept], before[self.ends])
+
 
 def list_keys(partitions: Array, kinds: U8, sources: U64, part: int) -> list[bytes]:
     """Keys of these sources' heads or frozen parts."""
     return _keys(_LIST_KEY, partition=partitions, kind=kinds, source=sources, part=part)
+
+
+def kind_of(key: bytes) -> int:
+    """The kind of a list's source."""
+    return key[2]
 
 
 def takedown_keys(partitions: Array, pins: U64) -> list[bytes]:
@@ -68,7 +83,9 @@ def _keys(dtype: Any, **columns: Any) -> list[bytes]:
 
 
 def pins_of(keys: Sequence[bytes]) -> U64:
-    """The pins of keys in `takedowns`."""
+    """The pins of keys in `takedowns`. Raises Damaged for another key."""
+    for key in keys:
+        check_key(_STORE, "takedowns", key, _TAKEDOWN_KEY.itemsize)
     return np.frombuffer(b"".join(keys), _TAKEDOWN_KEY)["pin"].astype(np.uint64)
 
 
@@ -81,9 +98,35 @@ def pack_rows(rows: Rows) -> list[bytes]:
     return [data[start:end] for start, end in pairwise([0, *(rows.ends * ROW_BYTES).tolist()])]
 
 
-def unpack_rows(values: Sequence[bytes | None]) -> Rows:
-    """The rows of several values; one that is not there has none."""
-    present = [value or b"" for value in values]
-    ends = np.cumsum([len(value) // ROW_BYTES for value in present], dtype=np.int64)
+def unpack_rows(keys: Sequence[bytes], values: Sequence[bytes | None]) -> Rows:
+    """The rows of several values; one that is not there has none. Raises Damaged for one that is not whole rows."""
+    present, ends = ends_of(_STORE, "lists", keys, values, ROW_BYTES)
     packed = np.frombuffer(b"".join(present), _ROW)
     return Rows(packed["pin"], packed["at_ms"], packed["quality"], packed["change"], ends)
+
+
+def check_head(key: bytes, value: bytes | None) -> bytes:
+    """The rows of a head, to which others are added. Raises Damaged when they are not whole."""
+    check_rows(_STORE, "lists", key, value or b"", ROW_BYTES)
+    return value or b""
+
+
+def check(family: str, key: bytes, value: bytes) -> None:
+    """Raise Damaged for what the store can't have written."""
+    if family == "takedowns":
+        check_key(_STORE, family, key, _TAKEDOWN_KEY.itemsize)
+        check_size(_STORE, family, key, value, 0)
+        return
+    check_key(_STORE, family, key, _LIST_KEY.itemsize)
+    named = np.frombuffer(key, _LIST_KEY)[0]
+    if named["kind"] not in (BOARD, INTEREST) or named["part"] not in (HEAD, FROZEN):
+        refuse(_STORE, family, key, f"kind {named['kind']} and part {named['part']} are none")
+    rows = unpack_rows([key], [value])
+    of_pins = rows.changes < DELETED
+    if (rows.changes > CREATED).any() or (of_pins != (rows.pins > 0)).any():
+        row = int(((rows.changes > CREATED) | (of_pins != (rows.pins > 0))).argmax())
+        refuse(_STORE, family, key, f"row {row} is change {rows.changes[row]} of pin {rows.pins[row]}")
+    if named["part"] == FROZEN and len(
+        np.unique(np.where(of_pins, rows.pins, rows.changes + np.uint64(2**64 - 4)))
+    ) < len(rows.pins):
+        refuse(_STORE, family, key, "a pin stands there twice")

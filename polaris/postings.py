@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from polaris.kernel import Light
-from polaris.layout import PUT, Rows
-from services.bloom import mix, read_only
-from services.columns import F32, I64, U64, Array
-from services.jit import kernel
+from polaris.layout import CREATED, DELETED, PUT, REMOVE, Rows
+from services.core.columns import F32, I64, U8, U64, Array
+from services.kernels.bloom import mix, read_only
+from services.kernels.jit import kernel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,78 +35,188 @@ class Postings:
         return Postings(self.pins[kept], self.at_ms[kept], self.quality[kept], before[self.ends])
 
 
-def merge(postings: Postings, changes: Rows) -> Postings:
-    """The lists after changes to them, those of each list in the order of arrival. Linear in postings and changes.
+def merge(frozen: Rows, changes: Rows, dated: Array) -> Rows:
+    """The lists after changes to them, as they are frozen. changes: of each list in the order of arrival. dated: bool[s],
+    which are boards. Linear in rows and changes.
 
-    A pin that is PUT goes to the list's end, whether or not it was there (a NaN quality keeps the one it had); any
-    other change removes it. To merge changes again that are in a list already leaves its pins and qualities.
+    A pin that is put goes to the list's end, whether or not it was there, and one without a quality (NaN) keeps what it
+    had. Where the list is dated, of what is said of a pin the latest stands, of equal dates the one that came last; a
+    board holds what was put there after it was deleted last, and shows it once it is created again. Elsewhere the order
+    of arrival decides. To merge changes again that are in a list already leaves its pins and qualities.
     """
-    if len(changes.ends) != len(postings.ends):
-        raise ValueError(f"changes to {len(changes.ends)} lists, postings of {len(postings.ends)}")
-    room = len(postings.pins) + len(changes.pins)
-    out = np.empty(room, np.uint64), np.empty(room, np.int64), np.empty(room, np.float32)
-    ends = np.empty(len(postings.ends), np.int64)
-    total = _merge(
-        read_only(postings.pins, np.uint64),
-        read_only(postings.at_ms, np.int64),
-        read_only(postings.quality, np.float32),
-        read_only(postings.ends, np.int64),
-        read_only(changes.pins, np.uint64),
-        read_only(changes.at_ms, np.int64),
-        read_only(changes.quality, np.float32),
-        read_only(changes.changes, np.uint8),
-        read_only(changes.ends, np.int64),
-        *out,
-        ends,
+    return Rows(*_merged(frozen, changes, dated, True))
+
+
+def standing(frozen: Rows, changes: Rows, dated: Array) -> Postings:
+    """The pins that are on the lists after changes to them, as `merge` has it."""
+    pins, at_ms, quality, _, ends = _merged(frozen, changes, dated, False)
+    return Postings(pins, at_ms, quality, ends)
+
+
+def _merged(frozen: Rows, changes: Rows, dated: Array, whole: bool) -> tuple[Any, ...]:
+    if not len(changes.ends) == len(frozen.ends) == len(dated):
+        raise ValueError(f"changes to {len(changes.ends)} lists, postings of {len(frozen.ends)}, dated {len(dated)}")
+    ends = read_only(frozen.ends, np.int64), read_only(changes.ends, np.int64)
+    room = len(frozen.pins) + len(changes.pins) + 2 * len(ends[0])
+    kinds = np.empty(room if whole else 0, np.uint8)
+    # Made here: numpy asks for large pages, of which a kernel's own arrays have none.
+    out = np.empty(room, np.uint64), np.empty(room, np.int64), np.empty(room, np.float32), kinds
+    out_ends = np.empty(len(ends[0]), np.int64)
+    n = _merge(_columns(frozen), _columns(changes), *ends, read_only(dated, np.bool_), whole, out, out_ends)
+    return *(column[:n] for column in out), out_ends
+
+
+def _columns(rows: Rows) -> tuple[U64, I64, F32, U8]:
+    return (
+        read_only(rows.pins, np.uint64),
+        read_only(rows.at_ms, np.int64),
+        read_only(rows.quality, np.float32),
+        read_only(rows.changes, np.uint8),
     )
-    return Postings(out[0][:total], out[1][:total], out[2][:total], ends)
+
+
+_NEVER = -(2**63)
+_CREATED_MS, _DELETED_MS, _GONE, _DELETED_BY = 0, 1, 2, 3  # of `life`; the last: the change by which, -1: a frozen row
 
 
 @kernel
-def _merge(
-    pins: Any,
-    at_ms: Any,
-    quality: Any,
-    ends: Any,
-    new_pins: Any,
-    new_at_ms: Any,
-    new_quality: Any,
-    changes: Any,
-    new_ends: Any,
-    out_pins: Any,
-    out_at_ms: Any,
-    out_quality: Any,
-    out_ends: Any,
-) -> Any:
-    slots = np.empty(4 * len(new_pins) + 16, np.int32)  # a hash table of one list's changes; first change of each pin
-    first = np.empty(len(new_pins), np.int32)  # per change: the first change of its pin
-    last_put = np.empty(len(new_pins), np.int64)  # per first change: the put that stands, or -1
-    value = np.empty(len(new_pins), np.float32)  # per first change: the quality that stands
+def _merge(old: Any, new: Any, ends: Any, new_ends: Any, dated: Any, whole: Any, out: Any, out_ends: Any) -> Any:
+    """How many rows there are. old, new: pins, at_ms, quality and changes of the frozen parts and of the changes to them."""
+    many = len(new[0])
+    slots = np.empty(4 * many + 16, np.int32)  # a hash table of one list's changes; first change of each pin
+    first = np.empty(many, np.int32)  # per change: the first change of its pin
+    of_row = np.empty(_longest(ends), np.int32)  # per frozen row of one list: the first change of its pin, or -1
+    # Per first change, of its pin: the change that stands, or -1 - the frozen row; the date of that, and the quality.
+    state = np.empty(many, np.int64), np.empty(many, np.int64), np.empty(many, np.float32)
+    life = np.empty(4, np.int64)
     n = row = start = 0
     for source in range(len(ends)):
-        stop = new_ends[source]
-        size = _index_changes(new_pins, start, stop, slots, first)
-        for i in range(start, stop):
-            last_put[i], value[i] = -1, np.nan
-        for old in range(row, ends[source]):
-            found = _find(slots, size, new_pins, pins[old])
-            if found >= 0:  # every change of a pin takes its posting from where it was
-                value[found] = quality[old]
+        stop, end = new_ends[source], ends[source]
+        life[:] = _NEVER
+        life[_GONE], life[_DELETED_BY] = 0, -1
+        while row < end and old[0][row] == 0:
+            _live(life, old[3][row], old[1][row], -1)
+            row += 1
+        size = _index_changes(new[0], start, stop, slots, first)
+        if size:
+            _begin(old, new, (row, end, start, stop), slots, size, of_row, state)
+            _settle(old, new, start, stop, dated[source], first, state, life)
+        if whole:
+            n = _put_life(life, out, n)
+        if whole or not life[_GONE]:
+            n = _put_old(old, row, end, size, of_row, state, life, whole, out, n)
+            n = _put_new(new, start, stop, first, state, life, dated[source], whole, out, n)
+        out_ends[source], row, start = n, end, stop
+    return n
+
+
+@kernel
+def _longest(ends: Any) -> Any:
+    most = start = 0
+    for end in ends:
+        most, start = max(most, end - start), end
+    return most
+
+
+@kernel
+def _begin(old: Any, new: Any, rows: Any, slots: Any, size: Any, of_row: Any, state: Any) -> None:
+    """Before the changes of a list there stand its frozen rows."""
+    (row, end, start, stop), (stands, since, value) = rows, state
+    for i in range(start, stop):
+        stands[i], since[i], value[i] = i, _NEVER, np.nan
+    for i in range(row, end):
+        of = of_row[i - row] = _find(slots, size, new[0], old[0][i])
+        if of >= 0:
+            stands[of], since[of], value[of] = -1 - i, old[1][i], old[2][i]
+
+
+@kernel
+def _settle(old: Any, new: Any, start: Any, stop: Any, by_date: Any, first: Any, state: Any, life: Any) -> None:
+    """What stands of each pin that changes, and of the board itself."""
+    stands, since, value = state
+    for i in range(start, stop):
+        of, at_ms, quality, change = first[i], new[1][i], new[2][i], new[3][i]
+        if new[0][i] == 0:
+            _live(life, change, at_ms, i)
+        elif by_date and at_ms < since[of]:
+            before = stands[of]
+            if change == PUT and np.isnan(value[of]) and (old[3][-1 - before] if before < 0 else new[3][before]) == PUT:
+                value[of] = quality
+        else:
+            if change != PUT or _is_late(life, since[of], max(stands[of], -1)):
+                value[of] = np.nan  # what a board held when it was deleted says nothing of what comes after
+            if change == PUT and not np.isnan(quality):
+                value[of] = quality
+            stands[of], since[of] = i, at_ms
+
+
+@kernel
+def _put_old(
+    old: Any, row: Any, end: Any, size: Any, of_row: Any, state: Any, life: Any, whole: Any, out: Any, n: Any
+) -> Any:
+    """The frozen rows that stand, where they were."""
+    pins, at_ms, quality, kinds = old
+    late = life[_DELETED_MS] + np.int64(life[_DELETED_BY] >= 0)  # what is older was deleted since, by a change
+    for i in range(row, end):
+        if not (whole or kinds[i] == PUT):
+            continue
+        value = quality[i]
+        if size:
+            of = of_row[i - row]
+            if at_ms[i] < late or (of >= 0 and state[0][of] != -1 - i):
                 continue
-            out_pins[n], out_at_ms[n], out_quality[n] = pins[old], at_ms[old], quality[old]
+            if of >= 0:
+                value = state[2][of]
+        out[0][n], out[1][n], out[2][n] = pins[i], at_ms[i], value
+        if whole:
+            out[3][n] = kinds[i]
+        n += 1
+    return n
+
+
+@kernel
+def _put_new(
+    new: Any, start: Any, stop: Any, first: Any, state: Any, life: Any, by_date: Any, whole: Any, out: Any, n: Any
+) -> Any:
+    """The changes of pins that stand, in order."""
+    for i in range(start, stop):
+        stands = new[0][i] != 0 and state[0][first[i]] == i and ((whole and by_date) or new[3][i] == PUT)
+        if stands and not _is_late(life, new[1][i], i):
+            out[0][n], out[1][n], out[2][n] = new[0][i], new[1][i], state[2][first[i]]
+            if whole:
+                out[3][n] = new[3][i]
             n += 1
-        for i in range(start, stop):
-            if changes[i] != PUT:
-                last_put[first[i]], value[first[i]] = -1, np.nan
-                continue
-            last_put[first[i]] = i
-            if not np.isnan(new_quality[i]):
-                value[first[i]] = new_quality[i]
-        for i in range(start, stop):
-            if last_put[first[i]] == i:
-                out_pins[n], out_at_ms[n], out_quality[n] = new_pins[i], new_at_ms[i], value[first[i]]
-                n += 1
-        out_ends[source], row, start = n, ends[source], stop
+    return n
+
+
+@kernel
+def _is_late(life: Any, at_ms: Any, i: Any) -> Any:
+    """Whether the board was deleted since: i: the change, below 0 a frozen row."""
+    return at_ms < life[_DELETED_MS] or (at_ms == life[_DELETED_MS] and i < life[_DELETED_BY])
+
+
+@kernel
+def _live(life: Any, change: Any, at_ms: Any, i: Any) -> None:
+    """A board was created or deleted: the latest stands, of equal dates the one that came last."""
+    if change == CREATED:
+        if at_ms >= life[_DELETED_MS]:
+            life[_GONE] = 0
+        life[_CREATED_MS] = max(life[_CREATED_MS], at_ms)
+        return
+    if at_ms >= life[_CREATED_MS]:
+        life[_GONE] = 1
+    if at_ms >= life[_DELETED_MS]:
+        life[_DELETED_MS], life[_DELETED_BY] = at_ms, i
+
+
+@kernel
+def _put_life(life: Any, out: Any, n: Any) -> Any:
+    """Rows of when a board was created and deleted, the one that stands last."""
+    for change in (CREATED, DELETED) if life[_GONE] else (DELETED, CREATED):
+        at_ms = life[_CREATED_MS] if change == CREATED else life[_DELETED_MS]
+        if at_ms != _NEVER:
+            out[0][n], out[1][n], out[2][n], out[3][n] = 0, at_ms, np.nan, change
+            n += 1
     return n
 
 
@@ -140,18 +250,22 @@ def _find(slots: Any, size: Any, pins: Any, pin: Any) -> Any:
     return np.int64(slots[slot])
 
 
-def capped(postings: Postings, cap: int, light: Light) -> Postings:
-    """The lists with at most `cap` postings each: of a longer one its best, as `keep_best` has it."""
-    long = np.flatnonzero(postings.counts() > cap)
+def capped(rows: Rows, cap: int, light: Light) -> Rows:
+    """The lists with at most `cap` pins each: of a longer one its best, as `keep_best` has it. Of the pins that are known
+    to have been removed the latest `cap` too.
+    """
+    long = np.flatnonzero(np.diff(rows.ends, prepend=0) > cap)
     if not len(long):
-        return postings
-    kept = np.ones(len(postings.pins), bool)
+        return rows
+    kept = np.ones(len(rows.pins), bool)
     for source in long.tolist():
-        here = slice(int(postings.ends[source - 1]) if source else 0, int(postings.ends[source]))
-        best = keep_best(postings.pins[here], postings.at_ms[here], postings.quality[here], cap, light)
-        kept[here] = False
-        kept[here.start + best] = True
-    return postings.keep(kept)
+        first = int(rows.ends[source - 1]) if source else 0
+        changes = rows.changes[first : int(rows.ends[source])]
+        put, removed = first + np.flatnonzero(changes == PUT), first + np.flatnonzero(changes == REMOVE)
+        kept[put] = kept[removed] = False
+        kept[put[keep_best(rows.pins[put], rows.at_ms[put], rows.quality[put], cap, light)]] = True
+        kept[removed[np.argsort(rows.at_ms[removed], kind="stable")[max(0, len(removed) - cap) :]]] = True
+    return rows.keep(kept)
 
 
 def keep_best(pins: U64, at_ms: I64, quality: F32, cap: int, light: Light) -> I64:

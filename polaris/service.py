@@ -9,11 +9,11 @@ from polaris.layout import BOARD, INTEREST, Sources
 from polaris.store import PolarisStore, Wanted
 from protos import polaris_pb2 as pb
 from protos import polaris_pb2_grpc as rpc
-from services import bloom
-from services.checks import all_kinds, all_weights
-from services.columns import F32, Array, pack, unpack
-from services.errors import InvalidArgument
-from services.events import EARLIEST_MS
+from services.core.columns import F32, Array, pack, unpack
+from services.core.errors import InvalidArgument
+from services.core.events import EARLIEST_MS
+from services.kernels import bloom
+from services.kernels.checks import all_kinds, all_weights
 
 MAX_SOURCES = 10_000
 MAX_K = 10_000
@@ -26,6 +26,7 @@ class Polaris(rpc.PolarisServicer):
 
     def __init__(self, store: PolarisStore) -> None:
         self._store = store
+        store.warm()  # no request waits for the compiler, in a process or in a test
 
     def Retrieve(self, request: pb.RetrieveRequest, context: Any) -> pb.RetrieveReply:
         """The best unseen pins of the sources."""

@@ -14,15 +14,15 @@ from polaris import layout, postings
 from polaris.cache import ListCache
 from polaris.changes import Changes, changes_of
 from polaris.kernel import Light, Selection, input_of, select
-from polaris.layout import BOARD, FROZEN, HEAD, PUT, Rows, Sources
+from polaris.layout import BOARD, FROZEN, HEAD, Rows, Sources
 from polaris.postings import Postings
-from services.checks import all_kinds, all_weights
-from services.columns import F32, U32, U64, Array
-from services.errors import Exhausted
-from services.events import Action, Batch
-from services.log import Record, rows
-from services.shard import Shard
-from services.topics import Topic, partition_of
+from services.core.columns import F32, U32, U64, Array
+from services.core.errors import Exhausted
+from services.core.events import Action, Batch
+from services.core.topics import Topic, partition_of
+from services.kernels.checks import all_kinds, all_weights
+from services.log.protocol import Record, rows
+from services.state.shard import Shard
 
 __all__ = ["TOPICS", "Limits", "PolarisStore", "Sources", "Wanted"]
 
@@ -59,7 +59,7 @@ class PolarisStore:
         """`partitions`: how many the deployment has; `light`: the score by which lists are capped and pins chosen."""
         self.shard, self._partitions, self._light, self._limits = shard, partitions, light, limits
         self.cache = ListCache(limits.cache_bytes)
-        keys = [key for key, _ in shard.family("takedowns").items()]
+        keys = list(shard.family("takedowns").keys())
         self._taken_down: U64 = input_of(np.unique(layout.pins_of(keys)))
 
     def apply(self, records: Sequence[Record]) -> None:
@@ -85,37 +85,29 @@ class PolarisStore:
             self._taken_down = input_of(np.insert(self._taken_down, np.searchsorted(self._taken_down, pins), pins))
 
     def _apply_changes(self, write: Any, changes: Changes) -> None:
-        """Make the heads longer, and freeze those that are too long; nothing is left of a source that was deleted."""
+        """Make the heads longer, and freeze those that are too long, or whose board was deleted: little is left of it."""
         handle = self.shard.handle("lists")
-        before = self._get(changes.heads)
-        for source in changes.deleted.tolist():
-            before[source] = None
-            write.delete(changes.heads[source], handle)
-            write.delete(changes.frozen[source], handle)
-        heads = [(head or b"") + more for head, more in zip(before, layout.pack_rows(changes.rows), strict=True)]
+        there = map(layout.check_head, changes.heads, self._get(changes.heads))
+        heads = [head + more for head, more in zip(there, layout.pack_rows(changes.rows), strict=True)]
         for key, head in zip(changes.heads, heads, strict=True):
-            if head:
-                write.put(key, head, handle)
-        long = _longest(heads, self._limits.head_postings)
+            write.put(key, head, handle)
+        long = _to_freeze(heads, self._limits.head_postings, changes.deleted)
         if len(long):
             self._freeze(write, changes, heads, long)
 
     def _freeze(self, write: Any, changes: Changes, heads: Sequence[bytes], long: Array) -> None:
         """Merge these heads into their frozen parts, without the pins that were taken down, capped."""
-        deleted, handle = np.isin(long, changes.deleted).tolist(), self.shard.handle("lists")
-        frozen = self._get([changes.frozen[source] for source in long.tolist()])
-        frozen = [None if gone else value for value, gone in zip(frozen, deleted, strict=True)]
-        merged = _merged(frozen, [heads[source] for source in long.tolist()])
-        merged = merged.keep(~postings.in_sorted(self._taken_down, merged.pins))
-        merged = postings.capped(merged, self._limits.cap, self._light)
-        puts = np.full(len(merged.pins), PUT, np.uint8)
-        values = layout.pack_rows(Rows(merged.pins, merged.at_ms, merged.quality, puts, merged.ends))
-        for source, value in zip(long.tolist(), values, strict=True):
-            write.delete(changes.heads[source], handle)
+        handle, which = self.shard.handle("lists"), long.tolist()
+        keys = [changes.heads[source] for source in which], [changes.frozen[source] for source in which]
+        rows = postings.merge(*_rows(*keys, self._get(keys[1]), [heads[source] for source in which]), _dated(keys[0]))
+        rows = rows.keep(~postings.in_sorted(self._taken_down, rows.pins))
+        rows = postings.capped(rows, self._limits.cap, self._light)
+        for head, frozen, value in zip(*keys, layout.pack_rows(rows), strict=True):
+            write.delete(head, handle)
             if value:
-                write.put(changes.frozen[source], value, handle)
+                write.put(frozen, value, handle)
             else:
-                write.delete(changes.frozen[source], handle)
+                write.delete(frozen, handle)
 
     def retrieve(self, sources: Sources, wanted: Wanted) -> tuple[Postings, Selection]:
         """The postings of the sources, and what was chosen of them. Raises Exhausted over MAX_POSTINGS."""
@@ -141,6 +133,11 @@ class PolarisStore:
         """The lists of the sources, without what was taken down. Raises Exhausted over MAX_POSTINGS."""
         lists = self._lists(sources)
         return lists.keep(~postings.in_sorted(self._taken_down, lists.pins))
+
+    @property
+    def cap(self) -> int:
+        """Postings that are kept of a frozen list."""
+        return self._limits.cap
 
     def taken_down(self) -> U64:
         """The pins that were taken down, ascending."""
@@ -173,17 +170,22 @@ class PolarisStore:
         """The lists as they are on disk. Raises Exhausted over `most` rows; `asked`: sources of the question."""
         heads: list[bytes | None] = []
         frozen: list[bytes | None] = []
+        head_keys: list[bytes] = []
+        frozen_keys: list[bytes] = []
         partitions, left = partition_of(sources.ids, self._partitions), most * layout.ROW_BYTES
         for start in range(0, len(sources.ids), _READ_AT_ONCE):
             here = slice(start, start + _READ_AT_ONCE)
             of = (partitions[here], sources.kinds[here], sources.ids[here])
-            values = self._get(layout.list_keys(*of, HEAD) + layout.list_keys(*of, FROZEN))
+            some = layout.list_keys(*of, HEAD), layout.list_keys(*of, FROZEN)
+            values = self._get(some[0] + some[1])
+            head_keys += some[0]
+            frozen_keys += some[1]
             heads += values[: len(of[0])]
             frozen += values[len(of[0]) :]
             left -= sum(len(value) for value in values if value)
             if left < 0:
                 raise _too_many(asked)
-        return _merged(frozen, heads)
+        return postings.standing(*_rows(head_keys, frozen_keys, frozen, heads), sources.kinds == BOARD)
 
     def _get(self, keys: list[bytes]) -> list[bytes | None]:
         """One multi-get: it sees one state of all keys, so never a head without the frozen part it belongs to."""
@@ -198,13 +200,27 @@ def _too_many(sources: int) -> Exhausted:
     )
 
 
-def _merged(frozen: Sequence[bytes | None], heads: Sequence[bytes | None]) -> Postings:
-    pins, at_ms, quality, _, ends = layout.unpack_rows(frozen)
-    return postings.merge(Postings(pins, at_ms, quality, ends), layout.unpack_rows(heads))
+def _rows(
+    head_keys: Sequence[bytes],
+    frozen_keys: Sequence[bytes],
+    frozen: Sequence[bytes | None],
+    heads: Sequence[bytes | None],
+) -> tuple[Rows, Rows]:
+    """The frozen parts, and the changes to them."""
+    return layout.unpack_rows(frozen_keys, frozen), layout.unpack_rows(head_keys, heads)
 
 
-def _longest(heads: Sequence[bytes], limit: int) -> Array:
-    """The heads to freeze: those over `limit` rows, and the longest of them if they are too many. int64[m]."""
+def _dated(keys: Sequence[bytes]) -> Array:
+    """bool[n]: which lists are of boards, where the later date decides."""
+    return np.array([layout.kind_of(key) == BOARD for key in keys], bool)
+
+
+def _to_freeze(heads: Sequence[bytes], limit: int, deleted: Array) -> Array:
+    """The heads to freeze: those over `limit` rows or of a board deleted, and the longest of them if they are too many.
+    int64[m].
+    """
     lengths = np.array([len(head) for head in heads], np.int64)
-    long = np.flatnonzero(lengths > limit * layout.ROW_BYTES)
+    freeze = lengths > limit * layout.ROW_BYTES
+    freeze[deleted] = True
+    long = np.flatnonzero(freeze)
     return long[np.argsort(-lengths[long], kind="stable")[:MAX_FREEZES]]

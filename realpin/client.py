@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from protos import realpin_pb2 as pb
 from protos import realpin_pb2_grpc as rpc
-from services.columns import F32, I64, U32, U64, unpack
-from services.events import ENGAGEMENTS
-from services.mesh import Mesh
-from services.routing import Shards
+from services.core.columns import F32, I64, U32, U64, unpack
+from services.core.events import ENGAGEMENTS
+from services.rpc.mesh import Mesh
+from services.rpc.routing import ReplicaSet
 
 NAME = "realpin"
 
@@ -38,7 +38,7 @@ class RealpinClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._shards = Shards(mesh, NAME, rpc.RealpinStub)
+        self._replicas = ReplicaSet(mesh, NAME, rpc.RealpinStub)
 
     async def signals(self, user: int, *, pins: int, interests: int, now_ms: int = 0, timeout: float) -> Signals:
         """At most so many engaged pins and interests (0 to 1000 each) at now_ms (0: the server's clock).
@@ -46,7 +46,7 @@ class RealpinClient:
         An unknown user has no pins and interests, and counts of 0.
         """
         request = pb.SignalsRequest(user=user, pins=pins, interests=interests, now_ms=now_ms)
-        r = await self._shards.call(self._shards.owner(user).Signals, request, timeout)
+        r = await self._replicas.call(self._replicas.shard_of(user), "Signals", request, timeout)
         windows_ms = unpack(r.windows_ms, "<i8", "windows_ms")
         counts = unpack(r.counts, "<u4", "counts", len(windows_ms) * len(ENGAGEMENTS))
         return Signals(
@@ -64,4 +64,4 @@ class RealpinClient:
 
     async def close(self) -> None:
         """Close the channels."""
-        await self._shards.close()
+        await self._replicas.close()

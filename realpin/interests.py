@@ -1,7 +1,7 @@
 """What rockstore knows of pins, for the threads that serve: their interests, and which were taken down.
 
 Rockstore is asked for what is not kept here. What is kept is what rockstore says as of this process' position in the log:
-`services/changes.py` drops a pin as it changes, and says which answers may be kept. A read that must see a write takes
+`services/state/changes.py` drops a pin as it changes, and says which answers may be kept. A read that must see a write takes
 what is kept only where all changes before that write have come here; else rockstore, which waits for the write, is asked.
 """
 
@@ -9,14 +9,14 @@ from typing import cast
 
 from realpin.known import UNKNOWN, Known, joined, words_of
 from rockstore.client import PIN, RockstoreClient
-from services import context
-from services.bridge import Bridge
-from services.changes import Changes
-from services.columns import U64
-from services.errors import MeshError
-from services.events import Action, flags
-from services.kept import Kept
-from services.log import Log
+from services.core import context
+from services.core.columns import U64
+from services.core.errors import MeshError
+from services.core.events import Action, flags
+from services.log.protocol import Reader
+from services.rpc.bridge import Bridge
+from services.state.changes import Changes
+from services.state.kept import Kept
 
 A = Action
 #: The actions that change what is known of their pin.
@@ -30,7 +30,7 @@ PLACE_BYTES = 190  # of a pin that is kept, besides its words: measured
 class KeptPins:
     """The words of pins, as many as fit, and the log that drops them."""
 
-    def __init__(self, log: Log, partitions: int, max_bytes: int) -> None:
+    def __init__(self, log: Reader, partitions: int, max_bytes: int) -> None:
         """partitions: how many the deployment has, all of which `changes` is to follow."""
         self.words = Kept[int, bytes](max_bytes, lambda words: PLACE_BYTES + len(words))
         self.changes = Changes(log, partitions, RELEVANT, self.words)

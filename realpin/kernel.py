@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from services.columns import F32, F64, I64, U8, U32, U64, Array
-from services.jit import kernel
+from services.core.columns import F32, F64, I64, U8, U32, U64, Array
+from services.kernels.jit import kernel
 
 
 @kernel

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rockstore.client import Attributes
-from services.columns import U64
+from services.core.columns import U64
 
 #: The words of a pin of which nothing is known.
 UNKNOWN = bytes(8)

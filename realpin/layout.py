@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.columns import I64, U8, U32, U64, Array
-from services.events import ENGAGEMENTS
-from services.jit import kernel
+from services.core.columns import I64, U8, U32, U64, Array
+from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT
+from services.kernels.jit import kernel
+from services.state.stored import check_key, check_rows, ends_of, refuse
 
 FORMAT = "realpin 1"
 FAMILIES = ("actions", "minutes")
@@ -30,9 +31,10 @@ MINUTE_MS = 60_000
 #: Minutes kept before a user's newest: a day, and one more as an event may be dated up to a day ahead of the clock.
 KEPT_MINUTES = 2 * 24 * 60
 ROW_BYTES = 24
-KINDS = len(ENGAGEMENTS)  # columns of counts, in the order of services.events.ENGAGEMENTS
+KINDS = len(ENGAGEMENTS)  # columns of counts, in the order of services.core.events.ENGAGEMENTS
 
 _KEY = np.dtype([("partition", ">u2"), ("user", ">u8")])
+_STORE = "realpin"
 
 
 class Actions(NamedTuple):
@@ -77,10 +79,13 @@ def user_keys(partitions: Array, users: U64) -> list[bytes]:
     return [data[start : start + _KEY.itemsize] for start in range(0, len(data), _KEY.itemsize)]
 
 
-def joined(values: Sequence[bytes | None]) -> tuple[bytes, I64]:
-    """The values of several users back to back, and the row at which each one's end: int64[users]. None has no rows."""
-    present = [value or b"" for value in values]
-    return b"".join(present), np.cumsum([len(value) // ROW_BYTES for value in present], dtype=np.int64)
+def joined(family: str, keys: Sequence[bytes], values: Sequence[bytes | None]) -> tuple[bytes, I64]:
+    """The values of several users back to back, and the row at which each one's end: int64[users]. None has no rows.
+
+    Raises Damaged for a value that is not whole rows.
+    """
+    present, ends = ends_of(_STORE, family, keys, values, ROW_BYTES)
+    return b"".join(present), ends
 
 
 def cut(data: bytes, ends: I64) -> list[bytes]:
@@ -98,7 +103,7 @@ def pack_actions(actions: Actions) -> bytes:
 
 
 def unpack_actions(data: bytes) -> Actions:
-    """The columns of rows of `actions`."""
+    """The columns of rows of `actions`, as `joined` has them."""
     return Actions(*_columns(np.frombuffer(data, np.uint64)))
 
 
@@ -122,6 +127,22 @@ def pack_minutes(minutes: Minutes) -> bytes:
 
 
 def unpack_minutes(data: bytes) -> Minutes:
-    """The columns of rows of `minutes`."""
+    """The columns of rows of `minutes`, as `joined` has them."""
     packed = np.frombuffer(data, "<u4").reshape(-1, 1 + KINDS)
     return Minutes(packed[:, 0].astype(np.int64), packed[:, 1:].copy())
+
+
+def check(family: str, key: bytes, value: bytes) -> None:
+    """Raise Damaged for what the store can't have written."""
+    check_key(_STORE, family, key, _KEY.itemsize)
+    check_rows(_STORE, family, key, value, ROW_BYTES)
+    if family == "minutes":
+        minutes = unpack_minutes(value).minutes
+        if (minutes[1:] <= minutes[:-1]).any():
+            refuse(_STORE, family, key, "its minutes do not ascend")
+        return
+    actions = unpack_actions(value)
+    if not IS_ENGAGEMENT[actions.actions].all():
+        refuse(_STORE, family, key, f"action {actions.actions[~IS_ENGAGEMENT[actions.actions]][0]} is done to no pin")
+    if (actions.at_ms[1:] < actions.at_ms[:-1]).any():
+        refuse(_STORE, family, key, "its actions do not ascend by date")

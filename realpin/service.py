@@ -9,8 +9,8 @@ from realpin import signals
 from realpin.known import NOTHING, Known
 from realpin.signals import Decay
 from realpin.store import RealpinStore
-from services.columns import U64, pack
-from services.errors import InvalidArgument
+from services.core.columns import U64, pack
+from services.core.errors import InvalidArgument
 
 MAX_PINS = 1000
 MAX_INTERESTS = 1000

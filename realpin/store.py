@@ -8,12 +8,12 @@ import numpy as np
 from realpin import kernel, layout
 from realpin.layout import KEPT_MINUTES, KINDS, MINUTE_MS, Actions, Minutes
 from realpin.signals import KIND
-from services.clock import Clock
-from services.columns import I64, Array
-from services.events import ENGAGEMENTS, IS_ENGAGEMENT, Action, Batch, flags
-from services.log import Record, kept, rows
-from services.shard import Shard
-from services.topics import Topic, partition_of_one
+from services.core.clock import Clock
+from services.core.columns import I64, Array
+from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT, Action, Batch, flags
+from services.core.topics import Topic, partition_of_one
+from services.log.protocol import Record, kept, rows
+from services.state.shard import Shard
 
 TOPICS = (Topic.USERS,)
 _BUT_IMPRESSIONS = flags(*(action for action in ENGAGEMENTS if action != Action.IMPRESSION))
@@ -61,7 +61,7 @@ class RealpinStore:
     def _keep_actions(self, write: Any, batch: Batch, changes: Changes) -> None:
         if not len(changes.rows):
             return
-        data, ends = layout.joined(self.shard.family("actions").get(changes.keys))
+        data, ends = layout.joined("actions", changes.keys, self.shard.family("actions").get(changes.keys))
         old, at = layout.unpack_actions(data), changes.rows
         new = Actions(batch.pin[at], batch.board[at], batch.at_ms[at], batch.action[at])
         out, out_ends = np.empty(len(old.pins) + len(at), np.int64), np.empty(len(ends), np.int64)
@@ -71,7 +71,7 @@ class RealpinStore:
         self._write(write, "actions", changes.keys, layout.pack_actions(merged), out_ends - first)
 
     def _count(self, write: Any, batch: Batch, changes: Changes) -> None:
-        data, ends = layout.joined(self.shard.family("minutes").get(changes.keys))
+        data, ends = layout.joined("minutes", changes.keys, self.shard.family("minutes").get(changes.keys))
         old, at = layout.unpack_minutes(data), changes.rows
         room = len(old.minutes) + len(at)
         new, new_ends = Minutes(np.empty(room, np.int64), np.empty((room, KINDS), np.uint32)), np.empty_like(ends)
@@ -89,11 +89,15 @@ class RealpinStore:
         """What a user did at or before now_ms (0: the clock's); nothing of a user who is not known."""
         now_ms = now_ms or self._clock()
         key = layout.user_key(partition_of_one(user, self._partitions), user)
-        actions = layout.unpack_actions(self.shard.family("actions").get(key) or b"")
-        minutes = layout.unpack_minutes(self.shard.family("minutes").get(key) or b"")
+        actions = layout.unpack_actions(self._get("actions", key))
+        minutes = layout.unpack_minutes(self._get("minutes", key))
         if len(actions.at_ms) and actions.at_ms[-1] > now_ms:
             actions = actions.take(slice(int(np.searchsorted(actions.at_ms, now_ms, side="right"))))
         return Recent(actions, minutes, now_ms)
+
+    def _get(self, family: str, key: bytes) -> bytes:
+        """The rows of one user; none of one who is not known."""
+        return layout.joined(family, [key], [self.shard.family(family).get(key)])[0]
 
 
 def _changes(batch: Batch, partition: Array, relevant: Array) -> Changes:

@@ -1,24 +1,26 @@
 """Windowed aggregation: what users did to pins becomes increments of counts, an hour each. Needs no log.
 
-An engagement counts once for its pin, its board if it names one, its user, and every interest that the pin is in at
-that point of its partition: the order of the log decides, so whoever replays the log gets the same counts. A pin is in
+An engagement that is a voice of its own (`voices.py`: one person, one voice) counts once for its pin, its board if it
+names one, its user, and every interest that the pin is in at that point of its partition; another counts nowhere. The
+order of the log decides, so whoever replays the log gets the same counts. A pin is in
 interests by the law of rockstore: those it states join, JOIN_INTEREST joins, LEAVE_INTEREST alone leaves, and what
 would join beyond 256 is passed over. A takedown leaves counts and interests alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from protos import events_pb2 as pb
 from roadrunner import kernel, layout
 from roadrunner.intake import DTYPES, Group
-from services.columns import I64, U8, U32, U64, Array, Ragged
-from services.events import IS_ENGAGEMENT, Action, Batch, events, flags
-from services.log import Record
+from roadrunner.voices import Values, Voices
+from services.core.columns import I64, U8, U32, U64, Array, Ragged
+from services.core.events import IS_ENGAGEMENT, Action, Batch, events, flags
+from services.log.protocol import Record
 
 MAX_INTERESTS = 256  # of a pin, as rockstore keeps
 PIECE = 16_384  # events aggregated at once: with all of 256 interests each, 4 million increments
@@ -28,20 +30,8 @@ _DOES[flags(A.CREATE_PIN, A.UPDATE_PIN)] = kernel.STATES
 _DOES[A.JOIN_INTEREST], _DOES[A.LEAVE_INTEREST] = kernel.JOINS, kernel.LEAVES
 
 
-class Interests(Protocol):
-    """The interests of pins, by key, as `layout` packs them."""
-
-    def get(self, keys: list[bytes]) -> list[bytes | None]:
-        """The value of each key; None or empty: no interests."""
-        ...
-
-    def put(self, key: bytes, value: bytes) -> None:
-        """Change a value; an empty one is none."""
-        ...
-
-
-class MemoryInterests:
-    """A table of interests for replays."""
+class MemoryValues:
+    """A table for replays."""
 
     def __init__(self) -> None:
         self._values: dict[bytes, bytes] = {}
@@ -50,9 +40,12 @@ class MemoryInterests:
         """The value of each key."""
         return [self._values.get(key) for key in keys]
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Change a value."""
-        self._values[key] = value
+    def put(self, values: Mapping[bytes, bytes]) -> None:
+        """Change values."""
+        self._values.update(values)
+
+    def forget(self, start: bytes, stop: bytes) -> None:
+        """A replay ends, and its table with it: nothing is deleted."""
 
 
 class _Rows(NamedTuple):
@@ -109,10 +102,10 @@ class Sums:
 
 
 class Aggregation:
-    """Turns records of OBJECTS into increments, and keeps the table of interests up with them."""
+    """Turns records of OBJECTS into increments, and keeps the tables of interests and voices up with them."""
 
-    def __init__(self, table: Interests) -> None:
-        self._table = table
+    def __init__(self, interests: Values, voices: Values) -> None:
+        self._table, self._voices = interests, Voices(voices)
 
     def increments(self, records: Sequence[Record], partitions: int) -> list[tuple[int, Batch]]:
         """What these records, in order within a partition and none twice, add to counts: batches for Topic.COUNTS.
@@ -130,19 +123,23 @@ class Aggregation:
         columns: list[Any] = [*(group.column(name) for name in names), *group.interests]
         rows = _Rows(*columns)
         of = np.array([partition for partition, _ in records], np.int64)[group.publish]
+        heard = self._voices.heard(of, rows.action, rows.user, rows.pin, rows.at_ms)
+        action = np.where(heard | ~IS_ENGAGEMENT[rows.action], rows.action, np.uint8(0))
+        action.setflags(write=False)  # kernels are compiled for columns that are only read
+        rows = rows._replace(action=action)
         for start in range(0, group.rows, PIECE):
             yield from self._piece(rows.slice(start, start + PIECE), of[start : start + PIECE], partitions)
 
     def _piece(self, rows: _Rows, partition: I64, partitions: int) -> Iterator[Sums]:
-        n = len(rows.action)
-        first, pin_of = np.empty(n, np.int64), np.empty(n, np.int64)
-        pins = kernel.pins_of(_DOES, rows.action, rows.pin, _slots(n, np.int64), first, pin_of)
-        if not pins:
+        doing = np.flatnonzero(_DOES[rows.action])
+        if not len(doing):
             return
-        first = first[:pins]
-        keys = layout.interests_keys(partition[first], rows.pin[first])
-        lengths, stored = layout.interests_of(self._table.get(keys))
-        starts, held = np.empty(pins + 1, np.int64), np.empty(0, np.uint64)
+        first, number = kernel.numbered(rows.pin[doing], rows.pin[doing])
+        first, pins, pin_of = doing[first], len(first), np.full(len(rows.action), -1, np.int64)
+        pin_of[doing] = number
+        keys = layout.object_keys(partition[first], rows.pin[first])
+        lengths, stored = layout.interests_of(keys, self._table.get(keys))
+        starts = np.empty(pins + 1, np.int64)
         most = kernel.room(_DOES, rows.action, pin_of, rows.interest_ends, lengths, starts)
         held = np.empty(int(starts[-1]), np.uint64)
         kernel.lay_out(stored, lengths, starts, held)
@@ -150,8 +147,12 @@ class Aggregation:
         sums = np.empty(most, np.uint64), np.empty(most, np.int64), np.empty(most, np.uint32)
         state = (pin_of, held, starts, lengths, changed, MAX_INTERESTS)
         groups = kernel.increments(_DOES, *rows, *state, _slots(most, np.int32), *sums)
-        for i in np.flatnonzero(changed).tolist():
-            self._table.put(keys[i], layout.interests_value(held[starts[i] : starts[i] + lengths[i]]))
+        self._table.put(
+            {
+                keys[i]: layout.interests_value(held[starts[i] : starts[i] + lengths[i]])
+                for i in np.flatnonzero(changed).tolist()
+            }
+        )
         if groups:
             yield _by_partition(*sums, groups, partitions)
 
@@ -169,7 +170,7 @@ def _by_partition(objects: U64, whats: I64, counts: U32, n: int, partitions: int
 
 def warm() -> None:
     """Compile the kernels of aggregation, or load them, before they are needed."""
-    aggregation = Aggregation(MemoryInterests())
+    aggregation = Aggregation(MemoryValues(), MemoryValues())
     for interests in ([], [1]):
         pin = events(1, action=A.CREATE_PIN, pin=1, interests=[interests]).to_proto()
         save = events(1, action=A.SAVE, user=1, pin=1, board=1).to_proto()

@@ -6,15 +6,15 @@ It reads only what has been synced, a chunk at a time, and keeps nothing in memo
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from protos import events_pb2
+from roadrunner import layout
 from roadrunner.aggregation import Aggregation
 from roadrunner.committer import Committer
-from roadrunner.layout import Aggregated
-from roadrunner.store import Aggregate, EventLog, StoredRecord
-from services.errors import Exhausted, OutOfRange
-from services.log import End, Partition
+from roadrunner.layout import Aggregate, Aggregated
+from roadrunner.store import EventLog, StoredRecord
+from services.core.errors import Exhausted, OutOfRange
+from services.log.protocol import End, Partition
 
 logger = logging.getLogger(__name__)
 TOGETHER_S = 0.05  # what comes within it is summed and synced together
@@ -24,22 +24,27 @@ RECORD_ROWS = 40_000  # of a record of COUNTS: about a megabyte
 
 
 class Staged:
-    """The log's table of interests as one chunk changes it."""
+    """A table of the log, `interests` or `voices`, as one chunk changes it."""
 
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
+    def __init__(self, log: EventLog, family: str) -> None:
+        self._log, self._family = log, family
         self.changed: dict[bytes, bytes] = {}
+        self.forgotten: list[tuple[bytes, bytes]] = []
 
     def get(self, keys: list[bytes]) -> list[bytes | None]:
         """The value of each key, changed or not."""
-        stored = self._log.interests(keys)
+        stored = self._log.aggregators(self._family, keys)
         return (
             [self.changed.get(key, value) for key, value in zip(keys, stored, strict=True)] if self.changed else stored
         )
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Change a value."""
-        self.changed[key] = value
+    def put(self, values: Mapping[bytes, bytes]) -> None:
+        """Change values."""
+        self.changed.update(values)
+
+    def forget(self, start: bytes, stop: bytes) -> None:
+        """Keys from start to before stop are never asked for again."""
+        self.forgotten.append((start, stop))
 
 
 class Aggregator:
@@ -89,6 +94,7 @@ class Aggregator:
                     self._stopping.wait(TOGETHER_S)
 
     def _fail(self, error: Exception) -> None:
+        self._log.database.noticed(error)
         if (problem := repr(error)) != self._problem:  # said once, not every second: the disk may be full
             logger.error("aggregation waits: %s", error, exc_info=None if isinstance(error, Exhausted) else error)
         self._problem = problem
@@ -102,16 +108,21 @@ class Aggregator:
             raise Exhausted(why)
         ends = self._log.ends()
         reached = self._retained(ends)
-        found = self._next(reached)
+        found = self._next(reached, ends)
         if found or reached != self._log.aggregated():
             self._committer.submit_aggregate(self._aggregate(found, reached, ends)).result()
         return sum(len(record.batch) for record in found)
 
-    def _next(self, reached: dict[Partition, Aggregated]) -> list[StoredRecord]:
-        """The next records; those of another partition first each time, so that none waits for a busy one."""
+    def _next(self, reached: dict[Partition, Aggregated], ends: dict[Partition, End]) -> list[StoredRecord]:
+        """The next records; those of another partition first each time, so that none waits for a busy one.
+
+        Of each partition as much as it lags, so that all get to the end together: the pins of a page are in many
+        partitions, and the voices of its user are looked up once when they are read together.
+        """
         order = list(reached)
         self._turn = (self._turn + 1) % len(order)
-        return self._log.read({at: reached[at].next for at in order[self._turn :] + order[: self._turn]})
+        positions = {at: reached[at].next for at in order[self._turn :] + order[: self._turn]}
+        return self._log.read(positions, {at: max(1, ends[at].events - reached[at].events) for at in order})
 
     def _retained(self, ends: dict[Partition, End]) -> dict[Partition, Aggregated]:
         """Where to read on: what retention dropped can be counted no more."""
@@ -130,10 +141,12 @@ class Aggregator:
     def _aggregate(
         self, found: list[StoredRecord], reached: dict[Partition, Aggregated], ends: dict[Partition, End]
     ) -> Aggregate:
-        table = Staged(self._log)
-        records = [(record.partition, events_pb2.Batch.FromString(record.batch)) for record in found]
+        table, voices = Staged(self._log, "interests"), Staged(self._log, "voices")
+        records = [(record.partition, layout.message_of(record.key, record.batch)) for record in found]
         counts = [
-            part for sums in Aggregation(table).sums(records, self._partitions) for part in sums.records(RECORD_ROWS)
+            part
+            for sums in Aggregation(table, voices).sums(records, self._partitions)
+            for part in sums.records(RECORD_ROWS)
         ]
         for record, (_, batch) in zip(found, records, strict=True):
             at = (record.topic, record.partition)
@@ -141,4 +154,5 @@ class Aggregator:
         for at, aggregated in reached.items():
             if aggregated.next == ends[at].next:  # also right again after records that were dropped
                 reached[at] = aggregated._replace(events=ends[at].events)
-        return Aggregate(counts, table.changed, {at: r for at, r in reached.items() if r != self._log.aggregated()[at]})
+        moved = {at: r for at, r in reached.items() if r != self._log.aggregated()[at]}
+        return Aggregate(counts, table.changed, moved, voices.changed, voices.forgotten)

@@ -14,8 +14,9 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 from protos import events_pb2
-from roadrunner.store import Aggregate, EventLog, Published
-from services.errors import Exhausted, MeshError, Unavailable
+from roadrunner.layout import Aggregate
+from roadrunner.store import EventLog, Published
+from services.core.errors import Exhausted, MeshError, Unavailable
 
 logger = logging.getLogger(__name__)
 GROUP_EVENTS = 16_000  # of one append, so that a record stays small enough to be applied at once
@@ -139,7 +140,11 @@ class Committer:
             published = self._log.append([waiting.batch for waiting in group]) if group else []
             self._log.sync()
         except Exception as error:
-            known = error if isinstance(error, MeshError) else Unavailable(f"the log could not be written: {error!r}")
+            known = (
+                error
+                if isinstance(error, MeshError)
+                else Unavailable("the log could not be written; its process's log says why")
+            )
             logger.exception("a group of %d publishes failed", len(group))
             for waiting in group:
                 waiting.answer(known)

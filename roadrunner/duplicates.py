@@ -1,13 +1,26 @@
-"""Which event ids were accepted within the last day. In memory; rebuilt from the log's own record of accepted ids."""
+"""Which events were accepted within the last day. In memory; rebuilt from the log's own record of what was accepted.
+
+An id is its writer's own: two devices that both count from 1 are two writers. So what is remembered is a key of both.
+"""
 
 import numpy as np
 
 from roadrunner import kernel
-from services.clock import DAY_MS
-from services.columns import U64, Array
+from services.core.clock import DAY_MS
+from services.core.columns import U64, Array
+from services.core.topics import hash64
 
 MINUTE_MS = 60_000
 FULL = 0.6  # load at which the table grows or sheds its old ids
+
+
+def keys_of(ids: U64, writers: U64, users: U64) -> U64:
+    """uint64[n], none of them 0: an event's id within those of its writer; without one (0), the user is the writer.
+
+    Of one writer, different ids have different keys, but for one id that shares its key with another.
+    """
+    keys = ids ^ hash64(np.where(writers == 0, users, writers))
+    return np.asarray(np.where(keys == 0, np.uint64(1), keys))
 
 
 class RecentIds:

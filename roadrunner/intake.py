@@ -12,60 +12,77 @@ import numpy as np
 
 from protos import events_pb2 as pb
 from roadrunner import kernel
-from services.columns import U32, U64, Array, Ragged
-from services.events import (
+from roadrunner.duplicates import keys_of
+from services.core.columns import U32, U64, Array, Ragged
+from services.core.events import (
     COLUMNS,
     EARLIEST_MS,
+    GOES_EVERYWHERE,
     IS_KNOWN,
-    MAX_FEATURES,
-    MAX_INTERESTS,
-    MAX_TEXT,
+    MAX_EVERYWHERE,
+    MAX_JOINS,
+    MOST,
     NEEDS,
     NEVER_STATED,
     RAGGED,
+    RESERVED_FROM,
+    STATES_LINK,
+    STATES_TITLE,
+    Action,
     Batch,
     validate,
 )
+from services.core.external import refuse_names
 
 DTYPES = {name: np.dtype(dtype) for name, dtype in COLUMNS.items()}
 SIZES = {name: dtype.itemsize for name, dtype in DTYPES.items()}
 _NONE = {dtype: np.frombuffer(b"", dtype) for dtype in DTYPES.values()}  # read-only, as what is read off the wire
-_MOST = {"title": MAX_TEXT, "link": MAX_TEXT, "interests": MAX_INTERESTS, "features": MAX_FEATURES}
-_RUNS = [(name, values, np.dtype(dtype).itemsize, _MOST[name]) for name, (dtype, values) in RAGGED.items()]
+_RUNS = [(name, values, np.dtype(dtype).itemsize, MOST[name]) for name, (dtype, values) in RAGGED.items()]
 _NEEDS = IS_KNOWN.astype(np.uint8) * np.uint8(kernel.KNOWN)
 for _name, _bit in (("user", kernel.USER), ("pin", kernel.PIN), ("board", kernel.BOARD), ("target", kernel.TARGET)):
     _NEEDS |= NEEDS[_name].astype(np.uint8) * np.uint8(_bit)
+_NEEDS |= GOES_EVERYWHERE.astype(np.uint8) * np.uint8(kernel.FANS_OUT)
+_LAST, _RULED = 2**64 - 1, (bytes([Action.SWITCH_DATASET]), bytes([Action.NAME_ID]))
 _CHECKED = ("action", "user", "pin", "board", "target", "id", "at_ms", "quality")
 
 
-def check(message: pb.Batch, now_ms: int, max_ahead_ms: int) -> None:
-    """Raise InvalidArgument as `Batch.of` and `validate` do, which say what is wrong with a batch that is not fine."""
-    if not _is_fine(message, now_ms + max_ahead_ms):
-        validate(Batch.of(message), now_ms, max_ahead_ms)
+def check(message: pb.Batch, now_ms: int, max_ahead_ms: int, own: bool = False) -> None:
+    """Raise InvalidArgument as `Batch.of` and `validate` do, which say what is wrong with a batch that is not fine.
+
+    own: the batch is the mesh's own probe, which alone may name reserved ids.
+    """
+    if not _is_fine(message, now_ms + max_ahead_ms, _LAST if own else RESERVED_FROM):
+        batch = Batch.of(message)
+        validate(batch, now_ms, max_ahead_ms, own)
+        refuse_names(batch)
 
 
-def _is_fine(message: Any, latest_ms: int) -> bool:
+def _is_fine(message: Any, latest_ms: int, reserved: int) -> bool:
     n = message.n
-    if len(message.action) != n:
+    if len(message.action) != n or any(action in message.action for action in _RULED):  # rare, with rules of their own
         return False
     for name, size in SIZES.items():
         if len(getattr(message, name)) not in (0, n * size):
             return False
     columns: list[Any] = [_array(getattr(message, name), DTYPES[name]) for name in _CHECKED]
-    if n and not kernel.allowed(EARLIEST_MS, latest_ms, _NEEDS, *columns):
+    if n and not kernel.allowed(EARLIEST_MS, latest_ms, np.uint64(reserved), MAX_EVERYWHERE, _NEEDS, *columns):
+        return False
+    if message.stated and int(_array(message.stated, DTYPES["stated"]).max()) > STATES_TITLE | STATES_LINK:
         return False
     for name, values, size, most in _RUNS:
-        if message.HasField(name) and not _are_runs_fine(name, getattr(message, name), values, size, n, most):
+        if message.HasField(name) and not _are_runs_fine(name, getattr(message, name), values, size, n, most, reserved):
             return False
     return True
 
 
-def _are_runs_fine(name: str, field: Any, values: str, size: int, n: int, most: int) -> bool:
+def _are_runs_fine(name: str, field: Any, values: str, size: int, n: int, most: int, reserved: int) -> bool:
     ends, data = field.ends, getattr(field, values)
     if len(ends) != 4 * n or len(data) % size:
         return False
-    if name == "interests" and not np.frombuffer(data, "<u8").all():
-        return False
+    if name == "interests":
+        interests = np.frombuffer(data, "<u8")
+        if len(interests) > MAX_JOINS or not interests.all() or bool((interests >= np.uint64(reserved)).any()):
+            return False
     return kernel.runs_allowed(np.frombuffer(ends, "<u4"), len(data) // size, most)
 
 
@@ -104,9 +121,9 @@ class Group:
         return np.frombuffer(bytes(SIZES[name] * self.rows), DTYPES[name]) if column is None else column
 
     @property
-    def ids(self) -> U64:
-        """The events' ids."""
-        return self.column("id")
+    def keys(self) -> U64:
+        """By which an event is accepted once."""
+        return keys_of(self.column("id"), self.column("writer"), self.column("user"))
 
     @property
     def interests(self) -> tuple[U32, U64]:

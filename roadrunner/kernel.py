@@ -1,18 +1,18 @@
-"""Arithmetic of the front door and of the aggregator.
+"""Arithmetic of the ingest API and of the aggregator.
 
 Recent event ids are an exact set, as an open-addressing table: linear probing, keys and minutes in parallel arrays.
 Id 0 marks an empty slot; it is not an id. An id that is older than the window counts as absent, and its slot is reused
 when the table is next rebuilt. Sums of increments use a table of the same kind, made for each chunk.
 
-Columns are those of a batch (`services/events.py`); one that nobody stated is an empty array.
+Columns are those of a batch (`services/core/events.py`); one that nobody stated is an empty array.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.columns import F32, I64, U8, U32, U64, Array
-from services.jit import kernel
-from services.partition import partition_of_key
+from services.core.columns import F32, I64, U8, U32, U64, Array
+from services.kernels.jit import kernel
+from services.kernels.partition import partition_of_key
 
 I32 = NDArray[np.int32]
 
@@ -21,6 +21,32 @@ I32 = NDArray[np.int32]
 def _slot(key: np.uint64, mask: np.uint64) -> np.uint64:
     key = (key ^ (key >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)  # murmur3's finaliser: ids may be sequential
     return (key ^ (key >> np.uint64(29))) & mask
+
+
+@kernel
+def numbered(a: U64, b: U64) -> tuple[I64, U64]:
+    """Number the different pairs (a[i], b[i]) from 0 as they come.
+
+    Returns the first row of each pair, int64[pairs], and the number of each row's, uint64[n].
+    """
+    size = 2
+    while size < 2 * len(a):
+        size *= 2
+    slots, mask, pairs = np.zeros(size, np.int32), np.uint64(size - 1), 0
+    first, number = np.empty(len(a), np.int64), np.empty(len(a), np.uint64)
+    for i in range(len(a)):
+        at = _slot(a[i] ^ b[i] * np.uint64(0x9E3779B97F4A7C15), mask)
+        while slots[at] != 0:
+            row = first[slots[at] - 1]
+            if a[row] == a[i] and b[row] == b[i]:
+                break
+            at = (at + np.uint64(1)) & mask
+        if slots[at] == 0:
+            first[pairs] = i
+            pairs += 1
+            slots[at] = pairs
+        number[i] = slots[at] - 1
+    return first[:pairs].copy(), number
 
 
 @kernel
@@ -66,9 +92,10 @@ def rebuild(keys: U64, minutes: U32, into: U64, into_minutes: U32, oldest: int) 
     return used
 
 
-# --- the front door -------------------------------------------------------------------------------------------------
+# --- the ingest API -------------------------------------------------------------------------------------------------
 
-USER, PIN, BOARD, TARGET, KNOWN = 1, 2, 4, 8, 128  # what an action needs, as bits; and that it is one
+#: What an action needs, as bits; that it goes to every partition of a topic; and that it is one.
+USER, PIN, BOARD, TARGET, FANS_OUT, KNOWN = 1, 2, 4, 8, 16, 128
 
 
 @kernel
@@ -77,9 +104,16 @@ def _lacks(column: U64, row: int) -> bool:
 
 
 @kernel
+def _reaches(column: U64, row: int, reserved: np.uint64) -> bool:
+    return len(column) > 0 and column[row] >= reserved
+
+
+@kernel
 def allowed(
     earliest: int,
     latest: int,
+    reserved: np.uint64,
+    most_everywhere: int,
     needs: U8,
     action: U8,
     user: U64,
@@ -90,9 +124,17 @@ def allowed(
     at_ms: I64,
     quality: F32,
 ) -> bool:
-    """Whether every row is one that `services.events.validate` lets pass, its runs apart. needs: uint8[256], bits."""
+    """Whether every row is one that `services.core.events.validate` lets pass, its runs apart. needs: uint8[256], bits.
+
+    reserved: the first id that this writer may not name. most_everywhere: rows that go to every partition of a topic.
+    """
+    everywhere = 0
     for i in range(len(action)):
         need = needs[action[i]]
+        everywhere += need & FANS_OUT != 0
+        named = _reaches(user, i, reserved) or _reaches(pin, i, reserved)
+        if named or _reaches(board, i, reserved) or _reaches(target, i, reserved):
+            return False
         if not need & KNOWN or _lacks(id, i) or len(at_ms) == 0 or not earliest <= at_ms[i] <= latest:
             return False
         if (need & USER and _lacks(user, i)) or (need & PIN and _lacks(pin, i)):
@@ -101,7 +143,7 @@ def allowed(
             return False
         if len(quality) and (quality[i] < 0 or quality[i] > 1):
             return False
-    return True
+    return everywhere <= most_everywhere
 
 
 @kernel
@@ -115,7 +157,7 @@ def runs_allowed(ends: U32, values: int, most: int) -> bool:
     return bool(before == values)
 
 
-USERS, SOURCES, OBJECTS, FEEDS = 0, 1, 2, 3  # of services.topics.Topic
+USERS, SOURCES, OBJECTS, FEEDS = 0, 1, 2, 3  # of services.core.topics.Topic
 #: Ways of an action to a topic by the key of a column, each a bit of `goes`: the topic, and the column among `keys`.
 TOPIC_OF = (USERS, SOURCES, SOURCES, OBJECTS, OBJECTS, OBJECTS, OBJECTS, FEEDS)
 KEY_OF = (0, 2, 3, 0, 1, 2, 3, 0)
@@ -143,7 +185,7 @@ def route(
     rows: I64,
     joins: U64,
 ) -> None:
-    """Place the chosen rows at every topic and partition where they belong, in order; `services.topics.split` is the law.
+    """Place the chosen rows at every topic and partition where they belong, in order; `services.core.topics.split` is the law.
 
     goes: uint16[256], bits by action. chosen: int64[m], rows of the columns. keys: user, pin, board, target.
     ends: int64[topics * partitions], by topic * partitions + partition: where the next row of each goes, counted up.
@@ -178,15 +220,15 @@ def met(publish: I64, starts: I64, rows: I64, out: Array) -> None:
 
 
 @kernel
-def take_runs(ends: U32, values: Array, rows: I64, joins: U64, out_ends: U32, out: Array) -> int:
-    """The runs of the rows, back to back; those of rows with a join are empty. How many values they are.
+def take_runs(ends: U32, values: Array, rows: I64, bare: Array, out_ends: U32, out: Array) -> int:
+    """The runs of the rows, back to back; those of rows that are bare (bool[n]) are empty. How many values they are.
 
     out: empty, then only the ends are written.
     """
     n = 0
     for i in range(len(rows)):
         row = rows[i]
-        if joins[i] == 0:
+        if not bare[i]:
             start = np.int64(ends[row - 1]) if row else np.int64(0)
             length = int(ends[row]) - int(start)
             if len(out):
@@ -199,29 +241,6 @@ def take_runs(ends: U32, values: Array, rows: I64, joins: U64, out_ends: U32, ou
 # --- the aggregator -------------------------------------------------------------------------------------------------
 
 ENGAGES, STATES, JOINS, LEAVES = 1, 2, 3, 4  # what an action does to counts, or to the interests of its pin; 0: nothing
-
-
-@kernel
-def pins_of(does: U8, action: U8, pin: U64, slots: I64, first: I64, pin_of: I64) -> int:
-    """Number the pins of the rows that do something, as they come; how many they are.
-
-    does: uint8[256] by action. slots: int64[2^b] of zeros, more than rows. first: int64[n]: the first row of each pin.
-    pin_of: int64[n], written: the number of each row's pin, or -1.
-    """
-    mask, pins = np.uint64(len(slots) - 1), 0
-    for i in range(len(action)):
-        pin_of[i] = -1
-        if does[action[i]] == 0:
-            continue
-        at = _slot(pin[i], mask)
-        while slots[at] != 0 and pin[first[slots[at] - 1]] != pin[i]:
-            at = (at + np.uint64(1)) & mask
-        if slots[at] == 0:
-            first[pins] = i
-            pins += 1
-            slots[at] = pins
-        pin_of[i] = slots[at] - 1
-    return pins
 
 
 @kernel
@@ -292,7 +311,7 @@ def _add(object_: np.uint64, what: int, slots: I32, objects: U64, whats: I64, co
     return groups + 1
 
 
-KIND_PIN, KIND_BOARD, KIND_USER, KIND_INTEREST = 1, 2, 3, 4  # of services.events.Kind
+KIND_PIN, KIND_BOARD, KIND_USER, KIND_INTEREST = 1, 2, 3, 4  # of services.core.events.Kind
 HOUR_MS = 3_600_000
 
 

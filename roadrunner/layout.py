@@ -3,37 +3,68 @@
 | family   | key                              | value                                                      |
 |----------|----------------------------------|------------------------------------------------------------|
 | records  | topic u1, partition u2, offset u8 (big-endian) | accepted_ms i8, n u4 (little-endian), serialised Batch |
-| accepted | sequence u8 (big-endian)         | accepted_ms i8, then the ids of the events accepted, <u8[n] |
+| accepted | sequence u8 (big-endian)         | accepted_ms i8, then the keys of the events accepted, <u8[n] |
 | ends     | topic u1, partition u2           | first u8, next u8, events u8, open_first u8, open_bytes u8  |
 | segments | topic u1, partition u2, first offset u8 | next offset u8, newest accepted_ms i8, bytes u8     |
 | aggregated | topic u1, partition u2         | next u8: offset that the aggregator reads next, events u8: those before it |
 | interests | partition u2, pin u8 (big-endian) | <u8[n], at most 256: the interests that the pin is in at that offset |
 
-A folder made before there was an aggregator lacks the last two; they are made when it is opened, and the aggregator
-begins at the first record kept.
+| voices   | day u4, 0 u2, user u8 (big-endian) | what the user counted for on that day: pin u8, partition u2, action u1 of each |
+| voices   | 0 u4, partition u2, user u8 (big-endian) | the same of one partition, for good                  |
+| voices   | 2^32 - 1 u4                      | <i8[partitions]: the newest date of an engagement of each    |
+| boards   | partition u2, board u8 (big-endian) | owner u8, created_ms i8, deleted_ms i8, whether it is deleted u1 |
+| history  | "identity"                       | 16 random bytes: which log this is                           |
+| history  | sequence u4 (big-endian)         | an epoch: its number u8, then (topic u1, partition u2, next offset u8) of each |
+
+A folder made before there was an aggregator lacks what comes after `segments`; it is made when it is opened, and the
+aggregator begins at the first record kept. One from before there were voices has counted without them until then. One
+from before there were boards gets them from its records of `objects`.
 """
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
-from services.columns import U64, Array, pack, unpack
+from protos import events_pb2
+from services.core.boards import Board
+from services.core.columns import U64, Array, pack
+from services.core.errors import InvalidArgument
+from services.core.events import COLUMNS, RAGGED, Batch
+from services.log.history import Epoch
+from services.state.stored import check_key, check_rows, check_size, ends_of, refuse
 
+HISTORY = "history"
+IDENTITY_KEY = b"identity"
 FORMAT = "roadrunner 1"
-FAMILIES = ("records", "accepted", "ends", "segments", "aggregated", "interests")
+FAMILIES = ("records", "accepted", "ends", "segments", "aggregated", "interests", "voices", "boards", HISTORY)
 IN_ORDER = ("records", "accepted")  # read in the order of their keys
 
+LAST_OFFSET = 2**64 - 1
+_EPOCH_KEY = struct.Struct(">I")
+_EPOCH_HEAD = struct.Struct("<Q")
+_EPOCH_START = struct.Struct("<BHQ")
 _AT = struct.Struct(">BH")
 _RECORD_KEY = struct.Struct(">BHQ")
 _RECORD_HEAD = struct.Struct("<qI")
 _ACCEPTED_KEY = struct.Struct(">Q")
 _ACCEPTED_HEAD = struct.Struct("<q")
+_SCOPED = 1 << 62  # in accepted_ms
 _END = struct.Struct("<QQQQQ")
 _SEGMENT = struct.Struct("<QqQ")
 _AGGREGATED = struct.Struct("<QQ")
-_PIN_KEY = np.dtype([("partition", ">u2"), ("pin", ">u8")])
+_VOICES_KEY = np.dtype([("day", ">u4"), ("partition", ">u2"), ("user", ">u8")])
+_VOICE = np.dtype([("pin", "<u8"), ("partition", "<u2"), ("action", "u1")])
+_DAY = struct.Struct(">I")
+NEWEST_KEY = _DAY.pack(2**32 - 1)
+_OBJECT_KEY = np.dtype([("partition", ">u2"), ("id", ">u8")])
+_BOARD = struct.Struct("<Qqq?")
+_ID_BYTES = 8
+_STORE = "roadrunner"
+_SIZES = [(name, np.dtype(dtype).itemsize) for name, dtype in COLUMNS.items()]
+_RUNS = [(name, values, np.dtype(dtype).itemsize) for name, (dtype, values) in RAGGED.items()]
 
 
 class StoredEnd(NamedTuple):
@@ -51,6 +82,16 @@ class Aggregated(NamedTuple):
 
     next: int = 0
     events: int = 0
+
+
+class Aggregate(NamedTuple):
+    """What the aggregator made of a chunk of OBJECTS. Written together: the counts, the table, and how far it has come."""
+
+    counts: list[tuple[int, int, bytes]]  # records of COUNTS: partition, events, serialised batch
+    interests: dict[bytes, bytes]  # by key, as changed; empty: none
+    reached: dict[tuple[int, int], Aggregated]  # by (topic, partition)
+    voices: dict[bytes, bytes]
+    forgotten: list[tuple[bytes, bytes]]  # ranges of keys of voices
 
 
 class Segment(NamedTuple):
@@ -78,10 +119,47 @@ def record_value(accepted_ms: int, events: int, batch: bytes) -> bytes:
     return _RECORD_HEAD.pack(accepted_ms, events) + batch
 
 
-def record_of(value: bytes) -> tuple[int, int, bytes]:
-    """(accepted_ms, events, serialised Batch) of a record's value."""
+def record_of(key: bytes, value: bytes) -> tuple[int, int, bytes]:
+    """(accepted_ms, events, serialised Batch) of a record's value. Raises Damaged for one without its head."""
+    if len(value) < _RECORD_HEAD.size:
+        refuse(_STORE, "records", key, f"{len(value)} bytes, expected at least {_RECORD_HEAD.size}")
     accepted_ms, events = _RECORD_HEAD.unpack_from(value)
     return accepted_ms, events, value[_RECORD_HEAD.size :]
+
+
+def message_of(key: bytes, batch: bytes) -> events_pb2.Batch:
+    """The batch of a record, whose columns all have the length that it states. Raises Damaged for anything else.
+
+    What reads columns without looking at their lengths again, as kernels do, reads them from here.
+    """
+    try:
+        message = events_pb2.Batch.FromString(batch)
+        if not _is_whole(message):
+            Batch.of(message)  # which says what is wrong
+            raise InvalidArgument("batch: a column has another length")
+    except (DecodeError, InvalidArgument) as error:
+        refuse(_STORE, "records", key, f"its batch can't be read: {error}")
+    return message
+
+
+def _is_whole(message: Any) -> bool:
+    """Whether every column has the batch's length. The aggregator reads small records by the thousand: no array is made
+    of what a record leaves out.
+    """
+    n = message.n
+    if len(message.action) != n or any(len(getattr(message, name)) not in (0, n * size) for name, size in _SIZES):
+        return False
+    for name, values, size in _RUNS:
+        if message.HasField(name):
+            field = getattr(message, name)
+            ends, data = np.frombuffer(field.ends[: len(field.ends) & ~3], "<u4"), getattr(field, values)
+            if not field.ends and not data:
+                continue
+            if len(field.ends) != 4 * n or len(data) % size or (ends[1:] < ends[:-1]).any():
+                return False
+            if n and int(ends[-1]) != len(data) // size:
+                return False
+    return True
 
 
 def accepted_key(sequence: int) -> bytes:
@@ -90,18 +168,26 @@ def accepted_key(sequence: int) -> bytes:
 
 
 def accepted_sequence(key: bytes) -> int:
-    """The sequence number of such a key."""
+    """The sequence number of such a key. Raises Damaged for another key."""
+    check_key(_STORE, "accepted", key, _ACCEPTED_KEY.size)
     return int(_ACCEPTED_KEY.unpack(key)[0])
 
 
-def accepted_value(accepted_ms: int, ids: U64) -> bytes:
-    """The ids accepted together, and when."""
-    return _ACCEPTED_HEAD.pack(accepted_ms) + pack(ids, "<u8")
+def accepted_value(accepted_ms: int, keys: U64) -> bytes:
+    """The keys (`duplicates.keys_of`) accepted together, and when."""
+    return _ACCEPTED_HEAD.pack(accepted_ms | _SCOPED) + pack(keys, "<u8")
 
 
-def accepted_of(value: bytes) -> tuple[int, U64]:
-    """(accepted_ms, ids uint64[n])."""
-    return int(_ACCEPTED_HEAD.unpack_from(value)[0]), unpack(value[_ACCEPTED_HEAD.size :], "<u8", "accepted")
+def is_scoped(value: bytes) -> bool:
+    """Whether it has keys; a value from before ids had writers has the ids themselves."""
+    return bool(_ACCEPTED_HEAD.unpack_from(value)[0] & _SCOPED)
+
+
+def accepted_of(key: bytes, value: bytes) -> tuple[int, U64]:
+    """(accepted_ms, keys uint64[n]). Raises Damaged for a value of another length."""
+    check_rows(_STORE, "accepted", key, value, _ID_BYTES, _ACCEPTED_HEAD.size)
+    accepted_ms = int(_ACCEPTED_HEAD.unpack_from(value)[0]) & ~_SCOPED
+    return accepted_ms, np.frombuffer(value, "<u8", offset=_ACCEPTED_HEAD.size)
 
 
 def at_key(topic: int, partition: int) -> bytes:
@@ -110,7 +196,9 @@ def at_key(topic: int, partition: int) -> bytes:
 
 
 def at_of(key: bytes) -> tuple[int, int]:
-    """(topic, partition) of such a key."""
+    """(topic, partition) of such a key, or of a record's. Raises Damaged for a shorter one."""
+    if len(key) < _AT.size:
+        refuse(_STORE, "ends", key, f"the key has {len(key)} bytes, expected at least {_AT.size}")
     topic, partition = _AT.unpack(key[: _AT.size])
     return topic, partition
 
@@ -120,8 +208,9 @@ def end_value(end: StoredEnd) -> bytes:
     return _END.pack(*end)
 
 
-def end_of(value: bytes) -> StoredEnd:
-    """The end that a value holds."""
+def end_of(key: bytes, value: bytes) -> StoredEnd:
+    """The end that a value holds. Raises Damaged for another length."""
+    check_size(_STORE, "ends", key, value, _END.size)
     return StoredEnd(*_END.unpack(value))
 
 
@@ -131,7 +220,9 @@ def segment_value(segment: Segment) -> bytes:
 
 
 def segment_of(key: bytes, value: bytes) -> Segment:
-    """The segment that a key and value hold."""
+    """The segment that a key and value hold. Raises Damaged for another length."""
+    check_key(_STORE, "segments", key, _RECORD_KEY.size)
+    check_size(_STORE, "segments", key, value, _SEGMENT.size)
     return Segment(record_at(key)[2], *_SEGMENT.unpack(value))
 
 
@@ -140,17 +231,28 @@ def aggregated_value(aggregated: Aggregated) -> bytes:
     return _AGGREGATED.pack(*aggregated)
 
 
-def aggregated_of(value: bytes) -> Aggregated:
-    """How far, as a value holds it."""
+def aggregated_of(key: bytes, value: bytes) -> Aggregated:
+    """How far, as a value holds it. Raises Damaged for another length."""
+    check_size(_STORE, "aggregated", key, value, _AGGREGATED.size)
     return Aggregated(*_AGGREGATED.unpack(value))
 
 
-def interests_keys(partition: Array, pins: U64) -> list[bytes]:
-    """Keys of the interests of pins, each with its partition."""
-    packed = np.empty(len(pins), _PIN_KEY)
-    packed["partition"], packed["pin"] = partition, pins
-    data, size = packed.tobytes(), _PIN_KEY.itemsize
-    return [data[start : start + size] for start in range(0, len(data), size)]
+def object_keys(partition: Array, ids: U64) -> list[bytes]:
+    """Keys of pins in `interests` or of boards in `boards`, each with its partition."""
+    packed = np.empty(len(ids), _OBJECT_KEY)
+    packed["partition"], packed["id"] = partition, ids
+    return split(packed.tobytes(), np.full(len(ids), _OBJECT_KEY.itemsize))
+
+
+def board_value(board: Board) -> bytes:
+    """What stands of a board."""
+    return _BOARD.pack(*board)
+
+
+def board_of(key: bytes, value: bytes) -> Board:
+    """What stands of a board. Raises Damaged for another length."""
+    check_size(_STORE, "boards", key, value, _BOARD.size)
+    return Board(*_BOARD.unpack(value))
 
 
 def interests_value(interests: U64) -> bytes:
@@ -158,7 +260,108 @@ def interests_value(interests: U64) -> bytes:
     return pack(interests, "<u8")
 
 
-def interests_of(values: Sequence[bytes | None]) -> tuple[Array, U64]:
-    """Of several pins: how many interests each has (int64[n]; none without a value), and the interests back to back."""
-    present = [value or b"" for value in values]
-    return np.array([len(value) // 8 for value in present], np.int64), np.frombuffer(b"".join(present), "<u8")
+def interests_of(keys: Sequence[bytes], values: Sequence[bytes | None]) -> tuple[Array, U64]:
+    """Of several pins: how many interests each has (int64[n]; none without a value), and the interests back to back.
+
+    Raises Damaged for a value that is not whole interests.
+    """
+    present, ends = ends_of(_STORE, "interests", keys, values, _ID_BYTES)
+    return np.diff(ends, prepend=0), np.frombuffer(b"".join(present), "<u8")
+
+
+def voices_keys(day: Array, partition: Array, user: U64) -> list[bytes]:
+    """Keys of voices of users on days; of day 0, for good, in partitions."""
+    packed = np.empty(len(user), _VOICES_KEY)
+    packed["day"], packed["partition"], packed["user"] = day, partition, user
+    return split(packed.tobytes(), np.full(len(user), _VOICES_KEY.itemsize))
+
+
+def voices_from(day: int) -> bytes:
+    """Where the keys of a day begin."""
+    return _DAY.pack(day)
+
+
+def voices_values(pin: U64, partition: Array, action: Array, lengths: Array) -> list[bytes]:
+    """Voices as they are stored, the first lengths[0] of them in the first value, and so on."""
+    packed = np.empty(len(pin), _VOICE)
+    packed["pin"], packed["partition"], packed["action"] = pin, partition, action
+    return split(packed.tobytes(), lengths * _VOICE.itemsize)
+
+
+def voices_of(keys: Sequence[bytes], values: Sequence[bytes | None]) -> tuple[Array, U64, Array, Array]:
+    """Of several values: how many voices each has (int64[n]), and pins, partitions and actions back to back.
+
+    Raises Damaged for a value that is not whole voices.
+    """
+    present, ends = ends_of(_STORE, "voices", keys, values, _VOICE.itemsize)
+    voices = np.frombuffer(b"".join(present), _VOICE)
+    return np.diff(ends, prepend=0), voices["pin"], voices["partition"], voices["action"]
+
+
+def newest_value(at_ms: Array) -> bytes:
+    """The newest date of an engagement, of each partition."""
+    return pack(at_ms, "<i8")
+
+
+def newest_of(value: bytes | None) -> Array:
+    """Those dates of a value, int64[partitions]; none of none. Raises Damaged for what is not whole dates."""
+    check_rows(_STORE, "voices", NEWEST_KEY, value or b"", 8)
+    return np.frombuffer(value or b"", "<i8")
+
+
+def split(data: bytes, lengths: Array) -> list[bytes]:
+    """Pieces of so many bytes each."""
+    ends = np.cumsum(lengths)
+    return [data[start:stop] for start, stop in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
+
+
+def check(family: str, key: bytes, value: bytes) -> None:
+    """Raise Damaged for what the log can't have written."""
+    if family == "records":
+        check_key(_STORE, family, key, _RECORD_KEY.size)
+        _, events, batch = record_of(key, value)
+        if (n := message_of(key, batch).n) != events:
+            refuse(_STORE, family, key, f"its batch has {n} events, its head says {events}")
+    elif family == "accepted":
+        accepted_sequence(key)
+        accepted_of(key, value)
+    elif family == "segments":
+        segment_of(key, value)
+    elif family == "interests":
+        check_key(_STORE, family, key, _OBJECT_KEY.itemsize)
+        interests_of([key], [value])
+    elif family == "boards":
+        check_key(_STORE, family, key, _OBJECT_KEY.itemsize)
+        board_of(key, value)
+    elif family == "voices" and key == NEWEST_KEY:
+        newest_of(value)
+    elif family == "voices":
+        check_key(_STORE, family, key, _VOICES_KEY.itemsize)
+        voices_of([key], [value])
+    elif family in ("ends", "aggregated"):
+        check_key(_STORE, family, key, _AT.size)
+        end_of(key, value) if family == "ends" else aggregated_of(key, value)
+
+
+def epoch_key(sequence: int) -> bytes:
+    """Key of the epoch of this number in the order of epochs: below `IDENTITY_KEY`."""
+    return _EPOCH_KEY.pack(sequence)
+
+
+def epoch_sequence(key: bytes) -> int:
+    """The number of an epoch in their order."""
+    return int(_EPOCH_KEY.unpack(key)[0])
+
+
+def epoch_value(epoch: Epoch) -> bytes:
+    """An epoch: its number and where it began."""
+    starts = (_EPOCH_START.pack(*at, offset) for at, offset in epoch.starts.items())
+    return _EPOCH_HEAD.pack(epoch.number) + b"".join(starts)
+
+
+def epoch_of(key: bytes, value: bytes) -> Epoch:
+    """The epoch that a value holds."""
+    check_key(_STORE, HISTORY, key, _EPOCH_KEY.size)
+    check_rows(_STORE, HISTORY, key, value, _EPOCH_START.size, _EPOCH_HEAD.size)
+    starts = {(t, p): offset for t, p, offset in _EPOCH_START.iter_unpack(value[_EPOCH_HEAD.size :])}
+    return Epoch(int(_EPOCH_HEAD.unpack_from(value)[0]), starts)

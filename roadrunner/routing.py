@@ -1,6 +1,6 @@
 """Where the rows of a group belong, and the records that they become.
 
-`services.topics.split` is the law of where an event belongs; it is asked once for each action, and its answers are the
+`services.core.topics.split` is the law of where an event belongs; it is asked once for each action, and its answers are the
 table by which whole groups are then placed in one pass.
 """
 
@@ -16,14 +16,15 @@ from protos import events_pb2 as pb
 from roadrunner import kernel
 from roadrunner.duplicates import RecentIds
 from roadrunner.intake import SIZES, Group, check, unstated
-from services.columns import I64, U64, Array, Ragged, pack
-from services.events import EARLIEST_MS, RAGGED, Action, events
-from services.log import Partition
-from services.topics import Topic, partition_of, split
+from services.core.columns import I64, U64, Array, Ragged, pack
+from services.core.events import EARLIEST_MS, RAGGED, Action, events
+from services.core.topics import IS_BARE, Topic, partition_of, split
+from services.log.protocol import Partition
 
-ROW_BYTES = 89  # of a row without its texts and interests, at most
-PLACES = (Topic.USERS, Topic.SOURCES, Topic.OBJECTS, Topic.FEEDS)  # what the front door writes to
+ROW_BYTES = 120  # of a row without its texts and interests, at most
+PLACES = (Topic.USERS, Topic.SOURCES, Topic.OBJECTS, Topic.FEEDS)  # what the ingest API writes to
 _KEYS = ("user", "pin", "board", "target")
+VOID = 255  # in place of the action of a row that does not hold: objects, by board, have a record of it
 
 
 @cache
@@ -46,6 +47,8 @@ def goes() -> Array:
         for way, (to, key) in enumerate(zip(kernel.TOPIC_OF, kernel.KEY_OF, strict=True)):
             table[action] |= ((to, of_keys[key]) in parts) << way
         table[action] |= kernel.BY_INTEREST * ((Topic.SOURCES, of_interest) in parts)
+    to_objects = (Topic.OBJECTS, _KEYS.index("board"))
+    table[VOID] = 1 << list(zip(kernel.TOPIC_OF, kernel.KEY_OF, strict=True)).index(to_objects)
     return table
 
 
@@ -59,11 +62,16 @@ class Routed:
     joins: U64  # the interest that the row's pin joins, if that is why the row is there; else 0
 
     @staticmethod
-    def of(group: Group, chosen: I64, partitions: int) -> "Routed":
-        """int64[m] chosen: rows of the group, ascending."""
+    def of(group: Group, chosen: I64, partitions: int, void: I64 | None = None) -> "Routed":
+        """int64[m] chosen: rows of the group, ascending; void: those of them that do not hold (roadrunner/boards.py)."""
         user, pin, board, target = (group.column(name) for name in _KEYS)
         ends, interests = group.interests
-        columns = group.column("action"), (user, pin, board, target), ends, interests
+        action = group.column("action")
+        if void is not None and len(void):
+            action = action.copy()
+            action[void] = VOID
+            action.setflags(write=False)  # the kernel is compiled for columns that are only read
+        columns = action, (user, pin, board, target), ends, interests
         counts = np.zeros(len(PLACES) * partitions + 1, np.int64)
         kernel.route(goes(), partitions, chosen, *columns, counts[1:], np.empty(0, np.int64), np.empty(0, np.uint64))
         starts = np.cumsum(counts)
@@ -98,7 +106,8 @@ class Records:
             target[joining] = joins[joining]
         self._fixed = [(name, SIZES[name], column.tobytes()) for name, column in columns.items()]
         self._unstated = {name: unstated(name) for name in columns}
-        self._ragged = [(name, RAGGED[name], _taken(runs, rows, joins)) for name, runs in group.runs.items()]
+        bare = (joins != 0) | IS_BARE[group.column("action")[rows]]
+        self._ragged = [(name, RAGGED[name], _taken(runs, rows, bare)) for name, runs in group.runs.items()]
 
     def of(self, place: int, most: int) -> Iterator[tuple[int, bytes]]:
         """(events, serialised batch) of each record of a place: one, or as many as keep below `most` bytes or a row."""
@@ -133,13 +142,13 @@ class Records:
 _NONE = np.empty(0, np.int64)
 
 
-def _taken(runs: Ragged, rows: I64, joins: U64) -> Ragged:
+def _taken(runs: Ragged, rows: I64, bare: Array) -> Ragged:
     ends = np.empty(len(rows), np.uint32)
     values: Any = np.empty(0, runs.values.dtype)
-    size = kernel.take_runs(runs.ends, runs.values, rows, joins, ends, values)
+    size = kernel.take_runs(runs.ends, runs.values, rows, bare, ends, values)
     if size:
         values = np.empty(size, runs.values.dtype)
-        kernel.take_runs(runs.ends, runs.values, rows, joins, ends, values)
+        kernel.take_runs(runs.ends, runs.values, rows, bare, ends, values)
     return Ragged(ends, values)
 
 
@@ -150,7 +159,7 @@ def warm() -> None:
         one = events(1, action=Action.CREATE_PIN, pin=1, quality=1, at_ms=EARLIEST_MS, id=1, **more).to_proto()
         check(one, EARLIEST_MS, 0)
         group, recent = Group.of([one, one]), RecentIds(2)
-        recent.forget(group.ids[recent.add(group.ids, EARLIEST_MS)])
+        recent.forget(group.keys[recent.add(group.keys, EARLIEST_MS)])
         routed = Routed.of(group, np.arange(2), 1)
         list(routed.met(group, 2))
         for place in routed.places:

@@ -1,4 +1,4 @@
-"""RPCs of roadrunner: the front door, and the log as a stream."""
+"""RPCs of roadrunner: the ingest API, and the log as a stream."""
 
 import asyncio
 from collections import deque
@@ -10,14 +10,14 @@ from typing import Any
 from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
 from protos.events_pb2 import Batch
-from roadrunner.audit import Audit
 from roadrunner.committer import Committer
 from roadrunner.intake import check
 from roadrunner.store import EventLog, Published, StoredRecord
-from services import context, tokens
-from services.clock import Clock
-from services.errors import DeadlineExceeded, InvalidArgument, MeshError
-from services.log import Positions
+from services.core import context, tokens
+from services.core.clock import Clock
+from services.core.errors import DeadlineExceeded, InvalidArgument, MeshError, Unavailable
+from services.core.probes import probe
+from services.log.protocol import Positions
 
 MAX_EVENTS = 100_000
 LATE = "not on disk within the deadline; publish again with the same ids"
@@ -26,8 +26,8 @@ LATE = "not on disk within the deadline; publish again with the same ids"
 class Roadrunner(rpc.RoadrunnerServicer):
     """Translates between the wire and the log. On asyncio: a publish waits for its group without holding a thread."""
 
-    def __init__(self, log: EventLog, committer: Committer, audit: Audit, clock: Clock, max_ahead_ms: int) -> None:
-        self._log, self._committer, self._audit = log, committer, audit
+    def __init__(self, log: EventLog, committer: Committer, clock: Clock, max_ahead_ms: int) -> None:
+        self._log, self._committer = log, committer
         self._clock, self._max_ahead_ms = clock, max_ahead_ms
         self._closing, self._streams = False, set[asyncio.Event]()
         self._answered: deque[tuple[asyncio.Future[Published], Published | MeshError]] = deque()
@@ -37,10 +37,21 @@ class Roadrunner(rpc.RoadrunnerServicer):
         if request.batch.n > MAX_EVENTS:
             raise InvalidArgument(f"batch.n = {request.batch.n}: at most {MAX_EVENTS} events a batch")
         check(request.batch, self._clock(), self._max_ahead_ms)
+        return await self._acknowledged(request.batch)
+
+    async def Probe(self, request: pb.ProbeRequest, context_: Any) -> pb.PublishReply:
+        """Append the events of a turn, which alone may name reserved ids."""
+        batch = probe(request.turn, request.at_ms).to_proto()
+        check(batch, self._clock(), self._max_ahead_ms, own=True)
+        return await self._acknowledged(batch)
+
+    async def _acknowledged(self, batch: Batch) -> pb.PublishReply:
         serving = context.current()
-        published = await self._on_disk(request.batch, serving.remaining() if serving else 10.0)
+        published = await self._on_disk(batch, serving.remaining() if serving else 10.0)
         return pb.PublishReply(
-            accepted=published.accepted, duplicates=published.duplicates, token=tokens.encode(published.reached)
+            accepted=published.accepted,
+            duplicates=published.duplicates,
+            token=tokens.encode(published.reached, self._log.history.epoch),
         )
 
     async def _on_disk(self, batch: Batch, timeout: float) -> Published:
@@ -73,9 +84,12 @@ class Roadrunner(rpc.RoadrunnerServicer):
         try:
             if not positions:
                 raise InvalidArgument("from: name at least one topic, partition and offset")
+            if request.epoch not in (0, self._log.history.epoch):
+                raise Unavailable("the log has begun another epoch; look at its history again")
             async for records in self._records(positions):
                 yield _wire(records)
         except MeshError as error:
+            self._log.database.noticed(error)
             await context_.abort(error.status, str(error))
 
     async def _records(self, positions: Positions) -> AsyncIterator[list[StoredRecord]]:
@@ -104,22 +118,22 @@ class Roadrunner(rpc.RoadrunnerServicer):
             ]
         )
 
+    async def History(self, request: pb.LogHistoryRequest, context_: Any) -> pb.LogHistoryReply:
+        """The identity of the log and its epochs."""
+        history = self._log.history
+        epochs = [
+            pb.Epoch(
+                number=number, starts=[pb.Position(topic=t, partition=p, offset=o) for (t, p), o in starts.items()]
+            )
+            for number, starts in history.epochs
+        ]
+        return pb.LogHistoryReply(identity=history.identity, epochs=epochs)
+
     async def Aggregated(self, request: pb.AggregatedRequest, context_: Any) -> pb.AggregatedReply:
         """How far the aggregator has come."""
         reached = self._log.aggregated(synced=True).items()
         return pb.AggregatedReply(
             positions=[pb.Position(topic=t, partition=p, offset=aggregated.next) for (t, p), aggregated in reached]
-        )
-
-    async def Freshness(self, request: pb.FreshnessRequest, context_: Any) -> pb.FreshnessReply:
-        """What the audit measured."""
-        return pb.FreshnessReply(
-            views=[
-                pb.ViewFreshness(
-                    view=name, last_ms=f.last_ms, p50_ms=f.p50_ms, p99_ms=f.p99_ms, samples=f.samples, lost=f.lost
-                )
-                for name, f in sorted(self._audit.freshness().items())
-            ]
         )
 
     def close(self) -> None:

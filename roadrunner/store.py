@@ -4,27 +4,28 @@ An append is visible to readers once it has been synced, so no view ever holds w
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from protos import events_pb2
-from roadrunner import layout
+from roadrunner import epochs, integrity, layout
+from roadrunner.boards import Boards
 from roadrunner.duplicates import RecentIds
 from roadrunner.intake import Group
-from roadrunner.layout import Aggregated, Segment, StoredEnd
+from roadrunner.layout import Aggregate, Aggregated, Segment, StoredEnd
 from roadrunner.routing import Records, Routed, at_of
-from services.clock import DAY_MS, Clock
-from services.columns import U64
-from services.database import Database
-from services.errors import OutOfRange
-from services.log import End, Partition, Positions
-from services.tokens import Reached
-from services.topics import Topic
+from services.core.clock import DAY_MS, Clock
+from services.core.columns import U64, among
+from services.core.errors import MeshError, OutOfRange
+from services.core.tokens import Reached
+from services.core.topics import Topic
+from services.log.protocol import End, Partition, Positions
+from services.state.database import Database
 
 READ_RECORDS = 512  # of one partition in one read
 READ_BYTES = 1 << 20  # of all partitions in one read, more or less
@@ -50,6 +51,11 @@ class StoredRecord:
     accepted_ms: int
     batch: bytes
 
+    @property
+    def key(self) -> bytes:
+        """Where it lies."""
+        return layout.record_key(self.topic, self.partition, self.offset)
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:
@@ -60,13 +66,11 @@ class Retention:
     segment_bytes: int = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """What the aggregator made of a chunk of OBJECTS. Written together: the counts, the table, and how far it has come."""
+class LogDatabase(Database):
+    """The database of the log, which can't be rebuilt: it is opened with all that was synced, or it is refused."""
 
-    counts: list[tuple[int, int, bytes]]  # records of COUNTS: partition, events, serialised batch
-    interests: dict[bytes, bytes]  # by key, as changed; empty: none
-    reached: dict[Partition, Aggregated]
+    loses_nothing = True
+    remedy = "restore the log from a backup: docs/operations.md, Damage"
 
 
 class EventLog:
@@ -83,20 +87,43 @@ class EventLog:
     ) -> None:
         """Open or create the log. Raises WrongFormat also when `partitions` is not what it was made with."""
         form = f"{layout.FORMAT}, {partitions} partitions"
-        self._db = Database(folder, form, layout.FAMILIES, cache_mb, memtable_mb, layout.IN_ORDER)
+        self._db = LogDatabase(folder, form, layout.FAMILIES, cache_mb, memtable_mb, layout.IN_ORDER)
         self._partitions, self._retention, self._clock = partitions, retention, clock
+        try:
+            self._open()
+        except (MeshError, KeyError) as error:
+            self._db.abandon()
+            raise error if isinstance(error, MeshError) else self._db.damaged(repr(error)) from None
+
+    def _open(self) -> None:
+        partitions = self._partitions
         self._ends = {(int(topic), p): StoredEnd() for topic in Topic for p in range(partitions)}
-        self._ends |= {layout.at_of(k): layout.end_of(v) for k, v in self._db.family("ends").items()}
+        self._ends |= {layout.at_of(k): layout.end_of(k, v) for k, v in self._db.family("ends").items()}
         self._visible = dict(self._ends)
         self._aggregated = {(int(Topic.OBJECTS), p): Aggregated() for p in range(partitions)}
-        stored = self._db.family("aggregated").items()
-        self._aggregated |= {layout.at_of(key): layout.aggregated_of(value) for key, value in stored}
+        stored = {layout.at_of(k): layout.aggregated_of(k, v) for k, v in self._db.family("aggregated").items()}
+        self._aggregated |= stored
         self._synced = self._aggregated
         self._segments = self._read_segments()
         self._readers: dict[int, set[Callable[[], object]]] = {int(topic): set() for topic in Topic}
         self._waiting = threading.Lock()
         self._sequence = 0
+        self._unscoped: U64 = np.empty(0, np.uint64)
+        self._unscoped_until = 0
         self._recent = self._recall()
+        if problem := integrity.problem(self._db, self._ends, self._segments, stored):
+            raise self._db.damaged(problem)
+        self._boards = Boards(self._db, partitions)
+        self._fill_boards()
+        self.history = epochs.begin(self._db, {at: end.next for at, end in self._ends.items()})
+
+    def _fill_boards(self) -> None:
+        """Of a log from before there was the table; synced as the epoch begins."""
+        write = _Write(self._db.batch(), self._clock())
+        for at, made in self._boards.fill(write.batch, self._ends):
+            self._put(write, at, len(made), made.to_proto().SerializeToString())
+        self._ends |= self._written(write)
+        self._visible = dict(self._ends)
 
     def _read_segments(self) -> dict[Partition, list[Segment]]:
         segments: dict[Partition, list[Segment]] = {at: [] for at in self._ends}
@@ -105,29 +132,38 @@ class EventLog:
         return segments
 
     def _recall(self) -> RecentIds:
-        """The ids accepted within a day."""
-        recent, now = RecentIds(), self._clock()
+        """What was accepted within a day. Ids from before they had writers are kept apart, for as long as they count."""
+        recent, now, unscoped = RecentIds(), self._clock(), [self._unscoped]
         for key, value in self._db.family("accepted").items():
             self._sequence = layout.accepted_sequence(key) + 1
-            accepted_ms, ids = layout.accepted_of(value)
+            accepted_ms, ids = layout.accepted_of(key, value)
             if accepted_ms >= now - DAY_MS:
-                recent.add(ids, now, accepted_ms)
+                if layout.is_scoped(value):
+                    recent.add(ids, now, accepted_ms)
+                else:
+                    unscoped.append(ids)
+                    self._unscoped_until = accepted_ms + DAY_MS
+        self._unscoped = np.unique(np.concatenate(unscoped))
         return recent
 
     def append(self, batches: Sequence[events_pb2.Batch]) -> list[Published]:
         """Append batches that `intake.check` let pass as one atomic write, each event where it belongs.
 
-        Duplicates by id within a day, also within the call, are dropped. Nothing is durable or visible before `sync`.
+        Duplicates by writer and id within a day, also within the call, are dropped. Nothing is durable or visible before `sync`.
         Raises Exhausted or Unavailable when it can't be written; then nothing was.
         """
         now, group = self._clock(), Group.of(batches)
-        fresh = self._recent.add(group.ids, now)
+        keys = group.keys
+        fresh = self._recent.add(keys, now)
+        if now < self._unscoped_until:
+            fresh &= ~among(group.column("id"), self._unscoped)
+        write = _Write(self._db.batch(), now)
         try:
             kept = np.flatnonzero(fresh)
-            routed = Routed.of(group, kept, self._partitions)
-            self._ends |= self._write(group, routed, group.ids[fresh], now)
+            routed = Routed.of(group, kept, self._partitions, self._boards.judge(write.batch, group, kept))
+            self._ends |= self._write(write, group, routed, keys[fresh])
         except BaseException:
-            self._recent.forget(group.ids[fresh])  # or they would be taken for accepted when they are published again
+            self._recent.forget(keys[fresh])  # or they would be taken for accepted when they are published again
             raise
         reached: list[Reached] = [{} for _ in batches]
         self._reach(group, routed, reached)
@@ -143,30 +179,32 @@ class EventLog:
             if last[place] >= 0:
                 reached[publish][at_of(place, self._partitions)] = last[place]
 
-    def _write(self, group: Group, routed: Routed, accepted: U64, now: int) -> dict[Partition, StoredEnd]:
-        write, records = _Write(self._db.batch(), now, {}, []), Records(group, routed)
+    def _write(self, write: "_Write", group: Group, routed: Routed, accepted: U64) -> dict[Partition, StoredEnd]:
+        records = Records(group, routed)
         for place in routed.places:
             at = at_of(place, self._partitions)
             for events, message in records.of(place, RECORD_BYTES):
                 self._put(write, at, events, message)
         if len(accepted):
-            write.batch.put(
-                layout.accepted_key(self._sequence), layout.accepted_value(now, accepted), self._db.handle("accepted")
-            )
+            value = layout.accepted_value(write.now, accepted)
+            write.batch.put(layout.accepted_key(self._sequence), value, self._db.handle("accepted"))
             self._sequence += 1
         return self._written(write)
 
     def append_aggregate(self, made: Aggregate) -> None:
         """Append the counts of a chunk and how far it came as one atomic write; as `append`, before `sync`."""
-        write = _Write(self._db.batch(), self._clock(), {}, [])
+        write = _Write(self._db.batch(), self._clock())
         for partition, events, message in made.counts:
             self._put(write, (int(Topic.COUNTS), partition), events, message)
-        handle = self._db.handle("interests")
-        for key, value in made.interests.items():
-            if value:
-                write.batch.put(key, value, handle)
-            else:
-                write.batch.delete(key, handle)
+        for start, stop in made.forgotten:
+            write.batch.delete_range(start, stop, self._db.handle("voices"))
+        for family, values in (("interests", made.interests), ("voices", made.voices)):
+            handle = self._db.handle(family)
+            for key, value in values.items():
+                if value:
+                    write.batch.put(key, value, handle)
+                else:
+                    write.batch.delete(key, handle)
         for at, aggregated in made.reached.items():
             write.batch.put(layout.at_key(*at), layout.aggregated_value(aggregated), self._db.handle("aggregated"))
         self._ends |= self._written(write)
@@ -218,9 +256,9 @@ class EventLog:
         """How far each partition of OBJECTS has been aggregated; `synced`: with all that came of it visible in COUNTS."""
         return self._synced if synced else self._aggregated
 
-    def interests(self, keys: list[bytes]) -> list[bytes | None]:
-        """The interests of pins, as `layout` packs them, as far as that."""
-        found: list[bytes | None] = self._db.family("interests").get(keys)
+    def aggregators(self, family: str, keys: list[bytes]) -> list[bytes | None]:
+        """Values of a table of the aggregator, `interests` or `voices`, as `layout` packs them, as far as that."""
+        found: list[bytes | None] = self._db.family(family).get(keys)
         return found
 
     def bytes_kept(self) -> int:
@@ -242,21 +280,27 @@ class EventLog:
                 for topic in topics:
                     self._readers[topic].discard(wake)
 
-    def read(self, positions: Positions) -> list[StoredRecord]:
+    def read(self, positions: Positions, shares: Mapping[Partition, int] | None = None) -> list[StoredRecord]:
         """The next records from the positions, in order within a partition: about a megabyte, or none at the end.
 
+        shares: by partition, how that megabyte is divided, whole records each, which may be twice as much together; else
+        the first partition has as much as there is.
         Raises OutOfRange when a position is no longer retained, or beyond the end.
         """
         visible, found, size = self._visible, list[StoredRecord](), 0
+        most, whole = READ_BYTES * (2 if shares else 1), sum((shares or {}).values())
         for (topic, partition), position in positions.items():
             end = self._end_of(topic, partition, visible)
             if position < end.first or position > end.next:
                 raise _out_of_range(topic, partition, position, end)
+            until = size + READ_BYTES * shares[topic, partition] // whole if shares else most
             for record in self._records(topic, partition, range(position, min(end.next, position + READ_RECORDS))):
                 found.append(record)
                 size += len(record.batch)
-                if size > READ_BYTES:
+                if size > most:
                     return found
+                if size > until:
+                    break
         return found
 
     def _records(self, topic: int, partition: int, offsets: range) -> Iterator[StoredRecord]:
@@ -264,11 +308,11 @@ class EventLog:
         records, count = self._db.family("records"), 1
         while offsets:
             some, offsets = offsets[:count], offsets[count:]
-            values = records.get([layout.record_key(topic, partition, offset) for offset in some])
-            for offset, value in zip(some, values, strict=True):
+            keys = [layout.record_key(topic, partition, offset) for offset in some]
+            for offset, key, value in zip(some, keys, records.get(keys), strict=True):
                 if value is None:  # retention dropped it after the range was looked at
                     raise _out_of_range(topic, partition, offset, self._ends[topic, partition])
-                accepted_ms, _, batch = layout.record_of(value)
+                accepted_ms, _, batch = layout.record_of(key, value)
                 yield StoredRecord(topic, partition, offset, accepted_ms, batch)
             count *= 2
 
@@ -309,10 +353,20 @@ class EventLog:
         """Delete notes of ids accepted more than a day ago."""
         write, oldest = self._db.batch(), self._clock() - DAY_MS
         for key, value in self._db.family("accepted").items():
-            if layout.accepted_of(value)[0] >= oldest:
+            if layout.accepted_of(key, value)[0] >= oldest:
                 break
             write.delete(key, self._db.handle("accepted"))
         self._db.write(write)
+
+    @property
+    def database(self) -> Database:
+        """What it is kept in."""
+        return self._db
+
+    @property
+    def damage(self) -> str:
+        """What was found to be damaged since it was opened."""
+        return self._db.damage
 
     @property
     def dead(self) -> bool:
@@ -330,8 +384,8 @@ class _Write:
 
     batch: Any
     now: int
-    ends: dict[Partition, StoredEnd]
-    closed: list[tuple[Partition, Segment]]
+    ends: dict[Partition, StoredEnd] = field(default_factory=dict)
+    closed: list[tuple[Partition, Segment]] = field(default_factory=list)
 
 
 def _out_of_range(topic: int, partition: int, offset: int, end: StoredEnd) -> OutOfRange:

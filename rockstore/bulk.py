@@ -17,6 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rocksdict import BlockBasedOptions, DBCompressionType, Options, SstFileWriter
 
+from loaders.convert import plain
+from loaders.ids import read_ids
+from loaders.place import Place
+from loaders.text_ids import settle
 from rockstore import layout
 from rockstore.versions import (
     MANIFEST,
@@ -26,16 +30,19 @@ from rockstore.versions import (
     checksum,
     file_name,
     read_manifest,
+    summed,
     to_json,
     versions_of,
 )
-from services.columns import F32, U64, Array, ids
-from services.errors import Exhausted, InvalidArgument, NotFound
-from services.events import MAX_FEATURES
-from services.topics import partition_of
+from services.core.columns import F32, U64, Array, ids
+from services.core.durable import rename_durably, sync_folder
+from services.core.errors import Exhausted, InvalidArgument, NotFound
+from services.core.events import MAX_FEATURES
+from services.core.topics import partition_of
 
 VALUES_AT_ONCE = 4_000_000  # float32s of the Parquet file that are decoded at once
 ROWS_AT_ONCE = 65_536
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
 Report = Callable[[int, int], None]  # done, of
 
 
@@ -43,16 +50,15 @@ class Source:
     """A Parquet file of a key column and columns of numbers, checked by its schema and keys."""
 
     def __init__(self, path: Path, key: str) -> None:
-        """Raises InvalidArgument naming the file, the column and the first row that is wrong."""
+        """Raises InvalidArgument naming the file, the column and the first row that is wrong. Keys are read as all ids are
+        (loaders/ids.py), as text where text is being read.
+        """
         self.path, self.key = path, key
         try:
             self._file = pq.ParquetFile(path)
         except (OSError, pa.ArrowException) as error:
             raise InvalidArgument(f"{path}: can't be read as Parquet: {error}") from None
-        schema = self._file.schema_arrow
-        self.columns = self._features(schema)
-        if not pa.types.is_integer(schema.field(key).type):
-            self.fail(key, f"is {schema.field(key).type}; keys are integers")
+        self.columns = self._features(self._file.schema_arrow)
         self.keys = self._keys()
 
     def fail(self, column: str, why: str) -> None:
@@ -72,26 +78,19 @@ class Source:
             raise InvalidArgument(f"{self.path}: has {count}; allowed are 1 to {MAX_FEATURES}")
         for name in columns:
             kind = schema.field(name).type
-            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-                self.fail(name, f"is {kind}; features are integers, floating-point numbers or booleans")
+            if not any(is_one(kind.value_type if pa.types.is_dictionary(kind) else kind) for is_one in _NUMBERS):
+                self.fail(name, f"is {kind}; features are integers, floating-point numbers, decimals or booleans")
         return columns
 
     def _keys(self) -> U64:
         found, row = [], 0
         for batch in self._batches([self.key], ROWS_AT_ONCE):
-            column = batch.column(0)
-            if column.null_count:
-                first = int(np.asarray(column.is_null()).argmax())
-                self.fail(self.key, f"row {row + first} (from 0): is null, and every row needs a key")
-            values = column.to_numpy(zero_copy_only=False)
-            if (bad := values <= 0).any():
-                first = int(bad.argmax())
-                self.fail(self.key, f"row {row + first} (from 0): {values[first]} is no key; allowed are 1 to 2^64 - 1")
-            found.append(values.astype(np.uint64))
-            row += len(values)
+            found.append(read_ids(batch.column(0), Place(self.path, self.key, row), null=False))
+            row += batch.num_rows
         if not row:
             raise InvalidArgument(f"{self.path}: has no rows")
         keys = np.concatenate(found)
+        settle()
         self._refuse_duplicates(keys)
         return keys
 
@@ -114,7 +113,7 @@ class Source:
             row += len(matrix)
 
     def _narrowed(self, column: pa.Array, name: str, row: int) -> F32:
-        numbers = np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False))
+        numbers = np.asarray(pc.cast(plain(column), pa.float64(), safe=False).to_numpy(zero_copy_only=False))
         with np.errstate(over="ignore"):
             narrow = numbers.astype(np.float32)
         bad = np.isinf(narrow) & ~np.isinf(numbers)
@@ -155,10 +154,9 @@ def load(
         version = max([after, *there]) + 1
         try:
             files = _write_files(source, columns, draft, (dataset, version, partitions), report)
-            manifest = Manifest(dataset, version, columns, len(source.keys), as_of_ms, partitions, files)
+            manifest = summed(Manifest(dataset, version, columns, len(source.keys), as_of_ms, partitions, files))
             _sync(draft, to_json(manifest))
-            os.rename(draft, home / str(version))
-            _sync_folder(home)
+            rename_durably(draft, home / str(version))
         except Exception as error:
             shutil.rmtree(draft, ignore_errors=True)
             if "No space" in str(error):  # of this module's files, or of those that RocksDB writes
@@ -247,7 +245,7 @@ def _write_file(path: Path, keys: U64, matrix: F32, at: tuple[int, str, int]) ->
 
 
 def _options() -> Options:
-    """As the database writes its own files (services/database.py)."""
+    """As the database writes its own files (services/state/database.py)."""
     options, table = Options(raw_mode=True), BlockBasedOptions()
     options.set_compression_type(DBCompressionType.lz4())
     table.set_bloom_filter(10, False)
@@ -261,12 +259,4 @@ def _sync(draft: Path, manifest: bytes) -> None:
         file.write(manifest)
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(draft)
-
-
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    sync_folder(draft)

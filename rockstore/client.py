@@ -1,6 +1,6 @@
 """How the others ask rockstore: by kind and ids, whatever shards they are on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,15 +8,18 @@ import numpy as np
 from protos import events_pb2
 from protos import rockstore_pb2 as pb
 from protos import rockstore_pb2_grpc as rpc
-from services import tokens
-from services.columns import F32, I64, U8, U64, Array, Ragged, pack, unpack
-from services.log import Partition
-from services.mesh import Mesh
-from services.routing import Shards
+from services.core import tokens
+from services.core.columns import F32, I64, U8, U64, Array, Ragged, pack, unpack
+from services.log.protocol import Partition
+from services.rpc.mesh import Mesh
+from services.rpc.routing import ReplicaSet
 
 NAME = "rockstore"
 PIN, BOARD = pb.OBJECT_KIND_PIN, pb.OBJECT_KIND_BOARD
 USER, INTEREST = pb.OBJECT_KIND_USER, pb.OBJECT_KIND_INTEREST
+
+
+_NO_IDS, _NO_FLAGS = np.empty(0, np.uint64), np.empty(0, bool)
 
 
 class Attributes(NamedTuple):
@@ -34,6 +37,9 @@ class Attributes(NamedTuple):
     reached: Mapping[
         Partition, int
     ] = {}  # when asked for: all of the log's topic `objects` that the answer shows at least
+    described: Array = _NO_FLAGS  # bool[n] created, or something was stated of it; else it was only spoken of so far
+    externals: Sequence[str] = ()  # external ids; empty: none was stated. Only where ids are text, and not bare
+    named_externals: Mapping[tuple[int, int], str] = {}  # of what `names` has
 
 
 class Rows(NamedTuple):
@@ -69,7 +75,7 @@ class RockstoreClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._shards = Shards(mesh, NAME, rpc.RockstoreStub)
+        self._replicas, self._external = ReplicaSet(mesh, NAME, rpc.RockstoreStub), mesh.text_ids
 
     async def attributes(
         self,
@@ -80,29 +86,34 @@ class RockstoreClient:
         bare: bool = False,
         named: bool = False,
         reached: bool = False,
+        external: bool | None = None,
     ) -> Attributes:
         """What is known of these objects. At most 20,000 a shard.
 
         kinds: uint8[n], the kind of each (PIN, BOARD, USER or INTEREST of this module), or one for all. bare: without
         titles and links. named: also the names of their owners and interests, of those that are on the shards asked.
         reached: also how far the log had been applied.
+        external: also external ids; where ids are text they come with the other texts by themselves.
         """
         kind = np.full(len(ids), kinds, np.uint8)
+        external = self._external and not bare if external is None else external
 
-        async def ask(stub: Any, part: U64, rows: Array) -> Any:
+        async def ask(shard: int, part: U64, rows: Array) -> Any:
             of = pack(kind if len(rows) == len(kind) else kind[rows], "<u1")
-            request = pb.AttributesRequest(kinds=of, ids=pack(part, "<u8"), bare=bare, named=named, reached=reached)
-            return await self._shards.call(stub.Attributes, request, timeout)
+            request = pb.AttributesRequest(
+                kinds=of, ids=pack(part, "<u8"), bare=bare, named=named, reached=reached, external=external
+            )
+            return await self._replicas.call(shard, "Attributes", request, timeout)
 
         if not len(ids):
             return _NOTHING
-        answers = await self._shards.each(np.asarray(ids, np.uint64), ask)
+        answers = await self._replicas.each(np.asarray(ids, np.uint64), ask)
         return _attributes([rows for rows, _ in answers], [reply for _, reply in answers], bare)
 
     async def list(self, kind: int, after: int, limit: int, timeout: float) -> U64:
         """The first `limit` ids of a kind above `after`, ascending: found, and not taken down. limit: 1 to 10,000."""
         request = pb.ListRequest(kind=kind, after=after, limit=limit)  # type: ignore[arg-type]
-        replies = await self._shards.all(lambda stub: stub.List, request, timeout)
+        replies = await self._replicas.all("List", request, timeout)
         found = [unpack(reply.ids, "<u8", "ids") for reply in replies]
         return np.sort(np.concatenate(found))[:limit]
 
@@ -112,19 +123,18 @@ class RockstoreClient:
         Raises InvalidArgument when no dataset can have the name.
         """
 
-        async def ask(stub: Any, part: U64, rows: Array) -> Any:
-            return await self._shards.call(
-                stub.MultiGet, pb.MultiGetRequest(dataset=dataset, keys=pack(part, "<u8")), timeout
+        async def ask(shard: int, part: U64, rows: Array) -> Any:
+            return await self._replicas.call(
+                shard, "MultiGet", pb.MultiGetRequest(dataset=dataset, keys=pack(part, "<u8")), timeout
             )
 
         if not len(keys):
-            stub = self._shards.stubs[0]
-            return _rows(0, [(np.empty(0, np.int64), await ask(stub, _NO_IDS, _NO_FLAGS))])
-        return _rows(len(keys), await self._shards.each(np.asarray(keys, np.uint64), ask))
+            return _rows(0, [(np.empty(0, np.int64), await ask(0, _NO_IDS, _NO_FLAGS))])
+        return _rows(len(keys), await self._replicas.each(np.asarray(keys, np.uint64), ask))
 
     async def datasets(self, timeout: float) -> Datasets:
         """Every dataset, by name."""
-        replies = await self._shards.all(lambda stub: stub.Datasets, pb.DatasetsRequest(), timeout)
+        replies = await self._replicas.all("Datasets", pb.DatasetsRequest(), timeout)
         of: dict[str, list[pb.Dataset]] = {}
         for found in (dataset for reply in replies for dataset in reply.datasets):
             of.setdefault(found.name, []).append(found)
@@ -132,10 +142,9 @@ class RockstoreClient:
 
     async def close(self) -> None:
         """Close the channels."""
-        await self._shards.close()
+        await self._replicas.close()
 
 
-_NO_IDS, _NO_FLAGS = np.empty(0, np.uint64), np.empty(0, bool)
 _NO_QUALITY, _NO_DATES = np.empty(0, np.float32), np.empty(0, np.int64)
 _NO_TEXTS = Ragged.empty(0)
 _NOTHING = Attributes(_NO_FLAGS, [], [], _NO_IDS, _NO_QUALITY, _NO_DATES, _NO_FLAGS, Ragged.empty(0, "<u8"))
@@ -144,14 +153,15 @@ _NOTHING = Attributes(_NO_FLAGS, [], [], _NO_IDS, _NO_QUALITY, _NO_DATES, _NO_FL
 def _attributes(rows: list[Array], replies: list[pb.AttributesReply], bare: bool) -> Attributes:
     """The answers for these rows as one, in the order of the rows."""
     parts = [_part(reply, len(of), bare) for of, reply in zip(rows, replies, strict=True)]
-    found, owners, quality, at_ms, taken_down, titles, links, interests = parts[0]
+    found, owners, quality, at_ms, taken_down, described, titles, links, externals, interests = parts[0]
     if len(parts) > 1:
         order = np.argsort(np.concatenate(rows))
         columns = list(zip(*parts, strict=True))
-        fixed, ragged = columns[:5], columns[5:]
-        found, owners, quality, at_ms, taken_down = (np.concatenate(column)[order] for column in fixed)
-        titles, links, interests = (Ragged.concat(list(column)) for column in ragged)
+        fixed, ragged = columns[:6], columns[6:]
+        found, owners, quality, at_ms, taken_down, described = (np.concatenate(column)[order] for column in fixed)
+        titles, links, externals, interests = (Ragged.concat(list(column)) for column in ragged)
         interests = interests.take(order)
+        externals = externals.take(order) if len(externals) else externals
         if not bare:
             titles, links = titles.take(order), links.take(order)
     return Attributes(
@@ -163,13 +173,21 @@ def _attributes(rows: list[Array], replies: list[pb.AttributesReply], bare: bool
         at_ms,
         taken_down.view(bool),
         interests,
-        {key: name for reply in replies if reply.named_ids for key, name in _names(reply)},
+        {key: name for reply in replies if reply.named_ids for key, name in _names(reply, reply.names)},
         {at: offset for reply in replies if reply.reached for at, offset in tokens.decode(reply.reached).items()},
+        described.view(bool),
+        externals.strings() if len(externals) else (),
+        {
+            key: name
+            for reply in replies
+            if reply.named_externals.ends
+            for key, name in _names(reply, reply.named_externals)
+        },
     )
 
 
 def _part(reply: pb.AttributesReply, n: int, bare: bool) -> tuple[Any, ...]:
-    """Columns of one answer: fixed ones, titles, links and interests."""
+    """Columns of one answer: fixed ones, titles, links, external ids and interests."""
     of = reply.interests
     return (
         unpack(reply.found, "<u1", "found", n),
@@ -177,8 +195,10 @@ def _part(reply: pb.AttributesReply, n: int, bare: bool) -> tuple[Any, ...]:
         unpack(reply.quality, "<f4", "quality", n),
         unpack(reply.at_ms, "<i8", "at_ms", n),
         unpack(reply.taken_down, "<u1", "taken_down", n),
+        unpack(reply.described, "<u1", "described", n) if reply.described else np.ones(n, np.uint8),
         _NO_TEXTS if bare else _strings(reply.titles),
         _NO_TEXTS if bare else _strings(reply.links),
+        _strings(reply.externals) if reply.externals.ends else _NO_TEXTS,
         Ragged(unpack(of.ends, "<u4", "interests", n), unpack(of.ids, "<u8", "interests")),
     )
 
@@ -187,11 +207,10 @@ def _strings(texts: events_pb2.Strings) -> Ragged:
     return Ragged(unpack(texts.ends, "<u4", "ends"), unpack(texts.data, "<u1", "data"))
 
 
-def _names(reply: pb.AttributesReply) -> Iterable[tuple[tuple[int, int], str]]:
+def _names(reply: pb.AttributesReply, texts: events_pb2.Strings) -> Iterable[tuple[tuple[int, int], str]]:
     ids = unpack(reply.named_ids, "<u8", "named_ids")
     kinds = unpack(reply.named_kinds, "<u1", "named_kinds", len(ids))
-    names = _strings(reply.names).strings()
-    return zip(zip(kinds.tolist(), ids.tolist(), strict=True), names, strict=True)
+    return zip(zip(kinds.tolist(), ids.tolist(), strict=True), _strings(texts).strings(), strict=True)
 
 
 def _rows(n: int, replies: list[tuple[Array, pb.MultiGetReply]]) -> Rows:

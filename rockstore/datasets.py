@@ -20,12 +20,13 @@ from rocksdict import IngestExternalFileOptions
 from rockstore import layout
 from rockstore.layout import State, Version
 from rockstore.versions import NAME, check_file, file_name, read_manifest, unreadable
-from services.columns import F32, I64, U64, Array, ids
-from services.database import LITTLE_ROOM
-from services.errors import Exhausted, NotFound
-from services.events import Action, Batch
-from services.shard import Shard
-from services.topics import partition_of
+from services.core.columns import F32, I64, U64, Array, ids
+from services.core.errors import Exhausted, NotFound
+from services.core.events import Action, Batch
+from services.core.topics import partition_of
+from services.state.database import LITTLE_ROOM
+from services.state.family import Family
+from services.state.shard import Shard
 
 logger = logging.getLogger(__name__)
 MAX_DATASETS = 1000  # of a shard; the log could else name new ones without end
@@ -68,7 +69,7 @@ class _Put(NamedTuple):
 class _Live:
     """Live rows by their key: what is kept, and what came since."""
 
-    def __init__(self, family: Any, keys: list[bytes]) -> None:
+    def __init__(self, family: Family, keys: list[bytes]) -> None:
         wanted = list(dict.fromkeys(keys))
         self._kept = dict(zip(wanted, family.get(wanted), strict=True)) if wanted else {}
         self.new: dict[bytes, bytes] = {}
@@ -80,7 +81,7 @@ class _Live:
         if not columns or len(columns) != width:
             return replace(state, passed_over=state.passed_over + 1)
         named, before = layout.columns_hash(columns), self.new.get(row.key) or self._kept[row.key]
-        before_ms, before_named = layout.live_header(before) if before else (0, named)
+        before_ms, before_named = layout.live_header(row.key, before) if before else (0, named)
         if before_ms <= row.at_ms or before_named != named:
             self.new[row.key] = layout.pack_live(row.at_ms, named, row.values)
         return state if state.live else replace(state, live=True, unnamed=state.unnamed or [*columns])
@@ -95,7 +96,7 @@ class Datasets:
         self._states: States = {}
         for key, value in shard.family("datasets").items():
             partition, name = layout.dataset_of(key)
-            self._states.setdefault(name, {})[partition] = layout.unpack_state(value)
+            self._states.setdefault(name, {})[partition] = layout.unpack_state(key, value)
 
     # --- the log --------------------------------------------------------------------------------------------------
 
@@ -184,7 +185,7 @@ class Datasets:
         options = IngestExternalFileOptions()
         options.set_move_files(True)
         try:
-            self._shard.family("rows").ingest_external_file([str(draft)], options)
+            self._shard.family("rows").raw.ingest_external_file([str(draft)], options)
         except Exception as error:
             if "No space" in str(error) or shutil.disk_usage(self._shard.folder).free < LITTLE_ROOM:
                 raise Exhausted(f"{self._shard.folder}: the disk is full ({error})") from None
@@ -218,10 +219,11 @@ class Datasets:
         """Rows of partitions that all serve as `state` does."""
         dataset, width = layout.dataset_hash(name), len(state.columns)
         bulk: Sequence[bytes | None] = [None] * len(keys)
+        names = layout.row_keys(partition, dataset, state.version, keys)
         if state.version:
-            bulk = self._shard.family("rows").get(layout.row_keys(partition, dataset, state.version, keys))
+            bulk = self._shard.family("rows").get(names)
         found = np.array([value is not None for value in bulk], bool)
-        values, at_ms = layout.unpack_rows(bulk, width), np.where(found, state.as_of_ms, 0)
+        values, at_ms = layout.unpack_rows(names, bulk, width), np.where(found, state.as_of_ms, 0)
         if state.live:
             kept = self._shard.family("live").get(layout.live_keys(partition, dataset, keys))
             live_ms, live = layout.unpack_live(kept, state.columns)

@@ -2,13 +2,15 @@
 
 | family   | key                                | value                             |
 |----------|------------------------------------|-----------------------------------|
-| objects  | partition, kind u1, id u8          | header, interests, title, link    |
+| objects  | partition, kind u1, id u8          | header, interests, title, link; dates; external id and its length u1 |
 | rows     | partition, dataset u8, version u8, key u8 | f4 each column, of a bulk load |
 | live     | partition, dataset u8, key u8      | at_ms i8, columns u4, f4 each     |
 | datasets | partition, dataset's name          | State as JSON                     |
 
 The header is HEADER, little-endian: dates and numbers, and how long the rest is. Interests are u8 each, texts UTF-8.
-One packed value an object: a read decodes thousands of headers as one array. In memory a value is kept in its four parts,
+Dates are i8: when the title, link, quality and owner were stated that stand; of a board that of the link is when it was
+deleted last. The external id ends the value. Each is there where a flag of the header says so: older values have neither.
+One packed value an object: a read decodes thousands of headers as one array. In memory a value is kept in its parts,
 so that reading many is joining them. Of rows too: a dataset in a key is the
 hash of its name, `columns` of a live row the checksum of the names that its numbers were sent for.
 """
@@ -24,13 +26,16 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from services.columns import F32, I64, U8, U64, Array, Ragged
+from services.core.columns import F32, I64, U8, U64, Array, Ragged
+from services.state.stored import check_key, check_rows, check_size, refuse
 
 FORMAT = "rockstore 1"
 FAMILIES = ("objects", "rows", "live", "datasets")  # the last three came later: a folder without them gets them
 
 PIN, BOARD, USER, INTEREST = 1, 2, 3, 4  # kinds of objects; as ObjectKind on the wire
-CREATED, TAKEN_DOWN = 1, 2  # flags
+#: Flags. What has a title is described too: DESCRIBED came later. DATED: the dates of attributes stand behind the link.
+CREATED, TAKEN_DOWN, DESCRIBED, DATED = 1, 2, 4, 8
+EXTERNAL, ONLY_NAMED = 16, 32  # flags: an external id ends the value; nothing else is known of the object
 
 HEADER = np.dtype(
     [
@@ -46,10 +51,14 @@ HEADER = np.dtype(
 )
 _HEADER = struct.Struct("<qQfHHHBx")
 _FLAGS_AT = 26
+_DATES = struct.Struct("<4q")
 _KEY = struct.Struct(">HBQ")
 _OBJECT = np.dtype([("kind", "u1"), ("id", ">u8")])
 _OBJECT_KEY = np.dtype([("partition", ">u2"), *_OBJECT.descr])
-PARTS_BYTES = 450  # four strings, the first of them the header, a tuple, the key, the entry: measured
+_STORE = "rockstore"
+PARTS_BYTES = (
+    458  # four strings and one that most share, the first of them the header, a tuple, the key, the entry: measured
+)
 
 
 @dataclass(slots=True)
@@ -63,6 +72,11 @@ class Object:
     title: bytes = b""
     link: bytes = b""
     interests: dict[int, None] = field(default_factory=dict)
+    external: bytes = b""
+    title_ms: int = 0  # when each was stated that stands; 0 where it never was
+    link_ms: int = 0  # of a board: when it was deleted last
+    quality_ms: int = 0
+    owner_ms: int = 0
 
 
 class Columns(NamedTuple):
@@ -76,6 +90,8 @@ class Columns(NamedTuple):
     at_ms: I64
     taken_down: Array  # bool[n]
     interests: Ragged
+    described: Array  # bool[n] created, or something was stated of it; not only spoken of
+    externals: Ragged  # external ids, as bytes
 
 
 def object_key(partition: int, kind: int, id_: int) -> bytes:
@@ -112,52 +128,78 @@ def same_kind(key: bytes, other: bytes) -> bool:
     return key[:3] == other[:3]
 
 
-def is_taken_down(value: bytes) -> bool:
-    """Whether the object of a value is a pin taken down or a board deleted."""
-    return bool(value[_FLAGS_AT] & TAKEN_DOWN)
+def is_listed(key: bytes, value: bytes) -> bool:
+    """Whether the object of a value is more than an external id, and neither a pin taken down nor a board deleted.
+    Raises Damaged for no header.
+    """
+    if len(value) < _HEADER.size:
+        refuse(_STORE, "objects", key, f"{len(value)} bytes, expected at least {_HEADER.size}")
+    return not value[_FLAGS_AT] & (TAKEN_DOWN | ONLY_NAMED)
 
 
 def pack_object(known: Object) -> bytes:
     """The value of an object."""
     interests, title, link = known.interests, known.title, known.link
     sizes = (len(interests), len(title), len(link))
-    header = _HEADER.pack(known.at_ms, known.owner, known.quality, *sizes, known.flags)
-    return b"".join((header, struct.pack(f"<{len(interests)}Q", *interests), title, link))
+    external = known.external and known.external + bytes((len(known.external),))
+    flags = known.flags | DATED | EXTERNAL if external else known.flags | DATED
+    header = _HEADER.pack(known.at_ms, known.owner, known.quality, *sizes, flags)
+    dates = _DATES.pack(known.title_ms, known.link_ms, known.quality_ms, known.owner_ms)
+    return b"".join((header, struct.pack(f"<{len(interests)}Q", *interests), title, link, dates, external))
 
 
-def unpack_object(value: bytes) -> Object:
-    """The object of a value."""
-    at_ms, owner, quality, interests, title, _, flags = _HEADER.unpack_from(value)
-    ids = struct.unpack_from(f"<{interests}Q", value, _HEADER.size)
-    text = _HEADER.size + 8 * interests
-    return Object(at_ms, owner, quality, flags, value[text : text + title], value[text + title :], dict.fromkeys(ids))
+def unpack_object(key: bytes, value: bytes) -> Object:
+    """The object of a value. Raises Damaged for another length than its header states."""
+    _, interests, title, link, external = parts_of(key, value)
+    at_ms, owner, quality, *_, flags = _HEADER.unpack_from(value)
+    ids = struct.unpack(f"<{len(interests) // 8}Q", interests)
+    texts = _HEADER_BYTES + len(interests) + len(title) + len(link)
+    dates = _DATES.unpack_from(value, texts) if flags & DATED else ()
+    return Object(at_ms, owner, quality, flags, title, link, dict.fromkeys(ids), external, *dates)
 
 
-Parts = tuple[bytes, bytes, bytes, bytes]  # of a value: its header, interests, title and link
+Parts = tuple[bytes, bytes, bytes, bytes, bytes]  # of a value: its header, interests, title, link and external id
 _HEADER_BYTES = HEADER.itemsize
-_FOUND_AT, _FOUND = _HEADER_BYTES - 1, b"\1"  # the last byte of the header, of parts in memory
-_LENGTHS = struct.Struct("<20xHH")  # of a header: interests, bytes of the title
+_FOUND_AT, _FOUND, _NOT_FOUND = _HEADER_BYTES - 1, b"\1", b"\0"  # the last byte of the header, of parts in memory
+_LENGTHS = struct.Struct("<20xHHH2x")  # of a header: interests, bytes of the title and of the link
 #: Of an object of which nothing is known.
-ABSENT: Parts = (pack_object(Object()), b"", b"", b"")
+ABSENT: Parts = (pack_object(Object())[:_HEADER_BYTES], b"", b"", b"", b"")
 
 
-def parts_of(value: bytes) -> Parts:
-    """The parts of a value, as `columns_of` takes them."""
-    interests, title = _LENGTHS.unpack_from(value)
+def parts_of(key: bytes, value: bytes) -> Parts:
+    """The parts of a value, as `columns_of` takes them. Raises Damaged for another length than its header states."""
+    if len(value) < _HEADER_BYTES:
+        refuse(_STORE, "objects", key, f"{len(value)} bytes, expected at least {_HEADER_BYTES}")
+    interests, title, link = _LENGTHS.unpack_from(value)
     texts = _HEADER_BYTES + 8 * interests
     links = texts + title
-    return value[:_FOUND_AT] + _FOUND, value[_HEADER_BYTES:texts], value[texts:links], value[links:]
+    end, flags = links + link, value[_FLAGS_AT]
+    size = end + _DATES.size if flags & DATED else end
+    if flags & EXTERNAL:
+        found = _NOT_FOUND if flags & ONLY_NAMED else _FOUND
+        return _external_parts(key, value, (texts, links, end), size, found)
+    if len(value) != size:
+        refuse(_STORE, "objects", key, f"{len(value)} bytes, its header states {size}")
+    return value[:_FOUND_AT] + _FOUND, value[_HEADER_BYTES:texts], value[texts:links], value[links:end], b""
+
+
+def _external_parts(key: bytes, value: bytes, ends: tuple[int, int, int], size: int, found: bytes) -> Parts:
+    """The parts of a value that ends in an external id, from `size` on; ends: of its interests, title and link."""
+    texts, links, end = ends
+    if not len(value) - size == value[-1] + 1 > 1:
+        refuse(_STORE, "objects", key, f"{len(value)} bytes, its header states {size} and an external id")
+    return value[:_FOUND_AT] + found, value[_HEADER_BYTES:texts], value[texts:links], value[links:end], value[size:-1]
 
 
 def parts_bytes(parts: Parts) -> int:
     """What parts take in memory, with their key and their place in a dictionary."""
-    _, interests, title, link = parts
-    return PARTS_BYTES + len(interests) + len(title) + len(link)
+    _, interests, title, link, external = parts
+    return PARTS_BYTES + len(interests) + len(title) + len(link) + len(external)
 
 
-def columns_of(parts: Sequence[Parts], texts: bool = True) -> Columns:
-    """The objects of n parts. texts: titles and links."""
-    headers, interests, titles, links = zip(*parts, strict=True) if parts else ((), (), (), ())
+def columns_of(parts: Sequence[Parts], texts: bool = True, external: bool = False) -> Columns:
+    """The objects of n parts. texts: titles and links. external: external ids."""
+    headers, interests, titles, links, externals = zip(*parts, strict=True) if parts else ((), (), (), (), ())
     header = np.frombuffer(b"".join(headers), HEADER)
     n, flags = len(parts), header["flags"]
     return Columns(
@@ -169,14 +211,24 @@ def columns_of(parts: Sequence[Parts], texts: bool = True) -> Columns:
         header["at_ms"],
         flags & TAKEN_DOWN > 0,
         _runs(header["interests"], interests, "<u8"),
+        (flags & (CREATED | DESCRIBED) > 0) | (header["title"] > 0),
+        _joined(externals) if external else Ragged.empty(n),
     )
 
 
 def titles_of(parts: Sequence[Parts]) -> Ragged:
     """The titles alone, or names."""
-    titles = [part[2] for part in parts]
-    ends = np.fromiter(accumulate(map(len, titles)), np.uint32, len(titles))
-    return Ragged(ends, np.frombuffer(b"".join(titles), "u1"))
+    return _joined([part[2] for part in parts])
+
+
+def externals_of(parts: Sequence[Parts]) -> Ragged:
+    """The external ids alone."""
+    return _joined([part[4] for part in parts])
+
+
+def _joined(texts: Sequence[bytes]) -> Ragged:
+    ends = np.fromiter(accumulate(map(len, texts)), np.uint32, len(texts))
+    return Ragged(ends, np.frombuffer(b"".join(texts), "u1"))
 
 
 def _runs(lengths: Array, runs: Sequence[bytes], dtype: str) -> Ragged:
@@ -261,7 +313,9 @@ def dataset_key(partition: int, name: str) -> bytes:
 
 
 def dataset_of(key: bytes) -> tuple[int, str]:
-    """Partition and name of a key of `dataset_key`."""
+    """Partition and name of a key of `dataset_key`. Raises Damaged for another key."""
+    if len(key) <= _PARTITION.size or not key[_PARTITION.size :].isascii():
+        refuse(_STORE, "datasets", key, "is no partition and the name of a dataset")
     return _PARTITION.unpack_from(key)[0], key[_PARTITION.size :].decode()
 
 
@@ -270,15 +324,24 @@ def pack_state(state: State) -> bytes:
     return msgspec.json.encode(state)
 
 
-def unpack_state(value: bytes) -> State:
-    """The state of a value."""
-    return _STATE.decode(value)
+def unpack_state(key: bytes, value: bytes) -> State:
+    """The state of a value. Raises Damaged when it is none."""
+    try:
+        state = _STATE.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        refuse(_STORE, "datasets", key, f"is no state: {error}")
+    if state.version and state.version not in state.versions:
+        refuse(_STORE, "datasets", key, f"serves version {state.version}, of which it says nothing")
+    return state
 
 
-def unpack_rows(values: Sequence[bytes | None], width: int) -> F32:
-    """float32[n, width] of n values; NaN where there is none."""
+def unpack_rows(keys: Sequence[bytes], values: Sequence[bytes | None], width: int) -> F32:
+    """float32[n, width] of n values; NaN where there is none. Raises Damaged for a value of another width."""
     blank = np.full(width, np.nan, "<f4").tobytes()
-    return np.frombuffer(b"".join([value or blank for value in values]), "<f4").reshape(-1, width)
+    if {len(value) for value in values if value is not None} - {len(blank)}:
+        for key, value in zip(keys, values, strict=True):
+            check_size(_STORE, "rows", key, value if value is not None else blank, len(blank))
+    return np.frombuffer(b"".join([blank if value is None else value for value in values]), "<f4").reshape(-1, width)
 
 
 def pack_live(at_ms: int, columns: int, values: bytes) -> bytes:
@@ -286,16 +349,38 @@ def pack_live(at_ms: int, columns: int, values: bytes) -> bytes:
     return _LIVE.pack(at_ms, columns) + values
 
 
-def live_header(value: bytes) -> tuple[int, int]:
-    """at_ms and columns of a live row."""
+def live_header(key: bytes, value: bytes) -> tuple[int, int]:
+    """at_ms and columns of a live row. Raises Damaged for a value that is not a header and whole numbers."""
+    check_rows(_STORE, "live", key, value, 4, _LIVE.size)
     at_ms, columns = _LIVE.unpack_from(value)
     return at_ms, columns
 
 
 def unpack_live(values: Sequence[bytes | None], columns: Sequence[str]) -> tuple[I64, F32]:
-    """(at_ms int64[n], float32[n, c]) of the live rows of n values; at_ms -1 where none was sent for these columns."""
+    """(at_ms int64[n], float32[n, c]) of the live rows of n values; at_ms -1 where none was sent for these columns.
+
+    A row of another width was sent for other columns.
+    """
     row = np.dtype([("at_ms", "<i8"), ("columns", "<u4"), ("values", "<f4", (len(columns),))])
     blank, size = pack_live(-1, 0, bytes(4 * len(columns))), row.itemsize
     data = b"".join([value if value is not None and len(value) == size else blank for value in values])
     rows = np.frombuffer(data, row)
     return np.where(rows["columns"] == columns_hash(columns), rows["at_ms"], -1), rows["values"]
+
+
+def check(family: str, key: bytes, value: bytes) -> None:
+    """Raise Damaged for what the store can't have written."""
+    if family == "objects":
+        check_key(_STORE, family, key, _OBJECT_KEY.itemsize)
+        if not PIN <= key[2] <= INTEREST:
+            refuse(_STORE, family, key, f"kind {key[2]} is none")
+        unpack_object(key, value)
+    elif family == "rows":
+        check_key(_STORE, family, key, _ROW_KEY.itemsize)
+        check_rows(_STORE, family, key, value, 4)
+    elif family == "live":
+        check_key(_STORE, family, key, _LIVE_KEY.itemsize)
+        live_header(key, value)
+    else:
+        dataset_of(key)
+        unpack_state(key, value)

@@ -8,9 +8,9 @@ from protos import rockstore_pb2_grpc as rpc
 from rockstore.layout import BOARD, INTEREST, PIN, USER
 from rockstore.store import RockstoreStore
 from rockstore.versions import check_name
-from services import tokens
-from services.columns import U8, U64, Ragged, pack, unpack
-from services.errors import InvalidArgument
+from services.core import tokens
+from services.core.columns import U8, U64, Ragged, pack, unpack
+from services.core.errors import InvalidArgument
 
 MAX_IDS = 20_000
 MAX_LIMIT = 10_000
@@ -25,8 +25,8 @@ class Rockstore(rpc.RockstoreServicer):
 
     def Attributes(self, request: pb.AttributesRequest, context: Any) -> pb.AttributesReply:
         """What is known of each object, in the order asked."""
-        reached = tokens.encode(self._store.reached()) if request.reached else b""
-        known = self._store.attributes(*_objects(request), texts=not request.bare)
+        reached = tokens.encode(self._store.reached(), self._store.shard.epoch) if request.reached else b""
+        known = self._store.attributes(*_objects(request), texts=not request.bare, external=request.external)
         reply = pb.AttributesReply(
             found=pack(known.found, "<u1"),
             owners=pack(known.owners, "<u8"),
@@ -34,6 +34,7 @@ class Rockstore(rpc.RockstoreServicer):
             at_ms=pack(known.at_ms, "<i8"),
             taken_down=pack(known.taken_down, "<u1"),
             reached=reached,
+            described=pack(known.described, "<u1"),
         )
         reply.interests.ends, reply.interests.ids = (
             pack(known.interests.ends, "<u4"),
@@ -42,10 +43,14 @@ class Rockstore(rpc.RockstoreServicer):
         if not request.bare:
             _set(reply.titles, known.titles)
             _set(reply.links, known.links)
+        if request.external:
+            _set(reply.externals, known.externals)
         if request.named:
-            kinds, objects, names = self._store.names(known)
+            kinds, objects, names, externals = self._store.names(known)
             reply.named_kinds, reply.named_ids = pack(kinds, "<u1"), pack(objects, "<u8")
             _set(reply.names, names)
+            if request.external:
+                _set(reply.named_externals, externals)
         return reply
 
     def List(self, request: pb.ListRequest, context: Any) -> pb.ListReply:

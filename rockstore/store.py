@@ -7,25 +7,25 @@ import heapq
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
-from math import isnan
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
 from rockstore import layout
 from rockstore.datasets import Datasets
-from rockstore.layout import BOARD, CREATED, INTEREST, PIN, TAKEN_DOWN, USER, Columns, Object, Parts
-from services.columns import U8, U64, Array, Ragged, ids
-from services.events import Action, Batch, flags
-from services.kept import Kept
-from services.log import Record, kept, rows
-from services.shard import Shard
-from services.tokens import Reached
-from services.topics import Topic, partition_of
+from rockstore.layout import BOARD, INTEREST, PIN, USER, Columns, Object, Parts
+from rockstore.state import Event, changed
+from services.core.columns import U8, U64, Array, Ragged, ids
+from services.core.events import Action, Batch, flags
+from services.core.external import MAX_EXTERNAL
+from services.core.tokens import Reached
+from services.core.topics import Topic, partition_of
+from services.log.protocol import Record, kept, rows
+from services.state.kept import Kept
+from services.state.shard import Shard
 
 TOPICS = (Topic.OBJECTS,)
-MAX_INTERESTS = 256  # of a pin; what would join beyond them is passed over, so that no value grows without end
 LAST_ID = 2**64 - 1
 
 A = Action
@@ -34,23 +34,9 @@ _KIND[[A.CREATE_PIN, A.UPDATE_PIN, A.TAKEDOWN, A.JOIN_INTEREST, A.LEAVE_INTEREST
 _KIND[[A.CREATE_BOARD, A.DELETE_BOARD]] = BOARD
 _KIND[A.NAME_USER], _KIND[A.NAME_INTEREST] = USER, INTEREST
 _IS_OBJECTS = _KIND > 0
+_IS_OBJECTS[A.NAME_ID] = True  # of the kind that the event states
 _NAMED = np.array([USER, INTEREST], np.uint8)
 _IS_DATASETS = flags(A.PUT_FEATURES, A.SWITCH_DATASET)
-_DESCRIBES_PIN = frozenset((A.CREATE_PIN, A.UPDATE_PIN))
-_TAKES_DOWN = frozenset((A.TAKEDOWN, A.DELETE_BOARD))
-
-
-class Event(NamedTuple):
-    """One row of a batch, in plain Python."""
-
-    action: int
-    at_ms: int
-    owner: int
-    target: int
-    quality: float
-    title: bytes
-    link: bytes
-    interests: Sequence[int]
 
 
 class RockstoreStore:
@@ -81,7 +67,7 @@ class RockstoreStore:
         write, states = self.shard.batch(), None
         changed: dict[bytes, bytes] = {}
         if found := kept(records, _IS_OBJECTS):
-            changed = self._apply(write, *rows(found))
+            changed = self._apply(write, *_allowed(*rows(found)))
         if found := kept(records, _IS_DATASETS):
             states = self.datasets.apply(write, *rows(found))
         self.shard.commit(write, records, lambda: self._adopt(changed))
@@ -90,13 +76,15 @@ class RockstoreStore:
 
     def _apply(self, write: Any, batch: Batch, partition: Array) -> dict[bytes, bytes]:
         """Write what changes; keys and values of it."""
-        kinds = _KIND[batch.action]
+        naming = batch.action == A.NAME_ID
+        kinds = np.where(naming, batch.kind, _KIND[batch.action])
         columns = [batch.pin, batch.board, batch.user]
-        objects_of = np.select([kinds == PIN, kinds == BOARD, kinds == USER], columns, batch.target)
+        by_kind = [(kinds == kind) & ~naming for kind in (PIN, BOARD, USER)]
+        objects_of = np.select(by_kind, columns, batch.target)
         keys = layout.object_keys(partition, kinds, objects_of)
         objects: dict[bytes, Object | None] = dict.fromkeys(keys)
         for key, value in zip(objects, self.shard.family("objects").get(list(objects)), strict=True):
-            objects[key] = layout.unpack_object(value) if value else None
+            objects[key] = layout.unpack_object(key, value) if value is not None else None
         for key, event in zip(keys, _events(batch, kinds), strict=True):
             objects[key] = changed(objects[key], event)
         handle = self.shard.handle("objects")
@@ -113,21 +101,26 @@ class RockstoreStore:
             self._written += 1
             named = {layout.object_name(key): value for key, value in changed.items()}
             held = [name for name in named if name in self._objects]
-            self._objects.put(held, [layout.parts_of(named[name]) for name in held])
+            self._objects.put(held, [layout.parts_of(name, named[name]) for name in held])
 
-    def attributes(self, kinds: U8 | int, objects: U64, texts: bool = True) -> Columns:
-        """What is known of each of these objects; `kinds`: of each, or of all; `texts`: titles and links too."""
-        return layout.columns_of(self._parts(kinds, objects), texts)
+    def attributes(self, kinds: U8 | int, objects: U64, texts: bool = True, external: bool = False) -> Columns:
+        """What is known of each of these objects; `kinds`: of each, or of all; `texts`: titles and links too;
+        `external`: external ids too.
+        """
+        return layout.columns_of(self._parts(kinds, objects), texts, external)
 
-    def names(self, known: Columns) -> tuple[U8, U64, Ragged]:
-        """Kinds (uint8[m]), ids and names of the owners and interests of these objects, each once: those of this shard."""
+    def names(self, known: Columns) -> tuple[U8, U64, Ragged, Ragged]:
+        """Kinds (uint8[m]), ids, names and external ids of the owners and interests of these objects, each once: those of
+        this shard.
+        """
         users, interests = (sorted({*named.tolist()} - {0}) for named in (known.owners, known.interests.values))
         kinds, objects = _NAMED.repeat([len(users), len(interests)]), ids(users + interests)
         if len(self._own) < self._partitions:
             partition = partition_of(objects, self._partitions)
             mine = (partition >= self._own.start) & (partition < self._own.stop)
             kinds, objects = kinds[mine], objects[mine]
-        return kinds, objects, layout.titles_of(self._parts(kinds, objects))
+        parts = self._parts(kinds, objects)
+        return kinds, objects, layout.titles_of(parts), layout.externals_of(parts)
 
     def reached(self) -> Reached:
         """How far the log has been applied: what is asked from now on shows at least that."""
@@ -146,7 +139,10 @@ class RockstoreStore:
             partition_of(some, self._partitions), np.broadcast_to(np.asarray(kinds), len(names))[lacking], some
         )
         values = self.shard.family("objects").get(keys)
-        read = [layout.parts_of(value) if value else layout.ABSENT for value in values]
+        read = [
+            layout.ABSENT if value is None else layout.parts_of(key, value)
+            for key, value in zip(keys, values, strict=True)
+        ]
         for row, parts in zip(lacking, read, strict=True):
             found[row] = parts
         with self._lock:
@@ -166,49 +162,25 @@ class RockstoreStore:
         for key, value in self.shard.family("objects").items(from_key=first):
             if not layout.same_kind(key, first):
                 return
-            if not layout.is_taken_down(value):
+            if layout.is_listed(key, value):
                 yield layout.id_of(key)
 
 
-def changed(known: Object | None, event: Event) -> Object | None:
-    """What is known of an object after one more event; `known` itself is changed."""
-    if event.action == A.LEAVE_INTEREST:
-        if known is not None:
-            known.interests.pop(event.target, None)
-        return known
-    known = known or Object()
-    if event.action == A.JOIN_INTEREST:
-        _join(known, event.target)
-    elif event.action in _TAKES_DOWN:
-        known.flags |= TAKEN_DOWN
-    else:
-        _state(known, event)
-    return known
-
-
-def _join(known: Object, interest: int) -> None:
-    """A pin joins an interest; those it states of itself too, as polaris is told. It leaves by LEAVE_INTEREST alone."""
-    if len(known.interests) < MAX_INTERESTS:
-        known.interests[interest] = None
-
-
-def _state(known: Object, event: Event) -> None:
-    """Take what the event states; what it does not stays."""
-    if event.action in _DESCRIBES_PIN:
-        for interest in event.interests:
-            _join(known, interest)
-        if not isnan(event.quality):
-            known.quality = event.quality
-        known.link = event.link or known.link
-    known.title = event.title or known.title
-    known.owner = event.owner or known.owner
-    if event.action != A.UPDATE_PIN and not known.flags & CREATED:
-        known.at_ms, known.flags = event.at_ms, known.flags | CREATED
+def _allowed(batch: Batch, partition: Array) -> tuple[Batch, Array]:
+    """Without names that the log would refuse (services/core/events.py): their texts could not be kept."""
+    naming = batch.action == A.NAME_ID
+    if not naming.any():
+        return batch, partition
+    lengths = batch.title.lengths()
+    bad = naming & ((lengths < 1) | (lengths > MAX_EXTERNAL) | (batch.kind < PIN) | (batch.kind > INTEREST))
+    return (batch.take(~bad), partition[~bad]) if bad.any() else (batch, partition)
 
 
 def _events(batch: Batch, kinds: Array) -> Iterator[Event]:
     owners = np.where(kinds <= BOARD, batch.user, np.uint64(0))
-    fixed = [column.tolist() for column in (batch.action, batch.at_ms, owners, batch.target, batch.quality)]
+    fixed = [
+        column.tolist() for column in (batch.action, batch.at_ms, owners, batch.target, batch.quality, batch.stated)
+    ]
     texts = [_slices(ragged, ragged.values.tobytes()) for ragged in (batch.title, batch.link)]
     interests = _slices(batch.interests, batch.interests.values.tolist())
     return map(Event._make, zip(*fixed, *texts, interests, strict=True))

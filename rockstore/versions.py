@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from services.errors import Exhausted, InvalidArgument, NotFound
+from services.core.errors import Exhausted, InvalidArgument, NotFound
+from services.core.words import unlike
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 MANIFEST = "manifest.json"
@@ -30,7 +31,9 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a version is. files: by partition; one without rows has none."""
+    """What a version is. files: by partition; one without rows has none. checksum: CRC-32 of all the rest; of a manifest
+    from before there was one, 0.
+    """
 
     dataset: str
     version: int
@@ -39,6 +42,19 @@ class Manifest(msgspec.Struct, frozen=True):
     as_of_ms: int
     partitions: int
     files: dict[int, File]
+    checksum: int = 0
+
+
+def datasets_folder(data: Path) -> Path:
+    """Where the datasets of a data folder lie."""
+    return data / "datasets"
+
+
+def loaded(data: Path) -> dict[str, list[int]]:
+    """The versions that a data folder has of each dataset, ascending; a dataset without one is left out."""
+    root = datasets_folder(data)
+    found = {home.name: versions_of(home) for home in sorted(root.iterdir())} if root.is_dir() else {}
+    return {name: there for name, there in found.items() if there}
 
 
 def check_name(dataset: str) -> str:
@@ -64,11 +80,17 @@ def read_manifest(folder: Path, dataset: str, version: int) -> Manifest:
     """The manifest of a version, `folder` being that of all datasets. Raises NotFound saying what is wrong with it."""
     path = folder / dataset / str(version) / MANIFEST
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        data = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from None
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise NotFound(f"{path}: is no manifest: {error}") from None
+        raise NotFound(f"{path}: is no manifest: {unlike(error, data, Manifest)}") from None
+    if manifest.checksum and manifest.checksum != _sum_of(manifest):
+        raise NotFound(
+            f"{path}: damaged: its checksum is {manifest.checksum:08x}, its content's {_sum_of(manifest):08x}"
+        )
     if (manifest.dataset, manifest.version) != (dataset, version):
         raise NotFound(f"{path}: is of version {manifest.version} of {manifest.dataset}")
     return manifest
@@ -107,3 +129,13 @@ def to_json(manifest: Manifest) -> bytes:
     """For people to read."""
     content: Any = msgspec.json.format(msgspec.json.encode(manifest))
     return bytes(content)
+
+
+def summed(manifest: Manifest) -> Manifest:
+    """The manifest with its checksum."""
+    return msgspec.structs.replace(manifest, checksum=_sum_of(manifest))
+
+
+def _sum_of(manifest: Manifest) -> int:
+    plain: Any = msgspec.json.encode(msgspec.structs.replace(manifest, checksum=0))
+    return zlib.crc32(plain) or 1

@@ -16,8 +16,8 @@ away from who is not above ask the same question.
 import numpy as np
 
 from scorpion.kernel import F64, MISSING_NONE, Blocks, Forest
-from services.columns import I64, U8, Array
-from services.jit import kernel
+from services.core.columns import I64, U8, Array
+from services.kernels.jit import kernel
 
 MAX_LEAVES, MAX_THRESHOLDS = 64, 255
 _LEAST_STEPS = 3  # of the search of a rank, as `simd.py` has it

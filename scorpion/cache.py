@@ -17,9 +17,9 @@ import numpy as np
 from features.pins import FACTS, INTERESTS, KEPT
 from scorpion import slots
 from scorpion.slots import EXPIRED, HIT, MISS, USED
-from services.clock import Clock, wall_clock
-from services.columns import F32, U8, U64, ids
-from services.sieve import fitting
+from services.core.clock import Clock, wall_clock
+from services.core.columns import F32, U8, U64, ids
+from services.kernels.sieve import fitting
 
 __all__ = ["EXPIRED", "HIT", "MISS", "Cache", "Got"]
 

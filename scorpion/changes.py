@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from scorpion.facts import Facts
-from scorpion.origin import TAKEN_DOWN
-from services.events import Action, flags
-from services.log import Log, Record
-from services.tail import Tail
-from services.topics import Topic
+from scorpion.origin import STANDING
+from services.core.events import Action, flags
+from services.core.topics import Topic
+from services.log.protocol import Reader, Record
+from services.state.tail import Tail
 
 TOPICS = (Topic.OBJECTS,)
 
@@ -21,19 +21,18 @@ _RELEVANT = _OF_PIN | flags(A.PUT_FEATURES, A.SWITCH_DATASET)
 class Changes:
     """Drops cached rows as their pins change."""
 
-    def __init__(self, facts: Facts, log: Log) -> None:
+    def __init__(self, facts: Facts, log: Reader) -> None:
         """It follows from the end that the log has when it is first asked: the cache is empty then."""
         self._facts = facts
         self.shard = Tail(log, facts.clear)
 
     def apply(self, records: Sequence[Record]) -> None:
         """Drop what these records change. What was done to a pin changes its counts, which age by themselves."""
-        self.drop(records)
+        self._drop(records)
         self.shard.commit(records)
 
-    def drop(self, records: Sequence[Record]) -> None:
-        """As `apply`, for a replay that follows no log."""
-        kept = {column.partition(".")[0].encode() for column in self._facts.cache.columns if column != TAKEN_DOWN}
+    def _drop(self, records: Sequence[Record]) -> None:
+        kept = {column.partition(".")[0].encode() for column in self._facts.cache.columns if column != STANDING}
         for record in records:
             batch = record.batch
             if not _RELEVANT[batch.action].any():

@@ -1,19 +1,32 @@
 """How the others ask scorpion: hides shards, speaks numpy."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Collection, Mapping
+from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from protos import scorpion_pb2 as pb
 from protos import scorpion_pb2_grpc as rpc
-from services.columns import F32, F64, U64, Array, pack, unpack
-from services.errors import Unavailable
-from services.mesh import Mesh
-from services.routing import Shards
+from scorpion import keys
+from services.blob.protocol import Blobs
+from services.core.columns import F32, F64, U32, U64, Array, pack, unpack
+from services.core.errors import MeshError, NotFound, NotReady, Unavailable
+from services.rpc.mesh import Mesh
+from services.rpc.routing import ReplicaSet
 
 NAME = "scorpion"
 ROCKSTORE = "rockstore"  # as it stands in `lost`
+TAKEN_DOWN, UNDESCRIBED = 1, 2  # as `taken_down` of the reply has it
+
+
+Datasets = Mapping[str, Collection[str]]  # the columns of each dataset that rockstore has
+
+
+class NoModel(NotReady):
+    """None is promoted, and none was named: there is nothing to rank by, and nothing is wrong."""
 
 
 class Attributes(NamedTuple):
@@ -21,6 +34,10 @@ class Attributes(NamedTuple):
 
     first_interests: U64  # [n] the interest that each joined first; 0: none
     taken_down: Array  # bool[n]
+    undescribed: (
+        Array  # bool[n] nothing describes the pin yet: it was saved, or it joined an interest, before it was made
+    )
+    creators: U32  # [n] marks of who made the pins, features/pins.py; 0: not known
 
 
 class Scored(NamedTuple):
@@ -57,7 +74,7 @@ class ScorpionClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._shards = Shards(mesh, NAME, rpc.ScorpionStub)
+        self._replicas = ReplicaSet(mesh, NAME, rpc.ScorpionStub)
 
     async def score(
         self,
@@ -80,13 +97,14 @@ class ScorpionClient:
         20,000 a shard; now_ms: the moment of ages and counts, 0: now; features: also answer what the model saw;
         attributes: and what is known of each pin besides.
 
-        Raises NotReady when no model is promoted, NotFound when the registry has no such model, Unavailable when shards
-        do not serve one model, which lasts no longer than a promotion does.
+        Raises NoModel when none is promoted, NotReady when the one that is can't be served, NotFound when the registry
+        has no such model, Unavailable when shards do not serve one model, which lasts no longer than a promotion does,
+        and MeshError for an answer of another length than was asked.
         """
         pins = np.asarray(pins, np.uint64)
         columns = np.array(list(request.values()), np.float32).reshape(len(request), len(pins))
 
-        async def ask(stub: Any, part: U64, rows: Array) -> Any:
+        async def ask(shard: int, part: U64, rows: Array) -> Any:
             asked = pb.ScoreRequest(
                 model=model,
                 user_names=user,
@@ -100,29 +118,92 @@ class ScorpionClient:
                 features=features,
                 attributes=attributes,
             )
-            return await self._shards.call(stub.Score, asked, timeout)
+            reply = await self._replicas.call(shard, "Score", asked, timeout)
+            if reply.no_model:
+                raise NoModel(f"scorpion: {reply.no_model}")
+            return reply
 
         if not len(pins):
-            return _joined(0, [(np.empty(0, np.int64), await ask(self._shards.stubs[0], pins, pins))])
-        parts = await self._shards.each(pins, ask)
+            return _joined(0, [(np.empty(0, np.int64), await ask(0, pins, pins))])
+        parts = await self._replicas.each(pins, ask)
         if len({reply.fingerprint for _, reply in parts}) > 1:  # a promotion reaches shards one after the other
             model = _newest(parts)
-            parts = await self._shards.each(pins, ask)
+            parts = await self._replicas.each(pins, ask)
             if len({reply.fingerprint for _, reply in parts}) > 1:
                 raise Unavailable(f"scorpion: shards have different models as {model}; try again in a moment")
         return _joined(len(pins), parts)
 
     async def models(self, timeout: float) -> list[Model]:
         """The registry as the shards see it."""
-        return _models(await self._shards.all(lambda stub: stub.Models, pb.ModelsRequest(), timeout))
+        return _models(await self._replicas.all("Models", pb.ModelsRequest(), timeout))
 
     async def refresh(self, timeout: float) -> list[Model]:
         """As `models`, after every shard has looked at the registry anew."""
-        return _models(await self._shards.all(lambda stub: stub.Refresh, pb.RefreshRequest(), timeout))
+        return _models(await self._replicas.all("Refresh", pb.RefreshRequest(), timeout))
+
+    async def promote(self, data: Path, name: str, datasets: Datasets | None, force: bool, timeout: float) -> str:
+        """Serve this model of the registry in a data folder from now on; its name@version. Raises InvalidArgument when it, or
+        a running shard, refuses: then nothing changed.
+        """
+        return await self._changed("promote", timeout, data, name, datasets, force=force)
+
+    async def rollback(self, data: Path, datasets: Datasets | None, timeout: float) -> str:
+        """Serve the model again that was served before; its name@version. Raises NotFound when there is none."""
+        return await self._changed("rollback", timeout, data, datasets)
+
+    async def _changed(self, what: str, timeout: float, *arguments: Any, **options: Any) -> str:
+        loop = asyncio.get_running_loop()
+
+        def ask(ref: object) -> str:
+            """Why a shard refuses the model. One that is away is not waited for: it reads the registry when it starts."""
+            try:
+                found = asyncio.run_coroutine_threadsafe(self.refresh(timeout), loop).result()
+            except MeshError:
+                return ""
+            return next((one.problem for one in found if f"{one.name}@{one.version}" == str(ref)), "")
+
+        def change() -> str:
+            # It brings what reads and scores models, which a client that changes nothing can do without.
+            registry = import_module("scorpion.registry")
+            return str(getattr(registry, what)(*arguments, ask=ask, **options))
+
+        return await asyncio.to_thread(change)
 
     async def close(self) -> None:
         """Close the channels."""
-        await self._shards.close()
+        await self._replicas.close()
+
+
+class RegistryFiles:
+    """What lies beside the versions in the registry, read without asking a process: it is for people, and scorpion reads
+    none of it here. Each method raises NotFound, and the other errors of `Blobs`.
+    """
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    def promoted(self) -> bytes:
+        """The content of the file that says which model is served."""
+        return self._blobs.get(keys.PROMOTED)
+
+    def manifest(self, name: str, version: int) -> bytes:
+        """The content of a version's manifest."""
+        return self._blobs.get(_file(name, version, keys.MANIFEST))
+
+    def has_report(self, name: str, version: int) -> bool:
+        """Whether training wrote a report of a version."""
+        return bool(keys.NAME.fullmatch(name)) and self._blobs.exists(_file(name, version, keys.REPORT))
+
+    def report(self, name: str, version: int) -> Path:
+        """A local file of the report of a version."""
+        return self._blobs.local(_file(name, version, keys.REPORT))
+
+
+def _file(name: str, version: int, file: str) -> str:
+    """The key of a version's file. Raises NotFound for what can't be a model: a shard may name a problem so."""
+    if not keys.NAME.fullmatch(name):
+        raise NotFound(f"there is no model {name!r}")
+    return f"{keys.version_key(name, version)}/{file}"
 
 
 def _newest(parts: list[tuple[Array, Any]]) -> str:
@@ -158,8 +239,11 @@ def _column(n: int, parts: list[tuple[Array, Any]], field: str, dtype: str, widt
     """
     found = []
     for rows, reply in parts:
-        values = unpack(getattr(reply, field), dtype, field, None if width is None else len(rows) * width)
-        found.append(values.reshape(len(rows), (-1 if len(rows) else 1) if width is None else width))
+        values = unpack(getattr(reply, field), dtype, field)
+        k = width if width is not None else len(values) // len(rows) if len(rows) else 1
+        if len(values) != len(rows) * k or (width is None and k == 0):
+            raise MeshError(f"scorpion: answered {len(values)} {field} for {len(rows)} pins")
+        found.append(values.reshape(len(rows), k))
     if len(parts) == 1:
         return found[0]
     joined = np.empty((n, found[0].shape[1]), dtype)
@@ -171,8 +255,9 @@ def _column(n: int, parts: list[tuple[Array, Any]], field: str, dtype: str, widt
 def _known(n: int, parts: list[tuple[Array, Any]]) -> Attributes | None:
     if not all(reply.first_interests for _, reply in parts):
         return None
-    interests, taken_down = _column(n, parts, "first_interests", "<u8", 1), _column(n, parts, "taken_down", "<u1", 1)
-    return Attributes(interests[:, 0], taken_down[:, 0].astype(bool))
+    interests, status = _column(n, parts, "first_interests", "<u8", 1), _column(n, parts, "taken_down", "<u1", 1)[:, 0]
+    creators = _column(n, parts, "creators", "<u4", 1)[:, 0]
+    return Attributes(interests[:, 0], status == TAKEN_DOWN, status == UNDESCRIBED, creators)
 
 
 def _models(replies: list[Any]) -> list[Model]:

@@ -19,10 +19,10 @@ import numpy as np
 
 from features.pins import FACTS, KEPT, PinFacts
 from scorpion.cache import EXPIRED, HIT, MISS, Cache, Got
-from scorpion.origin import COUNTERS, ROCKSTORE, TAKEN_DOWN, Fetched, Origin
+from scorpion.origin import COUNTERS, ROCKSTORE, STANDING, Fetched, Origin, of_standing
 from scorpion.slots import NEVER
-from services.clock import Clock, wall_clock
-from services.columns import F32, I64, U64, Array, ids
+from services.core.clock import Clock, wall_clock
+from services.core.columns import F32, I64, U8, U32, U64, ids
 
 COUNTS = slice(len(FACTS), len(KEPT))
 EVERYBODY = frozenset({ROCKSTORE, COUNTERS})
@@ -35,7 +35,8 @@ class Known(NamedTuple):
 
     facts: PinFacts
     datasets: dict[str, F32]  # [n] by `dataset.column`
-    taken_down: Array  # bool[n]; False where it is not known
+    status: U8  # [n] UP, TAKEN_DOWN or UNDESCRIBED of scorpion/origin.py; UP where it is not known
+    creators: U32  # [n] marks of who made the pins, features/pins.py; 0: not known
     hits: int
     misses: int
     lost: list[str]
@@ -81,7 +82,7 @@ class Facts:
         """max_bytes: of the cache; ttl_ms: how long counts are good; waiting: how many requests may wait for a fetch."""
         self._waiting = threading.Semaphore(waiting)
         self._origin, self._max_bytes, self._ttl_ms, self._clock = origin, max_bytes, ttl_ms, clock
-        self._cache = Cache((TAKEN_DOWN,), max_bytes, ttl_ms, clock)
+        self._cache = Cache((STANDING,), max_bytes, ttl_ms, clock)
         self._lock = threading.Lock()  # of the flights, of what is counted, and of changing the cache for another
         self._flights: dict[int, Seat] = {}  # by pin
         self.hits = self.expired = self.misses = 0  # rows asked for, by what the cache had of them
@@ -137,9 +138,9 @@ class Facts:
             self.expired += expired
             self.misses += len(lacking) - expired
         columns = {name: got.values[:, len(KEPT) + i] for i, name in enumerate(cache.columns)}
-        taken_down = columns.pop(TAKEN_DOWN) == 1
+        status, creators = of_standing(columns.pop(STANDING))
         facts = PinFacts(got.values[:, : len(KEPT)], got.interests)
-        return Known(facts, columns, taken_down, len(pins) - len(lacking), len(lacking), sorted(lost))
+        return Known(facts, columns, status, creators, len(pins) - len(lacking), len(lacking), sorted(lost))
 
     def renew(self, age_ms: int, timeout: float) -> None:
         """Ask again for counts of that age, of all pins that requests want, in as few calls as will do: no request has to."""

@@ -12,8 +12,9 @@ import numpy as np
 from scorpion import kernel, trees
 from scorpion.blocks import blocks_of
 from scorpion.kernel import F64, Blocks, Forest
+from scorpion.text import sections
 from scorpion.trees import Trees, refused, whole
-from services.columns import F32, I64, Array
+from services.core.columns import F32, I64, Array
 
 _PLAIN = ("regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg", "custom", "none")
 _EXP = ("poisson", "gamma", "tweedie")
@@ -56,15 +57,10 @@ class Model:
 
 def parse(text: str) -> Model:
     """The model of a text. Raises InvalidArgument saying what is wrong, and in which tree."""
-    body, end, _ = text.partition("\nend of trees")
-    if not end:
-        raise refused("is cut short: the line 'end of trees' is missing")
-    head, *parts = body.split("\nTree=")
+    head, parts = sections(text)
     header = _fields(head)
-    names, classes = tuple(_need(header, "feature_names").split()), whole(header, "num_tree_per_iteration")
-    announced = len(_need(header, "tree_sizes").split())
-    if announced != len(parts):
-        raise refused(f"has {len(parts)} trees, its header announces {announced}")
+    names = tuple(_need(header, "feature_names").split())
+    classes = whole(header, "num_tree_per_iteration" if "num_tree_per_iteration" in header else "num_class")
     if len(names) != whole(header, "max_feature_idx") + 1:
         raise refused(f"names {len(names)} features, max_feature_idx is {header['max_feature_idx']}")
     if not parts or len(parts) > MAX_TREES or not 1 <= classes <= MAX_CLASSES or len(parts) % classes:

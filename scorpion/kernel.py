@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scorpion.simd import LINE, NARROW, WIDE, exit_leaves_narrow, exit_leaves_wide, ranks_of
-from services.columns import F32, I64, U8, U32
-from services.jit import kernel
+from services.core.columns import F32, I64, U8, U32
+from services.kernels.jit import kernel
 
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]

@@ -5,13 +5,14 @@
     golden.parquet  rows (float32, in that order) and the scores they must have
     manifest.json   format, name, columns, what was trained on what, how good it was
     report.html     for people, if training wrote one: the page of models shows it, and nothing here reads it
+    checksums.json  of a folder in the registry: BLAKE2b of each of its files as they were taken
 
-Models lie in `<data>/models/<name>/<version>`; a version is never changed. `<data>/models/promoted.json` names the one
-that is served, and those that were before it.
+Models lie under `models/<name>/<version>` (`keys.py`); a version is never changed. `models/promoted.json` names the one that is
+served, and those that were before it.
 """
 
 import hashlib
-import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,14 +23,19 @@ import pyarrow.parquet
 from msgspec import Struct
 
 from features.catalogue import Source
+from scorpion import keys
 from scorpion.kernel import F64
-from services.columns import F32, Array
-from services.errors import InvalidArgument
+from services.core import summed
+from services.core.columns import F32, Array
+from services.core.durable import replace_durably
+from services.core.errors import InvalidArgument
+from services.core.words import unlike
 
 FORMAT = "feedmesh model 1"
-TEXT, FEATURES, GOLDEN, MANIFEST = "model.txt", "features.json", "golden.parquet", "manifest.json"
+TEXT, FEATURES, GOLDEN, MANIFEST = "model.txt", "features.json", "golden.parquet", keys.MANIFEST
 FILES = (TEXT, FEATURES, GOLDEN, MANIFEST)
-REPORT = "report.html"
+REPORT = keys.REPORT
+SUMS = "checksums.json"
 SCORE = "score"  # of golden rows; of several classes: score_0, score_1, ...
 
 S = TypeVar("S")
@@ -44,8 +50,64 @@ class Stated(Struct, forbid_unknown_fields=True, kw_only=True):
     categorical: bool = False
 
 
+class Verdict(StrEnum):
+    """Of a model beside the best baseline: whether the 95 % interval of the difference lies above 0, below it, or over it."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    UNDECIDED = "undecided"
+
+
+class Figure(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A mean over requests with its 95 % interval; null where there was nothing to take it of."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    requests: int
+
+
+class Comparison(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A new model beside the one that served when it was trained, on the same requests and candidates.
+
+    model: name@version of that one; difference: the new one's deciding metric less its, request by request, null where
+    the two could not be compared; users: whose requests those are; note: why they could not, or what to know of it.
+    """
+
+    model: str
+    difference: Figure
+    users: int = 0
+    verdict: Verdict = Verdict.UNDECIDED
+    needed_requests: int = 0
+    note: str = ""
+
+
+class Evaluation(Struct, forbid_unknown_fields=True, kw_only=True):
+    """How a model did on a later period than it learned from, beside baselines on the same requests and candidates.
+
+    metric: the one that decides; requests: those that distinguish methods, of so many `users`; methods: by method (one of
+    them is "model") and metric; difference: the model's less the best baseline's, request by request; needed_requests:
+    about how many would detect such a difference, 0 when that is not known; from_ms: when that period begins,
+    0 when that is not known; serving: beside the model that served then, null where none did.
+    """
+
+    metric: str
+    requests: int
+    users: int
+    methods: dict[str, dict[str, Figure]]
+    best_baseline: str
+    difference: Figure
+    verdict: Verdict
+    needed_requests: int
+    words: str = ""  # the same as a sentence
+    from_ms: int = 0
+    serving: Comparison | None = None
+
+
 class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """manifest.json. inputs: what it was trained on and how, in the words of who trained it."""
+    """manifest.json. inputs: what it was trained on and how, in the words of who trained it; evaluation: null of a model
+    that was not judged here.
+    """
 
     format: str
     name: str
@@ -56,6 +118,7 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     trained_ms: int
     metrics: dict[str, float] = {}
     inputs: dict[str, Any] = {}
+    evaluation: Evaluation | None = None
 
 
 class Promoted(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -63,6 +126,7 @@ class Promoted(Struct, forbid_unknown_fields=True, kw_only=True):
 
     promoted: str = ""
     before: list[str] = []
+    checksum: str = ""  # of versions that wrote another than services/core/summed.py
 
 
 class Golden(NamedTuple):
@@ -73,49 +137,56 @@ class Golden(NamedTuple):
     scores: F64
 
 
-def models_folder(data: Path) -> Path:
-    """Where the registry is."""
-    return data / "models"
-
-
-def promoted_file(data: Path) -> Path:
-    """Where it says which model is served."""
-    return models_folder(data) / "promoted.json"
-
-
 def read_json(path: Path, kind: type[S]) -> S:
     """A file's content. Raises InvalidArgument naming file and field."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        data = path.read_bytes()
     except OSError as error:
         raise InvalidArgument(f"{path.name}: {error.strerror}") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"{path.name}: {error}") from None
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file that is on disk when this returns; a crash leaves the old one or the new one."""
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed in a folder last."""
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{path.name}: {unlike(error, data, kind)}") from None
 
 
 def write_json(path: Path, content: Struct | list[Stated]) -> None:
     """Write a file of ours, readable by people."""
-    write_file(path, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+    replace_durably(path, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+
+
+def encode_promoted(said: Promoted) -> bytes:
+    """Which model is served, so that a bit that flips is noticed."""
+    return summed.encoded({"promoted": said.promoted, "before": said.before})
+
+
+def decode_promoted(content: bytes) -> Promoted:
+    """Which model is served. Raises msgspec.MsgspecError when it is damaged."""
+    return summed.decoded(content, Promoted)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """Write the checksum of each file of a folder that the registry takes."""
+    sums = {path.name: _digest(path.read_bytes()) for path in sorted(folder.iterdir()) if path.name != SUMS}
+    replace_durably(folder / SUMS, msgspec.json.format(msgspec.json.encode(sums)) + b"\n")
+
+
+def check_sums(folder: Path) -> None:
+    """Raise InvalidArgument for a file that is not what the registry took. A folder without checksums has none to differ:
+    it is not in the registry, or was taken before there were any.
+    """
+    if not (folder / SUMS).exists():
+        return
+    for name, stated in read_json(folder / SUMS, dict[str, str]).items():
+        try:
+            found = _digest((folder / name).read_bytes())
+        except OSError as error:
+            raise InvalidArgument(f"{name}: {error.strerror}, and {SUMS} names it") from None
+        if found != stated:
+            raise InvalidArgument(f"{name}: damaged: its checksum is {found}, {SUMS} says {stated}")
 
 
 def score_names(classes: int) -> tuple[str, ...]:
@@ -126,9 +197,9 @@ def score_names(classes: int) -> tuple[str, ...]:
 def read_golden(path: Path, classes: int) -> Golden:
     """The golden rows of a model. Raises InvalidArgument for what is no such file."""
     try:
-        table = pyarrow.parquet.read_table(path)
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(path.read_bytes()))  # whose errors name no path
     except (OSError, pyarrow.ArrowException) as error:
-        raise InvalidArgument(f"{GOLDEN}: {error}") from None
+        raise InvalidArgument(f"{GOLDEN}: {getattr(error, 'strerror', None) or error}") from None
     scores = score_names(classes)
     columns = tuple(name for name in table.column_names if name not in scores)
     if len(set(table.column_names)) < table.num_columns:
@@ -153,7 +224,7 @@ def write_golden(path: Path, golden: Golden) -> None:
     columns |= {name: golden.scores[:, k] for k, name in enumerate(names)}
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.table(columns), sink)
-    write_file(path, sink.getvalue().to_pybytes())
+    replace_durably(path, sink.getvalue().to_pybytes())
 
 
 def fingerprint(folder: Path) -> int:

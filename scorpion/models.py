@@ -9,17 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from scorpion import layout, registry
-from scorpion.layout import MANIFEST, Manifest
+from scorpion import registry
+from scorpion.layout import MANIFEST
 from scorpion.registry import Datasets, Model, Ref
-from services.errors import InvalidArgument, MeshError, NotFound, NotReady
+from services.blob.opening import Place, open_blobs
+from services.core.errors import InvalidArgument, MeshError, NotFound, NotReady, described
 
 logger = logging.getLogger(__name__)
 LOOK_S = 1.0
+NO_MODEL = "no model is promoted; feedmesh model train makes one, feedmesh model promote serves it"
 AGAIN_S = 10.0  # after a refusal, which may have been a dataset's that comes later
 MOST_LOADED = 8
 
@@ -60,13 +61,13 @@ class Models:
     """Of one registry. Thread-safe."""
 
     def __init__(
-        self, data: Path, datasets: Callable[[], Datasets | None], widen: Callable[[Sequence[str]], None]
+        self, data: Place, datasets: Callable[[], Datasets | None], widen: Callable[[Sequence[str]], None]
     ) -> None:
         """datasets: rockstore's, None when it can't be asked; widen: keep these columns of datasets from now on."""
-        self._data, self._datasets, self._widen = data, datasets, widen
+        self._data, self._datasets, self._widen = open_blobs(data), datasets, widen
         self._state = State(MappingProxyType({}), None, MappingProxyType({}))
         self._loading = threading.Lock()
-        self._seen: tuple[int, int] | None = None  # of promoted.json: when it was written, and its file
+        self._seen = ""  # the mark of promoted.json
         self._tried_s = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="models", daemon=True)
@@ -92,6 +93,10 @@ class Models:
         state = self._state
         return state.loaded[state.promoted] if state.promoted else None
 
+    def none_promoted(self) -> bool:
+        """Whether none was: a promoted one that is refused is another matter."""
+        return self._state.promoted is None and not self._state.problems
+
     def get(self, text: str) -> Served:
         """The model of "name@version" or "name"; of "" the promoted one.
 
@@ -101,10 +106,7 @@ class Models:
         if not text:
             if state.promoted is None:
                 why = "; ".join(f"{name}: {problem}" for name, problem in state.problems.items())
-                raise NotReady(
-                    "no model is promoted; feedmesh model train makes one, feedmesh model promote serves it"
-                    + (f" ({why})" if why else "")
-                )
+                raise NotReady(NO_MODEL + (f" ({why})" if why else ""))
             return state.loaded[state.promoted]
         if state.promoted and text in (state.promoted.name, str(state.promoted)):
             return state.loaded[state.promoted]
@@ -139,7 +141,7 @@ class Models:
         """Look at the registry now; a model that is refused is named in `problems`, and nothing else changes."""
         with self._loading:
             self._tried_s = time.monotonic()
-            self._seen = self._mark()
+            self._seen = registry.promoted_mark(self._data)
             try:
                 said = registry.promoted(self._data)
             except MeshError as error:
@@ -149,9 +151,11 @@ class Models:
             for text in (said.promoted, *reversed(said.before)) if said.promoted else ():
                 try:
                     ref = registry.find(self._data, text)
-                    self._publish(self._state.loaded.get(ref) or self._load(ref), ref, MappingProxyType(problems))
-                except MeshError as error:
-                    problems[text] = str(error)
+                    served = self._state.loaded.get(ref) or self._load(ref)
+                    registry.check_ranks(served.model)
+                    self._publish(served, ref, MappingProxyType(problems))
+                except Exception as error:
+                    problems[text] = described(error, f"{text} cannot be loaded")
                     if self._state.promoted is not None:
                         break  # what is served goes on
                 else:
@@ -171,17 +175,10 @@ class Models:
         if serving:
             logger.info("%s", serving)
 
-    def _mark(self) -> tuple[int, int] | None:
-        try:
-            found = layout.promoted_file(self._data).stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_ino
-
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_S):
             due = self._state.problems and time.monotonic() - self._tried_s > AGAIN_S
-            if self._mark() != self._seen or due:
+            if registry.promoted_mark(self._data) != self._seen or due:
                 try:
                     self.refresh()
                 except Exception:
@@ -201,13 +198,13 @@ class Models:
 
     def _listed(self, state: State, ref: Ref) -> Listed:
         served, problem = state.loaded.get(ref), state.problems.get(str(ref), "")
-        folder, manifest, mark = registry.folder_of(self._data, ref), None, 0
+        manifest, mark = None, 0
         if served is not None:
             manifest, mark = served.model.manifest, served.model.fingerprint
         else:
             with suppress(InvalidArgument, NotFound, OSError):
-                manifest = layout.read_json(folder / MANIFEST, Manifest)
-                mark = layout.fingerprint(folder)
+                manifest = registry.manifest_of(self._data, ref)
+                mark = registry.fingerprint_of(self._data, ref)
         if manifest is None:
             return Listed(*ref, mark, False, False, problem or f"{MANIFEST} cannot be read", 0, 0, [], 0, 0.0)
         return Listed(

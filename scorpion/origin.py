@@ -9,14 +9,15 @@ import numpy as np
 from counters.client import CountersClient
 from features import pins
 from features.pins import ACTIONS, KEPT, WINDOWS_MS
-from rockstore.client import PIN, RockstoreClient
-from services.bridge import Bridge
-from services.columns import F32, U64, Array
-from services.errors import MeshError
-from services.mesh import Mesh
+from rockstore.client import PIN, Attributes, RockstoreClient
+from services.core.columns import F32, U8, U32, U64, Array
+from services.core.errors import MeshError
+from services.rpc.bridge import Bridge
+from services.rpc.mesh import Mesh
 
 ROCKSTORE, COUNTERS = "rockstore", "counters"
-TAKEN_DOWN = "taken_down"  # a column that is kept beside those of datasets: 1 of a pin that was taken down
+STANDING = "standing"  # a column that is kept beside those of datasets: see `standing`
+UP, TAKEN_DOWN, UNDESCRIBED = range(3)
 SPARE_S = 0.1  # for an answer that is on its way when its time runs out
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class Origin(Protocol):
     def fetch(self, whole: U64, renewed: U64, columns: tuple[str, ...], now_ms: int, timeout: float) -> Fetched:
         """Rows of the pins of `whole`, then of `renewed`, of which the counts alone are asked.
 
-        columns: of datasets, as `dataset.column`, and TAKEN_DOWN; now_ms: the moment of the counts. Never raises a MeshError.
+        columns: of datasets, as `dataset.column`, and STANDING; now_ms: the moment of the counts. Never raises a MeshError.
         """
         ...
 
@@ -58,7 +59,7 @@ class MeshOrigin:
 
     async def _fetch(self, whole: U64, renewed: U64, columns: tuple[str, ...], now_ms: int, timeout: float) -> Fetched:
         n, m = len(whole), len(whole) + len(renewed)
-        datasets = sorted({column.partition(".")[0] for column in columns if column != TAKEN_DOWN}) if n else []
+        datasets = sorted({column.partition(".")[0] for column in columns if column != STANDING}) if n else []
         everyone = np.concatenate([whole, renewed])
         wanted = self._counters.counts(PIN, everyone, ACTIONS, WINDOWS_MS, now_ms=now_ms, timeout=timeout)
         (attributes, counted), rows = await asyncio.gather(
@@ -76,8 +77,8 @@ class MeshOrigin:
             a = attributes
             known = pins.facts(a.found, a.quality, a.at_ms, a.interests, counts[:n])
             values[:n, : len(KEPT)], interests[:n] = known
-            if TAKEN_DOWN in columns:
-                values[:n, len(KEPT) + columns.index(TAKEN_DOWN)] = a.taken_down
+            if STANDING in columns:
+                values[:n, len(KEPT) + columns.index(STANDING)] = standing(a)
         values[:, len(pins.FACTS) : len(KEPT)] = counts.reshape(m, -1)
         for dataset, found in zip(datasets, rows, strict=True):
             if found is not None:
@@ -99,6 +100,21 @@ class MeshOrigin:
             await asyncio.gather(self._rockstore.close(), self._counters.close())
 
         self._bridge.run(close(), 5.0)
+
+
+def standing(known: Attributes) -> F32:
+    """float32[n], whole numbers below 2^24: UP, TAKEN_DOWN or UNDESCRIBED, and four times the mark of the creator.
+
+    One number, so that a row of the cache stays within three lines of memory.
+    """
+    status = np.where(known.taken_down, TAKEN_DOWN, np.where(known.described, UP, UNDESCRIBED))
+    return (4 * pins.creator_marks(known.owners) + status).astype(np.float32)
+
+
+def of_standing(standing: F32) -> tuple[U8, U32]:
+    """Status (UP where nothing is known: NaN) and mark of the creator of each."""
+    packed = np.nan_to_num(standing).astype(np.uint32)
+    return (packed & 3).astype(np.uint8), packed >> np.uint32(2)
 
 
 async def _or_none(answer: Awaitable[T]) -> T | None:

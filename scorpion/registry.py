@@ -1,33 +1,34 @@
 """The registry of models: folders that are checked before they are taken, and which of them is served.
 
-It asks no process; whoever promotes a model tells the running mesh (`promote`'s `ask`). A model is refused with the
-reason, whole: nothing of it stays behind.
+It lies in a store of blobs (`keys.py`), and asks no process: the caller that promotes a model informs the running mesh
+(`promote`'s `ask`). A model is refused with the reason, whole: nothing of it stays behind.
 """
 
-import os
-import re
-import secrets
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from features import catalogue
 from features.catalogue import Feature
 from features.matrix import Assembler
-from scorpion import forest, layout
+from scorpion import forest, keys, layout
 from scorpion.kernel import F64
-from scorpion.layout import FILES, GOLDEN, MANIFEST, TEXT, Golden, Manifest, Promoted, Stated
-from services.columns import F32
-from services.errors import InvalidArgument, NotFound
+from scorpion.layout import FILES, GOLDEN, MANIFEST, TEXT, Evaluation, Golden, Manifest, Promoted, Stated
+from scorpion.text import decoded
+from scorpion.verdict import against, against_unasked
+from services.blob.opening import Place, open_blobs
+from services.core.columns import F32
+from services.core.durable import replace_durably
+from services.core.errors import Conflict, InvalidArgument, MeshError, NotFound
 
 TOLERANCE = 1e-6  # relative, of a golden score
+DRAFT_S = 3_600.0  # after which a push that has not ended was killed
 MAX_FEATURES, MAX_GOLDEN, KEPT_BEFORE = 1024, 100_000, 50
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 Datasets = Mapping[str, Collection[str]]  # the columns of each dataset of rockstore
 
 
@@ -68,16 +69,17 @@ def check(folder: Path, known_datasets: Datasets | None) -> Model:
     """
     for name in FILES:
         if not (folder / name).is_file():
-            raise InvalidArgument(f"{folder}: {name} is missing; a model is a folder of {', '.join(FILES)}")
+            raise InvalidArgument(f"{name} is missing; a model is a folder of {', '.join(FILES)}")
+    layout.check_sums(folder)
     try:
-        text = (folder / TEXT).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"{TEXT}: cannot be read: {error}") from None
-    trees = forest.parse(text)
+        content = (folder / TEXT).read_bytes()
+    except OSError as error:
+        raise InvalidArgument(f"{TEXT}: cannot be read: {error.strerror}") from None
+    trees = forest.parse(decoded(content))
     manifest = layout.read_json(folder / MANIFEST, Manifest)
     if manifest.format != layout.FORMAT:
         raise InvalidArgument(f"{MANIFEST}: format {manifest.format!r}, this version reads {layout.FORMAT!r}")
-    _named(manifest.name, MANIFEST)
+    check_name(manifest.name, MANIFEST)
     features = tuple(_feature(s) for s in layout.read_json(folder / layout.FEATURES, list[Stated]))
     _same("features.json", [f.name for f in features], "model.txt", trees.feature_names)
     _same("manifest.json", manifest.columns, "features.json", [f.name for f in features])
@@ -93,8 +95,23 @@ def check(folder: Path, known_datasets: Datasets | None) -> Model:
     return Model(features, Assembler(features), trees, manifest, layout.fingerprint(folder))
 
 
-def _named(name: str, where: str) -> None:
-    if not _NAME.fullmatch(name):
+def check_ranks(model: Model) -> Model:
+    """The model, which may be promoted. Raises InvalidArgument for one that feeds could not rank by.
+
+    What is promoted ranks the pins of every feed, so it must say one number of a pin. A model of several classes may be
+    pushed and asked for by name.
+    """
+    if model.forest.classes != 1:
+        raise InvalidArgument(
+            f"{TEXT}: gives {model.forest.classes} scores of a pin ({model.forest.objective}), and feeds rank by one: "
+            "train with one output (binary, lambdarank, regression, ...) to promote it"
+        )
+    return model
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise InvalidArgument for what no model can be called; where: what says the name."""
+    if not keys.NAME.fullmatch(name):
         raise InvalidArgument(f"{where}: name {name!r}: allowed are 1 to 64 of a-z, 0-9, _ and -, no _ or - first")
 
 
@@ -171,6 +188,7 @@ def write(
     trained_ms: int,
     metrics: Mapping[str, float] | None = None,
     inputs: Mapping[str, Any] | None = None,
+    evaluation: Evaluation | None = None,
 ) -> Model:
     """Write a trained lightgbm.Booster as a model's folder, and check it as whoever takes it will.
 
@@ -191,6 +209,7 @@ def write(
         trained_ms=trained_ms,
         metrics=dict(metrics or {}),
         inputs=dict(inputs or {}),
+        evaluation=evaluation,
     )
     stated = [
         Stated(
@@ -199,60 +218,47 @@ def write(
         for f in features
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    layout.write_file(folder / TEXT, text.encode())
+    replace_durably(folder / TEXT, text.encode())
     layout.write_json(folder / layout.FEATURES, stated)
     layout.write_golden(folder / GOLDEN, Golden(tuple(columns), rows, scores))
     layout.write_json(folder / MANIFEST, manifest)
     return check(folder, None)
 
 
-def push(folder: Path, data: Path, known_datasets: Datasets | None = None) -> Ref:
+def push(folder: Path, data: Place, known_datasets: Datasets | None = None) -> Ref:
     """Check a model and copy it into the registry as the next version of its name, whole or not at all."""
-    name = check(folder, known_datasets).manifest.name
-    home = layout.models_folder(data) / name
-    home.mkdir(parents=True, exist_ok=True)
-    draft = home / f".draft-{secrets.token_hex(8)}"
-    try:
-        draft.mkdir()
+    name, blobs = check(folder, known_datasets).manifest.name, open_blobs(data)
+    with blobs.draft(keys.model_key(name), DRAFT_S) as draft:
         for file in FILES:
-            layout.write_file(draft / file, (folder / file).read_bytes())
+            replace_durably(draft / file, folder / file)
         if (folder / layout.REPORT).is_file():
-            layout.write_file(draft / layout.REPORT, (folder / layout.REPORT).read_bytes())
+            replace_durably(draft / layout.REPORT, folder / layout.REPORT)
         check(draft, known_datasets)  # what is kept, not what lay there a moment ago
-        version = max(versions(data, name), default=0) + 1
+        layout.write_sums(draft)
+        version = max(versions(blobs, name), default=0) + 1
         while True:
             try:
-                os.rename(draft, home / str(version))
-            except OSError:
-                if not (home / str(version)).exists():
-                    raise
+                blobs.publish(draft, keys.version_key(name, version))
+            except Conflict:
                 version += 1  # another took it meanwhile
             else:
-                layout.sync_folder(home)
                 return Ref(name, version)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
-def versions(data: Path, name: str) -> list[int]:
+def versions(data: Place, name: str) -> list[int]:
     """The versions of a model, ascending."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        found = [entry.name for entry in (layout.models_folder(data) / name).iterdir() if entry.is_dir()]
-        return sorted(int(version) for version in found if re.fullmatch(r"[1-9][0-9]{0,8}", version))
-    return []
+    return keys.versions(open_blobs(data), name)
 
 
-def models(data: Path) -> list[Ref]:
+def models(data: Place) -> list[Ref]:
     """Every version of every model, by name and version."""
-    root = layout.models_folder(data)
-    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
-    return [Ref(name, version) for name in names if _NAME.fullmatch(name) for version in versions(data, name)]
+    return [Ref(*found) for found in keys.models(open_blobs(data))]
 
 
-def find(data: Path, text: str) -> Ref:
+def find(data: Place, text: str) -> Ref:
     """The model meant by "name@version", or by "name": its newest version. Raises NotFound naming those there are."""
     name, at, version = text.partition("@")
-    known = versions(data, name) if _NAME.fullmatch(name) else []
+    known = versions(data, name) if keys.NAME.fullmatch(name) else []
     if known and not at:
         return Ref(name, known[-1])
     if version.isascii() and version.isdigit() and int(version) in known:
@@ -261,46 +267,115 @@ def find(data: Path, text: str) -> Ref:
     raise NotFound(f"model {text!r} is not in the registry; there are {there}")
 
 
-def folder_of(data: Path, ref: Ref) -> Path:
-    """Where a version lies."""
-    return layout.models_folder(data) / ref.name / str(ref.version)
+def folder_of(data: Place, ref: Ref) -> Path:
+    """A local folder of a version's files, to be read alone. Raises NotFound."""
+    return open_blobs(data).folder(keys.version_key(*ref))
 
 
-def promoted(data: Path) -> Promoted:
-    """Which model is served. Raises InvalidArgument when the file is no such file."""
-    path = layout.promoted_file(data)
-    return layout.read_json(path, Promoted) if path.exists() else Promoted()
+def manifest_of(data: Place, ref: Ref) -> Manifest:
+    """What a version says of itself. Raises NotFound, and InvalidArgument when it is damaged."""
+    return layout.read_json(folder_of(data, ref) / MANIFEST, Manifest)
 
 
-Ask = Callable[[Ref], str]  # tells the running mesh to look; why it refuses this model, empty: it serves it
+def fingerprint_of(data: Place, ref: Ref) -> int:
+    """A 64-bit BLAKE2b of a version's files. Raises NotFound, and OSError for a file that can't be read."""
+    return layout.fingerprint(folder_of(data, ref))
 
 
-def promote(data: Path, text: str, known_datasets: Datasets | None = None, ask: Ask = lambda _: "") -> Ref:
-    """Serve this model from now on. Raises InvalidArgument when it, or the running mesh, refuses: then nothing changed."""
-    ref, was = find(data, text), promoted(data)
+def promoted(data: Place) -> Promoted:
+    """Which model is served; none when nothing says so. Raises InvalidArgument when what says so is damaged."""
+    return _said(data)[0]
+
+
+def promoted_mark(data: Place) -> str:
+    """Another text once another model was promoted; empty when nothing says which one is."""
+    try:
+        return open_blobs(data).stat(keys.PROMOTED).mark
+    except MeshError:
+        return ""
+
+
+def _said(data: Place) -> tuple[Promoted, bytes | None]:
+    """Which model is served, and the blob that says so; None: there is none."""
+    remedy = "remove it, and `feedmesh model promote NAME@VERSION` writes it anew"
+    try:
+        content = open_blobs(data).get(keys.PROMOTED)
+        return layout.decode_promoted(content), content
+    except NotFound:
+        return Promoted(), None
+    except MeshError as error:
+        raise InvalidArgument(f"{str(error).removeprefix(f'{keys.MODELS}/')}; {remedy}") from None
+    except msgspec.MsgspecError as error:
+        raise InvalidArgument(f"promoted.json: {error}; {remedy}") from None
+
+
+Ask = Callable[[Ref], str]  # asks the running mesh to read the registry; why it refuses this model, empty: it serves it
+
+
+def judged(data: Place, ref: Ref) -> Evaluation | None:
+    """How a version did beside the baselines, as its manifest says; None when nothing there judged it."""
+    return manifest_of(data, ref).evaluation
+
+
+def serving(data: Place) -> tuple[Ref, Model] | None:
+    """The model that feeds are ranked by: the promoted one, or the latest before it that can be used; None: none is.
+
+    Raises InvalidArgument when the file that says so is damaged.
+    """
+    said = promoted(data)
+    for text in (said.promoted, *reversed(said.before)) if said.promoted else ():
+        try:
+            ref = find(data, text)
+            return ref, check_ranks(check(folder_of(data, ref), None))
+        except MeshError:
+            continue  # the mesh says so of it, and goes on with the one before
+    return None
+
+
+def not_unasked(data: Place, ref: Ref) -> str:
+    """Why a version that was just trained must not serve without a person who decides so; empty: it may."""
+    found, now = judged(data, ref), serving(data)
+    return "" if found is None else against_unasked(found, str(now[0]) if now else "")
+
+
+def promote(
+    data: Place, text: str, known_datasets: Datasets | None = None, ask: Ask = lambda _: "", force: bool = False
+) -> Ref:
+    """Serve this model from now on. Raises InvalidArgument when it, or the running mesh, refuses, and Conflict when another
+    was promoted meanwhile: then nothing changed.
+
+    A model that was found below a baseline, or below the model that serves, is refused too, unless `force`.
+    """
+    ref, (was, there) = find(data, text), _said(data)
+    found = None if force else judged(data, ref)
+    why = against(found, was.promoted) if found is not None else ""
+    if why:
+        raise InvalidArgument(f"{ref} is not promoted: {why}. --force promotes it all the same")
     before = was.before if was.promoted in ("", str(ref)) else [*was.before, was.promoted][-KEPT_BEFORE:]
-    _point(data, ref, Promoted(promoted=str(ref), before=before), was, known_datasets, ask)
+    _point(data, ref, Promoted(promoted=str(ref), before=before), there, known_datasets, ask)
     return ref
 
 
-def rollback(data: Path, known_datasets: Datasets | None = None, ask: Ask = lambda _: "") -> Ref:
+def rollback(data: Place, known_datasets: Datasets | None = None, ask: Ask = lambda _: "") -> Ref:
     """Serve the model that was served before. Raises NotFound when there is none."""
-    was = promoted(data)
+    was, there = _said(data)
     if not was.before:
         raise NotFound(
             f"no model was served before {was.promoted or 'any was promoted'}; feedmesh model list shows all"
         )
     ref = find(data, was.before[-1])
-    _point(data, ref, Promoted(promoted=str(ref), before=was.before[:-1]), was, known_datasets, ask)
+    _point(data, ref, Promoted(promoted=str(ref), before=was.before[:-1]), there, known_datasets, ask)
     return ref
 
 
-def _point(data: Path, ref: Ref, to: Promoted, was: Promoted, known_datasets: Datasets | None, ask: Ask) -> None:
-    check(folder_of(data, ref), known_datasets)
-    path = layout.promoted_file(data)
-    layout.write_json(path, to)
+def _point(data: Place, ref: Ref, to: Promoted, there: bytes | None, known_datasets: Datasets | None, ask: Ask) -> None:
+    """Serve a model, unless another was promoted meanwhile (Conflict) or the mesh refuses it. there: what says so now."""
+    check_ranks(check(folder_of(data, ref), known_datasets))
+    blobs, new = open_blobs(data), layout.encode_promoted(to)
+    blobs.swap(keys.PROMOTED, there, new)
     why = ask(ref)
     if why:
-        layout.write_json(path, was)
+        with suppress(Conflict):  # of another that was promoted since it is not for this one to say
+            blobs.swap(keys.PROMOTED, new, layout.encode_promoted(Promoted()) if there is None else there)
         ask(ref)  # to look again
         raise InvalidArgument(f"{ref} was not promoted, the running mesh refuses it: {why}")

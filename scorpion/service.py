@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from features import matrix
 from features.catalogue import CATALOGUE, Source
 from features.pins import INTERESTS, KEPT, PinFacts
 from protos import scorpion_pb2 as pb
 from protos import scorpion_pb2_grpc as rpc
+from scorpion import cache, kernel
 from scorpion.facts import Facts, Known
-from scorpion.models import Listed, Models
-from services import context as request_context
-from services.clock import Clock, wall_clock
-from services.columns import F32, U64, Array, pack, unpack
-from services.errors import InvalidArgument
+from scorpion.models import NO_MODEL, Listed, Models
+from services.core import context as request_context
+from services.core.clock import Clock, wall_clock
+from services.core.columns import F32, U64, Array, pack, unpack
+from services.core.errors import InvalidArgument
 
 MAX_PINS = 20_000
 MAX_INTERESTS = 10_000
@@ -27,7 +29,10 @@ class Scorpion(rpc.ScorpionServicer):
     """Translates between the wire, what is known of the pins, and the models."""
 
     def __init__(self, models: Models, facts: Facts, clock: Clock = wall_clock) -> None:
-        self._models, self._facts, self._clock = models, facts, clock
+        self.models, self._facts, self._clock = models, facts, clock
+        kernel.warm()  # no request waits for the compiler, in a process or in a test
+        cache.warm()
+        matrix.warm()
 
     def Score(self, request: pb.ScoreRequest, context: Any) -> pb.ScoreReply:
         """The score of each pin, in the order asked."""
@@ -37,7 +42,9 @@ class Scorpion(rpc.ScorpionServicer):
         interests, affinities = _affinities(request)
         if request.now_ms < 0:
             raise InvalidArgument(f"now_ms = {request.now_ms}: Unix milliseconds, or 0 for the server's clock")
-        served = self._models.get(request.model)
+        if not request.model and self.models.none_promoted():
+            return pb.ScoreReply(no_model=NO_MODEL)  # which is no error: feeds ask for every page
+        served = self.models.get(request.model)
         assembler = served.model.assembler
         known = self._known(pins, request.now_ms) if assembler.of_pins else _nothing(len(pins))
         now_ms = request.now_ms or self._clock()
@@ -55,19 +62,20 @@ class Scorpion(rpc.ScorpionServicer):
             reply.features = pack(rows, "<f4")
         if request.attributes and assembler.of_pins:
             reply.first_interests = pack(known.facts.interests[:, 0], "<u8")
-            reply.taken_down = pack(known.taken_down, "<u1")
+            reply.taken_down = pack(known.status, "<u1")
+            reply.creators = pack(known.creators, "<u4")
         return reply
 
     def gauges(self) -> dict[str, float]:
         """What is measured of this process besides its calls."""
-        facts, promoted = self._facts, self._models.promoted()
+        facts, promoted = self._facts, self.models.promoted()
         return {
             "cache_hits": facts.hits,
             "cache_expired": facts.expired,
             "cache_misses": facts.misses,
             "cache_rows": len(facts.cache),
             "cache_bytes": facts.cache.bytes(),
-            "models_loaded": len(self._models.state.loaded),
+            "models_loaded": len(self.models.state.loaded),
             "model_version": promoted.ref.version if promoted else 0,
             "model_fingerprint": promoted.model.fingerprint % EXACT if promoted else 0,
         }
@@ -83,11 +91,11 @@ class Scorpion(rpc.ScorpionServicer):
 
     def Models(self, request: pb.ModelsRequest, context: Any) -> pb.ModelsReply:
         """The registry as this process sees it."""
-        return pb.ModelsReply(models=[_model(listed) for listed in self._models.listed()])
+        return pb.ModelsReply(models=[_model(listed) for listed in self.models.listed()])
 
     def Refresh(self, request: pb.RefreshRequest, context: Any) -> pb.ModelsReply:
         """Look at the registry now."""
-        self._models.refresh()
+        self.models.refresh()
         return self.Models(pb.ModelsRequest(), context)
 
 
@@ -97,7 +105,7 @@ def _model(listed: Listed) -> pb.Model:
 
 def _nothing(n: int) -> Known:
     facts = PinFacts(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, INTERESTS), np.uint64))
-    return Known(facts, {}, np.zeros(n, bool), 0, 0, [])
+    return Known(facts, {}, np.zeros(n, np.uint8), np.zeros(n, np.uint32), 0, 0, [])
 
 
 def _pins(data: bytes) -> U64:

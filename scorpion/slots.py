@@ -3,7 +3,7 @@ which they came as a list that is linked through them. Whoever calls holds the c
 
 Nearly all of a hit's time is waiting for memory, so what it reads of a row and writes is in as few lines of memory as can
 be, one after the other, and the lines of the pins to come are on their way while a row is copied.
-Who makes room is chosen as services/sieve.py says.
+Who makes room is chosen as services/kernels/sieve.py says.
 """
 
 from typing import Any, NamedTuple
@@ -12,14 +12,14 @@ import numpy as np
 
 from scorpion.kernel import I32
 from scorpion.memory import copy
-from services.columns import F32, I64, U8, U64, Array
-from services.jit import kernel
-from services.prefetch import prefetch_address
-from services.sieve import EMPTY, HAND, NEWEST, OLDEST, link_newest, next_to_leave, unlink
+from services.core.columns import F32, I64, U8, U64, Array
+from services.kernels.jit import kernel
+from services.kernels.prefetch import prefetch_address
+from services.kernels.sieve import EMPTY, HAND, NEWEST, OLDEST, link_newest, next_to_leave, unlink
 
 #: What `get` found of a pin: all of it; all but its counts are good; nothing.
 HIT, EXPIRED, MISS = 0, 1, 2
-#: Of Slots.state, after the words of services/sieve.py.
+#: Of Slots.state, after the words of services/kernels/sieve.py.
 FREE, TAKEN, USED = range(len(EMPTY), len(EMPTY) + 3)
 TOUCHED = 1 << 16  # buckets that remember when a pin was last changed; two pins of one bucket cost a fetch, no more
 NEVER = -(1 << 62)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from scorpion.kernel import CATEGORY, F64
-from services.columns import I64, U32, Array
-from services.errors import InvalidArgument
+from services.core.columns import I64, U32, Array
+from services.core.errors import InvalidArgument
 
 MAX_LEAVES = 1 << 17
+SHOWN = 60  # characters of a value that is refused
 Fields = Mapping[str, str]
 
 
@@ -59,7 +60,7 @@ def whole(fields: Fields, name: str) -> int:
     try:
         return int(fields[name])
     except ValueError:
-        raise refused(f"{name}={fields[name]} is no whole number") from None
+        raise refused(f"{name}={fields[name][:SHOWN]} is no whole number, or too large") from None
 
 
 def read(trees: Sequence[Fields], features: int) -> Trees:
@@ -133,9 +134,9 @@ def _unreadable(
     for at, text in enumerate(texts):
         try:
             np.array([kind(text)], dtype)
-        except (ValueError, OverflowError) as error:
+        except (ValueError, OverflowError):
             tree = next(number for number, end in enumerate(ends) if at < end)
-            return refused(f"tree {tree}: {name}: {error}")
+            return refused(f"tree {tree}: {name}: {text[:SHOWN]!r} is no number that it can have")
     return refused(f"{name}: cannot be read")
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from protos import smartfeed_pb2 as pb
 from protos import smartfeed_pb2_grpc as rpc
-from services.columns import pack
-from services.errors import InvalidArgument
+from services.core.columns import pack
+from services.core.errors import InvalidArgument
 from smartfeed.layout import FEEDS
 from smartfeed.store import SmartfeedStore
 
@@ -23,4 +23,11 @@ class Smartfeed(rpc.SmartfeedServicer):
         if request.feed not in FEEDS:
             raise InvalidArgument(f"feed = {request.feed}: allowed are {_ALLOWED}")
         last = self._store.last_served(request.user, request.feed)
-        return pb.LastServedReply(pins=pack(last.pins, "<u8"), boards=pack(last.boards, "<u8"), at_ms=last.at_ms)
+        shown = self._store.shown(request.user, request.feed) if request.shown else last.pins[:0]
+        return pb.LastServedReply(
+            pins=pack(last.pins, "<u8"),
+            boards=pack(last.boards, "<u8"),
+            at_ms=last.at_ms,
+            removed=pack(self._store.removed(request.user), "<u8"),
+            shown=pack(shown, "<u8"),
+        )

@@ -1,28 +1,34 @@
-"""The feed that each user was last served: the view of `feeds`, less what `users` says was saved or hidden since.
+"""What each user was last served of each feed: the view of `feeds`, less what `users` says was saved or hidden since.
 
-The two topics are not ordered against each other. So a pin that is removed leaves the lists that are there, and is
-remembered among the user's last 512 removed pins, which it can't come back from: whichever of a page and its hide is
-applied first, the list is the same. A takedown has no user; it filters as lists are read.
+A list is the newest pages merged: those since the last first page, then those before, each pin once, up to so many pins in
+all, and of the pages since then whatever they had. So a short page shortens nothing, and a cursor can be told exactly what
+its pages have shown.
+
+The two topics are not ordered against each other. So a pin that is removed is marked as gone in the lists that are there,
+where it keeps its place, and is remembered among the user's last 512 removed pins, which are gone wherever they are served
+again: whichever of a page and its hide is applied first, the list is the same. A takedown has no user; it filters as
+lists are read.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import compress, product, takewhile
+from itertools import compress, islice, product, takewhile
 from typing import Any
 
 import numpy as np
 
-from services.columns import U64, Array
-from services.events import Action, Batch, flags
-from services.log import Record, kept, rows
-from services.shard import Shard
-from services.topics import Topic, partition_of
+from services.core.columns import U64, Array, ids
+from services.core.events import Action, Batch, flags
+from services.core.topics import Topic, partition_of
+from services.log.protocol import Record, kept, rows
+from services.state.shard import Shard
 from smartfeed import layout
-from smartfeed.layout import FEEDS, LastServed
+from smartfeed.layout import FEEDS, GONE, LastServed
 
 TOPICS = (Topic.FEEDS, Topic.USERS)
 REMOVED_KEPT = 512
+SHOWN_KEPT = 2_100  # pins of the pages since the last first one: as many as a cursor goes on for, and a page
 
 A = Action
 _IS_READ = flags(A.SERVED, A.SAVE, A.HIDE, A.TAKEDOWN)
@@ -33,11 +39,33 @@ _CHANGES[A.SERVED, list(FEEDS)] = True
 
 @dataclass(slots=True)
 class _List:
-    """One feed of one user, being changed: boards by pin, in the order served."""
+    """One feed of one user, being changed: boards by pin, of the pages since the last first one, and of those before."""
 
     at_ms: int = 0
-    boards: dict[int, int] = field(default_factory=dict)
+    newest: dict[int, int] = field(default_factory=dict)
+    older: dict[int, int] = field(default_factory=dict)
     changed: bool = False
+
+    def begin(self, at_ms: int, most: int) -> None:
+        """A first page comes: what is there is older now, and no more than `most` of it is kept."""
+        self.older = dict(islice((self.newest | self.older).items(), most))
+        self.at_ms, self.newest, self.changed = at_ms, {}, True
+
+    def serve(self, pin: int, board: int) -> None:
+        """A pin of the newest pages; it moves there if it was older."""
+        if pin in self.newest:
+            if self.newest[pin] != GONE:
+                return
+        elif len(self.newest) >= SHOWN_KEPT:
+            return
+        self.older.pop(pin, None)
+        self.newest[pin], self.changed = board, True
+
+    def remove(self, pin: int) -> None:
+        """A pin is gone; it keeps its place, so that what else is kept does not depend on when."""
+        for pins in (self.newest, self.older):
+            if pins.get(pin, GONE) != GONE:
+                pins[pin], self.changed = GONE, True
 
 
 @dataclass(slots=True)
@@ -50,18 +78,16 @@ class _User:
     removes: bool = False
 
     def serve(self, feed: int, pin: int, board: int, position: int, at_ms: int, most: int) -> None:
-        """The user was served a pin at `position`; the first of a list begins it anew, even one that was removed."""
+        """The user was served a pin at `position`: 0 begins the newest pages, even with one that was removed."""
         last = self.lists.get(feed) or self.lists.setdefault(feed, _List())
         if position == 0 or not last.at_ms:
-            last.at_ms, last.boards, last.changed = at_ms, {}, True
-        if position < most and len(last.boards) < most and pin not in self.removed and pin not in last.boards:
-            last.boards[pin], last.changed = board, True
+            last.begin(at_ms, most)
+        last.serve(pin, GONE if pin in self.removed else board)
 
     def remove(self, pin: int) -> None:
         """The user saved or hid a pin: it leaves all lists."""
         for last in self.lists.values():
-            if last.boards.pop(pin, None) is not None:
-                last.changed = True
+            last.remove(pin)
         self.removed.pop(pin, None)
         self.removed[pin], self.removes = None, True
         if len(self.removed) > REMOVED_KEPT:
@@ -120,18 +146,20 @@ class SmartfeedStore:
 
     def _read_removed(self, users: dict[int, _User]) -> None:
         keys = [layout.removed_key(user.partition, name) for name, user in users.items()]
-        for user, value in zip(users.values(), self.shard.family("removed").get(keys), strict=True):
-            user.removed = dict.fromkeys(layout.unpack_pins(value))
+        for user, key, value in zip(users.values(), keys, self.shard.family("removed").get(keys), strict=True):
+            user.removed = dict.fromkeys(layout.unpack_pins(key, value))
 
     def _read_lists(self, users: dict[int, _User], served: set[tuple[int, int]], gone: dict[int, list[bytes]]) -> None:
         """The lists that are served, and those that hold a pin which their user removes."""
         wanted = [*served, *(at for at in product(gone, FEEDS) if at not in served)]
         keys = [layout.list_key(users[name].partition, name, feed) for name, feed in wanted]
-        for at, value in zip(wanted, self.shard.family("lists").get(keys), strict=True):
+        for at, key, value in zip(wanted, keys, self.shard.family("lists").get(keys), strict=True):
             if value and (at in served or any(layout.holds(value, pin) for pin in gone[at[0]])):
-                last = layout.unpack_list(value)
+                last = layout.unpack_list(key, value)
                 boards = dict(zip(last.pins.tolist(), last.boards.tolist(), strict=True))
-                users[at[0]].lists[at[1]] = _List(last.at_ms, boards)
+                newest = dict(islice(boards.items(), last.newest))
+                older = dict(islice(boards.items(), last.newest, None))
+                users[at[0]].lists[at[1]] = _List(last.at_ms, newest, older)
 
     def _write(self, write: Any, users: dict[int, _User]) -> None:
         lists, rings = self.shard.handle("lists"), self.shard.handle("removed")
@@ -141,14 +169,30 @@ class SmartfeedStore:
             for feed, last in user.lists.items():
                 if last.changed:
                     key = layout.list_key(user.partition, name, feed)
-                    write.put(key, layout.pack_list(last.at_ms, last.boards), lists)
+                    most = max(self._max_pins, len(last.newest))
+                    boards = dict(islice((last.newest | last.older).items(), most))
+                    write.put(key, layout.pack_list(last.at_ms, len(last.newest), boards), lists)
 
     def last_served(self, user: int, feed: int) -> LastServed:
         """The list a user was last served of a feed, without what was removed or taken down since."""
         partition = int(partition_of(np.array([user], np.uint64), self._partitions)[0])
-        last = layout.unpack_list(self.shard.family("lists").get(layout.list_key(partition, user, feed)))
-        stays = ~_among(last.pins, self._takedowns)
-        return LastServed(last.pins[stays], last.boards[stays], last.at_ms)
+        key = layout.list_key(partition, user, feed)
+        last = layout.unpack_list(key, self.shard.family("lists").get(key))
+        stays = ~_among(last.pins, self._takedowns) & (last.boards != GONE)
+        return LastServed(last.pins[stays], last.boards[stays], last.at_ms, last.newest)
+
+    def shown(self, user: int, feed: int) -> U64:
+        """Every pin of the pages since the last first page, in order, those too that are gone since."""
+        partition = int(partition_of(np.array([user], np.uint64), self._partitions)[0])
+        key = layout.list_key(partition, user, feed)
+        last = layout.unpack_list(key, self.shard.family("lists").get(key))
+        return last.pins[: last.newest]
+
+    def removed(self, user: int) -> U64:
+        """The pins that a user last saved or hid, at most 512."""
+        partition = int(partition_of(np.array([user], np.uint64), self._partitions)[0])
+        key = layout.removed_key(partition, user)
+        return ids(layout.unpack_pins(key, self.shard.family("removed").get(key)))
 
 
 def _removals(batch: Batch) -> dict[int, list[bytes]]:

@@ -22,19 +22,34 @@ ROOT = Path(__file__).resolve().parent
 KEPT = pytest.StashKey[Kept]()
 # Files that share a mesh, which is the longest part of each.
 LOADED = ("mesh/test_bad_input.py", "mesh/test_feeds.py", "mesh/test_live.py", "mesh/test_pages.py")
-PEOPLED = ("accessibility", "feed_page", "keyboard", "looks", "outage")
+PEOPLED = ("accessibility", "feed_page", "keyboard", "long_feed", "looks", "outage", "pin_address")
 GROUPS = dict.fromkeys(LOADED, "loaded mesh") | {f"browser/test_{name}.py": "peopled mesh" for name in PEOPLED}
 # The longest first, or one core has nothing to do at the end.
 LONGEST = (
     *GROUPS,
     "mesh/test_kill.py",
     "mesh/test_command.py",
+    "mesh/test_mesh_learning.py",
+    "installed/test_wheel.py",
+    "damage/test_damage_matrix.py",
     "browser/test_health_and_models.py",
 )
 
 
 def _name(item: pytest.Item) -> str:
     return str(Path(item.path).relative_to(ROOT))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--skipped-into", type=Path, help="a file for the tests that were skipped, as pytest @file runs them"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    into: Path | None = terminalreporter.config.getoption("--skipped-into")
+    if into:
+        into.write_text("".join(f"{report.nodeid}\n" for report in terminalreporter.stats.get("skipped", ())))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,6 +71,7 @@ class _ByGroup(LoadScopeScheduling):  # type: ignore[misc]
         return GROUPS.get(file, file)
 
 
+@pytest.hookimpl(optionalhook=True)  # with `-p no:xdist`, to debug in one process, there is none
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByGroup:
     return _ByGroup(config, log)
 

@@ -3,24 +3,29 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from unittest.mock import patch
 
 import grpc
 
-from services import mesh as meshes
-from services import server as servers
-from services.events import Batch
-from services.log import Record
-from services.mesh import Address, Mesh
-from services.metrics import Metrics
-from services.server import AddServicer, WaitForToken
-from services.settings import MeshSettings
-from services.shard import Shard
-from services.topics import Topic, split
+from services.core.events import Batch
+from services.core.metrics import Metrics
+from services.core.settings import MeshSettings
+from services.core.topics import Topic
+from services.kernels import jit
+from services.log.history import Epoch, History
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
+from services.rpc import mesh as meshes
+from services.rpc import server as servers
+from services.rpc.mesh import Address, Mesh
+from services.rpc.server import AddServicer, WaitForToken
+from services.state.shard import Shard
 
 T = TypeVar("T")
+ONE_EPOCH = History(b"a log in memory.", [Epoch(1, {})])  # of a log that was never opened again
 
 
 class Closing(Protocol):
@@ -32,28 +37,9 @@ class Closing(Protocol):
 C = TypeVar("C", bound=Closing)
 
 
-class Offsets:
-    """Hands out records as the log would: consecutive offsets in every partition."""
-
-    def __init__(self, partitions: int) -> None:
-        self.partitions = partitions
-        self._next: dict[tuple[int, int], int] = {}
-
-    def records(self, batch: Batch, topics: tuple[Topic, ...], accepted_ms: int = 0) -> list[Record]:
-        """The records of a batch in the topics named."""
-        found = []
-        for part in split(batch, self.partitions):
-            if part.topic in topics:
-                at = (int(part.topic), part.partition)
-                offset = self._next.get(at, 0)
-                self._next[at] = offset + 1
-                found.append(Record(part.topic, part.partition, offset, accepted_ms, part.batch))
-        return found
-
-
 def records_of(batch: Batch, partitions: int, topic: Topic) -> list[Record]:
     """The records of the first batch of a log, in one topic."""
-    return Offsets(partitions).records(batch, (topic,))
+    return MemoryLog(partitions).append(batch, (topic,))
 
 
 @contextmanager
@@ -85,25 +71,52 @@ def asked(client: Callable[[Mesh], C], mesh: Mesh, question: Callable[[C], Await
 
 @contextmanager
 def serve_shards(
-    service: str, shards: list[list[AddServicer]], partitions: int, wait: WaitForToken | None = None
+    service: str,
+    shards: list[list[AddServicer]],
+    partitions: int,
+    wait: WaitForToken | None = None,
+    compiles: bool = False,
 ) -> Iterator[Mesh]:
     """A mesh whose one service has these shards (the servicers of each), really listening, until the block ends."""
-    with serve_services({service: shards}, partitions, wait) as mesh:
+    with serve_services({service: shards}, partitions, wait, compiles) as mesh:
         yield mesh
 
 
 @contextmanager
 def serve_services(
-    services: dict[str, list[list[AddServicer]]], partitions: int, wait: WaitForToken | None = None
+    services: dict[str, list[list[AddServicer]]],
+    partitions: int,
+    wait: WaitForToken | None = None,
+    compiles: bool = False,
 ) -> Iterator[Mesh]:
-    """A mesh of several services, each with its shards, in this process."""
+    """A mesh of several services, each with its shards, in this process. None of their requests waits for a compiler,
+    unless there is one that `compiles`, as loading a graph does.
+    """
     addresses: list[Address] = []
     with ExitStack() as running:
+        if not compiles:
+            running.enter_context(_nothing_compiled())
         for service, shards in services.items():
             for shard, servicers in enumerate(shards):
                 address = running.enter_context(_serving(service, shard, servicers, wait))
                 addresses.append(Address(service=service, shard=shard, shards=len(shards), address=address))
         yield meshes.resolve({"mesh": MeshSettings(partitions=partitions)}, addresses)
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """No thread of a server is the first to need a kernel: to compile it may take longer than any deadline."""
+    late: list[str] = []
+    alone = jit._alone
+
+    def noted(name: str) -> AbstractContextManager[None]:
+        if threading.current_thread().name.startswith("rpc"):
+            late.append(name)
+        return alone(name)
+
+    with patch.object(jit, "_alone", noted):
+        yield
+    assert not late, f"compiled, or loaded, while a request waited: {late}"
 
 
 @contextmanager

@@ -8,9 +8,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 
+from cli.schema import SCHEMA
 from protos import (
     aperture_pb2,
     apiary_pb2,
@@ -20,14 +22,14 @@ from protos import (
     rockstore_pb2,
     smartfeed_pb2,
 )
-from roadrunner.client import RoadrunnerLog
-from services import context, settings, tokens
-from services.channel import open_sync
-from services.log import Positions
-from services.mesh import Mesh
-from services.probe import Health, Probe
-from services.supervisor import Child, DataFolder, Supervisor, plan
-from services.topics import Topic
+from services.core import context, settings, tokens
+from services.core.topics import Topic
+from services.log.embedded import EmbeddedReader
+from services.log.protocol import Positions
+from services.ops.probe import Health, Probe
+from services.ops.supervisor import Child, DataFolder, Supervisor, plan
+from services.rpc.channel import open_sync
+from services.rpc.mesh import Mesh
 
 READY_WITHIN_S = 300.0  # the first start of all compiles the kernels, on a machine that may be shared
 MOST_NAP_S = 0.25
@@ -76,6 +78,16 @@ class Running:
         process.kill()
         return process.pid
 
+    @contextmanager
+    def without(self, service: str) -> Iterator[None]:
+        """kill -9 one process, which is not started again until the end of this."""
+        with patch.object(self.supervisor, "watch", lambda: None):
+            process = self.child(service).process
+            self.kill(service)
+            assert process is not None
+            process.wait()
+            yield
+
     def watch(self) -> None:
         while not self._stop.wait(0.05):
             self.supervisor.watch()
@@ -88,7 +100,7 @@ class Running:
         return self.supervisor.stop()
 
     def health(self) -> list[Health]:
-        """Of its own processes: on a shared machine another mesh may have taken a port before they could."""
+        """Of its own processes: where settings name a port, another mesh may have taken it before they could."""
         own = {(c.of.service, c.of.shard): c.process.pid for c in self.supervisor.children if c.process is not None}
         return [
             h
@@ -122,7 +134,7 @@ class Running:
         log as it is now, whether it has heard of it yet or not.
         """
         self.until(lambda health: all(h.ready and not _to_be_logged(h) for h in health), "ready, and pages logged")
-        log = RoadrunnerLog(self.mesh)
+        log = EmbeddedReader(self.mesh)
         try:
             written = {at: end.next for at, end in log.ends(READY_WITHIN_S).items() if at[0] == Topic.OBJECTS}
             _until_aggregated(log, written)
@@ -142,7 +154,7 @@ def _to_be_logged(health: Health) -> float:
     return sum(gauge.value for gauge in gauges if gauge.name == "pages_to_be_logged")
 
 
-def _until_aggregated(log: RoadrunnerLog, written: Positions) -> None:
+def _until_aggregated(log: EmbeddedReader, written: Positions) -> None:
     """Wait until what was written to these partitions has been counted, and the counts are in the log."""
     end = time.monotonic() + READY_WITHIN_S
     while any(counted < written.get(at, 0) for at, counted in log.aggregated(READY_WITHIN_S).items()):
@@ -166,7 +178,7 @@ def running_mesh(folder: Path, sections: dict[str, Any] | None = None) -> Iterat
     sections["web"] = {"http_port": 0} | sections.get("web", {})
     data = DataFolder(folder)
     reports: list[str] = []
-    running = Running(Supervisor(plan(settings.validated(sections, "test")), reports.append), reports)
+    running = Running(Supervisor(plan(settings.validated(sections, "test", SCHEMA)), reports.append), reports)
     running.start()
     try:
         running.until_ready()

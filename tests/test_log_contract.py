@@ -1,21 +1,25 @@
-"""What every log must do behind `services.log.Log`, whichever it is. A backend is one more class and one name in BACKENDS.
+"""What every log must do behind `services.log.protocol.Reader`, whichever it is.
 
-A backend takes batches through its own front door, which the protocol leaves open, and hands out readers.
+A backend is one more class and one name in BACKENDS.
+
+A backend takes batches through its own ingest API, which the protocol leaves open, and hands out readers.
 """
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from services.errors import OutOfRange, Unavailable
-from services.events import Action, Batch, events
-from services.log import Log, Partition, Positions, Record
-from services.topics import Topic, split
+from services.core.clock import wall_clock
+from services.core.errors import OutOfRange, Unavailable
+from services.core.events import Action, Batch, events
+from services.core.topics import Topic, split
+from services.log.memory import MemoryLog
+from services.log.protocol import Partition, Positions, Reader, Record
 from tests.roadrunner.running import PARTITIONS, running
 from tests.services.batches import Row, follows, rows_of
 from tests.services.children import until
@@ -28,7 +32,7 @@ class Backend(Protocol):
         """Returns once the batch is durable."""
         ...
 
-    def reader(self) -> Log:
+    def reader(self) -> Reader:
         """A reader of its own."""
         ...
 
@@ -47,7 +51,7 @@ class Embedded:
     def publish(self, batch: Batch) -> None:
         self._door.publisher().publish(batch, 30)
 
-    def reader(self) -> Log:
+    def reader(self) -> Reader:
         return self._door.reader()
 
     def restart(self) -> None:
@@ -61,19 +65,40 @@ class Embedded:
         self._running.__exit__(None, None, None)
 
 
-BACKENDS = {"embedded": Embedded}
+class InMemory:
+    """A log of this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = MemoryLog(PARTITIONS)
+
+    def publish(self, batch: Batch) -> None:
+        self._log.append(batch, accepted_ms=wall_clock())
+
+    def reader(self) -> Reader:
+        return self._log.reader()
+
+    def restart(self) -> None:
+        self._log.restart()
+
+    def __enter__(self) -> "InMemory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+BACKENDS: dict[str, Callable[[Path], AbstractContextManager[Backend]]] = {"embedded": Embedded, "memory": InMemory}
 EVERYTHING: Positions = {(int(topic), partition): 0 for topic in Topic for partition in range(PARTITIONS)}
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    started: AbstractContextManager[Backend] = BACKENDS[request.param](tmp_path)
-    with started as running_backend:
+    with BACKENDS[request.param](tmp_path) as running_backend:
         yield running_backend
 
 
 @pytest.fixture
-def log(backend: Backend) -> Iterator[Log]:
+def log(backend: Backend) -> Iterator[Reader]:
     reader = backend.reader()
     yield reader
     reader.close()
@@ -97,7 +122,7 @@ def expected(*batches: Batch) -> dict[Partition, list[Row]]:
     return dict(found)
 
 
-def take(log: Log, positions: Positions, events: int) -> list[Record]:
+def take(log: Reader, positions: Positions, events: int) -> list[Record]:
     """Records from the positions on, until they hold so many events."""
     found: list[Record] = []
     for chunk in log.subscribe(positions):
@@ -118,13 +143,13 @@ def count(rows: dict[Partition, list[Row]]) -> int:
     return sum(map(len, rows.values()))
 
 
-def test_an_empty_log_has_every_partition_and_nothing_in_it(log: Log) -> None:
+def test_an_empty_log_has_every_partition_and_nothing_in_it(log: Reader) -> None:
     ends = log.ends(10)
     assert ends.keys() == EVERYTHING.keys()
     assert {tuple(end) for end in ends.values()} == {(0, 0, 0)}
 
 
-def test_every_row_is_read_once_where_it_belongs_in_order(backend: Backend, log: Log) -> None:
+def test_every_row_is_read_once_where_it_belongs_in_order(backend: Backend, log: Reader) -> None:
     batches = [mixed(1), follows(100, first_id=1_000), mixed(5_000)]
     for batch in batches:
         backend.publish(batch)
@@ -138,7 +163,7 @@ def test_every_row_is_read_once_where_it_belongs_in_order(backend: Backend, log:
     assert all(found == list(range(len(found))) for found in offsets.values()), "from 0, without gaps"
 
 
-def test_ends_count_records_and_events(backend: Backend, log: Log) -> None:
+def test_ends_count_records_and_events(backend: Backend, log: Reader) -> None:
     wanted: dict[Partition, list[Row]] = {}
     for i in range(3):
         backend.publish(mixed(1 + 100 * i))
@@ -150,7 +175,7 @@ def test_ends_count_records_and_events(backend: Backend, log: Log) -> None:
         assert (end.first, end.next) == (0, sum((r.topic, r.partition) == at for r in records))
 
 
-def test_a_reader_goes_on_from_any_position(backend: Backend, log: Log) -> None:
+def test_a_reader_goes_on_from_any_position(backend: Backend, log: Reader) -> None:
     for i in range(4):
         backend.publish(mixed(1 + 100 * i))
     total = count(expected(*(mixed(1 + 100 * i) for i in range(4))))
@@ -162,14 +187,14 @@ def test_a_reader_goes_on_from_any_position(backend: Backend, log: Log) -> None:
         assert by_partition(found) == by_partition(wanted)
 
 
-def test_only_the_partitions_asked_for_come(backend: Backend, log: Log) -> None:
+def test_only_the_partitions_asked_for_come(backend: Backend, log: Reader) -> None:
     backend.publish(mixed(1))
     wanted = expected(mixed(1))
     for at in wanted:
         assert by_partition(take(log, {at: 0}, len(wanted[at]))) == {at: wanted[at]}
 
 
-def test_a_reader_at_the_end_waits_and_gets_what_comes(backend: Backend, log: Log) -> None:
+def test_a_reader_at_the_end_waits_and_gets_what_comes(backend: Backend, log: Reader) -> None:
     found: list[Record] = []
     thread = threading.Thread(target=lambda: found.extend(take(log, EVERYTHING, 30)))
     thread.start()
@@ -205,14 +230,14 @@ def test_close_ends_a_reader_that_waits(backend: Backend) -> None:
     assert ended.wait(10), "without an error"
 
 
-def test_a_position_beyond_the_end_is_out_of_range(backend: Backend, log: Log) -> None:
+def test_a_position_beyond_the_end_is_out_of_range(backend: Backend, log: Reader) -> None:
     backend.publish(follows(1, user=1))
     (at,) = (at for at, end in log.ends(10).items() if end.next)
     with pytest.raises(OutOfRange, match=f"topic {at[0]} partition {at[1]}: offset 7"):
         take(log, {at: 7}, 1)
 
 
-def test_what_was_published_outlives_a_restart_and_so_do_readers(backend: Backend, log: Log) -> None:
+def test_what_was_published_outlives_a_restart_and_so_do_readers(backend: Backend, log: Reader) -> None:
     backend.publish(mixed(1))
     wanted = expected(mixed(1))
     assert by_partition(take(log, EVERYTHING, count(wanted))) == wanted

@@ -1,4 +1,4 @@
-"""Holds the pattern: every service has the same rooms, imports go one way, and nothing is left undescribed."""
+"""Holds the pattern: every service has the same modules, and nothing is left undescribed."""
 
 import ast
 import re
@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from services import settings
-from services.command.reference import settings_reference
-from services.settings import SERVICES, ShardSettings
+from cli.reference import settings_reference
+from cli.schema import SCHEMA, SERVICE_SETTINGS, SERVICES
+from services.core import settings
+from services.core.settings import ShardSettings
+from tests import floors
 
 ROOT = Path(__file__).resolve().parent.parent
-STATEFUL = [name for name in SERVICES if issubclass(settings.door_settings(name), ShardSettings)] + ["roadrunner"]
-ROOMS = ("__main__.py", "layout.py", "store.py", "service.py", "client.py", "README.md")
-MAX_FILE, MAX_FUNCTION, MAX_DOOR = 400, 60, 90
-OURS = (*SERVICES, "services", "features", "datasets", "training", "evaluation", "tests", "bench")
+STATEFUL = [name for name in SERVICES if issubclass(SERVICE_SETTINGS[name], ShardSettings)] + ["roadrunner"]
+MODULES = ("__main__.py", "settings.py", "wiring.py", "layout.py", "store.py", "service.py", "client.py", "README.md")
+MAX_FILE, MAX_FUNCTION, MAX_ENTRY_POINT = 400, 60, 90
+RAW = ("flush", "compact_range", "property_int_value", "ingest_external_file")
+OURS = (*SERVICES, "services", "features", "loaders", "learning", "cli", "tests", "bench")
 
 
 def sources(*folders: str) -> Iterator[Path]:
@@ -29,14 +32,9 @@ def sources(*folders: str) -> Iterator[Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """Full names of all that a file imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+    """Full names of all that a file imports, wherever in it, and of the modules that they are taken from."""
+    names = {name for _, name in floors.imports(path.read_text())}
+    return names | {name.rpartition(".")[0] for name in names} - {""}
 
 
 def top(names: set[str]) -> set[str]:
@@ -44,15 +42,15 @@ def top(names: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("service", STATEFUL)
-def test_a_stateful_service_has_every_room(service: str) -> None:
-    missing = [room for room in ROOMS if not (ROOT / service / room).exists()]
+def test_a_stateful_service_has_every_module(service: str) -> None:
+    missing = [m for m in MODULES if not (ROOT / service / m).exists() and (service, m) != ("roadrunner", "wiring.py")]
     assert not missing
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_has_a_door_of_one_page_and_a_readme(service: str) -> None:
+def test_a_service_has_an_entry_point_of_one_page_and_a_readme(service: str) -> None:
     assert (ROOT / service / "README.md").exists()
-    assert len((ROOT / service / "__main__.py").read_text().splitlines()) <= MAX_DOOR
+    assert len((ROOT / service / "__main__.py").read_text().splitlines()) <= MAX_ENTRY_POINT
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -68,16 +66,18 @@ def test_a_service_knows_the_others_by_their_clients_alone(service: str) -> None
 
 def test_the_kit_knows_no_service() -> None:
     wrong = [
-        str(p.relative_to(ROOT)) for p in sources("services") if top(imports(p)) & {*SERVICES, "datasets", "tests"}
+        str(p.relative_to(ROOT))
+        for p in sources("services")
+        if top(imports(p)) & {*SERVICES, "loaders", "learning", "features", "cli", "tests"}
     ]
     assert not wrong
 
 
-@pytest.mark.parametrize("room", ["store.py", "layout.py", "kernel.py"])
-def test_the_rooms_of_the_state_know_no_network(room: str) -> None:
+@pytest.mark.parametrize("module", ["store.py", "layout.py", "kernel.py"])
+def test_the_modules_of_the_state_know_no_network(module: str) -> None:
     forbidden = {"grpc", "asyncio", "starlette", "uvicorn", "socket"}
     for service in SERVICES:
-        path = ROOT / service / room
+        path = ROOT / service / module
         if path.exists():
             assert not top(imports(path)) & forbidden, path
             assert not {n for n in imports(path) if n.startswith("protos") and service != "roadrunner"}, path
@@ -92,9 +92,85 @@ def test_a_kernel_is_arithmetic() -> None:
 
 def test_bytes_live_in_layouts() -> None:
     """Keys and values of a database are packed nowhere else; the kit packs its offsets and tokens, feedgen its cursor."""
-    elsewhere = {"services/shard.py", "services/tokens.py", "feedgen/cursor.py"}
+    elsewhere = {"services/state/shard.py", "services/core/tokens.py", "feedgen/cursor.py"}
     packing = {str(p.relative_to(ROOT)) for p in sources(*SERVICES, "services") if "struct" in imports(p)}
     assert {p for p in packing if not p.endswith("layout.py")} <= elsewhere
+
+
+def test_a_database_is_read_in_one_checked_place() -> None:
+    """rocksdict's scans end at damage without a word: services/state/family.py asks, so only databases that it reads are opened.
+
+    `raw`, which leads around it, is flushed, compacted, measured or given files.
+    """
+    opening, around = set(), set()
+    for path in sources(*OURS):
+        name = str(path.relative_to(ROOT))
+        if imports(path) & {"rocksdict.Rdict", "rocksdict.AccessType", "rocksdict.Checkpoint", "rocksdict.Snapshot"}:
+            opening.add(name)
+        around |= {f"{name}: raw.{of}" for of in re.findall(r"\.raw\.(\w+)", path.read_text()) if of not in RAW}
+    assert {name for name in opening if not name.startswith("tests/assumptions/")} == {"services/state/database.py"}
+    assert around == {"services/state/family.py: raw.get", "services/state/family.py: raw.iter"}
+    scans = re.findall(
+        r"_db\.(iter|items|keys|values|columns|entities|snapshot)\b", (ROOT / "services/state/database.py").read_text()
+    )
+    assert not scans
+
+
+def test_a_name_is_given_durably() -> None:
+    """A rename lasts once its folder is synced: services/core/durable.py does both. The library's copy can be made again."""
+    found = re.compile(r"os\.(rename|replace)\(|\b(draft|path|folder)\.(rename|replace)\(")
+    ours = [p for p in sources(*SERVICES, "services") if found.search(p.read_text())]
+    assert {str(p.relative_to(ROOT)) for p in ours} <= {"services/core/durable.py", "services/ops/openmp.py"}
+
+
+OWNED = {"models": "scorpion", "graphs": "pixie", "datasets": "rockstore"}  # folders of blobs, and whose they are
+
+
+def spelled(text: str) -> set[str]:
+    """The owned folders that a module joins to a path, or begins a key or a pattern of paths with."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            parts = [node.left, node.right]
+        elif isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            parts = node.args if name in ("joinpath", "join", "Path", "below", "folder", "keys", "names") else []
+        elif isinstance(node, ast.Constant | ast.JoinedStr):
+            first = node.values[0] if isinstance(node, ast.JoinedStr) and node.values else node
+            start, slash, _ = str(getattr(first, "value", "")).partition("/")
+            found |= {start} if slash and start in OWNED and " " not in str(getattr(first, "value", "")) else set()
+        found |= {str(part.value) for part in parts if isinstance(part, ast.Constant)}
+    return found & set(OWNED)
+
+
+def test_nobody_else_knows_where_a_services_blobs_lie() -> None:
+    """Others ask the owner, or read the store by keys that the owner names: on another machine there is no such folder."""
+    wrong = [
+        f"{path.relative_to(ROOT)} spells {folder}/"
+        for path in sources(*SERVICES, "services", "features", "loaders", "learning", "cli", "bench")
+        for folder in sorted(spelled(path.read_text()))
+        if path.relative_to(ROOT).parts[0] != OWNED[folder]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("line", "held"),
+    [
+        ('p = data / "models" / name', False),
+        ('p = Path(data, "graphs")', False),
+        ('p = os.path.join(data, "datasets")', False),
+        ('p = f"models/{name}/1/manifest.json"', False),
+        ('p = data.glob("models/*/1")', False),
+        ('b = blobs.below("graphs")', False),
+        ('route = "/models/{name}/{version}/report"', True),
+        ('answer = {"models": []}', True),
+        ("p = data / keys.MODELS", True),
+    ],
+)
+def test_where_a_folder_of_blobs_is_spelled_is_seen(line: str, held: bool) -> None:
+    assert (spelled(line) == set()) == held
 
 
 def test_no_file_and_no_function_is_two_things() -> None:
@@ -119,11 +195,11 @@ def test_no_module_is_named_after_the_standard_library() -> None:
 
 
 def test_every_setting_is_described_and_the_reference_is_true() -> None:
-    for section, struct in settings.schema().items():
+    for section, struct in SCHEMA.items():
         for name, _, _, description in settings.describe(struct):
             assert description, f"[{section}] {name} has no description"
     assert (ROOT / "docs" / "settings.md").read_text() == settings_reference(), (
-        "docs/settings.md is out of date: python -m services.command.reference > docs/settings.md"
+        "docs/settings.md is out of date: python -m cli.reference > docs/settings.md"
     )
 
 
@@ -140,6 +216,18 @@ def test_every_rpc_is_described_in_its_readme() -> None:
         assert rpc in readme, f"{service}/README.md does not name {rpc}"
 
 
+def test_clients_call_methods_that_there_are() -> None:
+    """A client names a method as text: `ReplicaSet.call(shard, "Followed", request, timeout)`."""
+    known = set(rpcs())
+    for service in SERVICES:
+        path = ROOT / service / "client.py"
+        named = (
+            re.findall(r'_replicas\.(?:call|all)\(\s*(?:[^"]*?,\s*)?"(\w+)"', path.read_text()) if path.exists() else []
+        )
+        assert not [name for name in named if (service, name) not in known], path
+        assert named or not path.exists(), path
+
+
 def test_generated_code_is_not_committed() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
@@ -147,7 +235,16 @@ def test_generated_code_is_not_committed() -> None:
     assert not [line for line in tracked.splitlines() if "_pb2" in line or line.startswith(".venv")]
 
 
+PINNED = r"#.*|[a-z0-9-]+==[\w.+!]+ \\|    --hash=sha256:[0-9a-f]{64}( \\)?"
+
+
 def test_the_lock_files_name_versions_and_no_address() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in sorted(path.name for path in ROOT.glob("requirements*.lock")):
         for line in (ROOT / name).read_text().splitlines():
-            assert re.fullmatch(r"#.*|[a-z0-9-]+==[\w.+!]+", line), f"{name}: {line}"
+            assert re.fullmatch(PINNED, line), f"{name}: {line}"
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest takes the second for the first, and collects neither."""
+    names = [path.name for path in sources("tests") if path.name.startswith("test_")]
+    assert sorted(names) == sorted(set(names))

@@ -1,39 +1,16 @@
-"""The door of web: its settings, the clients of what it asks, and the HTTP edge over them."""
+"""The entry point of web: the clients of what it asks, and the HTTP edge over them."""
 
-from typing import Annotated
+import uvloop
 
-from msgspec import Meta
-
-from services.process import open_process, run_door
-from services.settings import Port, ServiceSettings
-
-
-class Settings(ServiceSettings, kw_only=True):
-    """[web]"""
-
-    http_port: Annotated[Port, Meta(description="where pages and JSON are; 0: any free port")] = 8080
-    max_body_mb: Annotated[int, Meta(ge=1, le=64, description="size of a request's body at most")] = 8
-    feed_timeout_s: Annotated[
-        float, Meta(ge=0.05, le=60, description="time for a feed, waiting for its token included")
-    ] = 3.0
-    event_timeout_s: Annotated[
-        float, Meta(ge=0.05, le=60, description="time for events, reading their body included")
-    ] = 10.0
-    read_timeout_s: Annotated[
-        float, Meta(ge=0.05, le=60, description="time for a user, a list of users, a pin, or the models")
-    ] = 2.0
-    quality_timeout_s: Annotated[
-        float, Meta(ge=0.001, le=5, description="time a save may wait for its pin's quality; then it goes without")
-    ] = 0.1
+from services.ops.process import open_process, run_entry_point
+from web.app import application
+from web.serving import serve
+from web.settings import Settings
+from web.wiring import Clients, limits_of, operations_of, policy_of, status_of
 
 
 def main() -> None:
     """Wire and serve."""
-    import uvloop
-
-    from web.app import Law, application
-    from web.serving import serve
-    from web.wiring import Clients, operations_of, status_of
 
     process = open_process("web")
     settings = process.settings(Settings)
@@ -42,10 +19,9 @@ def main() -> None:
     async def run() -> None:
         status, clients = status_of(process), Clients(process.mesh)
         try:
-            app = application(
-                operations_of(clients, settings, status, address), Law(process.metrics, settings.max_requests)
-            )
-            await serve(process, settings, status, app, address.http)
+            policy = policy_of(settings, process.metrics, process.mesh.common.host)
+            app = application(operations_of(clients, settings, status, address), policy, text_ids=process.mesh.text_ids)
+            await serve(process, settings, status, (app, limits_of(settings)), address.http)
         finally:
             await clients.close()
 
@@ -53,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_entry_point(main)

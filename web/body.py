@@ -1,32 +1,67 @@
-"""Reads a body within its limit: one that says it is larger is not begun, one that turns out larger is not finished."""
+"""Reads bodies within their limits: of one, of all that are held together, and of time.
+
+A body that says it is too large is not begun, one that turns out too large is not finished. While it arrives, its
+request takes no place among those under way: slow senders keep no others out.
+"""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
-from services.errors import DeadlineExceeded, InvalidArgument
-from web.errors import TooLarge
+from services.core.errors import InvalidArgument
+from web.admission import outside
+from web.decoding import Decoding, coding_of
+from web.errors import BodiesFull, SlowBody, TooLarge
 
 
-async def read_body(request: Request, most: int, timeout: float) -> bytes:
-    """The body, at most `most` bytes, within `timeout` seconds. Raises TooLarge, DeadlineExceeded, InvalidArgument."""
-    stated = request.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) > most:
-        raise TooLarge(_over(most))
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(timeout):
-            async for part in request.stream():
-                size += len(part)
-                if size > most:
-                    raise TooLarge(_over(most))
-                parts.append(part)
-    except TimeoutError:
-        raise DeadlineExceeded(f"the body did not arrive within {timeout} s") from None
-    except ClientDisconnect:
-        raise InvalidArgument("the caller left before its body was complete") from None
-    return b"".join(parts)
+class Bodies:
+    """Reads bodies of at most `most` bytes each, and at most `together` bytes of all that are held."""
 
+    def __init__(self, most: int, together: int) -> None:
+        self._most, self._together = most, max(most, together)
+        self.held = 0  # bytes, decoded
 
-def _over(most: int) -> str:
-    return f"the body is over {most} bytes ([web] max_body_mb); send the events in several requests"
+    @asynccontextmanager
+    async def read(self, request: Request, timeout: float) -> AsyncIterator[bytes]:
+        """The body, decoded, within `timeout` seconds. It counts as held until the block ends.
+
+        Raises TooLarge, BodiesFull, SlowBody, UnsupportedBody, InvalidArgument.
+        """
+        decoding = Decoding(coding_of(request.headers.getlist("content-encoding")), self._most)
+        stated = request.headers.get("content-length", "")
+        if stated.isdigit() and int(stated) > self._most:
+            raise self._too_large()
+        held = 0
+        try:
+            parts = []
+            try:
+                with outside(request.scope):
+                    async with asyncio.timeout(timeout):
+                        async for sent in request.stream():
+                            parts.append(decoding.of(sent))
+                            held += len(parts[-1])
+                            self._hold(len(parts[-1]), held)
+            except TimeoutError:
+                raise SlowBody(f"the body did not arrive within {timeout:.3g} s") from None
+            except ClientDisconnect:
+                raise InvalidArgument("the caller left before its body was complete") from None
+            decoding.finish()
+            whole = b"".join(parts)
+            parts.clear()
+            yield whole
+        finally:
+            self.held -= held
+
+    def _hold(self, size: int, of_one: int) -> None:
+        self.held += size
+        if of_one > self._most:
+            raise self._too_large()
+        if self.held > self._together:
+            raise BodiesFull(
+                f"all bodies under way are over {self._together} bytes ([web] max_bodies_mb); retry after a moment"
+            )
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is over {self._most} bytes ([web] max_body_mb); send the events in several requests")

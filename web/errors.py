@@ -1,4 +1,4 @@
-"""Errors of the mesh as HTTP. A status keeps its name in the body, so that callers of either door act alike."""
+"""Errors of the mesh as HTTP. A status keeps its name in the body, so that callers of HTTP and of gRPC act alike."""
 
 import grpc
 from starlette.exceptions import HTTPException
@@ -6,15 +6,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.errors import MeshError
-from web.answers import Failure, Problem
-from web.wire import answer
+from services.core.errors import MeshError, without_paths
+from web.problems import problem, status_of
 
 Code = grpc.StatusCode
 HTTP = {
     Code.INVALID_ARGUMENT: 400,
     Code.OUT_OF_RANGE: 400,
     Code.NOT_FOUND: 404,
+    Code.ABORTED: 409,  # another changed it meanwhile
     Code.RESOURCE_EXHAUSTED: 429,
     Code.INTERNAL: 500,
     Code.UNIMPLEMENTED: 501,  # by a process of another version: every feed there is a name for is built
@@ -22,9 +22,6 @@ HTTP = {
     Code.FAILED_PRECONDITION: 503,  # not caught up, no model: nothing the caller stated, and it passes
     Code.DEADLINE_EXCEEDED: 504,
 }
-#: What else HTTP refuses by itself, and the status under which it is counted and named.
-OWN = {403: Code.PERMISSION_DENIED, 404: Code.NOT_FOUND, 405: Code.INVALID_ARGUMENT, 413: Code.INVALID_ARGUMENT}
-RETRY_AFTER_S = {429: 1, 503: 1}
 COUNTED_AS = "feedmesh.status"  # in the scope: the status behind an answer, for the metrics
 
 
@@ -35,7 +32,29 @@ class TooLarge(MeshError):
     connection, and a caller who is still sending would lose the answer.
     """
 
-    status = Code.INVALID_ARGUMENT
+    status, http = Code.INVALID_ARGUMENT, 413
+
+
+class UnsupportedBody(MeshError):
+    """The body's media type or coding is not one that is read here."""
+
+    status, http = Code.INVALID_ARGUMENT, 415
+
+
+class SlowBody(MeshError):
+    """The body did not arrive in time. The connection ends with the answer: what still comes would hold it."""
+
+    status, http = Code.DEADLINE_EXCEEDED, 408
+
+
+class BodiesFull(MeshError):
+    """All bodies that are held together are over the limit; it passes."""
+
+    status, http = Code.RESOURCE_EXHAUSTED, 503
+
+
+#: Headers of the answer beside those of every problem.
+HEADERS = {SlowBody: {"connection": "close"}, UnsupportedBody: {"accept-encoding": "gzip, deflate"}}
 
 
 class Failures:
@@ -57,23 +76,35 @@ class Failures:
 
 def failure(status: Code, message: str, http: int) -> Response:
     """An error as every error looks."""
-    headers = {"retry-after": str(RETRY_AFTER_S[http])} if http in RETRY_AFTER_S else {}
-    return answer(Failure(Problem(status.name, message)), http, headers)
+    headers, body = problem(http, message, status)
+    response = Response(body, http)
+    for name, value in headers:
+        response.headers[name.decode()] = value.decode()
+    return response
 
 
 def of_mesh(scope: Scope, error: MeshError) -> Response:
     """A MeshError that a route raised."""
     scope[COUNTED_AS] = error.status
-    http = 413 if isinstance(error, TooLarge) else HTTP.get(error.status, 500)
-    return failure(error.status, str(error), http)
+    http: int = getattr(error, "http", 0) or HTTP.get(error.status, 500)
+    said = str(error) if http < 429 else without_paths(str(error))  # of the caller's own mistakes: as they wrote it
+    answered = failure(error.status, said, http)
+    answered.headers.update(HEADERS.get(type(error), {}))
+    return answered
 
 
 def of_router(scope: Scope, error: HTTPException) -> Response:
-    """What Starlette raises: no such path, or not with this method."""
+    """What Starlette raises: no such path, or not with this method. OPTIONS of what there is answers its methods."""
     code = error.status_code
-    status = OWN.get(code, Code.INTERNAL if code >= 500 else Code.INVALID_ARGUMENT)
+    headers = dict(error.headers or {})
+    if code == 405:
+        stated = {name.strip() for name in headers.pop("Allow", "GET, HEAD").split(",")}
+        headers["allow"] = ", ".join(sorted(stated | {"OPTIONS"}))
+    if scope["method"] == "OPTIONS" and (code == 405 or scope["path"] == "*"):
+        return Response(status_code=204, headers={"allow": headers.get("allow", "DELETE, GET, HEAD, OPTIONS, POST")})
+    status = status_of(code)
     scope[COUNTED_AS] = status
     message = f"{scope['method']} {Request(scope).url.path[:200]}: {error.detail}; /docs has every route"
     answered = failure(status, message, code)
-    answered.headers.update(error.headers or {})  # Allow, of a 405
+    answered.headers.update(headers)
     return answered

@@ -2,67 +2,79 @@
 
 import logging
 import random
+from dataclasses import replace
 
 import numpy as np
 from starlette.requests import Request
 
 from roadrunner.client import Published, RoadrunnerClient
 from rockstore.client import PIN, RockstoreClient
-from services import tokens
-from services.clock import Clock
-from services.context import serving
-from services.errors import InvalidArgument, MeshError
-from services.events import AUDIT_FROM, Action, Batch, events
+from services.core import tokens
+from services.core.clock import Clock
+from services.core.context import serving
+from services.core.errors import InvalidArgument, MeshError
+from services.core.events import RESERVED_FROM, Action, Batch, events
 from web.answers import Accepted, Written
-from web.body import read_body
-from web.intake import as_stated, batch_of, parse
+from web.body import Bodies
+from web.ids import NUMBERS, Ids, ids_of
+from web.intake import Decoders, as_stated, batch_of, parse
 from web.questions import NoQuery
-from web.wire import asked, object_id
+from web.wire import asked
 
 logger = logging.getLogger(__name__)
 
 
 class Events:
-    """Translates between HTTP and the front door."""
+    """Translates between HTTP and the ingest API."""
 
     def __init__(
         self,
-        door: RoadrunnerClient,
+        roadrunner: RoadrunnerClient,
         objects: RockstoreClient,
         clock: Clock,
-        max_body: int,
+        bodies: Bodies,
         timeout: float,
         quality_timeout: float,
+        ids: Ids = NUMBERS,
     ) -> None:
-        """`max_body` in bytes; `quality_timeout`: how long a save may wait for its pin's quality, in seconds."""
-        self._door, self._objects, self._clock = door, objects, clock
-        self._max_body, self._timeout, self._quality_timeout = max_body, timeout, quality_timeout
+        """`quality_timeout`: how long a save may wait for its pin's quality, in seconds."""
+        self._roadrunner, self._objects, self._clock = roadrunner, objects, clock
+        self._bodies, self._timeout, self._quality_timeout = bodies, timeout, quality_timeout
+        self._ids, self._decoders = ids, Decoders(ids.read)
 
     async def post(self, request: Request) -> Accepted:
         """Publish the events of the body."""
         asked(request, NoQuery)
         with serving(self._timeout) as within:
-            body = await read_body(request, self._max_body, within.remaining())
-            batch = batch_of(parse(body), self._clock())
-            published = await self._publish(await self._with_quality(batch))
+            async with self._bodies.read(request, within.remaining()) as body:
+                given = parse(body, self._decoders)
+                batch = batch_of(given, self._clock())
+                names = await self._ids.naming(batch, ids_of(given))
+                published = await self._publish(await self._with_quality(batch), names)
         return Accepted(published.accepted, published.duplicates, tokens.to_text(published.token))
 
     async def take_down(self, request: Request) -> Written:
         """Take a pin down everywhere, also one that is on boards and has no attributes."""
         asked(request, NoQuery)
-        pin = object_id(request.path_params["pin"], "pin")
-        if pin >= AUDIT_FROM:
-            raise InvalidArgument(f"pin = {pin} is not allowed: ids from {AUDIT_FROM} on are the mesh's own")
-        takedown = events(1, action=Action.TAKEDOWN, pin=pin, at_ms=self._clock(), id=random.randrange(1, AUDIT_FROM))
+        pin = self._ids.object_id(request.path_params["pin"], "pin")
+        takedown = events(
+            1, action=Action.TAKEDOWN, pin=pin, at_ms=self._clock(), id=random.randrange(1, RESERVED_FROM)
+        )
         with serving(self._timeout):
-            published = await self._publish(takedown)
+            published = await self._publish(takedown, await self._ids.naming(takedown, [pin]))
         return Written(tokens.to_text(published.token))
 
-    async def _publish(self, batch: Batch) -> Published:
+    async def _publish(self, batch: Batch, names: list[Batch]) -> Published:
+        """The batch, and what names its ids: after it, so that a refusal counts rows as the request does."""
         try:
-            return await self._door.publish(batch, self._timeout)
+            for part in names[1:]:
+                await self._roadrunner.publish(part, self._timeout)
+            if not names:
+                return await self._roadrunner.publish(batch, self._timeout)
+            published = await self._roadrunner.publish(Batch.concat([batch, names[0]]), self._timeout)
         except InvalidArgument as error:
             raise as_stated(error) from None
+        return replace(published, accepted=published.accepted - len(names[0]))
 
     async def _with_quality(self, batch: Batch) -> Batch:
         """The batch with each save's pin's own quality where none is stated and it is known: a help, never a need."""

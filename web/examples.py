@@ -63,7 +63,7 @@ MODELS: dict[str, Any] = {
         {
             "name": "ranker",
             "version": 2,
-            "fingerprint": "12297829382473034410",
+            "fingerprint": "aaaaaaaaaaaaaaaa",
             "promoted": True,
             "loaded": True,
             "problem": "",
@@ -74,10 +74,43 @@ MODELS: dict[str, Any] = {
             "load_ms": 41.7,
             "metrics": {"auc": 0.742, "ndcg@10": 0.481},
             "report": "/models/ranker/2/report",
+            "evaluation": {
+                "metric": "ndcg@10",
+                "requests": 334,
+                "users": 308,
+                "methods": {
+                    "model": {"ndcg@10": {"value": 0.214, "low": 0.19, "high": 0.2394, "requests": 334}},
+                    "item-knn": {"ndcg@10": {"value": 0.1218, "low": 0.1017, "high": 0.1424, "requests": 334}},
+                },
+                "best_baseline": "item-knn",
+                "difference": {"value": 0.0922, "low": 0.0664, "high": 0.1188, "requests": 334},
+                "verdict": "better",
+                "needed_requests": 54,
+                "words": "the model is better than the best baseline, item-knn: NDCG@10 0.2140 against 0.1218",
+                "from_ms": 1759200000000,
+                "serving": {
+                    "model": "ranker@1",
+                    "difference": {"value": 0.0214, "low": 0.0052, "high": 0.0377, "requests": 334},
+                    "users": 308,
+                    "verdict": "better",
+                    "needed_requests": 310,
+                    "note": "",
+                },
+            },
         }
     ],
     "rollback": "ranker@1",
+    "learning": {
+        "state": "served",
+        "stage": "",
+        "fraction": 0.0,
+        "since_ms": 1760000800000,
+        "ended_ms": 1760000900000,
+        "message": "the model is better than the best baseline, item-knn: NDCG@10 0.2140 against 0.1218",
+        "model": "ranker@2",
+    },
 }
+PROMOTION: dict[str, Any] = {"model": "ranker@2"}
 HEALTH: dict[str, Any] = {
     "ready": True,
     "processes": [
@@ -101,7 +134,11 @@ HEALTH: dict[str, Any] = {
                 {"method": "FollowedBoards", "qps": 12.5, "p50_ms": 0.4, "p99_ms": 1.9, "errors": 0, "calls": 1042}
             ],
             "gauges": {"applied_offset": 5120.0},
+            "restarts": 1,
+            "exits": [{"at_ms": 1760000700000, "why": "was killed by SIGKILL", "log": ""}],
+            "effect": "",
         }
     ],
     "freshness": [{"view": "apiary", "last_ms": 9.1, "p50_ms": 8.7, "p99_ms": 21.3, "samples": 17, "lost": 0}],
+    "loading": "",
 }

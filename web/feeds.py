@@ -6,12 +6,15 @@ from starlette.requests import Request
 
 from feedgen.client import FeedgenClient
 from protos import feedgen_pb2 as pb
-from services import tokens
-from services.context import serving
-from services.errors import NotFound
+from services.core import tokens
+from services.core.context import serving
+from services.core.errors import NotFound
+from services.core.words import shown
 from web.answers import FeedItem, FeedPage, Named, Titled
+from web.ids import NUMBERS, Ids
 from web.questions import FeedQuery
-from web.wire import asked, shown
+from web.spelling import spell
+from web.wire import asked
 
 FEEDS = ("following", "interest", "picked", "home")
 
@@ -19,24 +22,26 @@ FEEDS = ("following", "interest", "picked", "home")
 class Feeds:
     """Translates between HTTP and feedgen."""
 
-    def __init__(self, feedgen: FeedgenClient, timeout: float) -> None:
-        self._feedgen, self._timeout = feedgen, timeout
+    def __init__(self, feedgen: FeedgenClient, timeout: float, ids: Ids = NUMBERS) -> None:
+        self._feedgen, self._timeout, self._ids = feedgen, timeout, ids
 
     async def get(self, request: Request) -> FeedPage:
         """A page."""
         feed = request.path_params["feed"]
         if feed not in FEEDS:
             raise NotFound(f"feed = {shown(feed)}: the feeds are {', '.join(FEEDS)}")
-        query = asked(request, FeedQuery)
+        query = asked(request, FeedQuery, self._ids.read)
         with serving(self._timeout, tokens.of_text(query.token) if query.token else b""):
             reply = await self._feedgen.feed(query.user, feed, query.limit, query.cursor, query.explain, self._timeout)
-        return page(reply)
+            if self._ids.is_text:
+                await spell(reply, self._ids)
+        return page(reply, self._ids.is_text)
 
 
-def page(reply: pb.FeedReply) -> FeedPage:
-    """The answer as JSON has it."""
+def page(reply: pb.FeedReply, text_ids: bool = False) -> FeedPage:
+    """The answer as JSON has it. text_ids: its items have their external ids."""
     return FeedPage(
-        items=[_item(item) for item in reply.items],
+        items=[_item(item, text_ids) for item in reply.items],
         cursor=reply.cursor or None,
         degraded=reply.degraded[:],
         model=reply.model,
@@ -46,10 +51,14 @@ def page(reply: pb.FeedReply) -> FeedPage:
     )
 
 
-def _item(item: pb.Item) -> FeedItem:
-    board, owner = item.board, item.owner
+def _item(item: pb.Item, text_ids: bool) -> FeedItem:
+    pin: str | int = item.pin
+    board: str | int = item.board
+    owner: str | int = item.owner
+    if text_ids:
+        pin, board, owner = item.pin_id, item.board_id, item.owner_id
     return FeedItem(
-        pin=str(item.pin),
+        pin=str(pin),
         title=item.title,
         link=item.link,
         board=Titled(str(board), item.board_title) if board else None,

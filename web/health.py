@@ -1,17 +1,22 @@
 """GET /healthz and /metrics: every process of the mesh asked at once, this one included, for whoever watches."""
 
 import asyncio
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from prober.client import ProberClient
 from protos import status_pb2 as pb
-from roadrunner.client import RoadrunnerClient
-from services.errors import MeshError
-from services.mesh import Address
-from services.probe import Health, Probe
-from services.status import Status
-from web.answers import HealthReport, MethodHealth, ProcessHealth, ViewHealth
+from services.core.errors import MeshError
+from services.ops import children
+from services.ops.children import Fate, Fates
+from services.ops.phase import present
+from services.ops.probe import Health, Probe
+from services.ops.status import Status
+from services.rpc.mesh import Address
+from web.answers import HealthReport, MethodHealth, ProcessExit, ProcessHealth, ViewHealth
+from web.effects import EFFECTS
 from web.exposition import CONTENT_TYPE, Families, up
 from web.questions import NoQuery
 from web.shared import Shared
@@ -24,8 +29,10 @@ FRESHNESS_TIMEOUT_S = 1.0
 class Watch:
     """Asks the other processes through `probe`, and itself through `own`."""
 
-    def __init__(self, probe: Probe, own: Status, address: Address, door: RoadrunnerClient) -> None:
-        self._probe, self._own, self._address, self._door = probe, own, address, door
+    def __init__(self, probe: Probe, own: Status, address: Address, prober: ProberClient, data: Path) -> None:
+        """data: the data folder, where the supervisor writes how its children fared."""
+        self._probe, self._own, self._address, self._prober = probe, own, address, prober
+        self._data = data
         self._report = Shared(self._make_report, KEEP_S)
         self._exposition = Shared(self._make_exposition, KEEP_S)
 
@@ -47,12 +54,14 @@ class Watch:
 
     async def _make_report(self) -> HealthReport:
         healths, freshness = await asyncio.gather(self._ask(prometheus=False), self._freshness())
-        return HealthReport(all(h.ready for h in healths), [process_health(h) for h in healths], freshness)
+        fates = children.load(children.children_file(self._data))
+        processes = sorted((process_health(h, fates) for h in healths), key=lambda p: p.ready)  # not ready ones first
+        return HealthReport(all(h.ready for h in healths), processes, freshness, present(self._data))
 
     async def _freshness(self) -> list[ViewHealth]:
         try:
-            views = await self._door.freshness(FRESHNESS_TIMEOUT_S)
-        except MeshError:  # roadrunner's own line in the report says so
+            views = await self._prober.freshness(FRESHNESS_TIMEOUT_S)
+        except MeshError:  # prober's own line in the report says so
             return []
         return [ViewHealth(v.view, v.last_ms, v.p50_ms, v.p99_ms, v.samples, v.lost) for v in views]
 
@@ -65,8 +74,9 @@ class Watch:
         return families.text()
 
 
-def process_health(health: Health) -> ProcessHealth:
+def process_health(health: Health, fates: Fates) -> ProcessHealth:
     """One process of the report; of one that did not answer, zeros and why."""
+    fate = fates.get(f"{health.of.service}-{health.of.shard}", Fate())
     status = health.status or pb.StatusReply()
     busiest = max(status.methods, key=lambda m: (m.qps, m.calls), default=pb.MethodStatus())
     return ProcessHealth(
@@ -87,4 +97,7 @@ def process_health(health: Health) -> ProcessHealth:
         calls=sum(m.calls for m in status.methods),
         methods=[MethodHealth(m.method, m.qps, m.p50_ms, m.p99_ms, m.errors, m.calls) for m in status.methods],
         gauges={g.name: g.value for g in status.gauges},
+        restarts=fate.restarts,
+        exits=[ProcessExit(one.at_ms, one.why, one.log) for one in fate.exits],
+        effect="" if health.ready else EFFECTS[health.of.service],
     )

@@ -1,11 +1,12 @@
 """GET /v1/models: the models that scorpion knows, with what training wrote beside each; and their training reports.
 
-What a version is and whether it serves is asked of scorpion. Metrics and reports are read from the registry in the data
-folder, which is on the edge's own machine; where it is not, they are left out.
+What a version is and whether it serves is asked of scorpion. Metrics and reports are read from the store of blobs; what is not
+there is left out.
 """
 
 import asyncio
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,14 +15,17 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import FileResponse
 
-from scorpion.client import Model, ScorpionClient
-from services.context import serving
-from services.errors import InvalidArgument, NotFound
-from web.answers import ModelList, ModelVersion
+from scorpion.client import Model, RegistryFiles, ScorpionClient
+from services.blob.opening import open_blobs
+from services.core import summed
+from services.core.context import serving
+from services.core.errors import InvalidArgument, MeshError, NotFound
+from services.core.words import shown
+from services.ops.learning import learning_file
+from web.answers import LearningProgress, ModelEvaluation, ModelList, ModelVersion
 from web.questions import NoQuery
-from web.wire import asked, shown
+from web.wire import asked
 
-PROMOTED, MANIFEST, REPORT = "promoted.json", "manifest.json", "report.html"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # no dot and no slash: a name is one folder, below the registry
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 #: A report is one file with its pictures inside: it may show them and its own styles, and run, load and open nothing.
@@ -37,6 +41,7 @@ class Manifest(Struct):
     """What the edge reads of a model's manifest; whatever else stands there is scorpion's to check."""
 
     metrics: dict[str, float] = {}
+    evaluation: ModelEvaluation | None = None
 
 
 class Promoted(Struct):
@@ -46,10 +51,11 @@ class Promoted(Struct):
 
 
 class Models:
-    """Asks scorpion, and reads `registry`, the folder with a folder a model and in it one a version."""
+    """Asks scorpion, and reads what lies beside its models in the store of a data folder."""
 
-    def __init__(self, scorpion: ScorpionClient, registry: Path, timeout: float) -> None:
-        self._scorpion, self._registry, self._timeout = scorpion, registry, timeout
+    def __init__(self, scorpion: ScorpionClient, data: Path, timeout: float) -> None:
+        self._scorpion, self._files, self._timeout = scorpion, RegistryFiles(open_blobs(data)), timeout
+        self._learning = learning_file(data)
 
     async def get(self, request: Request) -> ModelList:
         """Every version, as scorpion orders them."""
@@ -61,27 +67,34 @@ class Models:
     async def report(self, request: Request) -> FileResponse:
         """The training report of one version."""
         asked(request, NoQuery)
-        name, version = request.path_params["name"], request.path_params["version"]
-        if not NAME.fullmatch(name):
-            raise InvalidArgument(f"name = {shown(name)} is not allowed: 1 to 64 of a-z, 0-9, _ and -, no _ or - first")
-        if not VERSION.fullmatch(version):
-            raise InvalidArgument(f"version = {shown(version)} is not allowed: a whole number from 1 to 999999999")
-        path = await asyncio.to_thread(self._file, name, version, REPORT)
-        if path is None:
-            raise NotFound(f"model {name}@{version}: it has no report; `feedmesh model train` writes one")
+        name, version = model_of(request)
+        try:
+            path = await asyncio.to_thread(self._files.report, name, int(version))
+        except NotFound:
+            raise NotFound(f"model {name}@{version}: {await self._without_report(name, version)}") from None
         headers = {"content-security-policy": REPORT_POLICY, "cache-control": "no-cache"}
         return FileResponse(path, media_type="text/html", headers=headers)
 
+    async def _without_report(self, name: str, version: str) -> str:
+        with serving(self._timeout):
+            known = [model for model in await self._scorpion.models(self._timeout) if model.name == name]
+        if any(str(model.version) == version for model in known):
+            return "it has no report; `feedmesh model train` writes one"
+        versions = ", ".join(str(model.version) for model in known)
+        return f"there is none; {name} has the versions {versions}" if versions else "there is none of this name"
+
     def _with_files(self, known: list[Model]) -> ModelList:
-        before = _read(self._registry / PROMOTED, Promoted()).before
-        return ModelList([self._version(model) for model in known], before[-1] if before else None)
+        before = _read(self._files.promoted, Promoted()).before
+        learning = _read(self._learning.read_bytes, LearningProgress())
+        return ModelList([self._version(model) for model in known], before[-1] if before else None, learning)
 
     def _version(self, model: Model) -> ModelVersion:
-        report = self._file(model.name, str(model.version), REPORT)
+        report = self._files.has_report(model.name, model.version)
+        manifest = _read(lambda: self._files.manifest(model.name, model.version), Manifest())
         return ModelVersion(
             name=model.name,
             version=model.version,
-            fingerprint=str(model.fingerprint),
+            fingerprint=f"{model.fingerprint:016x}",
             promoted=model.promoted,
             loaded=model.loaded,
             problem=model.problem,
@@ -90,26 +103,25 @@ class Models:
             features=list(model.features),
             trained_ms=model.trained_ms,
             load_ms=round(model.load_ms, 3),
-            metrics=self._metrics(model.name, str(model.version)),
+            metrics=manifest.metrics,
             report=f"/models/{model.name}/{model.version}/report" if report else None,
+            evaluation=manifest.evaluation,
         )
 
-    def _metrics(self, name: str, version: str) -> dict[str, float]:
-        path = self._file(name, version, MANIFEST)
-        return {} if path is None else _read(path, Manifest()).metrics
 
-    def _file(self, name: str, version: str, file: str) -> Path | None:
-        """A file of a version, or None; also none that a link leads out of the registry to."""
-        if not (NAME.fullmatch(name) and VERSION.fullmatch(version)):
-            return None
-        root = self._registry.resolve()
-        path = (root / name / version / file).resolve()
-        return path if path.is_relative_to(root) and path.is_file() else None
+def model_of(request: Request) -> tuple[str, str]:
+    """Name and version of the path. Raises InvalidArgument for what no model can be called."""
+    name, version = request.path_params["name"], request.path_params["version"]
+    if not NAME.fullmatch(name):
+        raise InvalidArgument(f"name = {shown(name)} is not allowed: 1 to 64 of a-z, 0-9, _ and -, no _ or - first")
+    if not VERSION.fullmatch(version):
+        raise InvalidArgument(f"version = {shown(version)} is not allowed: a whole number from 1 to 999999999")
+    return name, version
 
 
-def _read(path: Path, otherwise: T) -> T:
-    """A file of the registry, or `otherwise`: what is wrong with it is scorpion's to say."""
+def _read(content: Callable[[], bytes], otherwise: T) -> T:
+    """A file, or `otherwise`: what is wrong with it is scorpion's to say."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=type(otherwise))
-    except (OSError, msgspec.MsgspecError):
+        return summed.decoded(content(), type(otherwise))
+    except (OSError, MeshError, msgspec.MsgspecError):
         return otherwise

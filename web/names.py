@@ -6,16 +6,17 @@ from collections.abc import Iterable
 import numpy as np
 
 from rockstore.client import RockstoreClient
-from services.columns import U64, ids
-from services.errors import MeshError
+from services.core.columns import U64, ids
+from services.core.errors import MeshError
 from web.answers import Named, Titled
+from web.ids import NUMBERS, Ids
 
 
 class Names:
     """Titles of many objects, of several kinds at once."""
 
-    def __init__(self, objects: RockstoreClient, timeout: float) -> None:
-        self._objects, self._timeout = objects, timeout
+    def __init__(self, objects: RockstoreClient, timeout: float, ids: Ids = NUMBERS) -> None:
+        self._objects, self._timeout, self._ids = objects, timeout, ids
         self.lost = False  # whether some question went unanswered
 
     async def of(self, *wanted: tuple[int, U64]) -> list[list[str]]:
@@ -27,21 +28,23 @@ class Names:
             return []
         distinct, each = np.unique(of, return_inverse=True)
         try:
-            titles = (await self._objects.attributes(kind, distinct, self._timeout)).titles
+            known = await self._objects.attributes(kind, distinct, self._timeout)
         except MeshError:
             self.lost = True
             return [""] * len(of)
-        return [titles[i] for i in each.tolist()]
+        if known.externals:
+            self._ids.learn(kind, distinct.tolist(), known.externals)
+        return [known.titles[i] for i in each.tolist()]
 
 
-def named(of: Iterable[int], names: list[str]) -> list[Named]:
-    """Users or interests with their names."""
-    return [Named(str(int(i)), name) for i, name in zip(of, names, strict=True)]
+def named(of: Iterable[str | None], names: list[str]) -> list[Named]:
+    """Users or interests with their names; those without an id are left out."""
+    return [Named(i, name) for i, name in zip(of, names, strict=True) if i is not None]
 
 
-def titled(of: Iterable[int], titles: list[str]) -> list[Titled]:
-    """Boards with their titles."""
-    return [Titled(str(int(i)), title) for i, title in zip(of, titles, strict=True)]
+def titled(of: Iterable[str | None], titles: list[str]) -> list[Titled]:
+    """Boards with their titles; those without an id are left out."""
+    return [Titled(i, title) for i, title in zip(of, titles, strict=True) if i is not None]
 
 
 def one(object_id: int) -> U64:

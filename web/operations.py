@@ -12,25 +12,27 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from web import examples
-from web.answers import Accepted, FeedPage, HealthReport, ModelList, Pin, User, UserPage, Written
+from web.answers import Accepted, FeedPage, HealthReport, ModelList, Pin, Promotion, User, UserPage, Written
 from web.events import Events
 from web.feeds import FEEDS, Feeds
 from web.health import Watch
 from web.models import Models
 from web.pins import Pins
-from web.questions import MAX_EVENTS, EventList, FeedQuery, NoQuery, ReadQuery, UsersQuery
+from web.promotion import Promotions
+from web.questions import MAX_EVENTS, EventList, FeedQuery, NoQuery, PromotionQuery, ReadQuery, UsersQuery
 from web.users import Users
-from web.wire import answer
+from web.wire import DIGITS, answer
 
 Code = grpc.StatusCode
 READS = (Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
-ID = {"type": "string", "pattern": "^[0-9]{1,20}$"}
+ID = {"type": "string", "pattern": DIGITS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One method of one path."""
 
+    name: str  # of the function that a generated client has for it
     method: str
     path: str
     handle: Callable[[Request], Awaitable[Struct | Response]]
@@ -52,17 +54,50 @@ class Operation:
         response = answered if isinstance(answered, Response) else answer(answered, self.status)
         await response(scope, receive, send)
 
-    def route(self) -> Route:
-        """As Starlette serves it."""
-        return Route(self.path, self, methods=[self.method])
+
+class Methods:
+    """What one path answers, by method; HEAD as GET."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        self._by_method = {operation.method: operation for operation in operations}
+        if "GET" in self._by_method:
+            self._by_method["HEAD"] = self._by_method["GET"]
+        self.names = list(self._by_method)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        await self._by_method[scope["method"]](scope, receive, send)
 
 
-def operations(feeds: Feeds, events: Events, users: Users, pins: Pins, models: Models, watch: Watch) -> list[Operation]:
+def routes(operations: list[Operation], text_ids: bool = False) -> list[Route]:
+    """One route a path, so that a refusal names all methods of it. text_ids: an id in a path may have slashes."""
+    by_path: dict[str, list[Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, []).append(operation)
+    together = {path: Methods(of) for path, of in by_path.items()}
+    made = []
+    for path, methods in together.items():
+        ids = [name for name, schema in by_path[path][0].in_path.items() if text_ids and schema is ID]
+        route = Route(_with_slashes(path, ids), methods, methods=methods.names)
+        route.path = path  # by which metrics name it
+        made.append(route)
+    return made
+
+
+def _with_slashes(pattern: str, names: list[str]) -> str:
+    for name in names:
+        pattern = pattern.replace(f"{{{name}}}", f"{{{name}:path}}")
+    return pattern
+
+
+def operations(
+    feeds: Feeds, events: Events, users: Users, pins: Pins, models: Models, promotions: Promotions, watch: Watch
+) -> list[Operation]:
     """Every operation."""
     return [
         *_of_feeds(feeds, events),
         *_of_objects(users, pins, events),
-        *_of_models(models),
+        *_of_models(models, promotions),
         *_of_the_mesh(watch),
     ]
 
@@ -70,6 +105,7 @@ def operations(feeds: Feeds, events: Events, users: Users, pins: Pins, models: M
 def _of_feeds(feeds: Feeds, events: Events) -> list[Operation]:
     return [
         Operation(
+            name="getFeed",
             method="GET",
             path="/v1/feeds/{feed}",
             handle=feeds.get,
@@ -82,6 +118,7 @@ def _of_feeds(feeds: Feeds, events: Events) -> list[Operation]:
             errors=(*READS, Code.NOT_FOUND),
         ),
         Operation(
+            name="postEvents",
             method="POST",
             path="/v1/events",
             handle=events.post,
@@ -101,6 +138,7 @@ def _of_feeds(feeds: Feeds, events: Events) -> list[Operation]:
 def _of_objects(users: Users, pins: Pins, events: Events) -> list[Operation]:
     return [
         Operation(
+            name="listUsers",
             method="GET",
             path="/v1/users",
             handle=users.page,
@@ -113,6 +151,7 @@ def _of_objects(users: Users, pins: Pins, events: Events) -> list[Operation]:
             example=examples.USERS,
         ),
         Operation(
+            name="getUser",
             method="GET",
             path="/v1/users/{user}",
             handle=users.get,
@@ -124,6 +163,7 @@ def _of_objects(users: Users, pins: Pins, events: Events) -> list[Operation]:
             example=examples.USER,
         ),
         Operation(
+            name="getPin",
             method="GET",
             path="/v1/pins/{pin}",
             handle=pins.get,
@@ -135,6 +175,7 @@ def _of_objects(users: Users, pins: Pins, events: Events) -> list[Operation]:
             errors=(*READS, Code.NOT_FOUND),
         ),
         Operation(
+            name="takeDownPin",
             method="DELETE",
             path="/v1/pins/{pin}",
             handle=events.take_down,
@@ -148,9 +189,11 @@ def _of_objects(users: Users, pins: Pins, events: Events) -> list[Operation]:
     ]
 
 
-def _of_models(models: Models) -> list[Operation]:
+def _of_models(models: Models, promotions: Promotions) -> list[Operation]:
+    version = {"name": {"type": "string"}, "version": {"type": "integer", "minimum": 1}}
     return [
         Operation(
+            name="listModels",
             method="GET",
             path="/v1/models",
             handle=models.get,
@@ -160,14 +203,40 @@ def _of_models(models: Models) -> list[Operation]:
             example=examples.MODELS,
         ),
         Operation(
+            name="getModelReport",
             method="GET",
             path="/models/{name}/{version}/report",
             handle=models.report,
             summary="The training report of one version of a model",
-            in_path={"name": {"type": "string"}, "version": {"type": "integer", "minimum": 1}},
+            in_path=version,
             answer=None,
             media="text/html",
             errors=(Code.INVALID_ARGUMENT, Code.NOT_FOUND),
+        ),
+        Operation(
+            name="promoteModel",
+            method="POST",
+            path="/v1/models/{name}/{version}/promotion",
+            handle=promotions.promote,
+            summary="Rank the feeds with a version from now on",
+            more="No request is dropped. What can't rank, or was found worse than a simple baseline, is refused with the "
+            "reason; `force` overrules the latter.",
+            in_path=version,
+            query=PromotionQuery,
+            answer=Promotion,
+            example=examples.PROMOTION,
+            errors=(*READS, Code.NOT_FOUND, Code.ABORTED),
+        ),
+        Operation(
+            name="rollBackModel",
+            method="POST",
+            path="/v1/models/rollback",
+            handle=promotions.rollback,
+            summary="Rank the feeds with the version before again",
+            in_path={},
+            answer=Promotion,
+            example=examples.PROMOTION,
+            errors=(*READS, Code.NOT_FOUND, Code.ABORTED),
         ),
     ]
 
@@ -175,6 +244,7 @@ def _of_models(models: Models) -> list[Operation]:
 def _of_the_mesh(watch: Watch) -> list[Operation]:
     return [
         Operation(
+            name="getHealth",
             method="GET",
             path="/healthz",
             handle=watch.healthz,
@@ -185,6 +255,7 @@ def _of_the_mesh(watch: Watch) -> list[Operation]:
             errors=(),
         ),
         Operation(
+            name="getMetrics",
             method="GET",
             path="/metrics",
             handle=watch.metrics,

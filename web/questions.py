@@ -4,15 +4,16 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from services.events import MAX_INTERESTS, MAX_TEXT, Action, Surface
-from web.wire import U64, Id
+from services.core.events import MAX_INTERESTS, MAX_TEXT, Action, Surface
+from web.wire import After, AfterId, Id
 
 #: What an event from outside may be. SERVED is feedgen's own to write, datasets are those of `feedmesh features`.
-_OWN = (Action.SERVED, Action.PUT_FEATURES, Action.SWITCH_DATASET)
+_OWN = (Action.SERVED, Action.PUT_FEATURES, Action.SWITCH_DATASET, Action.NAME_ID)
 ACTIONS = {action.name.lower(): action for action in Action if action not in _OWN}
 SURFACES = {surface.name.lower(): surface for surface in Surface}
 MAX_EVENTS = 10_000
 MAX_LIMIT = 100
+MAX_WRITER = 200  # characters
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, description=f"how many, 1 to {MAX_LIMIT}")]
 Token = Annotated[
@@ -37,8 +38,10 @@ class UsersQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     """Of GET /v1/users."""
 
     limit: Limit = 20
-    after: Annotated[Id, Meta(description="users with greater ids: `next` of the page before")] = U64(0)
-    q: Annotated[str, Meta(max_length=200, description="part of a name, in any case, or an exact id")] = ""
+    after: Annotated[AfterId, Meta(description="users with greater ids: `next` of the page before")] = After(0)
+    q: Annotated[
+        str, Meta(max_length=200, description="part of a name, in any case, with or without accents, or an exact id")
+    ] = ""
 
 
 class ReadQuery(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -47,12 +50,18 @@ class ReadQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     token: Token = ""
 
 
+class PromotionQuery(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Of POST /v1/models/{name}/{version}/promotion."""
+
+    force: Annotated[bool, Meta(description="true: also where training found it worse than a simple baseline")] = False
+
+
 class NoQuery(Struct, forbid_unknown_fields=True):
     """Of what takes no parameters."""
 
 
 class Event(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Who did what to what. An action needs the ids that services/events.py says; null is the same as not stated."""
+    """Who did what to what. An action needs the ids that services/core/events.py says; null is the same as not stated."""
 
     action: Annotated[str, Meta(description="what was done", extra_json_schema={"enum": list(ACTIONS)})]
     user: Id | None = None
@@ -68,8 +77,14 @@ class Event(Struct, forbid_unknown_fields=True, kw_only=True):
     id: Annotated[
         Id | None, Meta(description="idempotency key, accepted once a day; state it where a request may be repeated")
     ] = None
-    title: Annotated[str | None, Meta(description=f"of a pin or board, or a name; at most {MAX_TEXT} bytes")] = None
-    link: Annotated[str | None, Meta(description=f"of a pin; at most {MAX_TEXT} bytes")] = None
+    writer: Annotated[
+        str | int | None,
+        Meta(description="who counts the ids, such as a device or a job: any name or number; none: the user"),
+    ] = None
+    title: Annotated[
+        str | None, Meta(description=f'of a pin or board, or a name; at most {MAX_TEXT} bytes; "" empties it')
+    ] = None
+    link: Annotated[str | None, Meta(description=f'of a pin; at most {MAX_TEXT} bytes; "" empties it')] = None
     quality: Annotated[
         float | None, Meta(description="of the pin, 0 to 1; a save takes the pin's own if none is stated")
     ] = None

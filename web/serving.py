@@ -6,22 +6,25 @@ import math
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
 
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
 
 from protos import status_pb2_grpc
-from services import server as servers
-from services.errors import Unavailable
-from services.memory import settle_memory
-from services.process import Process, Stop
-from services.server import AsyncGate
-from services.settings import ServiceSettings
-from services.status import Status
+from services.core.errors import Unavailable
+from services.core.settings import ServiceSettings
+from services.ops.memory import settle_memory
+from services.ops.process import Process, Stop
+from services.ops.status import Status
+from services.rpc import server as servers
+from services.rpc.server import AsyncGate
+from web.connections import EdgeProtocol, Limits
 
 logger = logging.getLogger(__name__)
 BACKLOG = 1024
-KEEP_ALIVE_S = 30
+KEEP_ALIVE_S = 75  # longer than proxies keep an idle connection (nginx: 60 s), or a POST may meet its end
 
 
 class HttpServer(Server):
@@ -42,12 +45,14 @@ class HttpServer(Server):
         yield
 
 
-def listen(address: str) -> socket.socket:
-    """A socket bound to host:port. Raises Unavailable when it is in use."""
+def listen(address: str, held: bool = False) -> socket.socket:
+    """A socket bound to host:port, `held` for it or not (services/ops/ports.py). Raises Unavailable when it is in use."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if held:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, int(port)))
     except OSError as error:
@@ -56,17 +61,22 @@ def listen(address: str) -> socket.socket:
     return listener
 
 
-def http_server(app: ASGIApp, drain_s: float, listening: Callable[[], None] = lambda: None) -> HttpServer:
+def http_server(
+    app: ASGIApp, limits: Limits, drain_s: float, listening: Callable[[], None] = lambda: None
+) -> HttpServer:
     """uvicorn for an application, not started; it finishes requests within `drain_s` seconds at the end."""
     config = Config(
         app,
-        http="httptools",
+        http=cast(Any, partial(EdgeProtocol, limits=limits)),  # only ever called
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nothing here asks who the caller is
+        # A large body pauses reading and its request resumes it: asyncio then reads in that request's context, and without
+        # this all later requests of the connection would have its deadline.
+        reset_contextvars=True,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(drain_s),
@@ -74,23 +84,26 @@ def http_server(app: ASGIApp, drain_s: float, listening: Callable[[], None] = la
     return HttpServer(config, listening)
 
 
-async def serve(process: Process, settings: ServiceSettings, status: Status, app: ASGIApp, address: str) -> None:
-    """Serve `app` at `address` and gRPC at the process's own, until told to stop; then refuse new and finish."""
+async def serve(
+    process: Process, settings: ServiceSettings, status: Status, served: tuple[ASGIApp, Limits], address: str
+) -> None:
+    """Serve an application within its limits at `address`, and gRPC at the process's own, until the process ends."""
     stop, loop, drain_s = Stop(), asyncio.get_running_loop(), process.mesh.common.drain_s
     grpc_server = servers.on_asyncio(
         AsyncGate(process.metrics),
         [lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)],
         settings.max_requests,
+        held=process.address in process.held,
     )
     health = servers.add_health(grpc_server, ["feedmesh.Status"])
     servers.bind(grpc_server, process.address)
-    listener = listen(address)
+    listener = listen(address, held=address in process.held)
 
     def ready() -> None:
         servers.set_health(health, True)
         logger.info("web at http://%s:%d is ready", *listener.getsockname()[:2])
 
-    http = http_server(app, drain_s, ready)
+    http = http_server(*served, drain_s, ready)
     settle_memory()
     await grpc_server.start()
     serving = asyncio.create_task(http.serve(sockets=[listener]))

@@ -1,42 +1,50 @@
 """Wires the operations to the clients of a mesh, on the running event loop."""
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from apiary.client import ApiaryClient
 from feedgen.client import FeedgenClient
+from prober.client import ProberClient
 from roadrunner.client import RoadrunnerClient
 from rockstore.client import RockstoreClient
 from scorpion.client import ScorpionClient
-from services.clock import wall_clock
-from services.mesh import Address, Mesh
-from services.probe import Probe
-from services.process import Process
-from services.status import Status
+from services.core.clock import wall_clock
+from services.core.metrics import Metrics
+from services.ops.probe import Probe
+from services.ops.process import Process
+from services.ops.status import Status
+from services.rpc.mesh import Address, Mesh
+from web.app import Policy
+from web.body import Bodies
+from web.connections import Limits
 from web.events import Events
 from web.feeds import Feeds
 from web.health import Watch
+from web.ids import NUMBERS, Ids, Texts
 from web.models import Models
 from web.operations import Operation, operations
+from web.origins import Origins
 from web.pins import Pins
+from web.promotion import Promotions
+from web.settings import Settings
 from web.users import Users
 
-if TYPE_CHECKING:
-    from web.__main__ import Settings  # the door itself runs under another name
+BODY_SPARE_S = 5.0  # what reads a body answers in its time; only a body that nothing reads comes to the connection's
 
 
 class Clients:
     """Of every service that the edge asks. Make it on the event loop that uses it."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self.feedgen, self.door = FeedgenClient(mesh), RoadrunnerClient(mesh)
+        self.feedgen, self.roadrunner = FeedgenClient(mesh), RoadrunnerClient(mesh)
         self.graph, self.objects = ApiaryClient(mesh), RockstoreClient(mesh)
-        self.scorpion, self.registry = ScorpionClient(mesh), mesh.data / "models"
-        self.probe = Probe(mesh, skip=("web",))
+        self.scorpion, self.data = ScorpionClient(mesh), mesh.data
+        self.text_ids = mesh.text_ids
+        self.prober, self.probe = ProberClient(mesh), Probe(mesh, skip=("web",))
 
     async def close(self) -> None:
         """Close all channels."""
-        clients = (self.feedgen, self.door, self.graph, self.objects, self.scorpion, self.probe)
+        clients = (self.feedgen, self.roadrunner, self.graph, self.objects, self.scorpion, self.prober, self.probe)
         await asyncio.gather(*(client.close() for client in clients))
 
 
@@ -45,21 +53,48 @@ def status_of(process: Process) -> Status:
     return Status(process.service, process.shard, process.metrics, lambda: "", lambda: 0)
 
 
-def operations_of(clients: Clients, settings: "Settings", status: Status, address: Address) -> list[Operation]:
+def policy_of(settings: Settings, metrics: Metrics, host: str) -> Policy:
+    """What the settings say of every request. `host`: what the mesh listens on. Raises InvalidArgument."""
+    prefix = settings.path_prefix.strip("/")
+    own = "" if host in ("0.0.0.0", "::", "") else host  # every address: no name
+    origins = Origins(settings.allowed_hosts, settings.allowed_origins, own)
+    return Policy(metrics, settings.max_requests, origins, f"/{prefix}" if prefix else "")
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What the settings say of every connection."""
+    return Limits(
+        head_timeout=settings.head_timeout_s,
+        body_timeout=settings.event_timeout_s + BODY_SPARE_S,
+        connections=settings.max_connections,
+    )
+
+
+def ids_of(clients: Clients, settings: Settings) -> Ids:
+    """How this deployment writes ids."""
+    if clients.text_ids:
+        return Texts(clients.objects, wall_clock, settings.read_timeout_s, settings.ids_mb)
+    return NUMBERS
+
+
+def operations_of(clients: Clients, settings: Settings, status: Status, address: Address) -> list[Operation]:
     """The API over these clients."""
+    ids = ids_of(clients, settings)
     events = Events(
-        clients.door,
+        clients.roadrunner,
         clients.objects,
         wall_clock,
-        settings.max_body_mb << 20,
+        Bodies(settings.max_body_mb << 20, settings.max_bodies_mb << 20),
         settings.event_timeout_s,
         settings.quality_timeout_s,
+        ids,
     )
     return operations(
-        Feeds(clients.feedgen, settings.feed_timeout_s),
+        Feeds(clients.feedgen, settings.feed_timeout_s, ids),
         events,
-        Users(clients.graph, clients.objects, settings.read_timeout_s),
-        Pins(clients.objects, settings.read_timeout_s),
-        Models(clients.scorpion, clients.registry, settings.read_timeout_s),
-        Watch(clients.probe, status, address, clients.door),
+        Users(clients.graph, clients.objects, settings.read_timeout_s, ids),
+        Pins(clients.objects, settings.read_timeout_s, ids),
+        Models(clients.scorpion, clients.data, settings.read_timeout_s),
+        Promotions(clients.scorpion, clients.objects, clients.data, settings.promotion_timeout_s),
+        Watch(clients.probe, status, address, clients.prober, clients.data),
     )

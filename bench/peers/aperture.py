@@ -16,8 +16,8 @@ from aperture.store import ApertureStore
 from bench.aperture import PINS, RATE, SIZES, filled, history, rate_of, seen_by, users_of
 from bench.peers.pairing import Ours, Side, compared, opened, pinned
 from bench.report import Figure
-from services import bloom
-from services.columns import U64, Array
+from services.core.columns import U64, Array
+from services.kernels import bloom
 
 PART, ABSENT = "aperture", 200_000
 USER, SIZE = users_of(len(SIZES) - 1)[0], SIZES[-1]

@@ -15,12 +15,12 @@ from counters.client import CountersClient
 from counters.service import Counters
 from counters.store import CountersStore
 from protos.counters_pb2_grpc import add_CountersServicer_to_server
-from services.clock import wall_clock
-from services.columns import U64, Array
-from services.events import ENGAGEMENTS, Kind, events
-from services.log import Record
-from services.shard import Shard
-from services.topics import Topic, partition_of
+from services.core.clock import wall_clock
+from services.core.columns import U64, Array
+from services.core.events import ENGAGEMENTS, Kind, events
+from services.core.topics import Topic, partition_of
+from services.log.protocol import Record
+from services.state.shard import Shard
 from tests.kit import serve_shards
 
 PART, PARTITIONS = "counters", 16

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.peers.pairing import Ours, Side, compared, opened, pinned
 from bench.report import Figure
-from services import bloom
+from services.kernels import bloom
 
 KEYS, ABSENT, RATE = 100_000, 400_000, 0.01
 PART = "filters"

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from bench.report import Figure
-from services.columns import Array
+from services.core.columns import Array
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PEERS = ROOT / ".peers"

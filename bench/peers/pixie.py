@@ -13,9 +13,9 @@ from bench.report import Figure
 from pixie import kernel
 from pixie.build import Edges, build
 from pixie.store import PixieStore, Question
-from services.clock import wall_clock
-from services.columns import Array, ids
-from services.jit import kernel as compiled
+from services.core.clock import wall_clock
+from services.core.columns import Array, ids
+from services.kernels.jit import kernel as compiled
 
 PART = "pixie"
 PINS, BOARDS, EDGES = 500_000, 100_000, 3_000_000

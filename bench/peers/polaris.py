@@ -21,7 +21,7 @@ from polaris.client import PolarisClient
 from polaris.kernel import Light
 from polaris.service import Polaris
 from protos.polaris_pb2_grpc import add_PolarisServicer_to_server
-from services.columns import U64
+from services.core.columns import U64
 from tests.kit import serve_shards
 
 PART, CLOSE = "polaris", 1e-6

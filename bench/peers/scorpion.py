@@ -11,8 +11,8 @@ from bench.report import Figure
 from features.pins import INTERESTS, KEPT
 from scorpion import forest
 from scorpion.cache import Cache, row_bytes
-from services.clock import wall_clock
-from services.columns import F32, U64
+from services.core.clock import wall_clock
+from services.core.columns import F32, U64
 
 PART = "scorpion"
 TREES, LEAVES, FEATURES, ROWS = 300, 64, 60, 1_000

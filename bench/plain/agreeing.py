@@ -21,9 +21,9 @@ from bench.plain import rules, walking
 from bench.plain.wire import packed
 from pixie.client import BOARDS, PINS, PixieClient
 from realpin.client import RealpinClient
-from services import bloom
-from services.columns import U64, Array
-from services.mesh import Mesh
+from services.core.columns import U64, Array
+from services.kernels import bloom
+from services.rpc.mesh import Mesh
 
 USERS, PAGES = 50, 2
 TIMEOUT_S = 10.0

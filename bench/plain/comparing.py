@@ -22,8 +22,8 @@ from bench.readers import Read, read
 from bench.report import Figure
 from bench.stages import CLIENT, cpu_ms, of_a_page, pids
 from scorpion.layout import TEXT
-from services.columns import U64
-from services.events import Action
+from services.core.columns import U64
+from services.core.events import Action
 from tests.running import Running
 
 PART = "plain"

@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from roadrunner.client import RoadrunnerLog, read_all
-from services.events import AUDIT_FROM, IS_ENGAGEMENT, Batch
-from services.mesh import Mesh
-from services.topics import Topic
+from services.core.events import IS_ENGAGEMENT, RESERVED_FROM, Batch
+from services.core.topics import Topic
+from services.log.reading import open_reader, read_all
+from services.rpc.mesh import Mesh
 
 WITHIN_S = 300.0
 COLUMNS = ("action", "user", "pin", "board", "target", "at_ms", "quality")
@@ -17,7 +17,7 @@ TOPICS = {Topic.USERS: "users", Topic.SOURCES: "sources", Topic.OBJECTS: "object
 
 def export(mesh: Mesh, folder: Path) -> int:
     """`<topic>.npz` of the columns, and `texts.msgpack`: title, link and interests of objects. How many events there were."""
-    log, total = RoadrunnerLog(mesh), 0
+    log, total = open_reader(mesh), 0
     try:
         ends = log.ends(WITHIN_S)
         for topic, name in TOPICS.items():
@@ -35,7 +35,7 @@ def export(mesh: Mesh, folder: Path) -> int:
 
 def _people(batch: Batch) -> Batch:
     """Without the events by which the mesh watches itself."""
-    own = [getattr(batch, name) >= np.uint64(AUDIT_FROM) for name in ("user", "pin", "board", "target")]
+    own = [getattr(batch, name) >= np.uint64(RESERVED_FROM) for name in ("user", "pin", "board", "target")]
     return batch.take(np.flatnonzero(~np.logical_or.reduce(own)))
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from feedgen.candidates import Candidates
 from feedgen.query import Query
-from services.columns import Array
+from services.core.columns import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import numpy as np
 from feedgen import kernel
 from feedgen.candidates import Candidates
 from feedgen.query import Query
-from services.columns import U64, Array
+from services.core.columns import U64, Array
 
 
 def not_of(candidates: Candidates, pins: U64) -> Array:
@@ -18,5 +18,5 @@ def not_of(candidates: Candidates, pins: U64) -> Array:
 def unmet(query: Query, pins: U64) -> Array:
     """bool[n]: which pins (uint64[n]) the user has not met, nor were on the pages before."""
     keep = np.empty(len(pins), np.bool_)
-    kernel.unmet(pins, query.seen.pins, query.shown, keep)
+    kernel.unmet(pins, query.seen.pins, query.shown.marks, query.shown.shift, keep)
     return keep

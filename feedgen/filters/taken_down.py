@@ -7,7 +7,7 @@ import numpy as np
 from features.requests import Origin
 from feedgen.candidates import Candidates
 from feedgen.query import Query
-from services.columns import Array
+from services.core.columns import Array
 
 
 @dataclass(frozen=True, slots=True)

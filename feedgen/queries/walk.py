@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from feedgen.query import Query, Walked
 from feedgen.stages import Known
 from pixie.client import PixieClient
-from services.errors import MeshError
+from services.core.errors import MeshError
 
 MOST = 10_000  # that pixie answers
 
@@ -33,7 +33,7 @@ class Walk:
         recent = query.recent
         if not len(recent.pins):
             return Known({})
-        met = len(query.seen.pins) + len(query.shown)
+        met = len(query.seen.pins) + query.shown.count
         try:
             boards, pins = await self.pixie.recommend_both(
                 recent.pins,

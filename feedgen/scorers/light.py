@@ -8,7 +8,7 @@ from feedgen.candidates import Candidates
 from feedgen.page import LIGHT
 from feedgen.query import Query
 from feedgen.stages import Scores
-from services.columns import F32
+from services.core.columns import F32
 
 
 @dataclass(frozen=True, slots=True)

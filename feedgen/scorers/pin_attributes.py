@@ -13,7 +13,7 @@ from feedgen.filters.taken_down import walked_alone
 from feedgen.query import Query
 from feedgen.stages import Scores
 from rockstore.client import PIN, RockstoreClient
-from services.columns import I64, Array
+from services.core.columns import I64, Array
 
 PAGES = 2  # of each source, so many pages of candidates are asked for
 
@@ -21,33 +21,45 @@ PAGES = 2  # of each source, so many pages of candidates are asked for
 @dataclass(frozen=True, slots=True)
 class PinAttributes:
     """Asks rockstore, where scorpion did not say: for all that walks alone found, as their graph is as old as its
-    snapshot, and for the best of the others whose interest is not known: the rest won't be looked at.
+    snapshot, and for the best of the others whose interest is not known: the rest won't be looked at. For a page that is
+    made again, as it had pins that may not be shown, for all; again: only then.
     """
 
     rockstore: RockstoreClient
     timeout: float
+    again: bool = False
     name: str = "pin_attributes"
     required: bool = False
 
     def columns(self, query: Query, candidates: Candidates) -> Scores | Awaitable[Scores]:
         """`interest`: uint64[n], through which it was found, or else the first that the pin joined, 0: not known; and
-        `taken_down`: bool[n].
+        `taken_down`, `undescribed`, `own`: bool[n].
         """
         interest = candidates.interest
+        if query.withheld:
+            return self._ask(query, candidates, np.arange(len(candidates)))
+        if self.again:
+            return Scores({})
         if "taken_down" in candidates.more:
             return Scores({"interest": np.where(interest == 0, candidates.column("first_interest"), interest)})
         asked = walked_alone(candidates)
         best = best_of_each(candidates.source, candidates.column("score"), PAGES * query.limit)
         asked[best] |= interest[best] == 0
         rows = np.flatnonzero(asked)
-        return self._ask(candidates, rows) if len(rows) else Scores({})
+        return self._ask(query, candidates, rows) if len(rows) else Scores({})
 
-    async def _ask(self, candidates: Candidates, rows: I64) -> Scores:
+    async def _ask(self, query: Query, candidates: Candidates, rows: I64) -> Scores:
         known = await self.rockstore.attributes(PIN, candidates.pin[rows], self.timeout, bare=True)
-        interest, taken_down = candidates.interest.copy(), np.zeros(len(candidates), bool)
-        interest[rows] = first_interests(known.interests)[:, 0]
-        taken_down[rows] = known.taken_down
-        return Scores({"interest": interest, "taken_down": taken_down})
+        interest = candidates.interest.copy()
+        first = first_interests(known.interests)
+        if len(first):
+            interest[rows] = np.where(interest[rows] == 0, first[:, 0], interest[rows])
+        columns: dict[str, Array] = {"interest": interest}
+        said = {"taken_down": known.taken_down, "undescribed": ~known.described, "own": known.owners == query.user}
+        for name, of_rows in said.items():
+            columns[name] = np.zeros(len(candidates), bool)
+            columns[name][rows] = of_rows
+        return Scores(columns)
 
 
 def best_of_each(source: Array, score: Array, most: int) -> I64:

@@ -15,8 +15,8 @@ from feedgen.sources.most_saved import Kept, most_saved
 from feedgen.sources.retrieval import Retrieval
 from feedgen.stages import Found, Words
 from polaris.client import INTEREST, Retrieved
-from services.columns import I64, U64, Array
-from services.events import Kind
+from services.core.columns import I64, U64, Array
+from services.core.events import Kind
 
 DEEP = 4  # so many times the candidates are kept, for those who have met some of them
 

@@ -11,7 +11,7 @@ from feedgen.query import Query
 from feedgen.sources.retrieval import Retrieval
 from feedgen.stages import Found, Words
 from polaris.client import INTEREST
-from services.columns import F32, U64, Array, ids
+from services.core.columns import F32, U64, Array, ids
 
 DISLIKED = 0.25  # of its weight is left to a followed interest whose pins the user hides: the follow was stated
 

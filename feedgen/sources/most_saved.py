@@ -7,9 +7,9 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from counters.client import CountersClient
-from services.clock import DAY_MS
-from services.columns import F32, U64
-from services.events import Action, Kind
+from services.core.clock import DAY_MS
+from services.core.columns import F32, U64
+from services.core.events import Action, Kind
 
 T = TypeVar("T")
 WEEK_MS, EVER_MS = 7 * DAY_MS, 0
@@ -58,12 +58,22 @@ class Kept(Generic[T]):
             return None
         return self._value
 
+    @property
+    def latest(self) -> T | None:
+        """The latest answer, whatever its age; None before the first one."""
+        return self._value
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether it is old, and nobody asks again."""
+        return not self._asking and (self._value is None or now_ms // max(self.keep_ms, 1) != self._since)
+
     async def get(self, now_ms: int, ask: Callable[[], Awaitable[T]]) -> T:
         """What is at hand, or else the answer as of now."""
         if (value := self.at_hand(now_ms)) is not None:
             return value
         if not self.keep_ms:
-            return await ask()
+            self._value = await ask()
+            return self._value
         self._asking = True
         try:
             value = await ask()

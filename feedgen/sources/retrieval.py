@@ -7,7 +7,7 @@ import numpy as np
 from feedgen.query import Query
 from feedgen.stages import Dropped
 from polaris.client import BOARD, DROP_REASONS, SEEN, PolarisClient, Retrieved
-from services.columns import F32, U64
+from services.core.columns import F32, U64
 
 HOUR_MS = 3_600_000
 SPREAD = 4  # a place may bring so many times its equal part of the candidates
@@ -25,7 +25,7 @@ class Retrieval:
 
     async def ask(self, query: Query, kind: int, places: U64, weights: F32) -> tuple[Retrieved, Dropped | None]:
         """What is there, best first, and what was left out. kind: BOARD or INTEREST of polaris; weights: > 0."""
-        k, explain = self.k + len(query.shown), query.explain or query.audit_filter
+        k, explain = self.k + query.shown.count, query.explain or query.audit_filter
         found = await self._retrieve(query.now_ms, kind, places, weights, k, query.seen.filter, explain)
         return found, _dropped(query, kind, places, found)
 

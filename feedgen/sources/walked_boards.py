@@ -12,7 +12,7 @@ from feedgen.sources.retrieval import Retrieval
 from feedgen.stages import Found, Words
 from pixie.client import Recommended
 from polaris.client import BOARD
-from services.errors import Unavailable
+from services.core.errors import Unavailable
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from feedgen.candidates import EMPTY, Candidates
 from feedgen.filters.met import unmet
 from feedgen.query import Query
 from feedgen.stages import Found, Words
-from services.errors import Unavailable
+from services.core.errors import Unavailable
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from aperture import layout
 from aperture.store import TOPICS, ApertureStore, By
-from services.clock import DAY_MS
-from services.events import Action, Batch, events
-from services.log import Record
-from services.shard import Shard
-from tests.kit import Offsets
+from services.core.clock import DAY_MS
+from services.core.events import Action, Batch, events
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
+from services.state.shard import Shard
 
 PARTITIONS = 4
 OWN = range(PARTITIONS)
@@ -57,8 +57,8 @@ def opened(
 
 
 def records(*batches: list[Event]) -> list[Record]:
-    offsets = Offsets(PARTITIONS)
-    return [record for rows in batches for record in offsets.records(batch_of(rows), TOPICS)]
+    offsets = MemoryLog(PARTITIONS)
+    return [record for rows in batches for record in offsets.append(batch_of(rows), TOPICS)]
 
 
 def freeze_all(found: ApertureStore) -> None:
@@ -85,7 +85,7 @@ def chunk_of(i: int) -> list[Record]:
     """Record i of each partition: for users 1..8 five saves on three days."""
     dates = [NOON - DAY_MS * (j % 3) for j in range(5)]
     rows = [row for user in range(1, 9) for row in saves(user, dates, pin=1 + 5 * i)]
-    part = Offsets(PARTITIONS).records(batch_of(rows), TOPICS)
+    part = MemoryLog(PARTITIONS).append(batch_of(rows), TOPICS)
     return [Record(r.topic, r.partition, i, 0, r.batch) for r in part]
 
 

@@ -15,8 +15,9 @@ import pytest
 
 from aperture import layout
 from aperture.store import TOPICS, ApertureStore, By
-from services.clock import DAY_MS
-from services.events import Action
+from services.core.clock import DAY_MS
+from services.core.events import Action
+from services.log.memory import MemoryLog
 from tests.aperture.reference import (
     NOON,
     PARTITIONS,
@@ -29,7 +30,6 @@ from tests.aperture.reference import (
     records,
     saves,
 )
-from tests.kit import Offsets
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,13 +129,13 @@ def test_rows_that_wait_to_be_frozen_past_keeping_are_dropped(tmp_path: Path) ->
 
 def test_reading_while_freezing_and_applying_shows_every_row_once(tmp_path: Path) -> None:
     """A reader sees a prefix of what was applied, never less than what was applied before it asked."""
-    offsets, size, users = Offsets(PARTITIONS), 5, (1, 2)
+    offsets, size, users = MemoryLog(PARTITIONS), 5, (1, 2)
     applied, done = 0, threading.Event()
     chunks = []
     for i in range(600):
         dates = [NOON - DAY_MS * ((i + j) % 3) for j in range(size)]
         rows = [row for user in users for row in saves(user, dates, pin=1 + i * size)]
-        chunks.append(offsets.records(batch_of(rows), TOPICS))
+        chunks.append(offsets.append(batch_of(rows), TOPICS))
     problems: list[str] = []
     reads = count()
 

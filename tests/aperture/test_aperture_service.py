@@ -10,19 +10,20 @@ import numpy as np
 import pytest
 
 from aperture import layout
-from aperture.__main__ import Settings
 from aperture.client import BOARD, DAY, NOTHING, PIN, SURFACE, ApertureClient
 from aperture.service import Aperture
+from aperture.settings import Settings
 from aperture.store import TOPICS, ApertureStore
 from protos.aperture_pb2_grpc import add_ApertureServicer_to_server
-from services import bloom
-from services.clock import DAY_MS
-from services.columns import ids
-from services.errors import InvalidArgument
-from services.events import Action, Batch, events
-from services.mesh import Mesh
-from services.server import AddServicer
-from tests.kit import Offsets, asked, open_shards, serve_shards
+from services.core.clock import DAY_MS
+from services.core.columns import ids
+from services.core.errors import InvalidArgument
+from services.core.events import Action, Batch, events
+from services.kernels import bloom
+from services.log.memory import MemoryLog
+from services.rpc.mesh import Mesh
+from services.rpc.server import AddServicer
+from tests.kit import asked, open_shards, serve_shards
 
 PARTITIONS = 8
 NOW = 19_700 * DAY_MS + DAY_MS // 2
@@ -37,7 +38,7 @@ def servicer(store: ApertureStore) -> AddServicer:
 @contextmanager
 def aperture(folder: Path, shards: int, batch: Batch) -> Iterator[Mesh]:
     """An aperture of several shards that has applied a batch, and frozen what it could."""
-    records = Offsets(PARTITIONS).records(batch, TOPICS)
+    records = MemoryLog(PARTITIONS).append(batch, TOPICS)
     with open_shards(folder, layout.FORMAT, layout.FAMILIES, shards, PARTITIONS) as opened:
         servicers = []
         for shard, own in opened:

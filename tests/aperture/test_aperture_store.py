@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from aperture import freezer, kernel, layout, store
 from aperture.store import TOPICS, By
-from services.clock import DAY_MS
-from services.columns import ids
-from services.events import ENGAGEMENTS, Action, flags
-from services.log import Record
+from services.core.clock import DAY_MS
+from services.core.columns import ids
+from services.core.events import EARLIEST_MS, ENGAGEMENTS, Action, flags
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
 from tests.aperture.reference import (
     NOON,
     PARTITIONS,
@@ -33,11 +34,10 @@ from tests.aperture.reference import (
     slow_history,
     tuples,
 )
-from tests.kit import Offsets
 
 IDS = st.integers(1, 6) | st.just(2**64 - 1)
 DATES = st.integers(-4, 1).map(lambda d: TODAY + d * DAY_MS) | st.integers(TODAY - 3 * DAY_MS, NOON)
-DATES = DATES | st.just(946_684_800_000)
+DATES = DATES | st.just(946_684_800_000) | st.just(EARLIEST_MS)
 EVENT = st.builds(
     Event,
     st.sampled_from([1, 2, 3, 2**64 - 1]),
@@ -66,7 +66,7 @@ class Model:
     def __init__(self, folder: Path, stack: ExitStack, recent_keys: int) -> None:
         self.folder, self.stack, self.recent_keys = folder, stack, recent_keys
         self.now, self.log = NOON, list[Event]()
-        self.offsets, self.taken = Offsets(PARTITIONS), list[Record]()
+        self.offsets, self.taken = MemoryLog(PARTITIONS), list[Record]()
         self._open()
 
     def _open(self) -> None:
@@ -75,7 +75,7 @@ class Model:
 
     def run(self, op: str, value: Any) -> None:
         if op == "apply":
-            came = self.offsets.records(batch_of(value), TOPICS)
+            came = self.offsets.append(batch_of(value), TOPICS)
             self.taken += came
             self.log += [e for e in value if e.action != Action.FOLLOW_USER]
             self._apply(came)
@@ -192,9 +192,9 @@ def test_values_hold_rows_as_they_were(lengths: list[int]) -> None:
     values = layout.pack(rows, ends)
     assert [layout.rows_in(value) for value in values] == lengths
     for value, (start, end) in zip(values, pairwise([0, *ends.tolist()]), strict=True):
-        assert tuples(layout.unpack([value]), 1) == tuples(rows, 1)[start:end]
-    assert tuples(layout.unpack(values), 1) == tuples(rows, 1)
-    assert layout.pins_of(values).tolist() == pins.tolist()
+        assert tuples(layout.unpack([b""], [value]), 1) == tuples(rows, 1)[start:end]
+    assert tuples(layout.unpack([b""] * len(values), values), 1) == tuples(rows, 1)
+    assert layout.pins_of([b""] * len(values), values).tolist() == pins.tolist()
 
 
 def test_equal_dates_show_the_later_arrival_first_and_duplicates_are_two_rows(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from apiary import hops, kernel, order
 from apiary.hops import FollowedBoards, Owned
 from apiary.layout import Entries
-from services.topics import partition_of
+from services.core.topics import partition_of
 
 Dates = dict[int, int]  # id -> at_ms
 Board = tuple[float, int, int, int]  # weight, at_ms, board, owner

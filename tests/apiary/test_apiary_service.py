@@ -13,12 +13,13 @@ from apiary.client import BOARD, USER, ApiaryClient
 from apiary.service import Apiary, Weights
 from apiary.store import TOPICS, ApiaryStore
 from protos.apiary_pb2_grpc import add_ApiaryServicer_to_server
-from services.columns import ids
-from services.errors import InvalidArgument
-from services.events import Action, Batch, events
-from services.mesh import Mesh
-from services.server import AddServicer
-from tests.kit import Offsets, asked, open_shards, serve_shards
+from services.core.columns import ids
+from services.core.errors import InvalidArgument
+from services.core.events import Action, Batch, events
+from services.log.memory import MemoryLog
+from services.rpc.mesh import Mesh
+from services.rpc.server import AddServicer
+from tests.kit import asked, open_shards, serve_shards
 
 PARTITIONS = 6
 T = TypeVar("T")
@@ -32,7 +33,7 @@ def servicer(store: ApiaryStore) -> AddServicer:
 @contextmanager
 def apiary(folder: Path, shards: int, batch: Batch) -> Iterator[Mesh]:
     """An apiary of several shards that has applied a batch."""
-    records = Offsets(PARTITIONS).records(batch, TOPICS)
+    records = MemoryLog(PARTITIONS).append(batch, TOPICS)
     with open_shards(folder, layout.FORMAT, layout.FAMILIES, shards, PARTITIONS) as opened:
         servicers = []
         for shard, own in opened:

@@ -1,7 +1,7 @@
 """The follow graph: apply these events, ask this question. No process, no network."""
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from apiary import layout
 from apiary.layout import BOARD, INTEREST, USER
 from apiary.store import TOPICS, ApiaryStore
-from services.columns import ids
-from services.events import Action, Batch, events
-from services.shard import Shard
-from tests.kit import Offsets
+from services.core.columns import ids
+from services.core.events import Action, Batch, events
+from services.log.memory import MemoryLog
+from services.state.shard import Shard
 
 PARTITIONS = 4
 A = Action
@@ -59,7 +59,7 @@ def test_follows_of_each_kind_and_boards(store: ApiaryStore) -> None:
         (A.CREATE_BOARD, 2, 21, 0, 14),
         (A.DELETE_BOARD, 2, 20, 0, 15),
     )
-    store.apply(Offsets(PARTITIONS).records(batch, TOPICS))
+    store.apply(MemoryLog(PARTITIONS).append(batch, TOPICS))
     assert follows(store, 1) == {(USER, 2, 10), (BOARD, 77, 11), (INTEREST, 5, 12)}
     assert boards(store, 2) == {21: 14}
     assert store.follower_counts(USER, ids([2, 3])).tolist() == [1, 0]
@@ -72,15 +72,31 @@ def test_unknown_user_follows_nothing(store: ApiaryStore) -> None:
 
 
 def test_following_twice_counts_once(store: ApiaryStore) -> None:
-    offsets = Offsets(PARTITIONS)
-    store.apply(offsets.records(happened((A.FOLLOW_USER, 1, 0, 9, 10), (A.FOLLOW_USER, 1, 0, 9, 11)), TOPICS))
-    store.apply(offsets.records(happened((A.FOLLOW_USER, 1, 0, 9, 12)), TOPICS))
+    offsets = MemoryLog(PARTITIONS)
+    store.apply(offsets.append(happened((A.FOLLOW_USER, 1, 0, 9, 10), (A.FOLLOW_USER, 1, 0, 9, 11)), TOPICS))
+    store.apply(offsets.append(happened((A.FOLLOW_USER, 1, 0, 9, 12)), TOPICS))
     assert store.follower_counts(USER, ids([9])).tolist() == [1]
-    assert follows(store, 1) == {(USER, 9, 10)}
+    assert follows(store, 1) == {(USER, 9, 12)}, "since the latest"
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_R07_the_later_event_wins_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, order: tuple[int, ...], together: bool
+) -> None:
+    said = [(A.FOLLOW_BOARD, 1, 7, 0, 10), (A.UNFOLLOW_BOARD, 1, 7, 0, 30), (A.FOLLOW_BOARD, 1, 8, 0, 40)]
+    said += [(A.UNFOLLOW_BOARD, 1, 8, 0, 20)]
+    store, offsets = opened(tmp_path_factory.mktemp("apiary")), MemoryLog(PARTITIONS)
+    came = [said[i] for i in order]
+    for some in [came] if together else [[one] for one in came]:
+        store.apply(offsets.append(happened(*some), TOPICS))
+    assert follows(store, 1) == {(BOARD, 8, 40)}
+    assert store.follower_counts(BOARD, ids([7, 8])).tolist() == [0, 1]
+    store.shard.close()
 
 
 def test_records_that_were_applied_are_not_applied_again(tmp_path: Path) -> None:
-    records = Offsets(PARTITIONS).records(
+    records = MemoryLog(PARTITIONS).append(
         happened((A.FOLLOW_USER, 1, 0, 9, 10), (A.UNFOLLOW_USER, 2, 0, 9, 11)), TOPICS
     )
     store = opened(tmp_path)
@@ -95,37 +111,33 @@ def test_records_that_were_applied_are_not_applied_again(tmp_path: Path) -> None
 
 def test_what_is_not_about_follows_is_passed_over(store: ApiaryStore) -> None:
     batch = events(3, action=[A.SAVE, A.IMPRESSION, A.HIDE], user=1, pin=5, board=6, at_ms=1, id=[1, 2, 3])
-    store.apply(Offsets(PARTITIONS).records(batch, TOPICS))
+    store.apply(MemoryLog(PARTITIONS).append(batch, TOPICS))
     assert follows(store, 1) == set()
     assert store.shard.applied_events() == 3
 
 
 row = st.tuples(
-    st.sampled_from([a for a in Action if a < A.IMPRESSION]), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)
+    st.sampled_from([a for a in Action if a < A.IMPRESSION]),
+    *(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.integers(1, 9)),
 )
 
 
 @given(st.lists(row, min_size=1, max_size=40), st.lists(st.integers(1, 39), max_size=4))
-def test_any_events_in_any_chunks(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[Action, int, int, int]],
+def test_any_events_in_any_chunks(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[Action, int, int, int, int]],
                                   cuts: list[int]) -> None:  # fmt: skip
-    followed: dict[tuple[int, int, int], int] = {}
-    owned: dict[tuple[int, int], int] = {}
-    for at, (action, user, board, target) in enumerate(rows):
-        kind = (int(action) + 1) // 2
-        key = (user, kind, board if kind == BOARD else target)
-        if action in (A.FOLLOW_USER, A.FOLLOW_BOARD, A.FOLLOW_INTEREST):
-            followed.setdefault(key, at)
-        elif action in (A.UNFOLLOW_USER, A.UNFOLLOW_BOARD, A.UNFOLLOW_INTEREST):
-            followed.pop(key, None)
-        elif action == A.CREATE_BOARD:
-            owned.setdefault((user, board), at)
-        else:
-            owned.pop((user, board), None)
-    store, offsets = opened(tmp_path_factory.mktemp("apiary")), Offsets(PARTITIONS)
-    batch = happened(*((*r, at) for at, r in enumerate(rows)))
+    latest: dict[tuple[int, ...], tuple[int, bool]] = {}
+    for action, user, board, target, at in rows:
+        kind = (int(action) + 1) // 2 if action < A.CREATE_BOARD else 0
+        key = (user, kind, target if kind in (USER, INTEREST) else board)
+        if at >= latest.get(key, (0, False))[0]:
+            latest[key] = at, action % 2 == 1 if kind else action == A.CREATE_BOARD
+    followed = {key: at for key, (at, there) in latest.items() if there and key[1]}
+    owned = {(key[0], key[2]): at for key, (at, there) in latest.items() if there and not key[1]}
+    store, offsets = opened(tmp_path_factory.mktemp("apiary")), MemoryLog(PARTITIONS)
+    batch = happened(*rows)
     edges = [0, *sorted({c for c in cuts if c < len(rows)}), len(rows)]
     for start, stop in pairwise(edges):
-        store.apply(offsets.records(batch.slice(start, stop), TOPICS))
+        store.apply(offsets.append(batch.slice(start, stop), TOPICS))
     for user in range(1, 5):
         assert follows(store, user) == {(k, i, at) for (u, k, i), at in followed.items() if u == user}
         assert boards(store, user) == {b: at for (u, b), at in owned.items() if u == user}

@@ -1,6 +1,7 @@
 """What holds whatever is measured: a part that fails stops no other, and the tables are those of the results."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -73,14 +74,18 @@ def test_what_is_written_is_read_again(results: Path) -> None:
     assert load("views") is None
 
 
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git: apt-get install git")
+
+
 def git(folder: Path, *arguments: str) -> str:
     who = ("-c", "user.name=a", "-c", "user.email=a@b")
     ran = subprocess.run(["git", *who, *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return ran.stdout.strip()
 
 
+@needs_git
 def test_a_commit_is_dirty_when_the_code_has_changed_not_the_results(tmp_path: Path) -> None:
-    written = [tmp_path / "bench" / "results" / "a.json", tmp_path / "services" / "command" / "capacity.json"]
+    written = [tmp_path / "bench" / "results" / "a.json", tmp_path / "cli" / "capacity.json"]
     code = tmp_path / "services" / "bloom.py"
     for path in (*written, code, tmp_path / "README.md"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,6 +167,7 @@ def test_the_table_of_the_readme_is_that_of_the_results() -> None:
     assert (report.RESULTS / "README.md").read_text() == tables.sizes(tables.everything())
 
 
+@needs_git
 def test_every_row_of_the_readme_was_measured() -> None:
     changed = ["git", "diff", "--quiet", "HEAD", "--", str(report.RESULTS)]
     if subprocess.run(changed, cwd=report.ROOT, check=False).returncode:

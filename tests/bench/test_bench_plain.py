@@ -17,9 +17,9 @@ from feedgen.slate import Slate
 from pixie import kernel as pixie
 from polaris.kernel import Light, select
 from realpin import signals
-from realpin.__main__ import Settings
 from realpin.layout import Actions
-from services.columns import Ragged
+from realpin.settings import Settings
+from services.core.columns import Ragged
 from tests.realpin import plain
 
 NOW_MS = 1_790_000_000_000

@@ -12,10 +12,10 @@ from bench.counters import DAY_MS, Increments, Recount
 from bench.peers.polaris import plain
 from bench.rounds import around, latencies, on_one_core, timed
 from bench.views import chunks, engagements
-from services.clock import wall_clock
-from services.columns import ids
-from services.events import ENGAGEMENTS
-from services.topics import Topic
+from services.core.clock import wall_clock
+from services.core.columns import ids
+from services.core.events import ENGAGEMENTS
+from services.core.topics import Topic
 
 
 def test_of_few_the_ends_are_told_and_of_more_the_quartiles() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Browser, expect
 
-from services.command import model
+from cli import model
 from tests.browser.visit import PHONE, Api, Visit, aside, chromium, peopled_mesh
 
 OUT = Path(__file__).resolve().parents[2] / "docs" / "images"
@@ -116,7 +116,7 @@ def models(browser: Browser, url: str) -> None:
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, peopled_mesh(Path(folder)) as mesh, chromium() as browser:
-        aside(lambda: model.train(samples=600, moments=16, promoting=True, data=mesh.mesh.data))
+        aside(lambda: model.train(samples=600, moments=16, promoting=True, force=True, data=mesh.mesh.data))
         users = list(islice(Api(mesh.url).readers(), 24))
         feeds(browser, mesh.url, users[0], users[9], users[4])
         health(browser, mesh.url, users)

@@ -1,9 +1,12 @@
 """What a screen reader finds on every page and in every dialog. No substitute for one, but it catches what is forgotten."""
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser.visit import Visit, silent
+from tests.browser.conftest import Visitor
+from tests.browser.visit import PHONE, Visit, silent
+from tests.running import Running
 
 pytestmark = pytest.mark.browser
 
@@ -53,9 +56,24 @@ SMALL = """() => [...document.querySelectorAll('button, input, summary, [role="o
   .map(([, node]) => node.outerHTML.slice(0, 120))"""
 
 
+#: A finger needs 44 pixels; only links within a run of text may be smaller (WCAG 2.5.5).
+FINGER = """() => [...document.querySelectorAll('button, input, summary, a[href], [role="option"]')]
+  .filter((node) => node.checkVisibility({ visibilityProperty: true }) && !node.closest('.skip, [inert]'))
+  .map((node) => [node.closest('label') ?? node, node])
+  .filter(([box]) => { const { width: w, height: h } = box.getBoundingClientRect(); return w > 1 && Math.min(w, h) < 43.5; })
+  .map(([box, node]) => `${Math.round(box.offsetWidth)} x ${Math.round(box.offsetHeight)}: ${node.outerHTML.slice(0, 120)}`)"""
+
+
 def check(visit: Visit) -> None:
     assert visit.page.evaluate(FAULTS) == []
     assert visit.page.evaluate(SMALL) == []
+    assert violations(visit) == []
+
+
+def violations(visit: Visit) -> list[str]:
+    """What axe-core finds, a line each: the rule, what is wrong, and where."""
+    found = Axe().run(visit.page).response["violations"]
+    return [f"{one['id']}: {one['help']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
 
 
 def test_nobody_chosen_yet(visit: Visit) -> None:
@@ -123,3 +141,25 @@ def test_health(visit: Visit) -> None:
     expect(visit.id("freshness-view").first).to_be_visible()
     visit.id("process-methods").first.locator("summary").click()
     check(visit)
+
+
+def test_the_description_of_the_api(visit: Visit) -> None:
+    visit.open("/docs")
+    expect(visit.page.locator(".opblock").first).to_be_visible()
+    assert violations(visit) == []
+
+
+def test_a_finger_meets_every_target(visitor: Visitor, mesh: Running, reader: str) -> None:
+    visit = visitor(mesh.url, viewport=PHONE, has_touch=True, is_mobile=True)
+    visit.feed(reader)
+    assert visit.page.evaluate(FINGER) == []
+    visit.cards.first.get_by_test_id("card-closeup").tap()
+    expect(visit.id("closeup-dialog").locator(".facts")).to_be_visible()
+    assert visit.page.evaluate(FINGER) == []
+    visit.id("closeup-why").tap()
+    expect(visit.id("why-stages")).to_be_visible()
+    assert visit.page.evaluate(FINGER) == []
+    for page, part in (("/health", "process-card"), ("/models", "model-card")):
+        visit.open(page)
+        expect(visit.id(part).first).to_be_visible()
+        assert visit.page.evaluate(FINGER) == []

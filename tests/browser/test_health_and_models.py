@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from scorpion import registry
-from scorpion.layout import promoted_file
-from services.command import model
+from cli import model
+from scorpion import keys, registry
 from tests.browser.test_accessibility import check
 from tests.browser.visit import Visit, aside, away, bare_mesh
 from tests.running import Running
@@ -23,7 +22,7 @@ PICTURE = "canvas => canvas.toDataURL()"
 
 @pytest.fixture(scope="module")
 def mesh(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """With nobody in it: its own audit is traffic enough."""
+    """With nobody in it: its own probes are traffic enough."""
     folder: Path = tmp_path_factory.mktemp("mesh")
     with bare_mesh(folder) as running:
         yield running
@@ -152,12 +151,12 @@ def test_from_nothing_to_a_model_and_back(visit: Visit, mesh: Running, tmp_path:
     train(data, tmp_path / "first")
     one = model_card(visit, "ranker@1")  # it comes by itself
     expect(one.get_by_test_id("model-state")).to_have_text("in the registry")
-    expect(one).to_contain_text("feedmesh model promote ranker@1")
+    expect(one.get_by_test_id("model-promote")).to_be_visible()
     expect(visit.id("models-banner")).to_contain_text("No model is promoted")
     promote(mesh, "ranker@1")
     expect(one.get_by_test_id("model-state")).to_have_text("promoted")
     expect(visit.id("models-banner")).to_contain_text("ranker@1 ranks the feeds")
-    expect(one.get_by_test_id("model-metrics").locator("tbody")).to_contain_text("auc")
+    expect(one.get_by_test_id("model-metrics").locator("tbody")).to_contain_text("AUC")
     one.locator("summary").click()
     expect(one.locator(".feature-names li")).to_have_text(list(NAMES))
 
@@ -179,7 +178,7 @@ def test_why_one_is_refused_and_that_the_other_serves_on(visit: Visit, mesh: Run
     good, bad = train(data, tmp_path / "good"), train(data, tmp_path / "bad", seed=3)
     promote(mesh, str(good))
     (registry.folder_of(data, bad) / "model.txt").write_text("tree")
-    promoted_file(data).write_text(f'{{"promoted": "{bad}", "before": ["{good}"]}}')
+    (data / keys.PROMOTED).write_text(f'{{"promoted": "{bad}", "before": ["{good}"]}}')
     visit.open("/models")
     expect(model_card(visit, str(bad)).get_by_test_id("model-problem")).to_contain_text("model.txt")
     expect(model_card(visit, str(bad)).get_by_test_id("model-state")).to_have_text("refused")
@@ -194,7 +193,7 @@ def test_a_report_shows_its_pictures_and_runs_nothing(visit: Visit, mesh: Runnin
     visit.open("/models")
     link = model_card(visit, str(ref)).get_by_test_id("model-report")
     report = visit.page.context.new_page()
-    report.goto(visit.url + (link.get_attribute("href") or ""))
+    report.goto(link.get_attribute("href") or "")
     expect(report.locator("h1")).to_have_text("AUC 0.71")
     expect(report.locator("h1")).to_have_css("color", "rgb(1, 2, 3)")
     assert report.locator("img").evaluate("image => image.naturalWidth") == 1

@@ -10,14 +10,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from unittest.mock import patch
 
 import httpx
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, expect, sync_playwright
 
-from services.command import graph, model
-from services.command.demo import demo
-from services.command.load import load
+from cli import graph, model
+from cli.demo import demo
+from cli.load import load
 from tests.running import Running, running_mesh
 from tests.scorpion.making import written
 
@@ -86,11 +85,7 @@ def peopled_mesh(folder: Path) -> Iterator[Running]:
 @contextmanager
 def away(running: Running, service: str) -> Iterator[None]:
     """kill -9 one process, and nobody starts it again until the end of this; then all are ready."""
-    with patch.object(running.supervisor, "watch", lambda: None):
-        process = running.child(service).process
-        running.kill(service)
-        assert process is not None
-        process.wait()
+    with running.without(service):
         yield
     aside(running.until_ready)
 
@@ -120,11 +115,11 @@ class Api:
                 return pins
 
     def until_writable(self) -> None:
-        """A front door that was restarted is ready before the edge has found it again."""
+        """A ingest API that was restarted is ready before the edge has found it again."""
         event = {"user": "1", "action": "closeup", "pin": "1"}
         end = time.monotonic() + PATIENCE_MS / 1000
         while httpx.post(self.url + "/v1/events", json=event, timeout=30).status_code != 202:
-            assert time.monotonic() < end, "the edge has not found the front door again"
+            assert time.monotonic() < end, "the edge has not found the ingest API again"
             time.sleep(0.05)
 
     def readers(self, at_least: int = 300) -> Iterator[str]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from services.columns import ids
-from services.events import Batch, events
-from services.log import Record
-from services.topics import Topic, partition_of
+from services.core.columns import ids
+from services.core.events import Batch, events
+from services.core.topics import Topic, partition_of
+from services.log.protocol import Record
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 WEEK, QUARTER = 168 * HOUR_MS, 90 * DAY_MS

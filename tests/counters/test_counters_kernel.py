@@ -14,14 +14,14 @@ from counters.layout import ACTION_SHIFT, DAY, EVER, HOUR, LEVEL_SHIFT, MOST, In
 from counters.leaders import EMPTY, offered
 from counters.table import Table
 from counters.windows import is_window
-from services.columns import ids
-from services.events import Kind
+from services.core.columns import ids
+from services.core.events import Kind
 from tests.counters.reference import DAY_MS, HOUR_MS
 
 NOW = 20_000 * DAY_MS + 7 * HOUR_MS
 TODAY, THIS_HOUR = NOW // DAY_MS, NOW // HOUR_MS
 
-hours = st.one_of(st.integers(-3, 3), st.integers(160, 175), st.integers(89 * 24, 91 * 24))
+hours = st.one_of(st.integers(-3, 3), st.integers(160, 175), st.integers(89 * 24, 91 * 24), st.just(THIS_HOUR))
 increments = st.tuples(
     st.sampled_from(list(Kind)), st.integers(1, 6), st.integers(0, 4), hours, st.integers(1, 9) | st.just(MOST)
 )
@@ -94,9 +94,9 @@ def test_a_table_that_grows_holds_what_was_added(objects: int) -> None:
     table.add(increments_of(drawn), NOW)
     assert held_by(table) == slow(drawn)
     for number in range(PAGES):
-        offset, page = layout.unpack_page(layout.pack_page(77, table.page(number)))
+        offset, page = layout.unpack_page(b"", layout.pack_page(77, table.page(number)))
         assert offset == 77
-        copy.load(page)
+        copy.load(number, page)
     assert held_by(copy) == slow(drawn)
     more = many(20_000, objects, 2)
     copy.add(increments_of(more), NOW)
@@ -135,7 +135,7 @@ def test_increments_are_read_back(drawn: list[tuple[int, int, int, int, int]]) -
     made = increments_of(drawn)
     value = layout.pack_increments(made)
     assert len(value) == layout.INCREMENT_BYTES * len(drawn)
-    again = layout.unpack_increments(value)
+    again = layout.unpack_increments(b"", value)
     for column in ("objects", "what", "times"):
         assert getattr(made, column).tolist() == getattr(again, column).tolist()
 

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cli.schema import SCHEMA
 from roadrunner.client import Publisher
-from services import settings
-from services.channel import open_sync
-from services.clock import wall_clock
-from services.columns import Ragged
-from services.errors import MeshError
-from services.events import ENGAGEMENTS, Action, Batch, events
-from services.supervisor import DataFolder, Supervisor, plan
+from services.core import settings
+from services.core.clock import wall_clock
+from services.core.columns import Ragged
+from services.core.errors import MeshError
+from services.core.events import ENGAGEMENTS, Action, Batch, events
+from services.ops.supervisor import DataFolder, Supervisor, plan
+from services.rpc.channel import open_sync
 from tests.drill.differences import counters as counters_differ
 from tests.drill.recount import recount
 from tests.running import Running
@@ -33,7 +34,9 @@ def mesh_of_two(folder: Path, shards: int) -> Iterator[Running]:
     """Roadrunner and counters, supervised."""
     sections = {"mesh": {"data": str(folder), "partitions": 4}, "counters": {"shards": shards}}
     data = DataFolder(folder)
-    running = Running(Supervisor(plan(settings.validated(sections, "test"), ["roadrunner", "counters"]), print), [])
+    running = Running(
+        Supervisor(plan(settings.validated(sections, "test", SCHEMA), ["roadrunner", "counters"]), print), []
+    )
     running.supervisor.start()
     watcher = threading.Thread(target=running.watch, daemon=True)
     watcher.start()
@@ -49,15 +52,24 @@ def mesh_of_two(folder: Path, shards: int) -> Iterator[Running]:
 
 
 def happened(turn: int, n: int = 50) -> Batch:
-    """n events on a few objects, within the last days."""
+    """n events on a few objects, within the last days: of many people, and of three who do the same again and again and count
+    once for it.
+    """
     chance = np.random.default_rng(turn)
     action = chance.choice(ACTIONS, n)
     stated = (action == A.CREATE_PIN) | (action == A.UPDATE_PIN)
     interests = Ragged.of_lists([chance.integers(1, 20, 3) if s else [] for s in stated])
-    few = {name: chance.integers(1, top, n) for name, top in (("user", 9), ("pin", 60), ("board", 6), ("target", 20))}
+    few = {name: chance.integers(1, top, n) for name, top in (("pin", 60), ("board", 6), ("target", 20))}
+    user = np.where(chance.random(n) < 0.3, chance.integers(1, 4, n), chance.integers(4, 5_000, n))
     when = wall_clock() - chance.choice([0, 5, 30, 100, 400, 9_999], n) * HOUR_MS
     return events(
-        n, action=action, **few, at_ms=when, id=np.arange(1 + turn * n, 1 + turn * n + n), interests=interests
+        n,
+        action=action,
+        user=user,
+        **few,
+        at_ms=when,
+        id=np.arange(1 + turn * n, 1 + turn * n + n),
+        interests=interests,
     )
 
 
@@ -106,6 +118,8 @@ def test_counts_equal_a_recount_after_kills_of_either_side(tmp_path: Path, shard
         expected = recount(running.mesh)
         counted = sum(sum(hours.values()) for (kind, *_), hours in expected.counts.items() if kind == 1)
         assert counted > writer.batches * 50 / 2
+        engaged = sum(sum(rows.values()) for rows in expected.history.values())
+        assert counted < engaged, "some did the same again, before a kill and after it"
         assert {kind for kind, *_ in expected.counts} == {1, 2, 3, 4}
         assert asyncio.run(counters_differ(running.mesh, expected)) == []
         some = max(expected.counts, key=lambda key: sum(expected.counts[key].values()) < 2_000)

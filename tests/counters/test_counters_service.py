@@ -14,12 +14,12 @@ from counters.client import CountersClient
 from counters.service import Counters
 from counters.store import CountersStore
 from protos.counters_pb2_grpc import add_CountersServicer_to_server
-from services.columns import ids
-from services.errors import InvalidArgument
-from services.events import Action, Kind
-from services.local import LocalMesh
-from services.mesh import Mesh
-from services.server import AddServicer
+from services.core.columns import ids
+from services.core.errors import InvalidArgument
+from services.core.events import Action, Kind
+from services.rpc.local import LocalMesh
+from services.rpc.mesh import Mesh
+from services.rpc.server import AddServicer
 from tests.counters.reference import DAY_MS, HOUR_MS, Increment, Increments, Slow
 from tests.kit import asked, open_shards, serve_shards
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from counters import layout, partition, store
 from counters.kernel import PAGES
 from counters.store import CountersStore
-from services.columns import ids
-from services.errors import Exhausted, Unavailable
-from services.events import ENGAGEMENTS, Action, Kind
-from services.shard import Shard
+from services.core.columns import ids
+from services.core.errors import Exhausted, Unavailable
+from services.core.events import ENGAGEMENTS, Action, Kind
+from services.state.shard import Shard
 from tests.counters.reference import DAY_MS, HOUR_MS, QUARTER, WEEK, Increment, Increments, Slow
 
 PARTITIONS = 3

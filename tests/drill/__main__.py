@@ -10,15 +10,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from services.command.demo import demo
-from services.command.load import load
+from cli.demo import demo
+from cli.load import load
 from tests.drill.differences import differences
 from tests.drill.load import Load
 from tests.drill.recount import recount
 from tests.running import Running, running_mesh
 
 STATEFUL = ("roadrunner", "rockstore", "apiary", "polaris", "aperture", "realpin", "counters", "smartfeed")
-STATELESS = ("pixie", "scorpion", "feedgen")
+STATELESS = ("pixie", "scorpion", "feedgen", "prober")
 console = Console()
 
 
@@ -37,11 +37,11 @@ def main() -> int:
 
 def _drill(folder: Path, arguments: argparse.Namespace) -> int:
     shards = {name: {"shards": arguments.shards} for name in STATEFUL[1:]}
-    sections = {"roadrunner": {"audit_every_s": 1.0}} | shards
+    sections = {"prober": {"every_s": 1.0}} | shards
     name, path = arguments.dataset or ("parquet", None)
     if path is None:
         path = folder / "world"
-        demo(users=arguments.users, pins=3_000, boards=900, saves=15_000, seed=arguments.seed, out=path)
+        demo(users=arguments.users, pins=3_000, boards=900, saves=15_000, seed=arguments.seed, folder=path)
     with running_mesh(folder / "data", sections) as running:
         load(name, Path(path), data=folder / "data")
         running.until_caught_up()

@@ -11,12 +11,12 @@ from aperture.client import ApertureClient
 from apiary.client import ApiaryClient
 from counters.client import CountersClient
 from polaris.client import PolarisClient
-from roadrunner.client import RoadrunnerLog
 from rockstore.client import RockstoreClient
-from services import context, tokens
-from services.columns import ids
-from services.mesh import Mesh
-from services.topics import Topic
+from services.core import context, tokens
+from services.core.columns import ids
+from services.core.topics import Topic
+from services.log.embedded import EmbeddedReader
+from services.rpc.mesh import Mesh
 from smartfeed.client import SmartfeedClient
 from tests.drill.recount import ENGAGEMENTS, FALLBACK_PINS, HOUR_MS, KINDS, TIMEOUT_S, Recount
 from tests.drill.signals import realpin
@@ -96,7 +96,8 @@ async def _polaris(mesh: Mesh, expected: Recount) -> list[str]:
         pins, at_ms = told.pins.tolist(), told.at_ms.tolist()
         for key, begin, end in zip(part, [0, *ends[:-1]], ends, strict=True):
             held = {p: at for p, at in zip(pins[begin:end], at_ms[begin:end], strict=True) if p not in expected.down}
-            wanted = {p: at for p, at in expected.postings[key].items() if p not in expected.down}
+            gone = key[0] == KINDS["board"] and key[1] in expected.gone
+            wanted = {p: at for p, at in expected.postings[key].items() if p not in expected.down and not gone}
             if held != wanted or len(set(pins[begin:end])) != end - begin:
                 found.append(f"polaris: source {key}: {_diff(held, wanted)}")
     await client.close()
@@ -158,7 +159,7 @@ async def counters(mesh: Mesh, expected: Recount) -> list[str]:
 
 def _aggregated(mesh: Mesh, expected: Recount) -> bytes:
     """The token of the counts of all that was recounted, once they are in the log."""
-    log, end = RoadrunnerLog(mesh), time.monotonic() + TIMEOUT_S
+    log, end = EmbeddedReader(mesh), time.monotonic() + TIMEOUT_S
     try:
         while not all(log.aggregated(TIMEOUT_S)[Topic.OBJECTS, p] >= next_ for p, next_ in expected.objects.items()):
             assert time.monotonic() < end, f"not aggregated within {TIMEOUT_S} s"

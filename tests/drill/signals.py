@@ -1,8 +1,8 @@
 """What realpin must answer, from a recount of the log: the weights said a second time, pin by pin."""
 
 from realpin.client import RealpinClient
-from services.events import Action
-from services.mesh import Mesh
+from services.core.events import Action
+from services.rpc.mesh import Mesh
 from tests.drill.recount import TIMEOUT_S, Recount
 
 DAY_MS = 86_400_000

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evaluation.lastfm import PAGE, Baselines, Request, requests
-from evaluation.lastfm_history import GIVEN_BY, USED_ON, Tags, history
-from services.columns import Array
-from services.errors import InvalidArgument
-from services.events import Action
-from services.topics import split
+from learning.evaluation.lastfm import PAGE, Baselines, Request, requests
+from learning.evaluation.lastfm_history import GIVEN_BY, USED_ON, Tags, history
+from services.core.columns import Array
+from services.core.errors import InvalidArgument
+from services.core.events import Action
+from services.core.topics import split
 
 DAYS, USERS, PINS, NAMES = 6, 30, 60, 9
 DAY_MS = 86_400_000

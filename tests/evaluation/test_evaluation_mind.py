@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.mind import replay, rows, train
-from evaluation.mind_past import FIRST_FIT, Past, Popularity, Request
-from services.columns import Array
+from learning.evaluation.mind import replay, rows, train
+from learning.evaluation.mind_past import FIRST_FIT, Past, Popularity, Request
+from services.core.columns import Array
 
 NEWS, USERS = 60, 40
 
@@ -81,7 +81,7 @@ def test_a_click_among_many_lifts_more_than_among_few() -> None:
 
 
 def test_a_model_of_the_features_beats_the_running_click_rate() -> None:
-    from evaluation.metrics import auc
+    from learning.evaluation.metrics import auc
 
     whole = requests(900, 4)
     found = list(replay(whole, NEWS))

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation import exact, gowalla, pinterest
-from evaluation.result import Row
-from evaluation.walks import SINGLE, Way, graph_of, starting_weights
-from services.columns import I64, Array
-from services.errors import InvalidArgument
+from learning.evaluation import exact, gowalla, pinterest
+from learning.evaluation.result import Row
+from learning.evaluation.walks import SINGLE, Way, graph_of, starting_weights
+from services.core.columns import I64, Array
+from services.core.errors import InvalidArgument
 
 
 def communities(boards: int = 300, pins: int = 250, seed: int = 3) -> tuple[I64, I64]:

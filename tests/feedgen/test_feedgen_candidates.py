@@ -11,15 +11,16 @@ from features.requests import Origin
 from feedgen.candidates import ROW, Candidates
 from feedgen.filters.already_seen import AlreadySeen
 from feedgen.filters.duplicate import Duplicate
-from feedgen.filters.shown import Shown
+from feedgen.filters.shown import ShownBefore
 from feedgen.pipeline import _filtered
 from feedgen.query import Query, Seen
+from feedgen.shown import Shown
 from feedgen.stages import Filter, Found
 from feedgen.xray import Xray
-from services.columns import F32, U32, U64, ids
-from services.events import Surface
+from services.core.columns import F32, U32, U64, ids
+from services.core.events import Surface
 
-FILTERS: Sequence[Filter] = (Duplicate(), Shown(), AlreadySeen())
+FILTERS: Sequence[Filter] = (Duplicate(), ShownBefore(), AlreadySeen())
 Row = tuple[int, int, float]  # pin, origin, weight
 
 pins = st.one_of(st.integers(1, 12), st.sampled_from([2**63, 2**64 - 1]))
@@ -44,7 +45,9 @@ def made(parts: list[list[Row]]) -> list[Candidates]:
 
 
 def asked(shown: U64, seen: U64) -> Query:
-    return Query(user=1, surface=Surface.HOME, limit=25, now_ms=0, request_id="", shown=shown, seen=Seen(b"", seen))
+    return Query(
+        user=1, surface=Surface.HOME, limit=25, now_ms=0, request_id="", shown=Shown.of(shown), seen=Seen(b"", seen)
+    )
 
 
 def counted(candidates: Candidates) -> tuple[U32, F32]:

@@ -9,7 +9,7 @@ import pytest
 from features.requests import Origin
 from feedgen.page import Page
 from feedgen.slate import FILLER
-from services.events import Action
+from services.core.events import Action
 from tests.feedgen.world import BOARDS, NAMED_INTEREST, READER, World, did, interest_of, pins_of, running_world
 
 A = Action

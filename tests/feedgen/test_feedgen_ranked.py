@@ -18,19 +18,21 @@ from feedgen import pipeline
 from feedgen.candidates import Candidates
 from feedgen.choices import Choices
 from feedgen.feeds import Clients, feeds
+from feedgen.losers import Losers
 from feedgen.page import Page, Ranking
 from feedgen.pipeline import Ranked
 from feedgen.served import Served
 from feedgen.stated import stated
 from feedgen.xray import Xray
-from roadrunner.client import RoadrunnerClient, RoadrunnerLog, read_all
+from roadrunner.client import RoadrunnerClient
 from scorpion import registry
-from services.clock import DAY_MS
-from services.columns import ids
-from services.errors import InvalidArgument, Unavailable
-from services.events import Action, Batch, Surface
-from services.log import rows
-from services.topics import Topic
+from services.core.clock import DAY_MS
+from services.core.columns import ids
+from services.core.errors import InvalidArgument, Unavailable
+from services.core.events import LOST_BY, Action, Batch, LostAt, Surface
+from services.core.topics import Topic
+from services.log.protocol import rows
+from services.log.reading import open_reader, read_all
 from tests.feedgen.world import NOW, PATIENT, READER, World, did, interest_of, query_of, running_world
 from tests.kit import asked
 from tests.roadrunner.running import running
@@ -169,8 +171,14 @@ def test_the_xray_is_json_of_the_documented_shape(world: World) -> None:
 def test_what_was_served_is_logged_with_what_the_model_saw(tmp_path: Path) -> None:
     features = np.array([[1, 2, np.nan], [4, 5, 6]], np.float32)
     candidates = Candidates.of(ids([11, 12]), board=[7, 0]).adding({"features": features})
-    page = Page(candidates, np.array([0.5, 0.25], np.float32), Ranking("m@1", 2**63 + 5, ("a", "b", "c")))
-    plain = Page(Candidates.of(ids([13])), np.array([-3], np.float32))
+    page = Page(
+        candidates, np.array([0.5, 0.25], np.float32), Ranking("m@1", 2**63 + 5, ("a", "b", "c")), candidates=900
+    )
+    losers = Losers(2, choose=lambda n, k: np.arange(k))
+    losers.filtered("duplicate", ids([11]))
+    losers.filtered("already_seen", ids([31, 32, 33]))
+    losers.not_chosen(ids([41]), np.array([0.125], np.float32))
+    plain = Page(Candidates.of(ids([13])), np.array([-3], np.float32), candidates=4, losers=losers)
 
     async def tell(client: RoadrunnerClient) -> None:
         served = Served(client, 10.0)
@@ -182,7 +190,7 @@ def test_what_was_served_is_logged_with_what_the_model_saw(tmp_path: Path) -> No
 
     with running(tmp_path) as door:
         asked(RoadrunnerClient, door.mesh, tell)
-        log = RoadrunnerLog(door.mesh)
+        log = open_reader(door.mesh)
         feeds_ = {at: 0 for at, end in log.ends(10).items() if at[0] == Topic.FEEDS and end.next}
         batch, _ = rows([record for chunk in read_all(log, feeds_, 10) for record in chunk])
         log.close()
@@ -195,6 +203,27 @@ def test_what_was_served_is_logged_with_what_the_model_saw(tmp_path: Path) -> No
     np.testing.assert_array_equal(batch.features.run(0), features[0])
     np.testing.assert_array_equal(batch.features.run(1), features[1])
     assert len(batch.features.run(2)) == 0
+    assert batch.probability.tolist() == [1.0] * 3
+    assert batch.candidates.tolist() == [900, 900, 4]
+    assert [batch.lost.run(row).tolist() for row in range(3)] == [[], [], [31, 32, 41]]
+    seen, slate = LostAt.ALREADY_SEEN, LostAt.SLATE
+    expected = [[seen, np.nan, 1.5], [seen, np.nan, 1.5], [slate, 0.125, 1.0]]  # stage, score, for how many it stands
+    np.testing.assert_array_equal(batch.lost_by.run(2).reshape(-1, LOST_BY), np.array(expected, np.float32))
+
+
+def test_of_some_pages_a_sample_of_the_candidates_that_lost_is_noted(world: World) -> None:
+    losers = Losers(20)
+    page, _ = world.page("home", USER, losers=losers)
+    pins, by = losers.noted()
+    slate = by[:, 0] == LostAt.SLATE
+    assert page.losers is losers
+    assert slate.sum() == 20
+    assert not set(pins[slate].tolist()) & set(page.rows.pin.tolist())
+    assert np.isfinite(by[slate, 1]).all(), "they had a score"
+    assert by[slate, 2].sum() == pytest.approx(page.candidates - len(page.rows)), "and stand for all of them"
+    plain, _ = world.page("home", USER)
+    assert plain.losers is None
+    np.testing.assert_array_equal(plain.rows.pin, page.rows.pin)
 
 
 class Door:

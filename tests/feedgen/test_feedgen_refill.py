@@ -6,7 +6,7 @@ from typing import Any
 from feedgen.choices import Choices
 from feedgen.feeds import Clients
 from protos import feedgen_pb2 as pb
-from services.events import Action
+from services.core.events import Action
 from tests.feedgen.world import did, running_world, servicer_of
 
 KEPT = Choices(deadline_ms=60_000, popular_keep_s=3_600)

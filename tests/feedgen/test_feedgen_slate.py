@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from feedgen.candidates import Candidates
 from feedgen.slate import FILLER, GAVE_WAY, WITHIN, Slate
-from services.columns import ids
+from services.core.columns import ids
 
 
 def candidates_of(rows: list[tuple[int, int, int, int, int]], extra: dict[int, int] | None = None) -> Candidates:

@@ -23,9 +23,9 @@ from feedgen.sources.most_saved import Kept, Saved, most_saved
 from feedgen.wording import Wording, worded
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
-from services.columns import ids
-from services.errors import Exhausted, InvalidArgument, Unavailable
-from services.events import AUDIT_FROM, Action, Kind
+from services.core.columns import ids
+from services.core.errors import Exhausted, InvalidArgument, Unavailable
+from services.core.events import RESERVED_FROM, Action, Kind
 from tests.feedgen.world import NOW, PATIENT, READER, World, did, interest_of, query_of, running_world, servicer_of
 
 A = Action
@@ -90,15 +90,15 @@ def test_what_is_popular_is_of_this_week_and_then_of_ever(world: World) -> None:
     assert (found.shares > 0).all()
 
 
-def test_what_the_audit_saves_is_never_popular(world: World) -> None:
-    audited = [AUDIT_FROM + 2, AUDIT_FROM + 3]
+def test_what_probes_save_is_never_popular(world: World) -> None:
+    probed = [RESERVED_FROM + 2, RESERVED_FROM + 3]
     for turn in range(5):
-        world.publish(did(A.SAVE, AUDIT_FROM, audited, at_ms=NOW - 2000 - turn, board=AUDIT_FROM + 1))
+        world.publish(did(A.SAVE, RESERVED_FROM, probed, at_ms=NOW - 2000 - turn, board=RESERVED_FROM + 1))
 
     async def ask(clients: Clients) -> Saved:
         return await most_saved(clients.counters, Kind.PIN, 1000, NOW, 60.0)
 
-    assert not set(world.asked(ask).objects.tolist()) & set(audited)
+    assert not set(world.asked(ask).objects.tolist()) & set(probed)
 
 
 def test_an_answer_is_kept_for_a_while_of_the_requests_clock() -> None:
@@ -306,7 +306,7 @@ def test_wording_that_hangs_is_lost_after_its_share_of_the_time(world: World) ->
         assert await answered(late) is None
         assert xray.degraded() == ["wording"]
         source = FollowedBoards(None)  # type: ignore[arg-type]
-        bare = await worded(wording, page, [source], Xray(False))
+        bare, _ = await worded(wording, page, [source], 1, Xray(False))
         assert [item.pin for item in bare.items] == [1, 2]
 
     world.asked(ask, timeout=1.0)
@@ -315,8 +315,9 @@ def test_wording_that_hangs_is_lost_after_its_share_of_the_time(world: World) ->
 def test_a_feed_that_there_is_not_is_refused(world: World) -> None:
     with pytest.raises(InvalidArgument, match="feed = 'hot': feeds are following, interest, picked, home"):
         reply(world, "hot", 1)
-    with pytest.raises(InvalidArgument, match="user = 0"):
-        reply(world, "home", 0)
+    for user in (0, RESERVED_FROM, 2**64 - 1):
+        with pytest.raises(InvalidArgument, match=f"user = {user}: allowed are 1 to {RESERVED_FROM - 1}"):
+            reply(world, "home", user)
     with pytest.raises(InvalidArgument, match="limit = 101: allowed are 1 to 100"):
         reply(world, "home", 1, limit=101)
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from feedgen.turns import Turn, Turns
-from services.errors import Exhausted
-from services.metrics import Metrics
+from services.core.errors import Exhausted
+from services.core.metrics import Metrics
 
 FOR_EVER_S = 3_600.0
 

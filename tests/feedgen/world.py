@@ -26,6 +26,8 @@ from feedgen.feeds import Clients, feeds
 from feedgen.page import Page
 from feedgen.query import NAMES, Query
 from feedgen.service import Feedgen
+from feedgen.sessions import Sessions
+from feedgen.shown import Shown
 from feedgen.turns import Turns
 from feedgen.wording import Wording
 from feedgen.xray import Xray
@@ -46,12 +48,12 @@ from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
 from protos.scorpion_pb2_grpc import add_ScorpionServicer_to_server
 from protos.smartfeed_pb2_grpc import add_SmartfeedServicer_to_server
 from realpin import layout as realpin_layout
-from realpin.__main__ import Settings as RealpinSettings
 from realpin.interests import Interests
 from realpin.service import Realpin
+from realpin.settings import Settings as RealpinSettings
 from realpin.signals import decay_of
 from realpin.store import RealpinStore
-from roadrunner.aggregation import Aggregation, MemoryInterests
+from roadrunner.aggregation import Aggregation, MemoryValues
 from rockstore import layout as rockstore_layout
 from rockstore.client import RockstoreClient
 from rockstore.service import Rockstore
@@ -60,20 +62,21 @@ from scorpion.facts import Facts
 from scorpion.models import Models
 from scorpion.origin import MeshOrigin
 from scorpion.service import Scorpion
-from services import context
-from services.bridge import Bridge
-from services.clock import DAY_MS
-from services.columns import ids
-from services.events import Action, Batch, events
-from services.log import Record
-from services.mesh import Address, Mesh
-from services.metrics import Metrics
-from services.shard import Shard
-from services.topics import Topic
+from services.core import context
+from services.core.clock import DAY_MS
+from services.core.columns import ids
+from services.core.events import Action, Batch, events
+from services.core.metrics import Metrics
+from services.core.topics import Topic
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
+from services.rpc.bridge import Bridge
+from services.rpc.mesh import Address, Mesh
+from services.state.shard import Shard
 from smartfeed import layout as smartfeed_layout
 from smartfeed.service import Smartfeed
 from smartfeed.store import SmartfeedStore
-from tests.kit import Offsets, serve_services
+from tests.kit import serve_services
 
 T = TypeVar("T")
 Fed = list[tuple[tuple[Topic, ...], Any]]  # stores, and the topics that each one applies
@@ -148,13 +151,13 @@ class World:
     models: Models
     data: Path
     away: set[str] = field(default_factory=set)
-    _offsets: Offsets = field(default_factory=lambda: Offsets(PARTITIONS))
-    _aggregation: Aggregation = field(default_factory=lambda: Aggregation(MemoryInterests()))
+    _offsets: MemoryLog = field(default_factory=lambda: MemoryLog(PARTITIONS))
+    _aggregation: Aggregation = field(default_factory=lambda: Aggregation(MemoryValues(), MemoryValues()))
     _counted: dict[int, int] = field(default_factory=dict)
 
     def publish(self, batch: Batch) -> None:
         """Every view applies it, and counters what roadrunner's aggregator makes of it."""
-        records = self._offsets.records(batch, tuple(Topic), accepted_ms=NOW)
+        records = self._offsets.append(batch, tuple(Topic), accepted_ms=NOW)
         for partition, counts in self._aggregation.increments(
             [record for record in records if record.topic == Topic.OBJECTS], PARTITIONS
         ):
@@ -202,14 +205,23 @@ class World:
 
 def query_of(feed: str, user: int, limit: int = 25, now_ms: int = NOW, **more: Any) -> Query:
     """A request."""
+    if "shown" in more:
+        more["shown"] = Shown.of(more["shown"])
     return Query(user=user, surface=NAMES[feed], limit=limit, now_ms=now_ms, request_id="a request", **more)
 
 
-def servicer_of(clients: Clients, choose: Choices = PATIENT, at_once: int = 100) -> Feedgen:
+def servicer_of(
+    clients: Clients, choose: Choices = PATIENT, at_once: int = 100, metrics: Metrics | None = None
+) -> Feedgen:
     """The servicer over these clients, where nobody waits for a turn."""
-    metrics = Metrics("feedgen", 0)
-    wording, turns = Wording(clients.rockstore, choose.timeout), Turns(at_once, choose.timeout, 0, metrics)
-    return Feedgen(feeds(clients, choose), wording, Cursors(b"secret"), turns, metrics, choose.timeout)
+    metrics = metrics or Metrics("feedgen", 0)
+    wording, turns = (
+        Wording(clients.rockstore, choose.timeout, choose.own_pins),
+        Turns(at_once, choose.timeout, 0, metrics),
+    )
+    return Feedgen(
+        feeds(clients, choose), wording, Cursors(b"secret"), turns, metrics, choose.timeout, Sessions(clients.smartfeed)
+    )
 
 
 @contextmanager
@@ -250,7 +262,6 @@ def _leaves(folder: Path, stack: ExitStack) -> tuple[Mesh, Fed, PixieStore]:
     counters = CountersStore(open_("counters", counters_layout), own, PARTITIONS, _now)
     smartfeed = SmartfeedStore(open_("smartfeed", smartfeed_layout), own, PARTITIONS, 500)
     pixie = PixieStore(folder / "graphs", _now)
-    polaris.warm()
     adders = {
         "apiary": partial(add_ApiaryServicer_to_server, Apiary(apiary, Weights(1.0, 0.7, 100))),
         "polaris": partial(add_PolarisServicer_to_server, Polaris(polaris)),

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import psutil
 
-from services.mesh import load, mesh_file
+from services.rpc.mesh import load, mesh_file
 from tests.running import READY_WITHIN_S
 
 FEEDMESH = Path(sys.executable).parent / "feedmesh"
@@ -107,12 +107,16 @@ class Up:
 
 
 @contextmanager
-def up(data: Path, *arguments: object) -> Iterator[Up]:
-    """`feedmesh up` in a process group of its own, as a shell starts it; killed at the end if it is still there."""
+def up(data: Path, *arguments: object, settings: str = "[learning]\nfirst = false\n") -> Iterator[Up]:
+    """`feedmesh up` in a process group of its own, as a shell starts it; killed at the end if it is still there. By
+    default it makes no model by itself: a process that comes and goes, and takes time from what is tested.
+    """
     data.mkdir(parents=True, exist_ok=True)
-    said = data.parent / f"{data.name}.said"
+    said, config = data.parent / f"{data.name}.said", data.parent / f"{data.name}.toml"
+    config.write_text(settings)
     with said.open("wb") as file:
-        command = [str(FEEDMESH), "up", "--data", str(data), "--port", "0", *map(str, arguments)]
+        command = [str(FEEDMESH), "up", "--config", str(config), "--data", str(data), "--port", "0"]
+        command += map(str, arguments)
         process = subprocess.Popen(
             command, env=WIDE, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )

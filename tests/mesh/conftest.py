@@ -10,16 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
-from services.command.demo import demo
-from services.command.graph import build
-from services.command.load import load
+from cli.demo import demo
+from cli.graph import build
+from cli.load import load
 from tests.mesh.truth import Truth, of_lastfm
 from tests.running import Kept, Running, get, running_mesh
 
 SHARED = Path(os.environ.get("FEEDMESH_SHARED", Path(__file__).resolve().parents[3] / "shared" / "data"))
 LASTFM = SHARED / "lastfm"
 NO_LASTFM = (
-    f"NOT TESTED: no Last.fm in {LASTFM}: put the files that datasets/README.md lists for lastfm there, or set "
+    f"NOT TESTED: no Last.fm in {LASTFM}: put the files that loaders/README.md lists for lastfm there, or set "
     "FEEDMESH_SHARED to the folder that has them"
 )
 VIEWS = ("rockstore", "apiary", "polaris", "aperture", "realpin", "counters", "smartfeed")
@@ -51,7 +51,7 @@ class Loaded:
         return found
 
 
-def page(running: Running, user: int, feed: str = "following", **query: Any) -> dict[str, Any]:
+def page(running: Running, user: int | str, feed: str = "following", **query: Any) -> dict[str, Any]:
     answer = get(running, f"/v1/feeds/{feed}", user=user, **query)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -75,7 +75,7 @@ def refusal(answer: httpx.Response, http: int, status: str, *says: str) -> None:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small demo world as Parquet files."""
     out = tmp_path_factory.mktemp("world") / "demo"
-    demo(users=200, pins=2_000, boards=600, saves=10_000, seed=3, out=out)
+    demo(users=200, pins=2_000, boards=600, saves=10_000, seed=3, folder=out)
     return out
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.mesh import load, mesh_file
-from services.settings import SERVICES
+from cli.schema import SERVICES
+from services.rpc.mesh import load, mesh_file
 from tests.mesh.command import Up, feedmesh, left_running, refused, up
 
 WORLD = ("--users", 120, "--pins", 1_000, "--boards", 300, "--saves", 4_000, "--seed", 5)
@@ -36,6 +36,7 @@ def test_up_tells_where_everything_is(mesh: Up) -> None:
     edge = load(mesh_file(mesh.data)).of("web")[0].http
     assert f"page    http://{edge}/" in mesh.said
     assert "events accepted, 0 duplicates" in mesh.said
+    assert "roadrunner-0 is ready" in mesh.said, "a word before all are ready, where no terminal shows a table"
     assert httpx.get(f"http://{edge}/healthz").status_code == 200
     assert "Traceback" not in mesh.said
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services import mesh as meshes
-from services.command.demo import demo
-from services.command.load import load
+from cli.demo import demo
+from cli.load import load
+from services.rpc import mesh as meshes
 from tests.drill.__main__ import STATEFUL, STATELESS, one_round
 from tests.mesh.command import Up, feedmesh, refused, until_gone, up
 from tests.mesh.conftest import sections
@@ -20,12 +20,12 @@ VICTIMS = (*STATEFUL, *STATELESS)
 
 @pytest.fixture(scope="module")
 def drilled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A mesh of two shards a view with a world so small that a recount after each round is soon done; it audits itself
+    """A mesh of two shards a view with a world so small that a recount after each round is soon done; it is probed
     all the time.
     """
     data, world = tmp_path_factory.mktemp("drill") / "data", tmp_path_factory.mktemp("drill") / "world"
-    demo(users=120, pins=1_000, boards=300, saves=4_000, seed=3, out=world)
-    with running_mesh(data, sections(2, roadrunner={"audit_every_s": 0.5})) as running:
+    demo(users=120, pins=1_000, boards=300, saves=4_000, seed=3, folder=world)
+    with running_mesh(data, sections(2, prober={"every_s": 0.5})) as running:
         load("parquet", world, data=data)
         running.until_caught_up()
         yield running

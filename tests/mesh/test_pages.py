@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
+from cli.load import load
 from feedgen.cursor import secret_of
-from services.command.load import load
 from tests.mesh.conftest import Loaded, page, pins, sections
 from tests.mesh.truth import Truth
 from tests.running import Running, running_mesh

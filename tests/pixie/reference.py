@@ -12,7 +12,7 @@ from pixie.counting import Visits
 from pixie.kernel import NOTHING, Answer, Options, best, visited
 from pixie.prune import Pruning, Topics
 from pixie.snapshot import Snapshot, open_snapshot
-from services.columns import Array, ids
+from services.core.columns import Array, ids
 
 Pairs = set[tuple[int, int]]  # (pin, board)
 MASK, GAMMA = 2**64 - 1, 0x9E3779B97F4A7C15

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loaders.text_ids import TextIds, as_text
 from pixie.build import Edges, build
 from pixie.prune import Pruning
 from pixie.snapshot import open_snapshot, versions
 from pixie.sources import from_parquet, from_records
-from services.columns import ids
-from services.errors import InvalidArgument
-from services.events import Action, events
-from services.topics import Topic
-from tests.kit import Offsets
+from services.core.columns import ids
+from services.core.errors import InvalidArgument
+from services.core.events import Action, events
+from services.core.external import number_of
+from services.core.topics import Topic
+from services.log.memory import MemoryLog
 from tests.pixie.reference import BUILT_MS, adjacent, built, pairs_of
 
 A = Action
@@ -125,39 +128,59 @@ def test_pruning_that_is_not_possible_is_refused(tmp_path: Path, pruning: Prunin
         built(tmp_path, {(1, 2)}, {}, pruning)
 
 
-ACTIONS = (A.SAVE, A.SAVE, A.SAVE, A.UNSAVE, A.DELETE_BOARD, A.JOIN_INTEREST, A.LEAVE_INTEREST, A.TAKEDOWN, A.CLICK)
-happening = st.tuples(st.sampled_from(ACTIONS), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
+ACTIONS = (
+    A.SAVE,
+    A.SAVE,
+    A.SAVE,
+    A.UNSAVE,
+    A.DELETE_BOARD,
+    A.CREATE_BOARD,
+    A.JOIN_INTEREST,
+    A.LEAVE_INTEREST,
+    A.TAKEDOWN,
+    A.CLICK,
+)
+happening = st.tuples(
+    st.sampled_from(ACTIONS), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.integers(1, 20)
+)
 
 
 @given(st.lists(happening, max_size=50), st.integers(1, 50))
-def test_the_log_gives_what_stands_at_its_end(rows: list[tuple[Action, int, int, int]], cut: int) -> None:
-    saved: Pairs = set()
+def test_R07_the_log_gives_what_stands_at_its_end(rows: list[tuple[Action, int, int, int, int]], cut: int) -> None:
+    saved: dict[tuple[int, int], tuple[int, bool]] = {}  # by pin and board: the latest date, and whether it is there
+    created, deleted, gone = dict[int, int](), dict[int, int](), set[int]()
     joined: dict[tuple[int, int], int] = {}
     down = set()
-    for at, (action, pin, board, interest) in enumerate(rows):
-        if action == A.SAVE:
-            saved.add((pin, board))
-        elif action == A.UNSAVE:
-            saved.discard((pin, board))
+    for action, pin, board, interest, at in rows:
+        if action in (A.SAVE, A.UNSAVE):
+            if at >= max(deleted.get(board, 0), saved.get((pin, board), (0, False))[0]):
+                saved[pin, board] = (at, action == A.SAVE)
         elif action == A.DELETE_BOARD:
-            saved = {(p, b) for p, b in saved if b != board}
+            saved = {(p, b): said for (p, b), said in saved.items() if b != board or said[0] > at}
+            deleted[board] = max(at, deleted.get(board, 0))
+            if at >= created.get(board, 0):
+                gone.add(board)
+        elif action == A.CREATE_BOARD:
+            created[board] = max(at, created.get(board, 0))
+            if at >= deleted.get(board, 0):
+                gone.discard(board)
         elif action == A.JOIN_INTEREST:
             joined[pin, interest] = at
         elif action == A.LEAVE_INTEREST:
             joined.pop((pin, interest), None)
         elif action == A.TAKEDOWN:
             down.add(pin)
-    offsets, records = Offsets(3), []
+    offsets, records = MemoryLog(3), []
     for start in range(0, len(rows), cut):
         chunk = rows[start : start + cut]
-        actions, pins, boards, targets = zip(*chunk, strict=True)
+        actions, pins, boards, targets, dates = zip(*chunk, strict=True)
         n = len(chunk)
-        batch = events(n, action=actions, user=1, pin=pins, board=boards, target=targets, at_ms=range(start, start + n),
+        batch = events(n, action=actions, user=1, pin=pins, board=boards, target=targets, at_ms=dates,
                        id=range(1, n + 1))  # fmt: skip
-        records += offsets.records(batch, (Topic.SOURCES,))
+        records += offsets.append(batch, (Topic.SOURCES,))
     found = from_records(records)
     assert set(zip(found.edges.pins.tolist(), found.edges.boards.tolist(), strict=True)) == {
-        (pin, board) for pin, board in saved if pin not in down
+        (pin, board) for (pin, board), (_, there) in saved.items() if there and pin not in down and board not in gone
     }
     topics = list(zip(found.topics.pins.tolist(), found.topics.interests.tolist(), strict=True))
     expected = sorted((pin, at, interest) for (pin, interest), at in joined.items() if pin not in down)
@@ -184,6 +207,25 @@ def test_edges_and_interests_from_parquet(tmp_path: Path) -> None:
     assert len(from_parquet(edges, "item", "user", None).topics.pins) == 0
 
 
+def test_P11_P21_edges_are_ids_however_they_are_encoded(tmp_path: Path) -> None:
+    """As pandas, polars, Spark and R write them, and as text where ids are text."""
+    item, user = pa.array([5.0, 6.0, 5.0]), pa.array(["1", "1", "2"]).dictionary_encode()
+    edges = parquet(tmp_path / "e.parquet", item=item, user=user)
+    pins = parquet(
+        tmp_path / "p.parquet",
+        pin=pa.array([Decimal(6), Decimal(5)], pa.decimal128(20, 0)),
+        interests=pa.array([[3.0, 2.0], None], pa.list_(pa.float64(), 2)),
+    )
+    found = from_parquet(edges, "item", "user", pins)
+    assert (found.edges.pins.tolist(), found.edges.boards.tolist()) == ([5, 6, 5], [1, 1, 2])
+    assert (found.topics.pins.tolist(), found.topics.interests.tolist()) == ([6, 6], [3, 2])
+    named = parquet(tmp_path / "n.parquet", pin=["p-1", "p-2"], board=["b/1", "b/1"])
+    with as_text(TextIds()):
+        texts = from_parquet(named, "pin", "board", None)
+    assert texts.edges.pins.tolist() == [number_of("p-1"), number_of("p-2")]
+    assert texts.edges.boards.tolist() == [number_of("b/1")] * 2
+
+
 def test_parquet_that_is_not_edges_is_refused_by_name(tmp_path: Path) -> None:
     edges = parquet(tmp_path / "e.parquet", pin=[5, 6], board=[1, 2], name=["a", "b"], odd=[1, -2], gap=[1, None])
     pins = parquet(tmp_path / "p.parquet", pin=[5, 7])
@@ -191,11 +233,13 @@ def test_parquet_that_is_not_edges_is_refused_by_name(tmp_path: Path) -> None:
         from_parquet(edges, "pin", "board", pins)
     with pytest.raises(InvalidArgument, match="e.parquet: no column 'item'; it has pin, board, name, odd, gap"):
         from_parquet(edges, "item", "board", None)
-    with pytest.raises(InvalidArgument, match="e.parquet: column name, type string: allowed are ids"):
+    with pytest.raises(
+        InvalidArgument, match=r"e.parquet: column name, row 0 \(from 0\): a is not allowed: ids are whole"
+    ):
         from_parquet(edges, "name", "board", None)
-    with pytest.raises(InvalidArgument, match="e.parquet: column odd, row 1: -2; allowed are ids"):
+    with pytest.raises(InvalidArgument, match=r"e.parquet: column odd, row 1 \(from 0\): -2 is not allowed: ids are"):
         from_parquet(edges, "odd", "board", None)
-    with pytest.raises(InvalidArgument, match="e.parquet: column gap, row 1: null; allowed are ids"):
+    with pytest.raises(InvalidArgument, match=r"e.parquet: column gap, row 1 \(from 0\): null is not allowed: ids are"):
         from_parquet(edges, "gap", "board", None)
     with pytest.raises(InvalidArgument, match="no.parquet: no such file"):
         from_parquet(tmp_path / "no.parquet", "pin", "board", None)

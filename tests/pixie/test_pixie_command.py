@@ -1,4 +1,4 @@
-"""`feedmesh graph` on a mesh of two real processes, the front door and pixie: from the log to a walk, and back."""
+"""`feedmesh graph` on a mesh of two real processes, the ingest API and pixie: from the log to a walk, and back."""
 
 import json
 import socket
@@ -15,16 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
+from cli.main import app
+from cli.schema import SCHEMA
 from pixie.client import BOARDS, PixieClient, Recommended
-from roadrunner.client import RoadrunnerLog, open_publisher
-from services import mesh as meshes
-from services import settings
-from services.clock import wall_clock
-from services.columns import ids
-from services.command.main import app
-from services.errors import NotReady, Unavailable
-from services.events import Action, events
-from services.mesh import Address, Mesh
+from roadrunner.client import open_publisher
+from services.core import settings
+from services.core.clock import wall_clock
+from services.core.columns import ids
+from services.core.errors import NotReady, Unavailable
+from services.core.events import Action, events
+from services.log.reading import open_reader
+from services.rpc import mesh as meshes
+from services.rpc.mesh import Address, Mesh
 from tests.kit import asked
 from tests.services.children import until
 
@@ -62,7 +64,7 @@ def process(service: str, mesh: Path) -> Iterator[None]:
 @pytest.fixture
 def mesh(tmp_path: Path) -> Mesh:
     """The description of a mesh of two processes that do not run yet."""
-    sections = settings.validated({"mesh": {"data": str(tmp_path / "data"), "partitions": 3}}, "a test")
+    sections = settings.validated({"mesh": {"data": str(tmp_path / "data"), "partitions": 3}}, "a test", SCHEMA)
     addresses = [Address(service=name, shard=0, shards=1, address=f"127.0.0.1:{free_port()}")
                  for name in ("roadrunner", "pixie")]  # fmt: skip
     found = meshes.resolve(sections, addresses)
@@ -85,8 +87,8 @@ def near(mesh: Mesh, pin: int) -> Recommended:
 
 
 def log_answers(mesh: Mesh) -> bool:
-    """Whether the front door listens: it and pixie start side by side, and either may be first."""
-    log = RoadrunnerLog(mesh)
+    """Whether the ingest API listens: it and pixie start side by side, and either may be first."""
+    log = open_reader(mesh)
     try:
         return bool(log.ends(5))
     except Unavailable:
@@ -136,6 +138,7 @@ def test_from_parquet_without_a_mesh(tmp_path: Path) -> None:
     data, edges, pins = tmp_path / "data", tmp_path / "e.parquet", tmp_path / "p.parquet"
     pq.write_table(pa.table({"item": [1, 2, 2], "user": [7, 7, 8]}), edges)
     pq.write_table(pa.table({"pin": [1, 2], "interests": [[5], [6]]}), pins)
+    data.mkdir()
     assert "no snapshot in" in done(graph(data, "list"))
     ask = ("build", "--edges", edges, "--pin", "item", "--board", "user")
     said = done(graph(data, *ask, "--pins", pins, "--delta", "0.5"))

@@ -19,7 +19,7 @@ from scipy import stats
 from pixie.counting import Visits
 from pixie.kernel import WALKERS, best, budgets, options, visited
 from pixie.snapshot import Snapshot
-from services.columns import Array
+from services.core.columns import Array
 from tests.pixie.paper import Paper, Rules, Tally, boosted
 from tests.pixie.reference import Pairs, built, transition
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pixie import ranking
 from pixie.counting import Tally, Visits, scored
 from pixie.kernel import best
-from services.columns import I64, U64, ids
+from services.core.columns import I64, U64, ids
 from tests.pixie.reference import best_of, together
 
 starts = st.integers(1, 2**36 - 1) | st.integers(1, 9)

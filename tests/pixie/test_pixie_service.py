@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from pixie.snapshot import current
 from pixie.store import PixieStore
 from protos import pixie_pb2 as pb
 from protos.pixie_pb2_grpc import add_PixieServicer_to_server
-from services.clock import wall_clock
-from services.columns import ids, pack
-from services.errors import InvalidArgument, NotFound, NotReady
-from services.local import LocalMesh
-from services.mesh import Mesh
-from services.settings import MeshSettings
+from services.core.clock import wall_clock
+from services.core.columns import ids, pack
+from services.core.errors import InvalidArgument, NotFound, NotReady
+from services.core.settings import MeshSettings
+from services.rpc.local import LocalMesh
+from services.rpc.mesh import Mesh
 from tests.kit import asked, serve_shards
 from tests.pixie.reference import BUILT_MS, Pairs, built, edges_of
 
@@ -35,7 +36,8 @@ TWO_WORLDS: Pairs = {(pin, board) for pin in range(1, 6) for board in (101, 102)
 def pixie(graphs: Path, **walking: Any) -> Iterator[Mesh]:
     """A running pixie over a folder of snapshots, none of them loaded."""
     service = Pixie(PixieStore(graphs, wall_clock), Walking(**walking))
-    with serve_shards("pixie", [[lambda server: add_PixieServicer_to_server(service, server)]], 4) as mesh:
+    add = partial(add_PixieServicer_to_server, service)
+    with serve_shards("pixie", [[add]], 4, compiles=True) as mesh:
         yield mesh
 
 

@@ -14,14 +14,14 @@ from polaris import layout
 from polaris.kernel import Light
 from polaris.layout import BOARD, INTEREST, Sources
 from polaris.store import Limits, PolarisStore, Wanted
-from services import bloom
-from services.clock import DAY_MS
-from services.columns import U64, ids
-from services.events import Action, events
-from services.log import Record
-from services.shard import Shard
-from services.topics import Topic
-from tests.kit import Offsets
+from services.core.clock import DAY_MS
+from services.core.columns import U64, ids
+from services.core.events import Action, events
+from services.core.topics import Topic
+from services.kernels import bloom
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
+from services.state.shard import Shard
 
 NOW = 1_700_000_000_000
 NAN = float("nan")
@@ -47,14 +47,14 @@ class Event:
         return {"pin": self.pin, "at_ms": self.at_ms, "quality": self.quality, **where}
 
 
-def as_records(log: Offsets, happened: list[Event]) -> list[Record]:
+def as_records(log: MemoryLog, happened: list[Event]) -> list[Record]:
     columns: dict[str, list[Any]] = {"pin": [], "at_ms": [], "quality": [], "board": [], "target": []}
     for event in happened:
         values = event.columns()
         for name, column in columns.items():
             column.append(values.get(name, 0))
     batch = events(len(happened), user=1, id=1, action=[int(event.action) for event in happened], **columns)
-    return log.records(batch, (Topic.SOURCES,))
+    return log.append(batch, (Topic.SOURCES,))
 
 
 ALL = [(kind, source) for kind in (BOARD, INTEREST) for source in IDS]
@@ -94,7 +94,7 @@ def opened(
         shard.close()
 
 
-def feed(store: PolarisStore, log: Offsets, *happened: Event) -> None:
+def feed(store: PolarisStore, log: MemoryLog, *happened: Event) -> None:
     store.apply(as_records(log, list(happened)))
 
 
@@ -106,6 +106,12 @@ POSTED = st.builds(
     st.integers(0, 300).map(lambda days: NOW - days * DAY_MS),
     st.sampled_from([0.0, 0.25, 0.5, 1.0, NAN]),
 )
-DELETED = st.builds(Event, st.just(A.DELETE_BOARD), st.just(0), st.sampled_from(IDS))
+OF_BOARD = st.builds(
+    Event,
+    st.sampled_from([A.DELETE_BOARD, A.CREATE_BOARD]),
+    st.sampled_from([0, 5]),  # a pin says nothing there
+    st.sampled_from(IDS),
+    st.integers(0, 300).map(lambda days: NOW - days * DAY_MS),
+)
 TAKEN = st.builds(Event, st.just(A.TAKEDOWN), st.sampled_from(PINS))
-EVENTS = st.lists(st.one_of(POSTED, POSTED, POSTED, POSTED, DELETED, TAKEN), max_size=80)
+EVENTS = st.lists(st.one_of(POSTED, POSTED, POSTED, POSTED, OF_BOARD, TAKEN), max_size=80)

@@ -18,12 +18,12 @@ from polaris.kernel import select
 from polaris.layout import BOARD, INTEREST
 from polaris.postings import Postings
 from polaris.store import PolarisStore, Wanted
-from services import bloom
-from services.columns import ids
-from services.errors import InvalidArgument
-from services.events import Action
-from services.sieve import fitting
-from tests.kit import Offsets
+from services.core.columns import ids
+from services.core.errors import InvalidArgument
+from services.core.events import Action
+from services.kernels import bloom
+from services.kernels.sieve import fitting
+from services.log.memory import MemoryLog
 from tests.polaris.boards import (
     ALL,
     EVENTS,
@@ -205,7 +205,7 @@ def answers_are_those_of_the_disk(store: PolarisStore, asked: list[Key], how: di
 def test_answers_from_memory_are_those_of_the_disk(
     cache_bytes: int, turns: list[tuple[list[Event], list[Key]]], head_postings: int, cap: int, how: dict[str, Any]
 ) -> None:
-    log = Offsets(PARTITIONS)
+    log = MemoryLog(PARTITIONS)
     with TemporaryDirectory() as folder, opened(Path(folder), head_postings, cap, cache_bytes) as store:
         for happened, asked in turns:
             feed(store, log, *happened)
@@ -221,7 +221,7 @@ def store(tmp_path: Path) -> Iterator[PolarisStore]:
 
 
 def test_a_list_is_read_once_until_it_changes(store: PolarisStore) -> None:
-    log, asked = Offsets(PARTITIONS), [(BOARD, 1), (BOARD, 2), (INTEREST, 1)]
+    log, asked = MemoryLog(PARTITIONS), [(BOARD, 1), (BOARD, 2), (INTEREST, 1)]
     feed(store, log, Event(Action.SAVE, 1, 1), Event(Action.JOIN_INTEREST, 2, 1))
     for _ in range(3):
         assert best(store, *asked) == [1, 2]
@@ -234,7 +234,7 @@ def test_a_list_is_read_once_until_it_changes(store: PolarisStore) -> None:
 def test_what_was_read_before_a_write_is_not_kept_after_it(
     store: PolarisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, read = Offsets(PARTITIONS), store._get
+    log, read = MemoryLog(PARTITIONS), store._get
     feed(store, log, Event(Action.SAVE, 1, 1))
 
     def and_then_it_changes(keys: list[bytes]) -> list[bytes | None]:
@@ -250,7 +250,7 @@ def test_what_was_read_before_a_write_is_not_kept_after_it(
 
 def test_who_waits_for_an_offset_sees_its_events(store: PolarisStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lists are dropped before those who wait are told, not just before `apply` returns."""
-    log, told = Offsets(PARTITIONS), list[list[int]]()
+    log, told = MemoryLog(PARTITIONS), list[list[int]]()
     feed(store, log, Event(Action.SAVE, 1, 1))
     assert best(store, (BOARD, 1)) == [1]
     wake = store.shard._moved.notify_all
@@ -284,7 +284,7 @@ def test_readers_beside_the_writer_see_what_was_applied(tmp_path: Path, cache_by
                 wrong.append(f"after {least} turns the last save of {board} is old")
 
     with opened(tmp_path, cache_bytes=cache_bytes) as beside:
-        log = Offsets(PARTITIONS)
+        log = MemoryLog(PARTITIONS)
         threads = [threading.Thread(target=ask) for _ in range(3)]
         for thread in threads:
             thread.start()

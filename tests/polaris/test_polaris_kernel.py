@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from polaris import kernel
 from polaris.kernel import Light, Selection
 from protos import polaris_pb2 as pb
-from services import bloom
-from services.columns import I64, U64
+from services.core.columns import I64, U64
+from services.kernels import bloom
 
 NAN = float("nan")
 NOW = 1_700_000_000_000

@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 
 from polaris import postings
 from polaris.kernel import Light
-from polaris.layout import PUT, REMOVE, Rows
+from polaris.layout import CREATED, DELETED, PUT, REMOVE, Rows
 from polaris.postings import Postings
-from services.columns import I64, U64
+from services.core.columns import I64, U64
 
 NAN = float("nan")
-PINS = st.integers(0, 12) | st.integers(2**64 - 3, 2**64 - 1)
+PINS = st.integers(1, 12) | st.integers(2**64 - 3, 2**64 - 1)
 QUALITY = st.sampled_from([0.0, 0.25, 0.5, 1.0, NAN])
 POSTING = st.tuples(
     PINS, st.integers(-3, 9).map(lambda days: days * 86_400_000) | st.integers(-(10**9), 10**11), QUALITY
 )
 LIGHT = st.builds(Light, st.sampled_from([0.0, 1.0, 2.5]), st.sampled_from([1.0, 86_400_000.0]), st.just(0.5))
-EVENT = st.tuples(PINS, st.integers(0, 99), QUALITY, st.sampled_from([PUT, PUT, PUT, REMOVE]))
+OF_PINS = st.tuples(PINS, st.integers(0, 9), QUALITY, st.sampled_from([PUT, PUT, PUT, REMOVE]))
+OF_BOARDS = st.tuples(st.just(0), st.integers(0, 9), st.just(NAN), st.sampled_from([DELETED, CREATED]))
 Row = tuple[int, int, float]
 Event = tuple[int, int, float, int]
 
@@ -52,73 +53,98 @@ def same(a: list[Any], b: list[Any]) -> bool:
 # --- merge ----------------------------------------------------------------------------------------------------------
 
 
-def slow_merge(lists: list[list[Row]], events: list[list[Event]]) -> list[list[Row]]:
-    merged = []
-    for one, changes in zip(lists, events, strict=True):
-        table = {pin: (at_ms, quality) for pin, at_ms, quality in one}
-        for pin, at_ms, quality, change in changes:
-            _, before = table.pop(pin, (0, NAN))
-            if change == PUT:
-                table[pin] = (at_ms, before if math.isnan(quality) else quality)
-        merged.append([(pin, *value) for pin, value in table.items()])
-    return merged
+def slow_list(events: list[Event], dated: bool) -> list[Row]:
+    """What is on a list after all that was ever said of it, event by event."""
+    last: dict[int, tuple[int, float, bool]] = {}
+    created = deleted = -1
+    gone = False
+    for pin, at_ms, quality, change in events:
+        if change == CREATED:
+            gone, created = gone and at_ms < deleted, max(created, at_ms)
+        elif change == DELETED:
+            gone, deleted = gone or at_ms >= created, max(deleted, at_ms)
+            last = {p: said for p, said in last.items() if said[0] > at_ms}
+        elif not dated or (at_ms >= deleted and at_ms >= last.get(pin, (-1,))[0]):
+            _, before, there = last.pop(pin, (0, NAN, False))
+            kept = before if there and math.isnan(quality) else quality
+            last[pin] = (at_ms, kept if change == PUT else NAN, change == PUT)
+        elif pin in last and change == PUT and last[pin][2] and math.isnan(last[pin][1]):
+            last[pin] = (last[pin][0], quality, True)
+    return [] if gone else [(pin, at_ms, quality) for pin, (at_ms, quality, there) in last.items() if there]
 
 
-def run_merge(lists: list[list[Row]], events: list[list[Event]]) -> list[list[Row]]:
-    pins, at_ms, quality, ends = columns([[e[:3] for e in of] for of in events])
-    changes = np.array([e[3] for of in events for e in of], np.uint8)
-    return rows_of(postings.merge(Postings(*columns(lists)), Rows(pins, at_ms, quality, changes, ends)))
+def packed(lists: list[list[Event]]) -> Rows:
+    pins, at_ms, quality, ends = columns([[e[:3] for e in one] for one in lists])
+    return Rows(pins, at_ms, quality, np.array([e[3] for one in lists for e in one], np.uint8), ends)
 
 
-LISTS_AND_EVENTS = st.lists(
-    st.tuples(st.lists(POSTING, max_size=12).map(unique), st.lists(EVENT, max_size=30)), max_size=5
-)
+def in_steps(events: list[list[Event]], dated: list[bool], cuts: list[float]) -> list[list[Row]]:
+    """Each list frozen at these parts of its events, and read with what came after as its head."""
+    which, frozen = np.array(dated, bool), packed([[] for _ in events])
+    for start, stop in pairwise([0.0, *cuts]):
+        here = packed([one[int(start * len(one)) : int(stop * len(one))] for one in events])
+        frozen = postings.merge(frozen, here, which)
+    head = packed([one[int(([0.0, *cuts])[-1] * len(one)) :] for one in events])
+    found = rows_of(postings.standing(frozen, head, which))
+    assert same(
+        found, rows_of(postings.standing(postings.merge(frozen, head, which), packed([[] for _ in events]), which))
+    )
+    return found
 
 
-@settings(deadline=None, max_examples=300)
-@given(LISTS_AND_EVENTS)
-def test_merge_equals_the_slow_one(drawn: list[tuple[list[Row], list[Event]]]) -> None:
-    lists, events = [one for one, _ in drawn], [of for _, of in drawn]
-    assert same(run_merge(lists, events), slow_merge(lists, events))
+BOARD = st.tuples(st.lists(OF_PINS | OF_PINS | OF_BOARDS, max_size=30), st.just(True))
+INTEREST = st.tuples(st.lists(OF_PINS, max_size=30), st.just(False))
+CUTS = st.lists(st.floats(0, 1), max_size=4).map(sorted)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.lists(BOARD | INTEREST, max_size=5), CUTS)
+def test_R07_lists_are_what_the_slow_ones_are_however_often_they_were_frozen(
+    drawn: list[tuple[list[Event], bool]], cuts: list[float]
+) -> None:
+    events, dated = [of for of, _ in drawn], [is_dated for _, is_dated in drawn]
+    assert same(in_steps(events, dated, cuts), [slow_list(of, is_dated) for of, is_dated in drawn])
+
+
+SAID = st.tuples(PINS, st.sampled_from([PUT, REMOVE])) | st.tuples(st.just(0), st.sampled_from([DELETED, CREATED]))
 
 
 @settings(deadline=None, max_examples=200)
-@given(LISTS_AND_EVENTS)
-def test_changes_that_are_in_the_lists_already_leave_pins_and_qualities(
-    drawn: list[tuple[list[Row], list[Event]]],
-) -> None:
-    lists, events = [one for one, _ in drawn], [of for _, of in drawn]
-    once = run_merge(lists, events)
-    assert same([sorted(one) for one in run_merge(once, events)], [sorted(one) for one in once])
+@given(st.lists(SAID, max_size=30), st.data())
+def test_R07_a_board_holds_the_same_in_whatever_order_its_events_come(said: list[Any], data: st.DataObject) -> None:
+    events: list[Event] = [(pin, at_ms, NAN, change) for at_ms, (pin, change) in enumerate(said)]
+    shuffled = data.draw(st.permutations(events))
+    assert same(*(sorted(in_steps([of], [True], [0.3, 0.6])[0]) for of in (events, shuffled)))
 
 
 def test_merging_in_steps_is_merging_at_once() -> None:
     rng = np.random.default_rng(3)
-    drawn = zip(rng.integers(0, 500, 5_000), rng.integers(0, 9, 5_000) / 8, rng.random(5_000) < 0.3, strict=True)
+    drawn = zip(rng.integers(1, 500, 5_000), rng.integers(0, 9, 5_000) / 8, rng.random(5_000) < 0.3, strict=True)
     events = [(int(pin), at_ms, float(q), int(change)) for at_ms, (pin, q, change) in enumerate(drawn)]
-    lists: list[list[Row]] = [[]]
-    for start in range(0, len(events), 700):
-        lists = run_merge(lists, [events[start : start + 700]])
-    assert same(lists, run_merge([[]], [events]))
-    assert same(lists, slow_merge([[]], [events]))
+    for dated in (True, False):
+        steps = in_steps([events], [dated], [i / 7 for i in range(1, 7)])
+        assert same(steps, in_steps([events], [dated], []))
+        assert same(steps, [slow_list(events, dated)])
 
 
 def test_merge_of_nothing() -> None:
-    assert run_merge([], []) == []
-    assert run_merge([[], []], [[], []]) == [[], []]
-    assert run_merge([[(1, 2, 0.5)], []], [[], []]) == [[(1, 2, 0.5)], []]
+    assert in_steps([], [], []) == []
+    assert in_steps([[], []], [True, False], [0.5]) == [[], []]
+    assert in_steps([[(1, 2, 0.5, PUT)], []], [True, False], [1.0]) == [[(1, 2, 0.5)], []]
 
 
 def test_a_put_without_quality_keeps_the_one_there_was_but_not_over_a_removal() -> None:
-    before: list[list[Row]] = [[(1, 10, 0.5), (2, 10, 0.25)]]
-    again = (1, 20, NAN, PUT)
-    assert same(run_merge(before, [[again]]), [[(2, 10, 0.25), (1, 20, 0.5)]])
-    assert same(run_merge(before, [[(1, 0, NAN, REMOVE), again]]), [[(2, 10, 0.25), (1, 20, NAN)]])
+    before, again = [(1, 10, 0.5, PUT), (2, 10, 0.25, PUT)], (1, 20, NAN, PUT)
+    assert same(in_steps([[*before, again]], [True], [0.67]), [[(2, 10, 0.25), (1, 20, 0.5)]])
+    assert same(in_steps([[*before, (1, 15, NAN, REMOVE), again]], [True], [0.5]), [[(2, 10, 0.25), (1, 20, NAN)]])
+    assert same(
+        in_steps([[*before, (0, 15, NAN, DELETED), (0, 16, NAN, CREATED), again]], [True], [0.4]), [[(1, 20, NAN)]]
+    )
 
 
 def test_changes_to_another_number_of_lists_are_refused() -> None:
-    with pytest.raises(ValueError, match="changes to 1 lists, postings of 2"):
-        run_merge([[], []], [[]])
+    with pytest.raises(ValueError, match="changes to 1 lists, postings of 2, dated 2"):
+        postings.merge(packed([[], []]), packed([[]]), np.ones(2, bool))
 
 
 # --- keeping some ---------------------------------------------------------------------------------------------------
@@ -146,7 +172,16 @@ def test_keep_best_equals_the_slow_one(rows: list[Row], cap: int, light: Light) 
 @given(st.lists(st.lists(POSTING, max_size=12).map(unique), max_size=5), st.integers(0, 8), LIGHT)
 def test_each_list_is_capped_for_itself(lists: list[list[Row]], cap: int, light: Light) -> None:
     expected = [[one[row] for row in slow_keep_best(one, cap, light)] for one in lists]
-    assert same(rows_of(postings.capped(Postings(*columns(lists)), cap, light)), expected)
+    found = postings.capped(packed([[(*row, PUT) for row in one] for one in lists]), cap, light)
+    assert same(rows_of(Postings(found.pins, found.at_ms, found.quality, found.ends)), expected)
+
+
+def test_a_capped_board_remembers_the_latest_removals_and_its_own_life() -> None:
+    life: list[Event] = [(0, 1, NAN, DELETED), (0, 2, NAN, CREATED)]
+    gone: list[Event] = [(pin, 10 + pin, NAN, REMOVE) for pin in range(1, 5)]
+    put: list[Event] = [(pin, 30, 0.5, PUT) for pin in range(11, 14)]
+    found = postings.capped(packed([[*life, *gone, *put]]), 2, Light(1.0, 1.0, 0.5))
+    assert found.pins.tolist() == [0, 0, 3, 4, 12, 13]
 
 
 @given(st.lists(PINS), st.lists(PINS))

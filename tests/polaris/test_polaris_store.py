@@ -18,11 +18,11 @@ from polaris import store as store_module
 from polaris.kernel import KEPT
 from polaris.layout import BOARD, INTEREST
 from polaris.store import PolarisStore, Wanted
-from services import bloom
-from services.clock import DAY_MS
-from services.columns import ids
-from services.errors import Exhausted
-from tests.kit import Offsets
+from services.core.clock import DAY_MS
+from services.core.columns import ids
+from services.core.errors import Exhausted
+from services.kernels import bloom
+from services.log.memory import MemoryLog
 from tests.polaris.boards import (
     ALL,
     EVENTS,
@@ -47,7 +47,8 @@ from tests.polaris.boards import (
 class Reference:
     """What the lists are, without heads, frozen parts or caps."""
 
-    lists: dict[tuple[int, int], dict[int, tuple[int, float]]] = field(default_factory=dict)
+    lists: dict[tuple[int, int], dict[int, tuple[int, float, bool]]] = field(default_factory=dict)
+    boards: dict[int, tuple[int, int, bool]] = field(default_factory=dict)  # created, deleted, whether it is gone
     taken_down: set[int] = field(default_factory=set)
 
     def apply(self, event: Event) -> None:
@@ -56,16 +57,30 @@ class Reference:
             return
         kind = INTEREST if event.action in (A.JOIN_INTEREST, A.LEAVE_INTEREST) else BOARD
         rows = self.lists.setdefault((kind, event.source), {})
-        if event.action == A.DELETE_BOARD:
-            rows.clear()
+        created, deleted, gone = self.boards.get(event.source, (0, 0, False)) if kind == BOARD else (0, 0, False)
+        if event.action == A.CREATE_BOARD:
+            self.boards[event.source] = max(created, event.at_ms), deleted, gone and event.at_ms < deleted
+        elif event.action == A.DELETE_BOARD:
+            self.boards[event.source] = created, max(deleted, event.at_ms), gone or event.at_ms >= created
+            self.lists[kind, event.source] = {pin: row for pin, row in rows.items() if row[0] > event.at_ms}
+        else:
+            self.change(rows, event, deleted, kind == BOARD)
+
+    def change(self, rows: dict[int, tuple[int, float, bool]], event: Event, deleted: int, dated: bool) -> None:
+        puts, of = event.action in (A.SAVE, A.JOIN_INTEREST), rows.get(event.pin, (0, NAN, False))
+        if dated and event.at_ms < max(deleted, of[0]):
+            if puts and of[2] and math.isnan(of[1]):
+                rows[event.pin] = (of[0], event.quality, True)
             return
-        _, before = rows.pop(event.pin, (0, NAN))
-        if event.action in (A.SAVE, A.JOIN_INTEREST):
-            rows[event.pin] = (event.at_ms, before if math.isnan(event.quality) else event.quality)
+        rows.pop(event.pin, None)
+        kept = of[1] if math.isnan(event.quality) else event.quality
+        rows[event.pin] = (event.at_ms, kept if puts else NAN, puts)
 
     def rows(self, kind: int, source: int) -> list[Row]:
+        if kind == BOARD and self.boards.get(source, (0, 0, False))[2]:
+            return []
         found = self.lists.get((kind, source), {})
-        return [(pin, *value) for pin, value in found.items() if pin not in self.taken_down]
+        return [(pin, *row[:2]) for pin, row in found.items() if row[2] and pin not in self.taken_down]
 
 
 @pytest.fixture
@@ -76,7 +91,7 @@ def store(tmp_path: Path) -> Iterator[PolarisStore]:
 
 def frozen_pins(store: PolarisStore, kind: int, source: int) -> list[int]:
     keys = [layout.list_keys(np.array([p]), *sources((kind, source)), layout.FROZEN)[0] for p in range(PARTITIONS)]
-    pins: list[int] = layout.unpack_rows(store.shard.family("lists").get(keys)).pins.tolist()
+    pins: list[int] = layout.unpack_rows(keys, store.shard.family("lists").get(keys)).pins.tolist()
     return pins
 
 
@@ -88,7 +103,7 @@ def frozen_pins(store: PolarisStore, kind: int, source: int) -> list[int]:
 def test_the_store_is_the_reference_whatever_the_chunks_and_restarts(
     batches: list[list[Event]], head_postings: int, data: st.DataObject
 ) -> None:
-    log, reference = Offsets(PARTITIONS), Reference()
+    log, reference = MemoryLog(PARTITIONS), Reference()
     for event in (event for batch in batches for event in batch):
         reference.apply(event)
     records = [record for batch in batches if batch for record in as_records(log, batch)]
@@ -107,7 +122,7 @@ def test_the_store_is_the_reference_whatever_the_chunks_and_restarts(
 
 
 def test_a_record_that_comes_twice_is_applied_once(tmp_path: Path) -> None:
-    log = Offsets(PARTITIONS)
+    log = MemoryLog(PARTITIONS)
     saved = as_records(log, [Event(A.SAVE, 7, 1)])
     removed = as_records(log, [Event(A.UNSAVE, 7, 1)])
     with opened(tmp_path) as store:
@@ -122,7 +137,7 @@ def test_a_record_that_comes_twice_is_applied_once(tmp_path: Path) -> None:
 
 
 def test_a_save_leaves_the_frozen_part_alone_and_shows_one_posting(store: PolarisStore) -> None:
-    log = Offsets(PARTITIONS)
+    log = MemoryLog(PARTITIONS)
     feed(store, log, *(Event(A.SAVE, pin, 1, NOW, 0.5) for pin in PINS))
     assert frozen_pins(store, BOARD, 1) == list(PINS)
     feed(store, log, Event(A.SAVE, 3, 1, NOW + 1))
@@ -134,7 +149,7 @@ def test_a_save_leaves_the_frozen_part_alone_and_shows_one_posting(store: Polari
 
 
 def test_a_removal_reaches_the_frozen_part(store: PolarisStore) -> None:
-    log = Offsets(PARTITIONS)
+    log = MemoryLog(PARTITIONS)
     feed(store, log, *(Event(A.JOIN_INTEREST, pin, 1, NOW, 0.5) for pin in PINS))
     feed(store, log, Event(A.LEAVE_INTEREST, 3, 1))
     assert 3 in frozen_pins(store, INTEREST, 1)
@@ -148,7 +163,7 @@ def test_a_removal_reaches_the_frozen_part(store: PolarisStore) -> None:
 
 def test_a_freeze_keeps_the_best(tmp_path: Path) -> None:
     with opened(tmp_path, head_postings=2, cap=3) as store:
-        log = Offsets(PARTITIONS)
+        log = MemoryLog(PARTITIONS)
         feed(store, log, *(Event(A.SAVE, pin, 1, NOW, pin / 10) for pin in PINS))
         assert best(store, (BOARD, 1)) == [8, 7, 6]
         feed(store, log, Event(A.SAVE, 1, 1, NOW, 0.1))
@@ -157,7 +172,7 @@ def test_a_freeze_keeps_the_best(tmp_path: Path) -> None:
 
 def test_too_many_long_heads_are_frozen_the_longest_first(store: PolarisStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "MAX_FREEZES", 1)
-    log = Offsets(PARTITIONS)
+    log = MemoryLog(PARTITIONS)
     saves = [Event(A.SAVE, pin, board) for board, most in ((1, 5), (2, 7), (3, 6)) for pin in range(1, most + 1)]
     feed(store, log, *saves)
     assert [len(frozen_pins(store, BOARD, board)) for board in (1, 2, 3)] == [0, 7, 0]
@@ -166,24 +181,45 @@ def test_too_many_long_heads_are_frozen_the_longest_first(store: PolarisStore, m
     assert [len(rows) for rows in listed(store, (BOARD, 1), (BOARD, 2), (BOARD, 3))] == [6, 7, 7]
 
 
-def test_a_deleted_board_is_gone_and_may_come_back_in_one_batch(store: PolarisStore) -> None:
-    log = Offsets(PARTITIONS)
+def test_R28_a_deleted_board_is_gone_and_may_come_back_in_one_batch(store: PolarisStore) -> None:
+    log = MemoryLog(PARTITIONS)
     feed(store, log, *(Event(A.SAVE, pin, 1, NOW, 0.5) for pin in PINS), Event(A.JOIN_INTEREST, 1, 1))
     feed(store, log, Event(A.DELETE_BOARD, source=1))
     assert listed(store, (BOARD, 1))[0] == []
-    assert frozen_pins(store, BOARD, 1) == []
+    assert frozen_pins(store, BOARD, 1) == [0]
     assert best(store, (INTEREST, 1)) == [1]
     feed(store, log, *(Event(A.SAVE, pin, 1, NOW, 0.5) for pin in PINS))
-    feed(store, log, Event(A.DELETE_BOARD, source=1), *(Event(A.SAVE, pin, 1) for pin in (20, 21, 22, 23)))
+    assert listed(store, (BOARD, 1))[0] == [], "nobody created it again"
+    again = [Event(A.DELETE_BOARD, source=1), Event(A.CREATE_BOARD, source=1)]
+    feed(store, log, *again, *(Event(A.SAVE, pin, 1) for pin in (20, 21, 22, 23)))
     assert [pin for pin, _, _ in listed(store, (BOARD, 1))[0]] == [20, 21, 22, 23]
-    assert frozen_pins(store, BOARD, 1) == [20, 21, 22, 23]
+    assert frozen_pins(store, BOARD, 1) == [0, 0, 20, 21, 22, 23]
+
+
+def test_R07_of_a_save_and_an_unsave_the_later_stands_whichever_comes_first(store: PolarisStore) -> None:
+    log = MemoryLog(PARTITIONS)
+    feed(store, log, Event(A.UNSAVE, 1, 1, NOW), Event(A.SAVE, 2, 1, NOW))
+    feed(store, log, Event(A.SAVE, 1, 1, NOW - 1), Event(A.UNSAVE, 2, 1, NOW - 1))
+    assert same(listed(store, (BOARD, 1)), [[(2, NOW, NAN)]])
+    feed(store, log, *(Event(A.SAVE, pin, 1, NOW - 2) for pin in (1, 3, 4, 5)))
+    assert 1 in frozen_pins(store, BOARD, 1), "remembered as removed"
+    feed(store, log, Event(A.SAVE, 1, 1, NOW - 1))
+    assert [pin for pin, _, _ in listed(store, (BOARD, 1))[0]] == [2, 3, 4, 5]
+    feed(store, log, Event(A.SAVE, 1, 1, NOW))
+    assert [pin for pin, _, _ in listed(store, (BOARD, 1))[0]] == [2, 3, 4, 5, 1]
+
+
+def test_R07_interests_go_by_arrival(store: PolarisStore) -> None:
+    log = MemoryLog(PARTITIONS)
+    feed(store, log, Event(A.LEAVE_INTEREST, 1, 1, NOW), Event(A.JOIN_INTEREST, 1, 1, NOW - 1))
+    assert same(listed(store, (INTEREST, 1)), [[(1, NOW - 1, NAN)]])
 
 
 # --- takedowns ------------------------------------------------------------------------------------------------------
 
 
 def test_a_takedown_is_at_once_everywhere_final_and_survives(tmp_path: Path) -> None:
-    log = Offsets(PARTITIONS)
+    log = MemoryLog(PARTITIONS)
     asked = [(BOARD, 1), (BOARD, 2), (INTEREST, 3)]
     with opened(tmp_path) as store:
         feed(store, log, *(Event(A.SAVE, pin, 1) for pin in PINS))
@@ -203,7 +239,7 @@ def test_a_takedown_is_at_once_everywhere_final_and_survives(tmp_path: Path) -> 
 
 
 def test_what_is_retrieved_is_unseen_young_and_good(store: PolarisStore) -> None:
-    log = Offsets(PARTITIONS)
+    log = MemoryLog(PARTITIONS)
     good_and_old = Event(A.SAVE, 1, 1, NOW - 60 * DAY_MS, 0.9)
     poor_and_new = Event(A.SAVE, 2, 1, NOW - DAY_MS, 0.2)
     feed(store, log, good_and_old, poor_and_new, Event(A.SAVE, 3, 1, NOW, 1.0), Event(A.SAVE, 4, 2, NOW, 0.0))
@@ -231,7 +267,7 @@ def test_nothing_is_known_of_nothing(store: PolarisStore) -> None:
 
 def test_more_sources_than_one_read_takes(store: PolarisStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_READ_AT_ONCE", 3)
-    log = Offsets(PARTITIONS)
+    log = MemoryLog(PARTITIONS)
     feed(store, log, *(Event(A.SAVE, pin, pin % 4 + 1) for pin in range(1, 40)))
     asked = [(BOARD, board) for board in (4, 3, 9, 2, 1, 4, 8)]
     assert [len(rows) for rows in listed(store, *asked)] == [10, 10, 0, 10, 9, 10, 0]
@@ -244,7 +280,7 @@ def test_more_sources_than_one_read_takes(store: PolarisStore, monkeypatch: pyte
 
 
 def test_questions_during_freezes_never_lose_a_posting(store: PolarisStore) -> None:
-    log, stop, lost = Offsets(PARTITIONS), threading.Event(), []
+    log, stop, lost = MemoryLog(PARTITIONS), threading.Event(), []
     feed(store, log, *(Event(A.SAVE, pin, 1) for pin in PINS))
 
     def ask() -> None:

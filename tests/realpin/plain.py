@@ -4,8 +4,8 @@ import numpy as np
 
 from realpin.layout import MINUTE_MS, Actions, Minutes
 from realpin.signals import KIND, WINDOWS_MS, Affinities, Decay, Pins
-from services.columns import F32, I64, U32, Array, Ragged
-from services.events import Action
+from services.core.columns import F32, I64, U32, Array, Ragged
+from services.core.events import Action
 
 
 def take(pins: Pins, rows: Array) -> Pins:

@@ -14,13 +14,15 @@ from rockstore import layout
 from rockstore.client import RockstoreClient
 from rockstore.service import Rockstore
 from rockstore.store import TOPICS, RockstoreStore
-from services import context, tokens
-from services.bridge import Bridge
-from services.columns import ids, unpack
-from services.events import Action, Batch, events
-from services.log import End, Log, Partition, Positions, Record
-from services.topics import Topic
-from tests.kit import Offsets, open_shards, serve_services
+from services.core import context, tokens
+from services.core.columns import ids, unpack
+from services.core.events import Action, Batch, events
+from services.core.topics import Topic
+from services.log.history import History
+from services.log.memory import MemoryLog
+from services.log.protocol import End, Partition, Positions, Reader, Record
+from services.rpc.bridge import Bridge
+from tests.kit import ONE_EPOCH, open_shards, serve_services
 
 PARTITIONS = 4
 WHERE = [(int(Topic.OBJECTS), partition) for partition in range(PARTITIONS)]
@@ -33,7 +35,10 @@ class Empty:
     def ends(self, timeout: float) -> dict[Partition, End]:
         return {at: End(0, 0, 0) for at in WHERE}
 
-    def subscribe(self, positions: Positions) -> Iterator[list[Record]]:
+    def history(self, timeout: float) -> History:
+        return ONE_EPOCH
+
+    def subscribe(self, positions: Positions, epoch: int = 0) -> Iterator[list[Record]]:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -63,12 +68,12 @@ class World:
         adders = [[self._adder(service)] for service in self.services]
         mesh = self.serving.enter_context(serve_services({"rockstore": adders}, PARTITIONS))
         bridge, log = Bridge(), Empty()
-        as_log: Log = log
+        as_log: Reader = log
         self.kept = KeptPins(as_log, PARTITIONS, pins_mb << 20)
         self.kept.changes.shard.positions(WHERE)
         self.interests = Interests(bridge, bridge.make(lambda: RockstoreClient(mesh)), self.kept)
         stack.callback(self.interests.close)
-        self.offsets, self.ends = Offsets(PARTITIONS), Positions()
+        self.offsets, self.ends = MemoryLog(PARTITIONS), Positions()
 
     @staticmethod
     def _adder(service: Rockstore) -> Any:
@@ -76,7 +81,7 @@ class World:
 
     def publish(self, batch: Batch, to_rockstore: bool = True, to_realpin: bool = True) -> list[Record]:
         """Apply a batch here and there; its records."""
-        records = self.offsets.records(batch, TOPICS)
+        records = self.offsets.append(batch, TOPICS)
         self.ends |= {(int(record.topic), record.partition): record.offset for record in records}
         if to_rockstore:
             self.to_rockstore(records)
@@ -191,7 +196,7 @@ def test_without_rockstore_what_is_kept_is_answered(world: World) -> None:
     world.serving.close()
     assert world.known(1, 2) == ([([1, 100], False), ([2, 100], False)], False)
     assert world.known(1, 3) == ([([1, 100], False), ([], False)], True)
-    world.kept.changes.apply(world.offsets.records(change(A.TAKEDOWN, 1), TOPICS))
+    world.kept.changes.apply(world.offsets.append(change(A.TAKEDOWN, 1), TOPICS))
     assert world.known(1, 2) == ([([], False), ([2, 100], False)], True)
 
 

@@ -13,11 +13,11 @@ import pytest
 from protos.realpin_pb2_grpc import add_RealpinServicer_to_server
 from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
 from realpin import layout
-from realpin.__main__ import Settings
 from realpin.client import RealpinClient, Signals
 from realpin.interests import Interests
 from realpin.layout import MINUTE_MS
 from realpin.service import Realpin
+from realpin.settings import Settings
 from realpin.signals import decay_of
 from realpin.store import TOPICS, RealpinStore
 from rockstore import layout as rockstore_layout
@@ -25,14 +25,15 @@ from rockstore.client import RockstoreClient
 from rockstore.service import Rockstore
 from rockstore.store import TOPICS as OBJECTS
 from rockstore.store import RockstoreStore
-from services.bridge import Bridge
-from services.clock import DAY_MS
-from services.errors import InvalidArgument
-from services.events import Action, Batch, events
-from services.local import LocalMesh
-from services.mesh import Mesh
-from services.server import AddServicer
-from tests.kit import Offsets, asked, open_shards, serve_services
+from services.core.clock import DAY_MS
+from services.core.errors import InvalidArgument
+from services.core.events import Action, Batch, events
+from services.log.memory import MemoryLog
+from services.rpc.bridge import Bridge
+from services.rpc.local import LocalMesh
+from services.rpc.mesh import Mesh
+from services.rpc.server import AddServicer
+from tests.kit import asked, open_shards, serve_services
 
 PARTITIONS = 6
 NOW = 1_700_000_000_000
@@ -64,7 +65,7 @@ def a_world() -> Batch:
 @contextmanager
 def rockstores(folder: Path, shards: int) -> Iterator[list[list[AddServicer]]]:
     """The servicers of a rockstore that has applied the world."""
-    records = Offsets(PARTITIONS).records(a_world(), OBJECTS)
+    records = MemoryLog(PARTITIONS).append(a_world(), OBJECTS)
     form, families = rockstore_layout.FORMAT, rockstore_layout.FAMILIES
     with open_shards(folder / "rockstore", form, families, shards, PARTITIONS) as opened:
         yield [[rockstore(RockstoreStore(shard, own, PARTITIONS), own, records)] for shard, own in opened]
@@ -78,7 +79,7 @@ def rockstore(store: RockstoreStore, own: range, records: list[Any]) -> AddServi
 @contextmanager
 def realpin(folder: Path, shards: int, knows: Mesh, settings: Settings) -> Iterator[Mesh]:
     """A realpin of several shards that has applied the world, and asks the rockstore of a mesh."""
-    records = Offsets(PARTITIONS).records(a_world(), TOPICS)
+    records = MemoryLog(PARTITIONS).append(a_world(), TOPICS)
     with ExitStack() as stack:
         opened = stack.enter_context(
             open_shards(folder / "realpin", layout.FORMAT, layout.FAMILIES, shards, PARTITIONS)
@@ -221,10 +222,10 @@ def test_a_local_mesh_gives_the_same_answers(tmp_path: Path) -> None:
         form, families = rockstore_layout.FORMAT, rockstore_layout.FAMILIES
         [(known, own)] = stack.enter_context(open_shards(tmp_path / "a", form, families, 1, PARTITIONS))
         objects = RockstoreStore(known, own, PARTITIONS)
-        objects.apply(Offsets(PARTITIONS).records(a_world(), OBJECTS))
+        objects.apply(MemoryLog(PARTITIONS).append(a_world(), OBJECTS))
         [(shard, _)] = stack.enter_context(open_shards(tmp_path / "b", layout.FORMAT, layout.FAMILIES, 1, PARTITIONS))
         store = RealpinStore(shard, PARTITIONS, lambda: 0)
-        store.apply(Offsets(PARTITIONS).records(a_world(), TOPICS))
+        store.apply(MemoryLog(PARTITIONS).append(a_world(), TOPICS))
         mesh_settings = {"mesh": {"partitions": PARTITIONS}}
         local = LocalMesh(settings=mesh_settings, processes=[], servicers={"rockstore": Rockstore(objects)})
         service = Realpin(store, decay_of(Settings()), interests_of(local, stack), Settings().pins_looked_at)

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realpin import kernel, signals
-from realpin.__main__ import Settings
 from realpin.known import joined
 from realpin.layout import MINUTE_MS, Actions, Minutes
+from realpin.settings import Settings
 from realpin.signals import Decay, Pins, decay_of
-from services.clock import DAY_MS
-from services.columns import U64, Array, Ragged, ids
-from services.events import ENGAGEMENTS, Action
+from services.core.clock import DAY_MS
+from services.core.columns import U64, Array, Ragged, ids
+from services.core.events import ENGAGEMENTS, Action
 from tests.realpin import plain
 
 A = Action

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from realpin import layout, signals
 from realpin.layout import KEPT_MINUTES, MINUTE_MS
 from realpin.store import TOPICS, RealpinStore
-from services.clock import DAY_MS
-from services.columns import ids
-from services.errors import NotReady
-from services.events import ENGAGEMENTS, Action, Batch, events
-from services.log import Record
-from services.shard import Shard
-from tests.kit import Offsets
+from services.core.clock import DAY_MS
+from services.core.columns import ids
+from services.core.errors import NotReady
+from services.core.events import ENGAGEMENTS, Action, Batch, events
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
+from services.state.shard import Shard
 
 PARTITIONS = 4
 A = Action
@@ -68,7 +68,7 @@ def test_actions_in_order_of_their_dates_and_counts_in_windows(store: RealpinSto
         (A.CLICK, 2, 14, 0, NOW),
         (A.FOLLOW_BOARD, 1, 0, 9, NOW),
     )
-    store.apply(Offsets(PARTITIONS).records(batch, TOPICS))
+    store.apply(MemoryLog(PARTITIONS).append(batch, TOPICS))
     assert actions(store, 1) == [
         (A.CLOSEUP, 11, 0, NOW - 30 * MINUTE_MS),
         (A.SAVE, 10, 7, NOW - 2 * MINUTE_MS),
@@ -79,38 +79,38 @@ def test_actions_in_order_of_their_dates_and_counts_in_windows(store: RealpinSto
 
 
 def test_unknown_user_did_nothing(store: RealpinStore) -> None:
-    store.apply(Offsets(PARTITIONS).records(happened((A.SAVE, 1, 2, 3, NOW)), TOPICS))
+    store.apply(MemoryLog(PARTITIONS).append(happened((A.SAVE, 1, 2, 3, NOW)), TOPICS))
     assert actions(store, 999) == []
     assert counts(store, 999) == [[0] * 5] * 3
 
 
 def test_only_the_newest_are_kept_and_a_late_one_takes_its_place(store: RealpinStore) -> None:
-    offsets = Offsets(PARTITIONS)
-    store.apply(offsets.records(happened(*((A.SAVE, 1, pin, 1, NOW + 10 * pin) for pin in range(1, 9))), TOPICS))
+    offsets = MemoryLog(PARTITIONS)
+    store.apply(offsets.append(happened(*((A.SAVE, 1, pin, 1, NOW + 10 * pin) for pin in range(1, 9))), TOPICS))
     assert [pin for _, pin, _, _ in actions(store, 1, NOW + 1000)] == [4, 5, 6, 7, 8]
     late = happened((A.CLICK, 1, 100, 0, NOW + 65), (A.CLICK, 1, 101, 0, NOW + 70), (A.CLICK, 1, 102, 0, NOW))
-    store.apply(offsets.records(late, TOPICS))
+    store.apply(offsets.append(late, TOPICS))
     assert [pin for _, pin, _, _ in actions(store, 1, NOW + 1000)] == [6, 100, 7, 101, 8]
 
 
 def test_a_hide_is_not_pushed_out_by_what_comes_after(store: RealpinStore) -> None:
-    offsets = Offsets(PARTITIONS)
-    store.apply(offsets.records(happened((A.HIDE, 1, 77, 0, NOW - DAY_MS)), TOPICS))
+    offsets = MemoryLog(PARTITIONS)
+    store.apply(offsets.append(happened((A.HIDE, 1, 77, 0, NOW - DAY_MS)), TOPICS))
     for pin in range(1, 30):
-        store.apply(offsets.records(happened((A.CLOSEUP, 1, pin, 0, NOW - 1000 + pin)), TOPICS))
+        store.apply(offsets.append(happened((A.CLOSEUP, 1, pin, 0, NOW - 1000 + pin)), TOPICS))
     assert [pin for _, pin, _, _ in actions(store, 1)] == [77, 25, 26, 27, 28, 29]
 
 
 def test_equal_dates_stay_in_the_order_of_the_log(store: RealpinStore) -> None:
-    offsets = Offsets(PARTITIONS)
+    offsets = MemoryLog(PARTITIONS)
     for pin in (30, 20, 10):
-        store.apply(offsets.records(happened((A.CLICK, 1, pin, 0, NOW), (A.SAVE, 1, pin + 1, 1, NOW)), TOPICS))
+        store.apply(offsets.append(happened((A.CLICK, 1, pin, 0, NOW), (A.SAVE, 1, pin + 1, 1, NOW)), TOPICS))
     assert [pin for _, pin, _, _ in actions(store, 1)] == [31, 20, 21, 10, 11]
 
 
 def test_nothing_later_than_now_is_looked_at(store: RealpinStore) -> None:
     batch = happened((A.SAVE, 1, 10, 7, NOW - 1), (A.SAVE, 1, 11, 7, NOW), (A.SAVE, 1, 12, 7, NOW + MINUTE_MS))
-    store.apply(Offsets(PARTITIONS).records(batch, TOPICS))
+    store.apply(MemoryLog(PARTITIONS).append(batch, TOPICS))
     assert [pin for _, pin, _, _ in actions(store, 1)] == [10, 11], "without now_ms it is the clock's"
     assert [pin for _, pin, _, _ in actions(store, 1, NOW - 1)] == [10]
     assert [pin for _, pin, _, _ in actions(store, 1, NOW + MINUTE_MS)] == [10, 11, 12]
@@ -120,19 +120,19 @@ def test_nothing_later_than_now_is_looked_at(store: RealpinStore) -> None:
 
 
 def test_minutes_past_keeping_are_dropped_at_a_write_and_never_counted(store: RealpinStore) -> None:
-    offsets = Offsets(PARTITIONS)
-    store.apply(offsets.records(happened(*((A.IMPRESSION, 1, 5, 0, NOW - day * DAY_MS) for day in range(5))), TOPICS))
+    offsets = MemoryLog(PARTITIONS)
+    store.apply(offsets.append(happened(*((A.IMPRESSION, 1, 5, 0, NOW - day * DAY_MS) for day in range(5))), TOPICS))
     assert counts(store, 1) == [[1, 0, 0, 0, 0]] * 3
     assert len(store.recent(1).minutes.minutes) == 2
-    store.apply(offsets.records(happened((A.IMPRESSION, 1, 5, 0, NOW + DAY_MS)), TOPICS))
+    store.apply(offsets.append(happened((A.IMPRESSION, 1, 5, 0, NOW + DAY_MS)), TOPICS))
     assert counts(store, 1) == [[1, 0, 0, 0, 0]] * 3, "a date ahead of the clock takes nothing from the day before now"
-    store.apply(offsets.records(happened((A.IMPRESSION, 1, 5, 0, NOW + 40 * DAY_MS)), TOPICS))
+    store.apply(offsets.append(happened((A.IMPRESSION, 1, 5, 0, NOW + 40 * DAY_MS)), TOPICS))
     assert len(store.recent(1).minutes.minutes) == 1
 
 
 def test_a_user_who_never_stops_takes_bounded_room(store: RealpinStore) -> None:
     busy = [(A.IMPRESSION, 1, 5, 0, NOW + minute * MINUTE_MS) for minute in range(2 * KEPT_MINUTES)]
-    store.apply(Offsets(PARTITIONS).records(happened(*busy), TOPICS))
+    store.apply(MemoryLog(PARTITIONS).append(happened(*busy), TOPICS))
     recent = store.recent(1, NOW + 2 * KEPT_MINUTES * MINUTE_MS)
     assert len(recent.minutes.minutes) == KEPT_MINUTES
     assert len(recent.actions.pins) == 0
@@ -140,14 +140,14 @@ def test_a_user_who_never_stops_takes_bounded_room(store: RealpinStore) -> None:
 
 def test_impressions_are_kept_as_actions_where_they_weigh_something(tmp_path: Path) -> None:
     store = opened(tmp_path, impressions=True)
-    store.apply(Offsets(PARTITIONS).records(happened((A.IMPRESSION, 1, 5, 0, NOW), (A.SAVE, 1, 6, 1, NOW)), TOPICS))
+    store.apply(MemoryLog(PARTITIONS).append(happened((A.IMPRESSION, 1, 5, 0, NOW), (A.SAVE, 1, 6, 1, NOW)), TOPICS))
     assert [pin for _, pin, _, _ in actions(store, 1)] == [5, 6]
     store.shard.close()
 
 
 def test_records_that_were_applied_are_not_applied_again(tmp_path: Path) -> None:
     batch = happened(*((A.IMPRESSION, user, 5, 0, NOW) for user in range(1, 9)), (A.CLICK, 1, 5, 0, NOW))
-    records = Offsets(PARTITIONS).records(batch, TOPICS)
+    records = MemoryLog(PARTITIONS).append(batch, TOPICS)
     store = opened(tmp_path)
     store.apply(store.shard.fresh(records[:2]))
     store.shard.close()
@@ -161,10 +161,10 @@ def test_records_that_were_applied_are_not_applied_again(tmp_path: Path) -> None
 
 
 def test_a_record_that_is_missing_is_not_passed_over(store: RealpinStore) -> None:
-    offsets = Offsets(PARTITIONS)
-    offsets.records(happened((A.CLICK, 1, 5, 0, NOW)), TOPICS)
+    offsets = MemoryLog(PARTITIONS)
+    offsets.append(happened((A.CLICK, 1, 5, 0, NOW)), TOPICS)
     with pytest.raises(NotReady, match="offset 1 came, 0 is next"):
-        store.shard.fresh(offsets.records(happened((A.CLICK, 1, 5, 0, NOW)), TOPICS))
+        store.shard.fresh(offsets.append(happened((A.CLICK, 1, 5, 0, NOW)), TOPICS))
 
 
 def test_bytes_are_read_as_they_were_written() -> None:
@@ -211,11 +211,11 @@ def test_any_events_in_any_chunks_and_restarts(tmp_path_factory: pytest.TempPath
                                                cuts: list[tuple[int, bool]]) -> None:  # fmt: skip
     whole, folder = opened(tmp_path_factory.mktemp("whole")), tmp_path_factory.mktemp("cut")
     batch = happened(*rows)
-    whole.apply(Offsets(PARTITIONS).records(batch, TOPICS))
-    store, offsets, start = opened(folder), Offsets(PARTITIONS), 0
+    whole.apply(MemoryLog(PARTITIONS).append(batch, TOPICS))
+    store, offsets, start = opened(folder), MemoryLog(PARTITIONS), 0
     before: list[Record] = []
     for stop, restarts in [*sorted({at: again for at, again in cuts if at < len(rows)}.items()), (len(rows), False)]:
-        records = offsets.records(batch.slice(start, stop), TOPICS)
+        records = offsets.append(batch.slice(start, stop), TOPICS)
         store.apply(store.shard.fresh([*before, *records]))
         before, start = [*before, *records], stop
         if restarts:

@@ -1,27 +1,26 @@
-"""The front door and its log, really listening, in this process; stopped and started again on the same port and folder."""
+"""The ingest API and its log, really listening, in this process; stopped and started again on the same port and folder."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import grpc
 
 from protos import roadrunner_pb2_grpc as rpc
-from roadrunner.audit import Audit
-from roadrunner.client import Publisher, RoadrunnerLog
+from roadrunner.client import Publisher
 from roadrunner.committer import Committer
 from roadrunner.service import Roadrunner
 from roadrunner.store import EventLog, Published, Retention
-from services import mesh as meshes
-from services.channel import open_sync
-from services.clock import Clock, wall_clock
-from services.errors import DeadlineExceeded, MeshError
-from services.events import Batch
-from services.mesh import Address, Mesh
-from services.metrics import Metrics
-from services.settings import MeshSettings
+from services.core.clock import Clock, wall_clock
+from services.core.errors import DeadlineExceeded, MeshError
+from services.core.events import Batch
+from services.core.metrics import Metrics
+from services.core.settings import MeshSettings
+from services.log.embedded import EmbeddedReader
+from services.rpc import mesh as meshes
+from services.rpc.channel import open_sync
+from services.rpc.mesh import Address, Mesh
 from tests.kit import LoopServer
 
 PARTITIONS = 3
@@ -70,7 +69,7 @@ class Running:
         """Serve, on the port of before."""
         self.log = open_log(self._folder)
         self.committer = Committer(self.log, 64, self._no_room)
-        self.service = Roadrunner(self.log, self.committer, Audit(0, _no_audit), wall_clock, 600_000)
+        self.service = Roadrunner(self.log, self.committer, wall_clock, 600_000)
         add = [lambda server: rpc.add_RoadrunnerServicer_to_server(self.service, server)]
         self.metrics = Metrics("roadrunner", 0)
         self.committer.start()
@@ -106,18 +105,14 @@ class Running:
         """A publisher to it."""
         return Publisher(self.channel())
 
-    def reader(self) -> RoadrunnerLog:
+    def reader(self) -> EmbeddedReader:
         """Its log, as readers see it."""
-        return RoadrunnerLog(self.mesh)
+        return EmbeddedReader(self.mesh)
 
     def hang_up(self) -> None:
         """Close the channels."""
         for channel in self._channels:
             channel.close()
-
-
-def _no_audit() -> NoReturn:
-    raise AssertionError("no audit was asked for")
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from protos import events_pb2
 from roadrunner import committer as under_test
 from roadrunner.committer import Committer
 from roadrunner.store import EventLog, Published
-from services.errors import DeadlineExceeded, Exhausted, MeshError, Unavailable
-from services.events import Batch
+from services.core.errors import DeadlineExceeded, Exhausted, MeshError, Unavailable
+from services.core.events import Batch
 from tests.roadrunner.running import open_log, publish
 from tests.services.batches import follows
 from tests.services.children import until
@@ -173,10 +173,14 @@ def test_no_room_on_the_disk_sheds_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "arrives"), [(Exhausted("the disk is full"), Exhausted), (ValueError("a bug"), Unavailable)]
+    ("failure", "arrives", "said"),
+    [
+        (Exhausted("the disk is full"), Exhausted, "the disk is full"),
+        (ValueError("a bug"), Unavailable, "the log could not be written; its process's log says why"),
+    ],
 )
 def test_a_failure_reaches_every_waiter_and_the_committer_lives_on(
-    pool: ThreadPoolExecutor, failure: Exception, arrives: type[MeshError]
+    pool: ThreadPoolExecutor, failure: Exception, arrives: type[MeshError], said: str
 ) -> None:
     log = Held()
     committer = committing(log)
@@ -189,7 +193,7 @@ def test_a_failure_reaches_every_waiter_and_the_committer_lives_on(
     for future in futures:
         error = future.exception(10)
         assert isinstance(error, arrives)
-        assert str(failure) in str(error)
+        assert said in str(error)
     log.failure = None
     log.let.release(9)
     assert publish(committer, follows(1), 30).accepted == 1

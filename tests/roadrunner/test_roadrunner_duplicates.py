@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roadrunner.duplicates import MINUTE_MS, RecentIds
-from services.clock import DAY_MS
-from services.columns import U64, ids
+from services.core.clock import DAY_MS
+from services.core.columns import U64, ids
 from tests.services.batches import ids_
 
 NOW = 1_750_000_000_000

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from protos import events_pb2
 from roadrunner.store import EventLog
-from services.events import Batch
+from services.core.events import Batch
 from tests.roadrunner.running import open_log
 from tests.services.children import child, read_line
 

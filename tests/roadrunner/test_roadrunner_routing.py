@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from protos import events_pb2
 from roadrunner.intake import Group
 from roadrunner.routing import Records, Routed, at_of
-from services.events import Action, Batch, events
-from services.log import Partition
-from services.topics import split
+from services.core.events import Action, Batch, events
+from services.core.topics import split
+from services.log.protocol import Partition
 from tests.services.batches import Row, good_batches, rows_of
 
 LARGE = 1 << 20

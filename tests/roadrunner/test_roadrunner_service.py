@@ -1,4 +1,4 @@
-"""The front door over real RPCs: what it accepts, what it refuses and how, and streams that end when their reader goes."""
+"""The ingest API over real RPCs: what it accepts, what it refuses and how, and streams that end when their reader goes."""
 
 import itertools
 import time
@@ -13,13 +13,16 @@ from hypothesis import HealthCheck, given, settings
 
 from protos import events_pb2, roadrunner_pb2_grpc
 from protos import roadrunner_pb2 as pb
-from roadrunner.client import RoadrunnerLog, read_all
 from roadrunner.service import MAX_EVENTS
-from services import tokens
-from services.errors import Exhausted, InvalidArgument, OutOfRange, Unavailable
-from services.events import Action, Batch, events
-from services.log import rows
-from services.topics import Topic, split
+from services.core import tokens
+from services.core.boards import IS_OF_BOARDS
+from services.core.clock import wall_clock
+from services.core.errors import Exhausted, InvalidArgument, OutOfRange, Unavailable
+from services.core.events import RESERVED_FROM, Action, Batch, events
+from services.core.probes import TURNS, probe
+from services.core.topics import Topic, split
+from services.log.protocol import rows
+from services.log.reading import open_reader, read_all
 from tests.roadrunner.running import PARTITIONS, Running, running
 from tests.services.batches import follows, good_batches, rows_of
 from tests.services.children import until
@@ -39,13 +42,19 @@ def stub(door: Running) -> Any:
     return roadrunner_pb2_grpc.RoadrunnerStub(door.channel())
 
 
+def places(token: bytes) -> tokens.Reached:
+    """The offsets of a token, without its epochs."""
+    return {at: offset for at, offset in tokens.decode(token).items() if at[0] != tokens.EPOCH}
+
+
 def test_what_was_published_is_read_back_and_its_token_says_where(door: Running) -> None:
     published = door.publisher().publish(follows(40, user=5), 10)
     assert (published.accepted, published.duplicates) == (40, 0)
     log = door.reader()
-    (at,) = tokens.decode(published.token)
+    (at,) = places(published.token)
     ends = log.ends(10)
-    assert tokens.decode(published.token) == {at: ends[at].next - 1}
+    assert places(published.token) == {at: ends[at].next - 1}
+    assert tokens.epochs(tokens.decode(published.token)) == [log.history(10).epoch]
     assert ends[at].events == 40
     batch, partition = rows([record for chunk in read_all(log, {at: 0}, 10) for record in chunk])
     assert rows_of(batch) == rows_of(follows(40, user=5))
@@ -60,7 +69,12 @@ def test_any_good_batch_is_accepted_and_its_token_names_every_partition(door: Ru
     published = door.publisher().publish(batch, 10)
     assert (published.accepted, published.duplicates) == (len(batch), 0)
     door.hang_up()
-    assert set(tokens.decode(published.token)) == {(int(p.topic), p.partition) for p in split(batch, PARTITIONS)}
+    holds = batch.take(
+        ~IS_OF_BOARDS[batch.action]
+    )  # what is said of a board may hold or not: then it is in `objects` alone
+    least, most = ({(int(p.topic), p.partition) for p in split(of, PARTITIONS)} for of in (holds, batch))
+    assert least <= set(places(published.token)) <= most
+    assert {at for at in most if at[0] == Topic.OBJECTS} <= set(places(published.token))
 
 
 def test_publishing_again_is_no_error_and_no_second_event(door: Running) -> None:
@@ -68,7 +82,7 @@ def test_publishing_again_is_no_error_and_no_second_event(door: Running) -> None
     first = publisher.publish(follows(3), 10)
     again = publisher.publish(follows(4), 10)
     assert (again.accepted, again.duplicates) == (1, 3)
-    assert tokens.decode(again.token).keys() == tokens.decode(first.token).keys()
+    assert places(again.token).keys() == places(first.token).keys()
 
 
 def test_an_empty_batch_is_accepted(door: Running) -> None:
@@ -83,6 +97,10 @@ def test_an_empty_batch_is_accepted(door: Running) -> None:
         (events(1, action=99, user=1, at_ms=NOW_MS, id=1), r"batch.action\[0\] = 99 is not allowed: known actions are"),
         (events(1, action=Action.TAKEDOWN, at_ms=NOW_MS, id=1), r"batch.pin\[0\] = 0 \(action takedown\)"),
         (events(1, action=Action.TAKEDOWN, pin=1, at_ms=NOW_MS), r"batch.id\[0\] = 0"),
+        (
+            events(1, action=Action.TAKEDOWN, pin=RESERVED_FROM, at_ms=NOW_MS, id=1),
+            r"batch.pin\[0\] = .*the mesh's own",
+        ),
         (events(1, action=Action.TAKEDOWN, pin=1, at_ms=NOW_MS + 86_400_000, id=1), r"batch.at_ms\[0\] = "),
     ],
 )
@@ -93,6 +111,20 @@ def test_what_is_not_allowed_is_refused_by_name_and_nothing_of_it_kept(
         door.publisher().publish(Batch.concat([batch, follows(5)]), 10)
     assert sum(end.next for end in door.log.ends().values()) == 0
     assert door.publisher().publish(follows(5), 10).accepted == 5, "no id was taken"
+
+
+def test_reserved_ids_are_written_by_probes_alone(door: Running) -> None:
+    sample = probe(7, wall_clock())
+    with pytest.raises(InvalidArgument, match="the mesh's own"):
+        door.publisher().publish(sample, 10)
+    for turn in (TURNS, 2**63):
+        with pytest.raises(grpc.RpcError, match=f"turn = {turn}: allowed are 0 to {TURNS - 1}"):
+            stub(door).Probe(pb.ProbeRequest(turn=turn, at_ms=wall_clock()), timeout=30)
+    with pytest.raises(grpc.RpcError, match="at_ms"):
+        stub(door).Probe(pb.ProbeRequest(turn=7, at_ms=2**62), timeout=30)
+    assert sum(end.events for end in door.log.ends().values()) == 0
+    assert stub(door).Probe(pb.ProbeRequest(turn=7, at_ms=wall_clock()), timeout=30).accepted == len(sample)
+    assert sum(end.events for end in door.log.ends().values()) > len(sample)
 
 
 def test_damaged_and_oversized_batches_are_refused_by_status(door: Running) -> None:
@@ -187,7 +219,7 @@ def test_draining_ends_the_streams(door: Running) -> None:
 def test_a_door_that_is_away_is_told(tmp_path: Path) -> None:
     with running(tmp_path) as door:
         mesh = door.mesh
-    log = RoadrunnerLog(mesh)
+    log = open_reader(mesh)
     with pytest.raises(Unavailable, match="roadrunner is away; try again in a moment"):
         log.ends(2)
     with pytest.raises(Unavailable, match="roadrunner is away; try again in a moment"):

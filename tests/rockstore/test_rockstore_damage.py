@@ -11,10 +11,11 @@ from rockstore import bulk, layout
 from rockstore import datasets as datasets_of
 from rockstore.client import Dataset
 from rockstore.store import TOPICS
-from services.columns import ids
-from services.errors import Exhausted
-from services.events import Action, events
-from tests.kit import Offsets, open_shards
+from services.core.columns import ids
+from services.core.errors import Exhausted
+from services.core.events import Action, events
+from services.log.memory import MemoryLog
+from tests.kit import open_shards
 from tests.rockstore.world import KEYS, MATRIX, PARTITIONS, T0, Rockstores, load, opened, parquet, put, switch
 
 # --- when something is wrong ------------------------------------------------------------------------------------------
@@ -89,7 +90,7 @@ def test_killed_between_ingest_and_commit_it_takes_the_version_again(
         load(tmp_path)
         made.apply(switch(1))
         load(tmp_path, matrix=MATRIX + 2)
-        log = made.log + made.offsets.records(switch(2), TOPICS)
+        log = made.log + made.offsets.append(switch(2), TOPICS)
         shard = made.stores[0].shard
 
         def killed(*_: object) -> None:
@@ -146,7 +147,7 @@ def test_a_lost_shard_is_rebuilt_from_the_log_and_the_files(tmp_path: Path) -> N
 
 def test_a_folder_from_before_there_were_datasets_is_opened(tmp_path: Path) -> None:
     with open_shards(tmp_path / "rockstore", layout.FORMAT, ["objects"], 1, PARTITIONS) as ((shard, _),):
-        shard.commit(shard.batch(), Offsets(PARTITIONS).records(events(1, action=Action.NAME_USER, user=3), TOPICS))
+        shard.commit(shard.batch(), MemoryLog(PARTITIONS).append(events(1, action=Action.NAME_USER, user=3), TOPICS))
     with opened(tmp_path, 1) as made:
         assert made.stores[0].shard.applied_events() == 1
         assert made.datasets() == []

@@ -13,10 +13,11 @@ from rockstore import bulk, layout
 from rockstore import datasets as datasets_of
 from rockstore.client import Dataset
 from rockstore.store import TOPICS, RockstoreStore
-from services.columns import ids
-from services.errors import InvalidArgument
-from services.topics import partition_of
-from tests.kit import Offsets, open_shards
+from services.core.columns import ids
+from services.core.errors import InvalidArgument
+from services.core.topics import partition_of
+from services.log.memory import MemoryLog
+from tests.kit import open_shards
 from tests.rockstore.world import KEYS, MATRIX, PARTITIONS, T0, Rockstores, load, parquet, put, switch
 
 # --- bulk loads and switches ------------------------------------------------------------------------------------------
@@ -90,7 +91,7 @@ def test_partitions_of_different_versions_answer_by_the_newest_names(two: Rockst
     load(two.folder)
     load(two.folder, names="cxa", new_columns=True)
     two.apply(switch(1))
-    half = [record for record in two.offsets.records(switch(2), TOPICS) if record.partition % 2]
+    half = [record for record in two.offsets.append(switch(2), TOPICS) if record.partition % 2]
     for store, own in zip(two.stores, two._owns, strict=True):
         store.apply([record for record in half if record.partition in own])
     rows = two.rows(KEYS)
@@ -198,14 +199,14 @@ def test_it_answers_as_the_reference_does(
         TemporaryDirectory() as folder,
         open_shards(Path(folder), layout.FORMAT, layout.FAMILIES, 1, PARTITIONS) as ((shard, own),),
     ):
-        offsets, served, live = Offsets(PARTITIONS), 1, dict[int, tuple[str, int, list[float]]]()
-        log = offsets.records(switch(1), TOPICS)
+        offsets, served, live = MemoryLog(PARTITIONS), 1, dict[int, tuple[str, int, list[float]]]()
+        log = offsets.append(switch(1), TOPICS)
         for i, (kind, at, width, at_ms) in enumerate(operations):
             if kind == "switch":
-                log += offsets.records(switch(at), TOPICS)
+                log += offsets.append(switch(at), TOPICS)
                 served = at if at in LOADS else served
                 continue
-            log += offsets.records(put(int(SIX[at]), [float(i)] * width, T0 + at_ms), TOPICS)
+            log += offsets.append(put(int(SIX[at]), [float(i)] * width, T0 + at_ms), TOPICS)
             columns = LOADS[served][0]
             before = live.get(at, ("", 0, []))
             if width == 3 and (before[0] != columns or before[1] <= at_ms):

@@ -10,16 +10,17 @@ import pytest
 
 from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
 from rockstore import layout
-from rockstore.__main__ import Settings
 from rockstore.client import BOARD, INTEREST, PIN, USER, RockstoreClient
 from rockstore.service import Rockstore
+from rockstore.settings import Settings
 from rockstore.store import TOPICS, RockstoreStore
-from services.columns import ids
-from services.errors import InvalidArgument, Unavailable
-from services.events import Action, Batch, events
-from services.mesh import Address, Mesh
-from services.server import AddServicer
-from tests.kit import Offsets, asked, open_shards, serve_shards
+from services.core.columns import ids
+from services.core.errors import InvalidArgument, Unavailable
+from services.core.events import Action, Batch, events
+from services.log.memory import MemoryLog
+from services.rpc.mesh import Address, Mesh
+from services.rpc.server import AddServicer
+from tests.kit import asked, open_shards, serve_shards
 
 PARTITIONS = 8
 PINS = np.arange(1, 41, dtype=np.uint64)
@@ -33,8 +34,8 @@ def servicer(store: RockstoreStore) -> AddServicer:
 @contextmanager
 def rockstore(folder: Path, shards: int, *batches: Batch) -> Iterator[Mesh]:
     """A rockstore of several shards that has applied some batches."""
-    offsets = Offsets(PARTITIONS)
-    records = [record for batch in batches for record in offsets.records(batch, TOPICS)]
+    offsets = MemoryLog(PARTITIONS)
+    records = [record for batch in batches for record in offsets.append(batch, TOPICS)]
     with open_shards(folder, layout.FORMAT, layout.FAMILIES, shards, PARTITIONS) as opened:
         servicers = []
         for shard, own in opened:
@@ -110,10 +111,10 @@ def test_names_of_owners_and_interests_come_along_from_the_shards_asked(mesh: Me
 
 def test_an_answer_says_how_far_the_log_had_been_applied(mesh: Mesh) -> None:
     known = ask(mesh, lambda client: client.attributes(PIN, PINS, 5, reached=True))
-    offsets = Offsets(PARTITIONS)
+    offsets = MemoryLog(PARTITIONS)
     applied = {
         (int(record.topic), record.partition)
-        for record in offsets.records(events(len(PINS), action=Action.CREATE_PIN, pin=PINS), TOPICS)
+        for record in offsets.append(events(len(PINS), action=Action.CREATE_PIN, pin=PINS), TOPICS)
     }
     assert applied <= known.reached.keys()
     assert set(known.reached.values()) <= {0, 1, 2, 3}

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rockstore import layout, store
+from rockstore import layout, state
 from rockstore.layout import BOARD, INTEREST, PIN, USER
 from rockstore.store import TOPICS, RockstoreStore
-from services.columns import ids
-from services.database import WrongFormat
-from services.events import Action, Batch, events
-from services.log import Record
-from services.shard import Shard
-from tests.kit import Offsets
+from services.core.columns import ids
+from services.core.events import Action, Batch, events
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
+from services.state.database import WrongFormat
+from services.state.shard import Shard
 
 A = Action
 PARTITIONS = 4
@@ -52,7 +52,7 @@ def batch_of(rows: list[Row]) -> Batch:
 
 
 DEFAULTS: Row = {
-    **dict.fromkeys(("user", "pin", "board", "target"), 0),
+    **dict.fromkeys(("user", "pin", "board", "target", "stated"), 0),
     **{"action": 0, "at_ms": T0, "id": 1, "quality": nan, "title": "", "link": "", "interests": []},
 }
 
@@ -61,10 +61,10 @@ class Writer:
     """Applies rows to a view as the log would, one chunk a call."""
 
     def __init__(self, view: RockstoreStore) -> None:
-        self.view, self.offsets = view, Offsets(PARTITIONS)
+        self.view, self.offsets = view, MemoryLog(PARTITIONS)
 
     def __call__(self, *rows: Row) -> None:
-        self.view.apply(self.offsets.records(batch_of(list(rows)), TOPICS))
+        self.view.apply(self.offsets.append(batch_of(list(rows)), TOPICS))
 
 
 def facts(view: RockstoreStore, kind: int, *objects: int) -> list[Row | None]:
@@ -100,6 +100,7 @@ class Reference:
     def __init__(self) -> None:
         self.objects: dict[tuple[int, int], Row] = {}
         self.created: set[tuple[int, int]] = set()
+        self.dates: dict[tuple[int, int], dict[str, int]] = {}
 
     def change(self, row: Row) -> None:
         row, action = {**DEFAULTS, **row}, row["action"]
@@ -117,26 +118,47 @@ class Reference:
         if action == A.LEAVE_INTEREST:
             known["interests"] = [i for i in known["interests"] if i != row["target"]]
         elif action == A.JOIN_INTEREST:
-            if row["target"] not in known["interests"] and len(known["interests"]) < store.MAX_INTERESTS:
+            if row["target"] not in known["interests"] and len(known["interests"]) < state.MAX_INTERESTS:
                 known["interests"].append(row["target"])
-        elif action in (A.TAKEDOWN, A.DELETE_BOARD):
+        elif action == A.TAKEDOWN:
             known["down"] = True
+        elif at[0] == BOARD:
+            self._board(at, known, row)
         else:
+            self._state(at, known, row)
+
+    def _board(self, at: tuple[int, int], known: Row, row: Row) -> None:
+        """Whoever's first spoke of it, alone until it is deleted; then of whoever creates it next, at that date or later."""
+        dates, mine = self.dates.setdefault(at, {}), known["owner"] in (0, row["user"])
+        deleted = dates.get("deleted", 0)
+        if row["action"] == A.DELETE_BOARD:
+            if mine:
+                known["owner"], dates["deleted"] = row["user"], max(deleted, row["at_ms"])
+                known["down"] |= row["at_ms"] >= dates.get("owner", 0)
+            return
+        if not mine and known["down"] and row["at_ms"] >= deleted:
+            known |= {"title": "", "owner": 0}
+            dates.pop("title", None)
+            self.created.discard(at)
+            mine = True
+        if mine:
+            known["down"] &= row["at_ms"] < deleted
             self._state(at, known, row)
 
     def _state(self, at: tuple[int, int], known: Row, row: Row) -> None:
         new, updates = at not in self.created, row["action"] == A.UPDATE_PIN
-        known["title"] = row["title"] or known["title"]
-        if at[0] in (PIN, BOARD) and row["user"]:
-            known["owner"] = row["user"]
+        stated = {"title": row["title"] or row["stated"] & 1, "owner": at[0] in (PIN, BOARD) and row["user"]}
         if at[0] == PIN:
-            known["link"] = row["link"] or known["link"]
-            if not isnan(row["quality"]):
-                known["quality"] = row["quality"]
+            stated |= {"link": row["link"] or row["stated"] & 2, "quality": not isnan(row["quality"])}
+        dates = self.dates.setdefault(at, {})
+        for name, is_stated in stated.items():
+            if is_stated and row["at_ms"] >= dates.get(name, 0):
+                known[name], dates[name] = row["user" if name == "owner" else name], row["at_ms"]
+        if at[0] == PIN:
             joined = dict.fromkeys(known["interests"] + row["interests"])
-            known["interests"] = list(joined)[: store.MAX_INTERESTS]
-        if new and not updates:
-            known["at_ms"] = row["at_ms"]
+            known["interests"] = list(joined)[: state.MAX_INTERESTS]
+        if not updates:
+            known["at_ms"] = row["at_ms"] if new else min(known["at_ms"], row["at_ms"])
             self.created.add(at)
 
     def listed(self, kind: int) -> list[int]:
@@ -153,6 +175,7 @@ ROWS = st.fixed_dictionaries(
         "quality": st.sampled_from([nan, nan, 0.0, 0.5, 1.0]),
         "title": TEXTS,
         "link": TEXTS,
+        "stated": st.integers(0, 3),
         "interests": st.lists(IDS, max_size=4),
     }
 )
@@ -171,12 +194,12 @@ def chunks(records: list[Record], cuts: list[int]) -> Iterator[list[Record]]:
 def test_it_knows_what_the_reference_knows_wherever_chunks_end(
     batches: list[list[Row]], cuts: list[int], most: int
 ) -> None:
-    reference, offsets = Reference(), Offsets(PARTITIONS)
+    reference, offsets = Reference(), MemoryLog(PARTITIONS)
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
-        patch.setattr(store, "MAX_INTERESTS", most)
+        patch.setattr(state, "MAX_INTERESTS", most)
         for row in (row for rows in batches for row in rows):
             reference.change(row)
-        records = [record for rows in batches for record in offsets.records(batch_of(rows), TOPICS)]
+        records = [record for rows in batches for record in offsets.append(batch_of(rows), TOPICS)]
         with opened(Path(folder)) as view:
             for chunk in chunks(records, cuts):
                 view.apply(chunk)
@@ -294,7 +317,7 @@ def test_interests_join_at_the_end_once_and_leave(view: RockstoreStore) -> None:
 
 def test_no_value_grows_without_end(view: RockstoreStore) -> None:
     Writer(view)(*({"action": A.JOIN_INTEREST, "pin": 5, "target": target} for target in range(1, 1000)))
-    assert view.attributes(PIN, ids([5])).interests.run(0).tolist() == list(range(1, store.MAX_INTERESTS + 1))
+    assert view.attributes(PIN, ids([5])).interests.run(0).tolist() == list(range(1, state.MAX_INTERESTS + 1))
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -312,7 +335,7 @@ def test_a_takedown_is_final_and_its_attributes_stay(view: RockstoreStore, known
 def test_a_deleted_board_stays_readable_and_is_not_listed(view: RockstoreStore) -> None:
     write = Writer(view)
     write(*({"action": A.CREATE_BOARD, "board": board, "user": 7, "title": "b"} for board in (3, 4)))
-    write({"action": A.DELETE_BOARD, "board": 3, "user": 8})
+    write({"action": A.DELETE_BOARD, "board": 3, "user": 7})
     board = {**NOTHING, "title": "b", "owner": 7, "at_ms": T0}
     assert facts(view, BOARD, 3, 4) == [{**board, "down": True}, board]
     assert view.listed(BOARD, 0, 10).tolist() == [4]
@@ -351,7 +374,7 @@ def test_a_shard_lists_its_own_partitions_only(tmp_path: Path) -> None:
     for part in (range(2), range(2, 4)):
         with opened(tmp_path / str(part.start), part) as view:
             rows = batch_of([{"action": A.CREATE_PIN, "pin": pin} for pin in everything])
-            view.apply([r for r in Offsets(PARTITIONS).records(rows, TOPICS) if r.partition in part])
+            view.apply([r for r in MemoryLog(PARTITIONS).append(rows, TOPICS) if r.partition in part])
             found += view.listed(PIN, 0, 100).tolist()
     assert sorted(found) == sorted(everything)
 

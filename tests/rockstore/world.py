@@ -15,12 +15,13 @@ from rockstore.client import Dataset, RockstoreClient, Rows
 from rockstore.service import Rockstore
 from rockstore.store import TOPICS, RockstoreStore
 from rockstore.versions import Manifest
-from services.columns import F32, U64, ids
-from services.events import Action, Batch, events
-from services.log import Record
-from services.mesh import Mesh
-from services.server import AddServicer
-from tests.kit import Offsets, asked, open_shards, serve_shards
+from services.core.columns import F32, U64, ids
+from services.core.events import Action, Batch, events
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
+from services.rpc.mesh import Mesh
+from services.rpc.server import AddServicer
+from tests.kit import asked, open_shards, serve_shards
 
 A = Action
 PARTITIONS = 8
@@ -55,12 +56,12 @@ class Rockstores:
 
     def __init__(self, folder: Path, stores: list[RockstoreStore], owns: list[range], mesh: Mesh) -> None:
         self.folder, self.stores, self.mesh, self._owns = folder, stores, mesh, owns
-        self.offsets, self.log = Offsets(PARTITIONS), list[Record]()
+        self.offsets, self.log = MemoryLog(PARTITIONS), list[Record]()
 
     def apply(self, *batches: Batch) -> None:
         """Append to the log, and have every shard apply it."""
         for batch in batches:
-            self.log += self.offsets.records(batch, TOPICS)
+            self.log += self.offsets.append(batch, TOPICS)
         self.follow()
 
     def follow(self) -> None:

@@ -9,10 +9,12 @@ import numpy as np
 
 from features.pins import FACTS, INTERESTS, KEPT
 from scorpion.origin import COUNTERS, ROCKSTORE, Fetched
-from services.columns import U64
-from services.errors import Unavailable
-from services.log import End
-from services.topics import Topic
+from services.core.columns import U64
+from services.core.errors import Unavailable
+from services.core.topics import Topic
+from services.log.history import History
+from services.log.protocol import End
+from tests.kit import ONE_EPOCH
 
 PARTITIONS = 4
 
@@ -94,7 +96,12 @@ class Log:
             raise Unavailable("roadrunner is away")
         return self.ended
 
-    def subscribe(self, positions: object) -> Any:
+    def history(self, timeout: float) -> History:
+        if self.away:
+            raise Unavailable("roadrunner is away")
+        return ONE_EPOCH
+
+    def subscribe(self, positions: object, epoch: int = 0) -> Any:
         raise Unavailable("roadrunner is away")
 
     def close(self) -> None: ...

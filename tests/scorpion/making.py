@@ -10,7 +10,7 @@ from features import catalogue
 from features.catalogue import Feature
 from scorpion import registry
 from scorpion.registry import Model
-from services.columns import F32
+from services.core.columns import F32
 
 NAMES = (
     *("user_interests", "origin", "rank_in_source", "pin_age_days", "pin_quality", "pin_saves_7d"),

@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from features.pins import COUNTS, FACTS, INTERESTS, KEPT
 from scorpion import slots
 from scorpion.cache import EARLY_MS, EXPIRED, HIT, LOOKED_AT, MISS, PLACE, UNSURE_MS, Cache, row_bytes
-from services.columns import F32, U64, Array, ids
-from services.errors import InvalidArgument
-from services.sieve import fitting
+from services.core.columns import F32, U64, Array, ids
+from services.core.errors import InvalidArgument
+from services.kernels.sieve import fitting
 
 WIDTH = len(KEPT)
 TTL = 60_000

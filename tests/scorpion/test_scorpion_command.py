@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cli.main import app
 from scorpion import registry
-from services import mesh as meshes
-from services.command.main import app
+from services.rpc import mesh as meshes
 from tests.scorpion.making import written
 from tests.scorpion.world import running
 

@@ -13,12 +13,12 @@ from scorpion.cache import UNSURE_MS
 from scorpion.changes import Changes
 from scorpion.facts import Facts, Known
 from scorpion.origin import COUNTERS, ROCKSTORE
-from services.columns import ids
-from services.errors import DeadlineExceeded, Unavailable
-from services.events import Action, events
-from services.log import End, Record
-from services.topics import Topic
-from tests.kit import Offsets
+from services.core.columns import ids
+from services.core.errors import DeadlineExceeded, Unavailable
+from services.core.events import Action, events
+from services.core.topics import Topic
+from services.log.memory import MemoryLog
+from services.log.protocol import End, Record
 from tests.scorpion.held import PARTITIONS, Asking, Log, Origin, Time
 
 TTL = 60_000
@@ -238,17 +238,15 @@ def changes(facts: Facts) -> Changes:
     return made
 
 
-def tell(changes: Changes, offsets: Offsets, **columns: Any) -> list[Record]:
-    records = offsets.records(events(1, **columns), (Topic.OBJECTS,))
+def tell(changes: Changes, offsets: MemoryLog, **columns: Any) -> list[Record]:
+    records = offsets.append(events(1, **columns), (Topic.OBJECTS,))
     changes.apply(changes.shard.fresh(records))
     return records
 
 
 @pytest.fixture
-def offsets() -> Offsets:
-    made = Offsets(PARTITIONS)
-    made._next = dict.fromkeys(AT, 5)
-    return made
+def offsets() -> MemoryLog:
+    return MemoryLog(PARTITIONS, first=dict.fromkeys(AT, 5))
 
 
 @pytest.mark.parametrize(
@@ -267,7 +265,7 @@ def offsets() -> Offsets:
     ],
 )
 def test_a_change_drops_what_it_changes(
-    facts: Facts, origin: Origin, changes: Changes, offsets: Offsets, columns: dict[str, Any], gone: list[int]
+    facts: Facts, origin: Origin, changes: Changes, offsets: MemoryLog, columns: dict[str, Any], gone: list[int]
 ) -> None:
     facts.widen(("vectors.a",))
     facts._clock.ms += UNSURE_MS + 1  # type: ignore[attr-defined]
@@ -283,7 +281,7 @@ def test_a_change_drops_what_it_changes(
 
 
 def test_a_change_while_a_pin_is_fetched_is_seen_by_who_asks_after_it(
-    facts: Facts, origin: Origin, changes: Changes, offsets: Offsets, clock: Time
+    facts: Facts, origin: Origin, changes: Changes, offsets: MemoryLog, clock: Time
 ) -> None:
     origin.gate.clear()
     before = Asking(lambda: facts.of(ids([2]), 0, 20))
@@ -300,7 +298,7 @@ def test_a_change_while_a_pin_is_fetched_is_seen_by_who_asks_after_it(
 
 
 def test_a_read_that_must_see_a_write_takes_no_row_that_may_lack_it(
-    facts: Facts, origin: Origin, changes: Changes, offsets: Offsets, clock: Time
+    facts: Facts, origin: Origin, changes: Changes, offsets: MemoryLog, clock: Time
 ) -> None:
     facts.of(ids([1, 2]), 0, 5)
     tell(changes, offsets, action=Action.UPDATE_PIN, pin=2)
@@ -315,8 +313,8 @@ def test_a_read_that_must_see_a_write_takes_no_row_that_may_lack_it(
     assert versions(facts.of(ids([2]), 0, 5)) == [2], "and others see it soon"
 
 
-def test_a_write_is_waited_for_until_it_is_dropped(changes: Changes, offsets: Offsets) -> None:
-    records = offsets.records(events(1, action=Action.UPDATE_PIN, pin=2), (Topic.OBJECTS,))
+def test_a_write_is_waited_for_until_it_is_dropped(changes: Changes, offsets: MemoryLog) -> None:
+    records = offsets.append(events(1, action=Action.UPDATE_PIN, pin=2), (Topic.OBJECTS,))
     reached = {(int(records[0].topic), records[0].partition): records[0].offset}
     with pytest.raises(DeadlineExceeded, match="is at 5, the token asks for 6"):
         changes.shard.wait(reached, 0)

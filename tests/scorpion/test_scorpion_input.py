@@ -7,8 +7,8 @@ import pytest
 
 from protos import scorpion_pb2 as pb
 from scorpion.service import Scorpion
-from services.columns import ids, pack
-from services.errors import InvalidArgument
+from services.core.columns import ids, pack
+from services.core.errors import InvalidArgument
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from scorpion import forest, kernel
 from scorpion.kernel import F64, ZERO
-from services.columns import F32, Array
-from services.errors import InvalidArgument
+from services.core.columns import F32, Array
+from services.core.errors import InvalidArgument
 
 QUIET = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 2, "min_data_in_bin": 1, "deterministic": True}
 CATEGORIES = {"min_data_per_group": 1, "cat_smooth": 0.1, "cat_l2": 0.1}
@@ -272,7 +272,7 @@ def replaced(text: str, field: str, value: str) -> str:
         ("decision_type", "99 2 2 2 2", "decision_type 99 is not known"),
         ("num_leaves", "0", "num_leaves=0, allowed are"),
         ("num_cat", "-1", "num_cat=-1, allowed are"),
-        ("leaf_value", "1 2 3 x 5 6", "tree 0: leaf_value: could not convert string to float"),
+        ("leaf_value", "1 2 3 x 5 6", "tree 0: leaf_value: 'x' is no number that it can have"),
         ("num_leaves", "many", "num_leaves=many is no whole number"),
         ("objective", "guess", "objective 'guess' is not known; known are regression"),
         ("objective", "binary sigmoid:x", "sigmoid is no number"),
@@ -285,6 +285,19 @@ def replaced(text: str, field: str, value: str) -> str:
 def test_a_text_that_is_wrong_is_refused(text: str, field: str, value: str, why: str) -> None:
     with pytest.raises(InvalidArgument, match=why):
         forest.parse(replaced(text, field, value))
+
+
+@pytest.mark.parametrize(
+    "field", ["num_leaves", "max_feature_idx", "split_feature", "threshold", "leaf_value", "num_cat"]
+)
+def test_a_refusal_shows_the_beginning_of_a_value_alone(text: str, field: str) -> None:
+    """A number of 5,000 digits is one that neither int nor a column takes."""
+    digits = "9" * 5_000
+    there = len(next(line for line in text.splitlines() if line.startswith(f"{field}=")).split(" "))
+    with pytest.raises(InvalidArgument, match=field) as refused:
+        forest.parse(replaced(text, field, " ".join([f"{digits}x"] * there)))
+    assert len(str(refused.value)) < 250
+    assert "99999" in str(refused.value)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5])

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from scorpion import layout, models, registry
+from scorpion import keys, layout, models, registry
 from scorpion.layout import TEXT, Promoted
 from scorpion.models import Models
 from scorpion.registry import Ref
-from services.errors import InvalidArgument, NotFound, NotReady
+from services.core.errors import InvalidArgument, NotFound, NotReady
 from tests.scorpion.making import written
 from tests.services.children import until
 
@@ -65,7 +65,7 @@ def test_a_promotion_is_found_by_itself(served: Models, data: Path, monkeypatch:
     until(lambda: name_of(served) == "ranker@2")
     registry.rollback(data)
     until(lambda: name_of(served) == "ranker@1")
-    layout.promoted_file(data).unlink()
+    (data / keys.PROMOTED).unlink()
     until(lambda: served.promoted() is None)
 
 
@@ -77,8 +77,8 @@ def test_a_bad_one_at_the_start_leaves_the_one_before(served: Models, data: Path
     served.start()
     assert name_of(served) == "ranker@1"
     problems = {one.version: one.problem for one in served.listed()}
-    assert "is cut short" in problems[3]
-    assert "is cut short" in problems[2]
+    assert "damaged" in problems[3]
+    assert "damaged" in problems[2]
     assert problems[1] == ""
 
 
@@ -86,7 +86,7 @@ def test_no_good_one_at_the_start_says_why(served: Models, data: Path) -> None:
     registry.promote(data, "ranker@1")
     damage(data, 1)
     served.start()
-    with pytest.raises(NotReady, match=r"no model is promoted.*ranker@1: model\.txt: is cut short"):
+    with pytest.raises(NotReady, match=r"no model is promoted.*ranker@1: model\.txt: damaged"):
         served.get("")
 
 
@@ -94,11 +94,11 @@ def test_a_bad_one_later_leaves_what_is_served(served: Models, data: Path) -> No
     registry.promote(data, "ranker@1")
     served.refresh()
     damage(data, 2)
-    layout.write_json(layout.promoted_file(data), Promoted(promoted="ranker@2", before=["ranker@3", "ranker@1"]))
+    layout.write_json(data / keys.PROMOTED, Promoted(promoted="ranker@2", before=["ranker@3", "ranker@1"]))
     served.refresh()
     assert name_of(served) == "ranker@1"
     assert [one.promoted for one in served.listed()] == [True, False, False]
-    layout.write_json(layout.promoted_file(data), Promoted(promoted="gone@9"))
+    layout.write_json(data / keys.PROMOTED, Promoted(promoted="gone@9"))
     served.refresh()
     gone = next(one for one in served.listed() if one.name == "gone")
     assert (gone.version, gone.loaded) == (9, False)
@@ -109,12 +109,12 @@ def test_a_bad_one_later_leaves_what_is_served(served: Models, data: Path) -> No
 def test_a_pointer_that_is_none_leaves_what_is_served(served: Models, data: Path) -> None:
     registry.promote(data, "ranker@1")
     served.refresh()
-    layout.promoted_file(data).write_text("{")
+    (data / keys.PROMOTED).write_text("{")
     served.refresh()
     assert name_of(served) == "ranker@1"
     assert [one.problem[:15] for one in served.listed() if one.problem] == ["promoted.json: "]
     registry_again = Promoted(promoted="ranker@2")
-    layout.write_json(layout.promoted_file(data), registry_again)
+    layout.write_json(data / keys.PROMOTED, registry_again)
     served.refresh()
     assert name_of(served) == "ranker@2"
     assert not [one for one in served.listed() if one.problem]
@@ -135,7 +135,7 @@ def test_others_are_loaded_when_asked_for_and_few_are_kept(served: Models, data:
         served.get("other")
     damage(data, 2)
     fresh = Models(data, lambda: {}, lambda columns: None)
-    with pytest.raises(InvalidArgument, match="is cut short"):
+    with pytest.raises(InvalidArgument, match="damaged"):
         fresh.get("ranker@2")
     assert fresh.get("ranker").ref.version == models.MOST_LOADED + 5, "none is promoted there: the newest"
 

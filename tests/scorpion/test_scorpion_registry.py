@@ -1,7 +1,9 @@
 """The registry: what is taken, what is refused and why, and what is served."""
 
 import json
+import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from scorpion import layout, registry
+from scorpion import keys, registry
 from scorpion.layout import FEATURES, FILES, GOLDEN, MANIFEST, TEXT
+from scorpion.models import Models
 from scorpion.registry import Ref
-from services.errors import InvalidArgument, NotFound
+from services.blob.folder import FolderBlobs
+from services.blob.memory import MemoryBlobs
+from services.core.errors import Conflict, InvalidArgument, NotFound
 from tests.scorpion.making import NAMES, booster_of, features_of, rows_of, written
 
 WITH_DATASET = (*NAMES, "embeddings.e0", "embeddings.e1")
@@ -60,9 +65,12 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", r"model\.txt: is cut short"),
-        (b"\xff\xfe\x00", r"model\.txt: cannot be read"),
-        (b"tree\nversion=v4\nend of trees", r"model\.txt: is no LightGBM model: feature_names is missing"),
+        (b"", r"model\.txt: is empty"),
+        (b"\xff\xfe\x00", r"model\.txt: is UTF-16"),
+        (b"tree\nversion=v\xe4", r"model\.txt: is no LightGBM model text: byte 14 is not UTF-8"),
+        (b"tree\nversion=v4\nend of trees", r"model\.txt: is cut short, or of a model without trees"),
+        (b"tree\nversion=v4\n\nTree=0\nend of trees", r"model\.txt: is no LightGBM model: feature_names is missing"),
+        (b"hello", r"model\.txt: is no LightGBM model: a text of one begins with the line 'tree'"),
     ],
 )
 def test_a_text_that_is_no_model_is_refused(folder: Path, content: bytes, why: str) -> None:
@@ -85,8 +93,8 @@ def test_a_linear_tree_is_refused(tmp_path: Path) -> None:
         (FEATURES, lambda f: f[3].update(source="user"), "pin_age_days is of pin, not of user"),
         (FEATURES, lambda f: f[1].update(categorical=False), "origin is a category in features/catalogue.py"),
         (FEATURES, lambda f: f[3].update(categorical=True), "pin_age_days is a number in features/catalogue.py"),
-        (FEATURES, lambda f: f[3].update(default="none"), r"features\.json: Expected `float \| null`"),
-        (FEATURES, lambda f: f[3].update(mood=1), r"features\.json: Object contains unknown field `mood`"),
+        (FEATURES, lambda f: f[3].update(default="none"), r"features\.json: \[3\]\.default = .none. is not allowed: a number"),
+        (FEATURES, lambda f: f[3].update(mood=1), r"features\.json: \[3\]\.mood is not known here; known are "),
         (FEATURES, lambda f: [f[0], f[2], f[1], *f[3:]], r"column 1 is 'rank_in_source' in features.json, 'origin' in model"),
         (FEATURES, lambda f: f[:-1], r"features\.json has 9 columns, model\.txt 10"),
         (MANIFEST, lambda m: m["columns"].reverse(), r"column 0 is 'affinity_share' in manifest.json, 'user_interests'"),
@@ -94,7 +102,7 @@ def test_a_linear_tree_is_refused(tmp_path: Path) -> None:
         (MANIFEST, lambda m: m.update(format="other 9"), r"format 'other 9', this version reads 'feedmesh model 1'"),
         (MANIFEST, lambda m: m.update(name="../up"), r"name '../up': allowed are 1 to 64 of a-z"),
         (MANIFEST, lambda m: m.update(trees=13), r"states 13 trees of 15 leaves, model.txt has 12 of 15"),
-        (MANIFEST, lambda m: m.pop("columns"), r"manifest\.json: Object missing required field `columns`"),
+        (MANIFEST, lambda m: m.pop("columns"), r"manifest\.json: columns is missing: a list"),
     ],
     ids=lambda value: "edit" if callable(value) else str(value),
 )  # fmt: skip
@@ -204,7 +212,7 @@ def test_push_takes_whole_models_as_next_versions(folder: Path, tmp_path: Path) 
     assert registry.push(folder, data, {}) == Ref("other", 1)
     assert registry.models(data) == [Ref("other", 1), Ref("ranker", 1), Ref("ranker", 2)]
     there = registry.folder_of(data, Ref("ranker", 2))
-    assert sorted(p.name for p in there.iterdir()) == sorted(FILES)
+    assert sorted(p.name for p in there.iterdir()) == sorted([*FILES, "checksums.json"])
     assert registry.find(data, "ranker") == Ref("ranker", 2)
     assert registry.find(data, "ranker@1") == Ref("ranker", 1)
     for unknown in ("ranker@3", "none", "../data", "ranker@", "ranker@x", "@1", ""):
@@ -219,6 +227,15 @@ def test_what_is_refused_leaves_nothing_behind(folder: Path, tmp_path: Path) -> 
         registry.push(folder, tmp_path / "data")
     assert registry.models(tmp_path / "data") == [Ref("ranker", 1)]
     assert [p.name for p in (tmp_path / "data" / "models" / "ranker").iterdir()] == ["1"]
+
+
+def test_a_push_removes_what_a_killed_one_has_left_and_no_other(folder: Path, tmp_path: Path) -> None:
+    home = tmp_path / keys.MODELS / "ranker"
+    for name in ("killed", "going-on"):
+        (home / f".draft-{name}").mkdir(parents=True)
+    os.utime(home / ".draft-killed", (time.time() - 7_200,) * 2)
+    registry.push(folder, tmp_path)
+    assert sorted(path.name for path in home.iterdir()) == [".draft-going-on", "1"]
 
 
 def test_pushes_at_once_get_versions_of_their_own(folder: Path, tmp_path: Path) -> None:
@@ -247,10 +264,8 @@ def test_promote_and_rollback_move_the_pointer(folder: Path, tmp_path: Path) -> 
     for version in (1, 2, 2, 3):
         registry.promote(data, f"ranker@{version}", None, ask)
     assert asked == ["ranker@1", "ranker@2", "ranker@2", "ranker@3"], "whoever is asked to look finds it"
-    assert json.loads(layout.promoted_file(data).read_text()) == {
-        "promoted": "ranker@3",
-        "before": ["ranker@1", "ranker@2"],
-    }
+    said = json.loads((data / keys.PROMOTED).read_text())
+    assert (said["promoted"], said["before"]) == ("ranker@3", ["ranker@1", "ranker@2"])
     assert registry.rollback(data) == Ref("ranker", 2)
     assert registry.rollback(data) == Ref("ranker", 1)
     with pytest.raises(NotFound, match="no model was served before ranker@1"):
@@ -278,7 +293,7 @@ def test_a_model_that_was_damaged_is_not_promoted(folder: Path, tmp_path: Path) 
     ref = registry.push(folder, data)
     text = registry.folder_of(data, ref) / TEXT
     text.write_text(text.read_text()[:500])
-    with pytest.raises(InvalidArgument, match="is cut short"):
+    with pytest.raises(InvalidArgument, match="model.txt: damaged"):
         registry.promote(data, "ranker")
     assert registry.promoted(data).promoted == ""
 
@@ -288,3 +303,74 @@ def test_a_pointer_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "models" / "promoted.json").write_text('{"promoted": 3}')
     with pytest.raises(InvalidArgument, match=r"promoted\.json: Expected `str`, got `int`"):
         registry.promoted(tmp_path)
+
+
+def test_a_bit_of_a_model_in_the_registry_that_flips_is_noticed(folder: Path, tmp_path: Path) -> None:
+    """In a leaf that no golden row reaches, the scores of some pins would be wrong and nothing else."""
+    there = registry.folder_of(tmp_path, registry.push(folder, tmp_path))
+    for name in (*FILES, "checksums.json"):
+        content = (there / name).read_bytes()
+        (there / name).write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+        with pytest.raises(InvalidArgument):
+            registry.check(there, None)
+        (there / name).write_bytes(content)
+    registry.check(there, None)
+
+
+def test_a_bit_of_what_says_which_model_is_served_is_noticed(folder: Path, tmp_path: Path) -> None:
+    for _ in range(3):
+        registry.push(folder, tmp_path)
+    registry.promote(tmp_path, "ranker@3")
+    path = tmp_path / keys.PROMOTED
+    path.write_bytes(path.read_bytes().replace(b"ranker@3", b"ranker@1"))  # is there too
+    with pytest.raises(InvalidArgument, match="promoted.json: damaged"):
+        registry.promoted(tmp_path)
+    path.unlink()
+    registry.promote(tmp_path, "ranker@2")
+    assert registry.promoted(tmp_path).promoted == "ranker@2"
+
+
+def test_the_registry_needs_no_folder(folder: Path, tmp_path: Path) -> None:
+    """A store elsewhere has blobs by key, and local copies of them."""
+    blobs = MemoryBlobs(tmp_path / "cache")
+    for _ in range(2):
+        registry.push(folder, blobs)
+    assert registry.models(blobs) == [Ref("ranker", 1), Ref("ranker", 2)]
+    registry.promote(blobs, "ranker@1")
+    registry.promote(blobs, "ranker")
+    assert (registry.promoted(blobs).promoted, registry.rollback(blobs)) == ("ranker@2", Ref("ranker", 1))
+    served = Models(blobs, lambda: None, lambda _: None)
+    served.refresh()
+    assert str(served.get("").ref) == "ranker@1"
+    assert [one.loaded for one in served.listed()] == [True, False]
+    blobs.put("models/ranker/2/model.txt", b"tree\n")
+    with pytest.raises(InvalidArgument, match="model.txt: damaged"):
+        registry.promote(blobs, "ranker@2")
+
+
+def test_of_two_promotions_at_once_the_later_is_told(folder: Path, tmp_path: Path) -> None:
+    """What another promoted while this one was being checked is not undone by it, nor by its refusal."""
+    for _ in range(3):
+        registry.push(folder, tmp_path)
+    blobs = FolderBlobs(tmp_path)
+
+    class Slow(FolderBlobs):
+        """Where another promotes between the look and the write."""
+
+        def folder(self, prefix: str) -> Path:
+            if blobs.exists(keys.PROMOTED) is False:
+                registry.promote(blobs, "ranker@1", force=True)
+            return super().folder(prefix)
+
+    with pytest.raises(Conflict, match="promoted.json: was changed meanwhile"):
+        registry.promote(Slow(tmp_path), "ranker@2", force=True)
+    assert registry.promoted(tmp_path).promoted == "ranker@1"
+
+    def refuse(ref: Ref) -> str:
+        if registry.promoted(tmp_path).promoted == "ranker@2":
+            registry.promote(tmp_path, "ranker@3", force=True)
+        return "no room"
+
+    with pytest.raises(InvalidArgument, match="no room"):
+        registry.promote(tmp_path, "ranker@2", ask=refuse, force=True)
+    assert registry.promoted(tmp_path).promoted == "ranker@3"

@@ -10,17 +10,17 @@ import pytest
 
 from features import catalogue, crosses
 from features import pins as pin_features
-from features.pins import WINDOWS_MS, first_interests
+from features.pins import WINDOWS_MS, creator_marks, first_interests
 from protos import scorpion_pb2 as pb
 from scorpion import registry
-from scorpion.__main__ import Settings
 from scorpion.client import Scored, ScorpionClient
-from services import context, tokens
-from services.columns import F32, U64, Ragged, ids, pack
-from services.errors import InvalidArgument, NotFound, NotReady, Unavailable
-from services.events import ENGAGEMENTS, Action, events
-from services.local import LocalMesh
-from services.mesh import Address, Mesh
+from scorpion.settings import Settings
+from services.core import context, tokens
+from services.core.columns import F32, U64, Ragged, ids, pack
+from services.core.errors import InvalidArgument, NotFound, Unavailable
+from services.core.events import ENGAGEMENTS, Action, events
+from services.rpc.local import LocalMesh
+from services.rpc.mesh import Address, Mesh
 from tests.kit import asked
 from tests.scorpion.making import NAMES, NOW, booster_of, features_of, written
 from tests.scorpion.world import CREATED, PINS, UNKNOWN, World, counted, running
@@ -135,6 +135,12 @@ def test_what_is_known_of_pins_comes_with_their_scores_and_hears_of_takedowns(wo
     assert known is not None
     assert known.first_interests.tolist() == [int(pin <= PINS[-1] and pin % 12 > 0) for pin in EVERYONE]
     assert not known.taken_down.any()
+    assert EVERYONE[known.undescribed].tolist() == [pin for pin in EVERYONE.tolist() if pin in UNKNOWN.tolist()]
+    assert not known.creators.any()
+    world.tell(events(1, action=Action.UPDATE_PIN, pin=[9], user=4_321, at_ms=NOW))
+    made = score(world, attributes=True).attributes
+    assert made is not None
+    assert made.creators.tolist() == np.where(EVERYONE == 9, creator_marks(ids([4_321])), 0).tolist()
     world.tell(events(2, action=Action.TAKEDOWN, pin=[7, 160]))
     for _ in range(2):  # from rockstore, then from the cache
         found = score(world, attributes=True)
@@ -169,11 +175,6 @@ def test_models_by_name(world: World, tmp_path: Path) -> None:
     assert score(world, model="ranker@1").fingerprint != score(world, model="ranker@2").fingerprint
     with pytest.raises(NotFound, match="model 'ranker@3' is not in the registry; there are ranker@1, ranker@2"):
         score(world, model="ranker@3")
-
-
-def test_without_a_model_it_says_so(world: World) -> None:
-    with pytest.raises(NotReady, match="no model is promoted; feedmesh model train"):
-        score(world)
 
 
 def test_the_registry_is_listed(world: World, tmp_path: Path) -> None:
@@ -294,7 +295,7 @@ def test_defaults_stand_in_for_who_is_away(tmp_path: Path, away: str) -> None:
     from scorpion.models import Models
     from scorpion.origin import MeshOrigin
     from scorpion.service import Scorpion
-    from services.bridge import Bridge
+    from services.rpc.bridge import Bridge
 
     with running(tmp_path, 1) as world:
         serve(world, tmp_path)
@@ -327,7 +328,7 @@ def test_it_works_without_a_network(tmp_path: Path) -> None:
     from scorpion.models import Models
     from scorpion.origin import MeshOrigin
     from scorpion.service import Scorpion
-    from services.bridge import Bridge
+    from services.rpc.bridge import Bridge
 
     with running(tmp_path, 1) as world:
         serve(world, tmp_path)

@@ -18,20 +18,20 @@ from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
 from protos.scorpion_pb2_grpc import add_ScorpionServicer_to_server
 from rockstore.service import Rockstore
 from rockstore.store import RockstoreStore
-from scorpion import cache, kernel
 from scorpion.changes import Changes
 from scorpion.facts import Facts
 from scorpion.models import Models
 from scorpion.origin import MeshOrigin
 from scorpion.service import Scorpion
-from services.bridge import Bridge
-from services.columns import ids
-from services.events import Action, Batch, Kind, events
-from services.log import Record
-from services.mesh import Mesh
-from services.server import AddServicer
-from services.topics import Topic, partition_of
-from tests.kit import Offsets, open_shards, serve_services
+from services.core.columns import ids
+from services.core.events import Action, Batch, Kind, events
+from services.core.topics import Topic, partition_of
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
+from services.rpc.bridge import Bridge
+from services.rpc.mesh import Mesh
+from services.rpc.server import AddServicer
+from tests.kit import open_shards, serve_services
 from tests.scorpion.held import Log
 from tests.scorpion.making import NOW
 
@@ -101,11 +101,11 @@ class World:
     facts: list[Facts] = field(default_factory=list)
     changes: list[Changes] = field(default_factory=list)
     servicers: list[Scorpion] = field(default_factory=list)
-    offsets: Offsets = field(default_factory=lambda: Offsets(PARTITIONS))
+    offsets: MemoryLog = field(default_factory=lambda: MemoryLog(PARTITIONS))
 
     def tell(self, batch: Batch, heard_by_rockstore: bool = True) -> dict[tuple[int, int], int]:
         """Publish events of objects to all; the offsets reached."""
-        records = self.offsets.records(batch, (Topic.OBJECTS,))
+        records = self.offsets.append(batch, (Topic.OBJECTS,))
         for i, changes in enumerate(self.changes):
             own = of_shard(i, len(self.changes))
             changes.apply(changes.shard.fresh([record for record in records if record.partition in own]))
@@ -139,8 +139,6 @@ class Waits:
 def running(folder: Path, shards: int, ttl_ms: int = 60_000) -> Iterator[World]:
     """The world, with `shards` shards of scorpion and of rockstore, and one of counters."""
     clock = Clock()
-    kernel.warm()
-    cache.warm()
     with ExitStack() as stack:
         stores, servicers = [], []
         where, form = folder / "rockstore", rockstore.layout

@@ -1,16 +1,18 @@
 """Batches by the thousand for the tests of the kit: any that can be made, and what each row of one says."""
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from services.columns import Ragged
-from services.events import COLUMNS, Action, Batch, events
+from services.core.boards import Board, after
+from services.core.columns import Ragged
+from services.core.events import COLUMNS, RESERVED_FROM, Action, Batch, events
 
 U64_MAX = 2**64 - 1
-ids_ = st.one_of(st.integers(1, 9), st.integers(1, U64_MAX))
-any_u64 = st.one_of(st.just(0), ids_)
+ids_ = st.one_of(st.integers(1, 9), st.integers(1, RESERVED_FROM - 1))
+any_u64 = st.one_of(st.just(0), ids_, st.integers(1, U64_MAX))
 quality = st.one_of(st.just(float("nan")), st.floats(0, 1, width=32))
 texts = st.text(max_size=6)
 Row = dict[str, Any]
@@ -32,8 +34,15 @@ _COLUMNS: dict[str, st.SearchStrategy[Any]] = {
     "count": st.integers(0, 2**32 - 1),
     "score": st.floats(allow_nan=False, width=32),
     "model": any_u64,
+    "writer": any_u64,
+    "stated": st.integers(0, 255),
     "interests": st.lists(ids_, max_size=4),
     "features": st.lists(st.floats(allow_nan=False, width=32), max_size=4),
+    "probability": st.floats(0, 1, width=32),
+    "candidates": st.integers(0, 2**32 - 1),
+    "arms": st.lists(any_u64, max_size=2),
+    "lost": st.lists(ids_, max_size=3),
+    "lost_by": st.lists(st.floats(allow_nan=False, width=32), max_size=9),
 }
 
 
@@ -49,7 +58,7 @@ def rows_of(batch: Batch) -> list[Row]:
     columns: dict[str, list[Any]] = {name: getattr(batch, name).tolist() for name in COLUMNS}
     columns["quality"] = [None if np.isnan(value) else value for value in batch.quality]
     columns |= {name: getattr(batch, name).strings() for name in ("title", "link")}
-    columns |= {name: runs(getattr(batch, name)) for name in ("interests", "features")}
+    columns |= {name: runs(getattr(batch, name)) for name in ("interests", "features", "arms", "lost", "lost_by")}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
@@ -64,10 +73,35 @@ def any_batches(max_size: int = 12, **columns: st.SearchStrategy[Any]) -> st.Sea
 
 
 def good_batches(max_size: int = 12, **columns: st.SearchStrategy[Any]) -> st.SearchStrategy[Batch]:
-    """Batches that the front door accepts."""
+    """Batches that the ingest API accepts."""
     good: dict[str, st.SearchStrategy[Any]] = dict.fromkeys(("user", "pin", "board", "target", "id"), ids_)
-    good |= {"action": st.sampled_from([int(action) for action in Action]), "at_ms": st.just(1_700_000_000_000)}
+    good |= {
+        "action": st.sampled_from([int(action) for action in Action if action != Action.NAME_ID]),
+        "at_ms": st.just(1_700_000_000_000),
+    }
+    good["stated"] = st.integers(0, 3)
     return any_batches(max_size, **(good | columns))
+
+
+def board_batches(max_size: int = 12) -> st.SearchStrategy[Batch]:
+    """Of a few users who speak of a few boards, of which some are not theirs."""
+    some, spoken = st.integers(1, 3), (Action.CREATE_BOARD, Action.DELETE_BOARD, Action.SAVE)
+    at_ms = st.integers(1_700_000_000_000, 1_700_000_000_003)
+    return good_batches(max_size, action=st.sampled_from(spoken), board=some, user=some, at_ms=at_ms)
+
+
+def do_not_hold(batch: Batch) -> set[int]:
+    """Ids of what users say of boards that are not theirs: for `objects` alone."""
+    known: dict[int, Board] = defaultdict(Board)
+    found = set()
+    for row in rows_of(batch):
+        if row["action"] in (Action.CREATE_BOARD, Action.DELETE_BOARD):
+            stands = after(known[row["board"]], row["action"], row["user"], row["at_ms"])
+            if stands is None:
+                found.add(row["id"])
+            else:
+                known[row["board"]] = stands
+    return found
 
 
 def follows(n: int, first_id: int = 1, user: int = 1, at_ms: int = 1_700_000_000_000) -> Batch:

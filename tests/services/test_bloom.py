@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pybloom_live import BloomFilter
 
-from services import bloom
-from services.columns import U64, ids
-from services.errors import InvalidArgument
+from services.core.columns import U64, ids
+from services.core.errors import InvalidArgument
+from services.kernels import bloom
 
 ANY_IDS = st.lists(st.integers(0, 2**64 - 1), max_size=200)
 RATES = st.sampled_from([1e-6, 0.001, 0.01, 0.1, 0.5])

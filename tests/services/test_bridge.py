@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from services import context
-from services.bridge import Bridge
-from services.errors import DeadlineExceeded, NotFound
+from services.core import context
+from services.core.errors import DeadlineExceeded, NotFound
+from services.rpc.bridge import Bridge
 
 
 @pytest.fixture

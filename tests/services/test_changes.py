@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import tokens
-from services.changes import Changes
-from services.columns import ids
-from services.events import Action, Batch, events, flags
-from services.follower import Follower
-from services.kept import Kept
-from services.log import End, Log, Partition, Positions, Record
-from services.topics import Topic, partition_of
-from tests.kit import Offsets
+from services.core import tokens
+from services.core.columns import ids
+from services.core.events import Action, Batch, events, flags
+from services.core.topics import Topic, partition_of
+from services.log.history import History
+from services.log.memory import MemoryLog
+from services.log.protocol import End, Partition, Positions, Reader, Record
+from services.state.changes import Changes
+from services.state.follower import Follower
+from services.state.kept import Kept
+from tests.kit import ONE_EPOCH
 from tests.roadrunner.running import PARTITIONS as LOGGED
 from tests.roadrunner.running import Running, running
 from tests.services.children import until
@@ -32,10 +34,10 @@ class Appended:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.first: Positions = dict.fromkeys(WHERE, 0)
-        self.offsets = Offsets(PARTITIONS)
+        self.offsets = MemoryLog(PARTITIONS)
 
     def append(self, batch: Batch) -> None:
-        self.records += self.offsets.records(batch, (Topic.OBJECTS,))
+        self.records += self.offsets.append(batch, (Topic.OBJECTS,))
 
     def of(self, at: Partition) -> list[Record]:
         return [record for record in self.records if (int(record.topic), record.partition) == at]
@@ -43,7 +45,10 @@ class Appended:
     def ends(self, timeout: float) -> dict[Partition, End]:
         return {at: End(self.first[at], len(self.of(at)), 0) for at in WHERE}
 
-    def subscribe(self, positions: Positions) -> Iterator[list[Record]]:
+    def history(self, timeout: float) -> History:
+        return ONE_EPOCH
+
+    def subscribe(self, positions: Positions, epoch: int = 0) -> Iterator[list[Record]]:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -59,7 +64,7 @@ class Two:
 
     def __init__(self, log: Appended) -> None:
         self.log, self.kept = log, Kept[int, bytes](1000, len)
-        as_log: Log = log
+        as_log: Reader = log
         self.changes = Changes(as_log, PARTITIONS, RELEVANT, self.kept)
         self.view: Positions = dict.fromkeys(WHERE, 0)
         self.here: Positions = {}
@@ -168,6 +173,19 @@ def test_nothing_is_kept_before_the_log_is_followed_or_of_before_it_was() -> Non
     two.begin()
     two.keep(two.answer())
     assert 3 not in two.held(), "the view has not applied what is in the log"
+
+
+def test_an_answer_of_another_epoch_of_the_log_is_not_kept() -> None:
+    """A view that has not yet heard of a log that was put back answers of a past which is no longer this log's."""
+    two = Two(Appended())
+    two.changes.shard.connect(ONE_EPOCH, {}, WHERE)
+    two.begin()
+    token, kept = tokens.encode({WHERE[0]: 99, WHERE[1]: 99}, 77), list[int]()
+    two.changes.keep(ids(PINS), tokens.decode(token), kept.extend)
+    assert kept == []
+    token = tokens.encode({WHERE[0]: 99, WHERE[1]: 99}, ONE_EPOCH.epoch)
+    two.changes.keep(ids(PINS), tokens.decode(token), kept.extend)
+    assert kept == list(range(len(PINS)))
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.columns import Ragged, among, ids, pack, unpack
-from services.errors import InvalidArgument
+from services.core.columns import Ragged, among, ids, pack, unpack
+from services.core.errors import InvalidArgument
 from tests.services.batches import any_u64, runs
 
 lists = st.lists(st.lists(any_u64, max_size=5), max_size=8)

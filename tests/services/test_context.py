@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from services import context
-from services.channel import terms
+from services.core import context
+from services.rpc.channel import terms
 
 
 def test_there_is_no_request_outside_of_one() -> None:

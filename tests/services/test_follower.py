@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from roadrunner.client import RoadrunnerLog
-from services import tokens
-from services.errors import DeadlineExceeded, MeshError, NotReady, Unavailable
-from services.events import Action, events
-from services.follower import SETTLED, Follower
-from services.log import End, Log, Partition, Record, rows
-from services.shard import Shard
-from services.topics import Topic
+from services.core import tokens
+from services.core.errors import DeadlineExceeded, MeshError, NotReady, Unavailable
+from services.core.events import Action, events
+from services.core.topics import Topic
+from services.log.history import History
+from services.log.protocol import End, Partition, Reader, Record, rows
+from services.log.reading import open_reader
+from services.state.follower import SETTLED, Follower
+from services.state.shard import Shard
 from tests.roadrunner.running import PARTITIONS, Running, running
 from tests.services.batches import follows
 from tests.services.children import until
@@ -48,7 +49,7 @@ class TinyView:
 
 
 @contextmanager
-def following(view: TinyView, log: Log) -> Iterator[Follower]:
+def following(view: TinyView, log: Reader) -> Iterator[Follower]:
     follower = Follower(log, view, (Topic.USERS,), range(PARTITIONS))
     follower.start()
     try:
@@ -135,7 +136,11 @@ def test_without_a_log_a_view_is_not_ready_and_asking_it_does_not_wait(view: Tin
             self.closed.wait(timeout)
             raise DeadlineExceeded("roadrunner: Deadline Exceeded")
 
-        def subscribe(self, positions: object) -> Iterator[list[Record]]:
+        def history(self, timeout: float) -> History:
+            self.closed.wait(timeout)
+            raise DeadlineExceeded("roadrunner: Deadline Exceeded")
+
+        def subscribe(self, positions: object, epoch: int = 0) -> Iterator[list[Record]]:
             raise Unavailable("roadrunner: gone")
 
         def close(self) -> None:
@@ -205,7 +210,8 @@ def test_a_view_far_behind_is_not_ready_until_it_has_caught_up(door: Running, vi
 def test_a_log_that_lost_what_the_view_has_is_named(tmp_path: Path, view: TinyView) -> None:
     view.shard.commit(view.shard.batch(), [Record(Topic.USERS, 1, 0, 0, follows(1))])
     with running(tmp_path) as door, following(view, door.reader()) as follower:
-        until(lambda: "topic 0 partition 1: offset 1 is not in the log" in follower.why_not_ready())
+        until(lambda: "topic 0 partition 1: was read up to 1" in follower.why_not_ready())
+        assert view.shard.dead, "it is set aside when the process starts again"
 
 
 def test_a_token_is_waited_for_and_of_other_views_passed_over(door: Running, view: TinyView) -> None:
@@ -227,5 +233,5 @@ def test_other_topics_do_not_come(door: Running, view: TinyView) -> None:
 def test_stopping_does_not_wait_for_a_log_that_is_away(tmp_path: Path, view: TinyView) -> None:
     with running(tmp_path) as door:
         mesh = door.mesh
-    with following(view, RoadrunnerLog(mesh)) as follower:
+    with following(view, open_reader(mesh)) as follower:
         assert not ready(follower)

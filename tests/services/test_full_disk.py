@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from roadrunner.client import open_publisher
-from services import settings, supervisor
-from services.errors import Exhausted
-from services.events import Action, Batch, events
-from services.supervisor import Supervisor, plan
+from services.core.errors import Exhausted
+from services.core.events import Action, Batch, events
+from services.ops.supervisor import Supervisor, plan
 from tests.services.batches import follows
 from tests.services.children import small_disk, until
 from tests.services.test_supervisor import await_ready, followed, health, sections
@@ -23,9 +22,7 @@ def bulk(first_id: int) -> Batch:
     return events(n, action=Action.NAME_USER, user=7, title=["x" * 2_000] * n, at_ms=1_700_000_000_000, id=rows)
 
 
-def test_a_mesh_outlives_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (settings, supervisor):
-        monkeypatch.setattr(module, "SERVICES", ("roadrunner", "apiary"))
+def test_a_mesh_outlives_a_full_disk(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 48) as disk:
         told: list[str] = []
         running = Supervisor(plan(sections(disk.path, apiary={"shards": 1})), told.append)

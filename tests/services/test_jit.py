@@ -1,14 +1,17 @@
-"""The kernels' cache: what several processes miss at the same time, one of them compiles."""
+"""The kernels' cache: where it is, and that of processes that miss a kernel at the same time one compiles it."""
 
 from pathlib import Path
 
 import pytest
 
+from services.core.errors import InvalidArgument
+from services.kernels import jit
+from services.kernels.jit import kernel
 from tests.services.children import child, read_line
 
 KERNELS = """
 import numpy as np
-from services.jit import kernel
+from services.kernels.jit import kernel
 
 
 @kernel
@@ -50,3 +53,44 @@ def test_of_processes_that_start_together_one_compiles(tmp_path: Path, monkeypat
         missed = [int(read_line(each)) for each in (one, two, three)]
         assert sorted(missed) == [0, 0, 2], "outer, and inner within it"
         assert [read_line(each) for each in (one, two, three)] == ["False"] * 3, "nor is linear algebra loaded"
+
+
+def test_a_cache_that_cannot_be_made_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(InvalidArgument, match=r"file/cache: can't hold the compiled kernels: .*NUMBA_CACHE_DIR"):
+        kernel(_twice)(2)
+
+
+def _twice(x: int) -> int:
+    return 2 * x
+
+
+@pytest.mark.parametrize("path", ["one/kernel.py", "one/inner/deep/kernel.py"])
+def test_a_change_to_any_kernel_of_a_checkout_is_another_cache(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jit, "ROOT", tmp_path)
+    monkeypatch.setattr(jit, "record", lambda: None)
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / "one" / "__init__.py").touch()
+    (tmp_path / path).write_text("@kernel")
+    before = jit.cache_folder()
+    assert before.parent == tmp_path / ".kernels"
+    (tmp_path / "one" / "other.py").write_text("no arithmetic")
+    assert jit.cache_folder() == before
+    (tmp_path / path).write_text("@kernel # changed")
+    assert jit.cache_folder() != before
+
+
+def test_an_installed_wheel_has_a_cache_for_each_state_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = tmp_path / "RECORD"
+    monkeypatch.setattr(jit, "record", lambda: record)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    record.write_text("pixie/kernel.py,sha256=one,1")
+    before = jit.cache_folder()
+    assert before.parent == tmp_path / "cache" / "feedmesh" / "kernels"
+    record.write_text("pixie/kernel.py,sha256=other,1")
+    assert jit.cache_folder() != before

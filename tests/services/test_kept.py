@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.kept import Kept
+from services.state.kept import Kept
 
 keys = st.lists(st.integers(0, 9), max_size=5)
 Steps = list[tuple[str, list[int]]]

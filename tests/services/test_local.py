@@ -9,11 +9,12 @@ from apiary import layout
 from apiary.client import ApiaryClient
 from apiary.service import Apiary, Weights
 from apiary.store import TOPICS, ApiaryStore
-from services.errors import InvalidArgument
-from services.events import Action, events
-from services.local import LocalMesh
-from services.settings import MeshSettings
-from tests.kit import Offsets, open_shards
+from services.core.errors import InvalidArgument
+from services.core.events import Action, events
+from services.core.settings import MeshSettings
+from services.log.memory import MemoryLog
+from services.rpc.local import LocalMesh
+from tests.kit import open_shards
 
 PARTITIONS = 4
 
@@ -30,7 +31,7 @@ def test_a_client_asks_the_servicer_itself(tmp_path: Path) -> None:
     with open_shards(tmp_path, layout.FORMAT, layout.FAMILIES, 1, PARTITIONS) as [(shard, own)]:
         store = ApiaryStore(shard, own, PARTITIONS)
         batch = events(2, action=Action.FOLLOW_USER, user=1, target=[5, 6], at_ms=[1, 2], id=[1, 2])
-        store.apply(Offsets(PARTITIONS).records(batch, TOPICS))
+        store.apply(MemoryLog(PARTITIONS).append(batch, TOPICS))
         settings = {"mesh": {"partitions": PARTITIONS}}
         mesh = LocalMesh(settings=settings, processes=[], servicers={"apiary": Apiary(store, Weights(1.0, 0.7, 10))})
         assert mesh.common == MeshSettings(partitions=PARTITIONS)

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from services import memory
+from services.ops import memory
 
 FAULTS = """
 import resource
-from services.memory import give_back, settle_memory
+from services.ops.memory import give_back, settle_memory
 
 def faults() -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.metrics import BUCKETS, KEPT, Metrics
+from services.core.metrics import BUCKETS, KEPT, Metrics
 
 OK, INTERNAL = grpc.StatusCode.OK, grpc.StatusCode.INTERNAL
 
@@ -129,3 +129,14 @@ def test_threads_lose_no_call() -> None:
         metrics.windows()
     assert sum(window.calls for window in metrics.windows().values()) == 4_000
     assert time.monotonic() - started < 60
+
+
+def test_what_is_counted_by_labels_is_a_counter_of_prometheus() -> None:
+    metrics = Metrics("feedgen", 2)
+    for stage, cause in (("seen", "unavailable"), ("seen", "unavailable"), ("ranked", "fault")):
+        metrics.count("stage_losses", stage=stage, cause=cause)
+    assert metrics.counted("stage_losses", stage="seen", cause="unavailable") == 2
+    assert metrics.counted("stage_losses", stage="never", cause="fault") == 0
+    lines = metrics.prometheus().decode().splitlines()
+    assert "# TYPE feedmesh_stage_losses_total counter" in lines
+    assert 'feedmesh_stage_losses_total{cause="fault",service="feedgen",shard="2",stage="ranked"} 1.0' in lines

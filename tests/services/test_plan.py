@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from services.command import plan
-from services.command.main import app
-from services.command.plan import Capacity, Line, Load, Measured
-from services.errors import InvalidArgument
-from services.settings import SERVICES
+from cli import plan
+from cli.main import app
+from cli.plan import Capacity, Line, Load, Measured
+from cli.schema import SERVICES
+from services.core.errors import InvalidArgument
 
 ASKED = {"--users": 1_000_000, "--pins": 10_000_000, "--edges": 100_000_000, "--feeds-per-second": 500}
 GB = 1e9

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import radix
-from services.columns import U64, ids
-from services.radix import ascending, in_order
+from services.core.columns import U64, ids
+from services.kernels import radix
+from services.kernels.radix import ascending, in_order
 
 LOW = [0, 3, 28, 32, 63]
 keys_of_any_size = st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 9), max_size=60)

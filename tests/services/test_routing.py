@@ -4,19 +4,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import grpc
 import mmh3
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import mesh as meshes
-from services.columns import U64, Array, ids
-from services.errors import NotFound
-from services.mesh import Address, Mesh
-from services.routing import Shards
-from services.settings import MeshSettings
+from services.core.columns import U64, Array, ids
+from services.core.errors import NotFound
+from services.core.settings import MeshSettings
+from services.rpc import mesh as meshes
+from services.rpc.mesh import Address, Mesh
+from services.rpc.routing import ReplicaSet
 from tests.services.batches import any_u64
 
 T = TypeVar("T")
@@ -30,17 +29,11 @@ def mesh_of(shards: int, partitions: int) -> Mesh:
     return meshes.resolve({"mesh": MeshSettings(partitions=partitions)}, processes)
 
 
-def asked(mesh: Mesh, question: Callable[[Shards[int]], Awaitable[T]]) -> T:
-    """The answer of shards whose stubs are their own numbers."""
+def asked(mesh: Mesh, question: Callable[[ReplicaSet], Awaitable[T]]) -> T:
+    """The answer of a set of which nothing is called."""
 
     async def main() -> T:
-        made: list[grpc.aio.Channel] = []
-
-        def stub(channel: grpc.aio.Channel) -> int:
-            made.append(channel)
-            return len(made) - 1
-
-        shards = Shards(mesh, "apiary", stub)
+        shards = ReplicaSet(mesh, "apiary", lambda channel: channel)
         try:
             return await question(shards)
         finally:
@@ -71,35 +64,35 @@ def test_a_key_goes_to_the_shard_of_its_partition(shards: int, partitions: int) 
     keys = [*range(1, 60), 2**64 - 1, 0]
     expected = [shard_of(key, shards, partitions) for key in keys]
 
-    async def question(routed: Shards[int]) -> tuple[list[int], list[tuple[int, list[int]]]]:
-        owners = [(stub, rows.tolist()) for stub, rows in routed.owners(ids(keys))]
-        return [routed.owner(key) for key in keys], owners
+    async def question(routed: ReplicaSet) -> tuple[list[int], list[tuple[int, list[int]]]]:
+        owners = [(shard, rows.tolist()) for shard, rows in routed.shards_of(ids(keys))]
+        return [routed.shard_of(key) for key in keys], owners
 
     one_by_one, together = asked(mesh_of(shards, partitions), question)
     assert one_by_one == expected
     assert sorted(row for _, rows in together for row in rows) == list(range(len(keys)))
-    assert all(expected[row] == stub for stub, rows in together for row in rows)
+    assert all(expected[row] == shard for shard, rows in together for row in rows)
 
 
 @given(st.lists(any_u64, max_size=12))
 def test_each_asks_every_owner_once_for_its_own_keys(keys: list[int]) -> None:
-    async def question(routed: Shards[int]) -> list[tuple[Array, tuple[int, list[int]]]]:
-        async def ask(stub: int, own: U64, rows: Array) -> tuple[int, list[int]]:
+    async def question(routed: ReplicaSet) -> list[tuple[Array, tuple[int, list[int]]]]:
+        async def ask(shard: int, own: U64, rows: Array) -> tuple[int, list[int]]:
             assert np.array_equal(own, ids(keys)[rows])
-            return stub, own.tolist()
+            return shard, own.tolist()
 
         return await routed.each(ids(keys), ask)
 
     answers = asked(mesh_of(3, 7), question)
-    stubs = [stub for _, (stub, _) in answers]
-    assert len(set(stubs)) == len(stubs)
+    shards = [shard for _, (shard, _) in answers]
+    assert len(set(shards)) == len(shards)
     back: dict[int, int] = {row: key for rows, (_, own) in answers for row, key in zip(rows.tolist(), own, strict=True)}
     assert [back[row] for row in range(len(keys))] == keys
 
 
 def test_a_service_that_is_not_there_is_named_with_those_that_are() -> None:
     async def make() -> Any:
-        return Shards(mesh_of(2, 4), "polaris", lambda channel: channel)
+        return ReplicaSet(mesh_of(2, 4), "polaris", lambda channel: channel)
 
     with pytest.raises(NotFound, match="this mesh has no polaris; it has apiary"):
         asyncio.run(make())

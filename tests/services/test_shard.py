@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.errors import DeadlineExceeded, NotReady
-from services.log import Record
-from services.shard import Shard
-from services.topics import Topic
+from services.core.errors import DeadlineExceeded, NotReady
+from services.core.topics import Topic
+from services.log.protocol import Record
+from services.state.shard import Shard
 from tests.services.batches import follows
 from tests.services.children import child, read_line
 

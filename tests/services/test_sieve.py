@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import sieve
-from services.errors import InvalidArgument
-from services.sieve import EMPTY, HAND, NEWEST, OLDEST
+from services.core.errors import InvalidArgument
+from services.kernels import sieve
+from services.kernels.sieve import EMPTY, HAND, NEWEST, OLDEST
 
 ROOM = 4
 

@@ -13,39 +13,45 @@ import psutil
 import pytest
 
 from apiary.client import ApiaryClient
+from cli.schema import SCHEMA
 from roadrunner.client import open_publisher
-from services import context, settings, supervisor
-from services import mesh as meshes
-from services.errors import InvalidArgument, MeshError, NotFound, Unavailable
-from services.mesh import Mesh
-from services.probe import Health, Probe
-from services.supervisor import DataFolder, Supervisor, plan
+from services.core import context, settings
+from services.core.errors import InvalidArgument, MeshError, NotFound, Unavailable
+from services.ops import children, supervisor
+from services.ops.probe import Health, Probe
+from services.ops.supervisor import DataFolder, Supervisor, plan
+from services.rpc import mesh as meshes
+from services.rpc.mesh import Mesh
 from tests.services.batches import follows
 from tests.services.children import child, read_line, until
 
-
-@pytest.fixture(autouse=True)
-def two_services(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (settings, supervisor):
-        monkeypatch.setattr(module, "SERVICES", ("roadrunner", "apiary"))
+#: A mesh of two services.
+SMALL = {name: SCHEMA[name] for name in ("mesh", "learning", "roadrunner", "apiary")}
 
 
 def sections(data: Path, **changed: dict[str, Any]) -> settings.Sections:
-    """Small, without an audit, whose questions would come in between."""
+    """Small."""
     small = {"cache_mb": 1, "memtable_mb": 1}
     base: dict[str, dict[str, Any]] = {
         "mesh": {"data": str(data), "partitions": 4, "min_free_mb": 1},
-        "roadrunner": {"audit_every_s": 0, **small},
+        "roadrunner": {**small},
         "apiary": {"shards": 2, **small},
     }
-    return settings.validated({name: values | changed.get(name, {}) for name, values in base.items()}, "test")
+    return settings.validated({name: values | changed.get(name, {}) for name, values in base.items()}, "test", SMALL)
+
+
+def planned(of: settings.Sections) -> Mesh:
+    """The mesh alone."""
+    made = plan(of)
+    made.ports.release()
+    return made.mesh
 
 
 # --- the plan -------------------------------------------------------------------------------------------------------
 
 
 def test_every_process_has_a_port_of_its_own(tmp_path: Path) -> None:
-    mesh = plan(sections(tmp_path, apiary={"shards": 4}))
+    mesh = planned(sections(tmp_path, apiary={"shards": 4}))
     assert [(p.service, p.shard, p.shards) for p in mesh.processes] == [
         ("roadrunner", 0, 1),
         *(("apiary", i, 4) for i in range(4)),
@@ -56,7 +62,7 @@ def test_every_process_has_a_port_of_its_own(tmp_path: Path) -> None:
 def test_ports_of_shards_are_consecutive(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    mesh = plan(sections(tmp_path, apiary={"port": port, "shards": 1}))
+    mesh = planned(sections(tmp_path, apiary={"port": port, "shards": 1}))
     assert mesh.of("apiary")[0].address == f"127.0.0.1:{port}"
 
 
@@ -67,6 +73,31 @@ def test_a_port_in_use_is_refused_by_setting_and_number(tmp_path: Path) -> None:
             Unavailable, match=rf"\[apiary\] port: cannot listen on 127.0.0.1:{port}: Address already in"
         ):
             plan(sections(tmp_path, apiary={"port": port}))
+
+
+def test_a_free_port_stays_the_meshs_own_from_the_plan_until_it_is_stopped(tmp_path: Path) -> None:
+    def take(port: int) -> None:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+
+    made = plan(sections(tmp_path))
+    ports = [int(p.address.rpartition(":")[2]) for p in made.mesh.processes]
+    running = Supervisor(made, lambda line: None)
+    for port in ports:
+        with pytest.raises(OSError, match="Address already in use"):
+            take(port)
+    running.start()
+    try:
+        pids = await_ready(made.mesh, running.watch)
+        os.kill(pids[1], signal.SIGKILL)
+        until(lambda: gone(pids[1]))
+        with pytest.raises(OSError, match="Address already in use"):
+            take(ports[1])
+        await_ready(made.mesh, running.watch)
+    finally:
+        running.stop()
+    for port in ports:
+        take(port)
 
 
 def test_two_services_on_one_port_are_refused(tmp_path: Path) -> None:
@@ -119,7 +150,7 @@ def test_what_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_a_mesh_file_is_read_as_it_was_written_or_refused(tmp_path: Path) -> None:
-    mesh, path = plan(sections(tmp_path)), meshes.mesh_file(tmp_path)
+    mesh, path = planned(sections(tmp_path)), meshes.mesh_file(tmp_path)
     with pytest.raises(NotFound, match=r"mesh.json: no mesh runs on this data folder; start one with `feedmesh up`"):
         meshes.load(path)
     meshes.save(mesh, path)
@@ -223,10 +254,9 @@ SUPERVISOR = """
     import sys
     import time
     from pathlib import Path
-    from services import settings, supervisor
+    from services.ops import supervisor
     from tests.services.test_supervisor import sections
 
-    settings.SERVICES = supervisor.SERVICES = ("roadrunner", "apiary")
     folder = supervisor.DataFolder(Path(sys.argv[1]))
     running = supervisor.Supervisor(supervisor.plan(sections(folder.path)), lambda line: None)
     running.start()
@@ -272,8 +302,83 @@ def test_a_child_that_cannot_start_is_given_up_with_its_own_words(tmp_path: Path
 
 
 def test_a_process_that_is_away_is_told_as_such(tmp_path: Path) -> None:
-    for h in health(plan(sections(tmp_path))):
+    for h in health(planned(sections(tmp_path))):
         assert not h.ready
         assert h.why.startswith(h.of.service)
     with pytest.raises(MeshError), open_publisher(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+def test_why_a_child_was_started_again_is_written_down(tmp_path: Path, how: signal.Signals) -> None:
+    """A child that hangs is stopped here: it neither dies nor answers, as in a deadlock."""
+    running = Supervisor(plan(sections(tmp_path, mesh={"hang_s": 1.0})), lambda line: None)
+    running.children[1].log.write_text("error: said by one that ran last week\n")
+    running.start()
+    try:
+        before = await_ready(running.mesh, running.watch)
+        until(lambda: running._heartbeat.silent_s("apiary", 0, before[1]) == 0.0, 60)
+        os.kill(before[1], how)
+
+        def started_again() -> bool:
+            running.watch()
+            return running.children[1].restarts > 0
+
+        until(started_again, 60)
+        after = await_ready(running.mesh, running.watch)
+        assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
+        fates = children.load(children.children_file(tmp_path))
+        assert {name: fate.restarts for name, fate in fates.items()} == {
+            "roadrunner-0": 0,
+            "apiary-0": 1,
+            "apiary-1": 0,
+        }
+        words = {signal.SIGSTOP: "gave no answer for 1 s and was killed", signal.SIGKILL: "was killed by SIGKILL"}
+        [found] = fates["apiary-0"].exits
+        assert found.why == words[how]
+        assert found.log.endswith(": ready"), "its own last line, since it said nothing of an error"
+    finally:
+        running.stop()
+
+
+def test_a_child_that_hangs_before_its_first_answer_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "START_HANG_S", 2.0)
+    running = Supervisor(plan(sections(tmp_path, mesh={"hang_s": 1.0})), lambda line: None)
+    running.start()
+    try:
+        started = running.children[1].process
+        assert started
+        os.kill(started.pid, signal.SIGSTOP)
+
+        def started_again() -> bool:
+            running.watch()
+            return running.children[1].restarts > 0
+
+        until(started_again, 60)
+        assert running.children[1].exits[0].why == "gave no answer for 2 s and was killed"
+        assert await_ready(running.mesh, running.watch)[1] != started.pid
+    finally:
+        running.stop()
+
+
+def test_a_supervisor_that_was_stopped_itself_takes_no_child_for_hung(tmp_path: Path) -> None:
+    with child(SUPERVISOR, tmp_path) as running:
+        assert read_line(running) == "started"
+        mesh = meshes.load(meshes.mesh_file(tmp_path))
+        before = await_ready(mesh)
+        stopped = [running.pid, *before]  # the whole machine sleeps
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in stopped:
+                os.kill(pid, number)
+        assert await_ready(mesh) == before
+    until(lambda: all(gone(pid) for pid in before), 30)
+
+
+def test_what_is_no_file_of_children_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "children.json"
+    assert children.load(path) == {}
+    for content in (b"", b"[]", b'{"apiary-0": 3}', b"\xff"):
+        path.write_bytes(content)
+        assert children.load(path) == {}

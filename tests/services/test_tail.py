@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from services import tokens
-from services.errors import NotReady, Unavailable
-from services.follower import Follower
-from services.log import Positions, Record, rows
-from services.tail import Tail
-from services.topics import Topic
+from services.core import tokens
+from services.core.errors import NotReady, Unavailable
+from services.core.topics import Topic
+from services.log.protocol import Positions, Record, rows
+from services.state.follower import Follower
+from services.state.tail import Tail
 from tests.roadrunner.running import PARTITIONS, Running, running
 from tests.services.batches import follows
 from tests.services.children import until

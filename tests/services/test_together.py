@@ -1,4 +1,4 @@
-"""Calls that travel together: each has its own answer or error, in fewer calls, under the same law."""
+"""Calls that travel together: each has its own answer or error, in fewer calls, under the same call policy."""
 
 import asyncio
 import time
@@ -12,11 +12,11 @@ import pytest
 from protos import calls_pb2
 from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
-from services import context, tokens
-from services.channel import call, open_async
-from services.errors import DeadlineExceeded, InvalidArgument, Unavailable
-from services.metrics import Metrics
-from services.together import MANY, Joining, together
+from services.core import context, tokens
+from services.core.errors import DeadlineExceeded, InvalidArgument, Unavailable
+from services.core.metrics import Metrics
+from services.rpc.channel import call, open_async
+from services.rpc.together import MANY, Joining, together
 from tests.services import test_server as servers
 
 ENDS = "/feedmesh.Roadrunner/Ends"

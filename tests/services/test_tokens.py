@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import tokens as token
-from services.errors import InvalidArgument
-from services.tokens import Reached
+from services.core import tokens as token
+from services.core.errors import InvalidArgument
+from services.core.tokens import Reached
 
 offsets = st.dictionaries(st.tuples(st.integers(0, 255), st.integers(0, 65535)), st.integers(0, 2**64 - 1), max_size=9)
 

@@ -11,9 +11,9 @@ import uvloop
 
 from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
-from services import server as servers
-from services.metrics import Metrics
-from services.unix_server import AsyncUnixServer, ThreadedUnixServer
+from services.core.metrics import Metrics
+from services.rpc import server as servers
+from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
 
 Answer = Callable[[], Any]
 

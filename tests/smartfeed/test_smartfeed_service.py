@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from protos.smartfeed_pb2_grpc import add_SmartfeedServicer_to_server
-from services.errors import InvalidArgument, Unavailable
-from services.events import Action, Batch, Surface, events
-from services.mesh import Address, Mesh
-from services.server import AddServicer
+from services.core.errors import InvalidArgument, Unavailable
+from services.core.events import Action, Batch, Surface, events
+from services.log.memory import MemoryLog
+from services.rpc.mesh import Address, Mesh
+from services.rpc.server import AddServicer
 from smartfeed import layout
-from smartfeed.__main__ import Settings
 from smartfeed.client import SmartfeedClient
 from smartfeed.service import Smartfeed
+from smartfeed.settings import Settings
 from smartfeed.store import TOPICS, SmartfeedStore
-from tests.kit import Offsets, asked, open_shards, serve_shards
+from tests.kit import asked, open_shards, serve_shards
 
 PARTITIONS = 8
 T0 = 1_700_000_000_000
@@ -32,8 +33,8 @@ def servicer(store: SmartfeedStore) -> AddServicer:
 @contextmanager
 def smartfeed(folder: Path, shards: int, *batches: Batch) -> Iterator[Mesh]:
     """A smartfeed of several shards that has applied some batches."""
-    offsets = Offsets(PARTITIONS)
-    records = [record for batch in batches for record in offsets.records(batch, TOPICS)]
+    offsets = MemoryLog(PARTITIONS)
+    records = [record for batch in batches for record in offsets.append(batch, TOPICS)]
     with open_shards(folder, layout.FORMAT, layout.FAMILIES, shards, PARTITIONS) as opened:
         servicers = []
         for shard, own in opened:

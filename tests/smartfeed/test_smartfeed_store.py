@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.columns import ids
-from services.database import WrongFormat
-from services.events import Action, Batch, Surface, events
-from services.log import Record
-from services.shard import Shard
-from services.topics import partition_of
+from services.core.columns import ids
+from services.core.events import Action, Batch, Surface, events
+from services.core.topics import partition_of
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
+from services.state.database import WrongFormat
+from services.state.shard import Shard
 from smartfeed import layout, store
-from smartfeed.layout import FEEDS
+from smartfeed.layout import FEEDS, GONE
 from smartfeed.store import TOPICS, SmartfeedStore
-from tests.kit import Offsets
 
 A = Action
 PARTITIONS = 4
@@ -56,10 +56,10 @@ class Writer:
     """Applies rows to a view as the log would, one chunk a call."""
 
     def __init__(self, view: SmartfeedStore) -> None:
-        self.view, self.offsets = view, Offsets(PARTITIONS)
+        self.view, self.offsets = view, MemoryLog(PARTITIONS)
 
     def __call__(self, *rows: Row) -> None:
-        self.view.apply(self.offsets.records(batch_of(list(rows)), TOPICS))
+        self.view.apply(self.offsets.append(batch_of(list(rows)), TOPICS))
 
 
 def page(pins: list[int], start: int = 0, user: int = 1, feed: int = HOME, at_ms: int = T0) -> list[Row]:
@@ -87,10 +87,11 @@ def pins(view: SmartfeedStore, user: int = 1, feed: int = HOME) -> list[int]:
 class Reference:
     """One event after the other, in plain words."""
 
-    def __init__(self, max_pins: int, kept: int) -> None:
-        self.max_pins, self.kept = max_pins, kept
+    def __init__(self, max_pins: int, kept: int, shown_kept: int) -> None:
+        self.max_pins, self.kept, self.shown_kept = max_pins, kept, shown_kept
         self.lists: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
         self.at_ms: dict[tuple[int, int], int] = {}
+        self.newest: dict[tuple[int, int], int] = {}
         self.removed: dict[int, list[int]] = defaultdict(list)
         self.down: set[int] = set()
 
@@ -101,23 +102,34 @@ class Reference:
         elif row["action"] in (A.SAVE, A.HIDE):
             for at in self.lists:
                 if at[0] == user:
-                    self.lists[at] = [entry for entry in self.lists[at] if entry[0] != pin]
+                    self.lists[at] = [(p, GONE if p == pin else board) for p, board in self.lists[at]]
             self.removed[user] = [*(p for p in self.removed[user] if p != pin), pin][-self.kept :]
         elif row["action"] == A.SERVED and row["surface"] in FEEDS:
             self._serve((user, row["surface"]), row)
 
     def _serve(self, at: tuple[int, int], row: Row) -> None:
-        entries = self.lists[at]
-        if row["position"] == 0:
-            entries.clear()
+        entries, pin = self.lists[at], row["pin"]
         if row["position"] == 0 or at not in self.at_ms:
-            self.at_ms[at] = row["at_ms"]
-        known = row["pin"] in [pin for pin, _ in entries] or row["pin"] in self.removed[at[0]]
-        if not known and row["position"] < self.max_pins and len(entries) < self.max_pins:
-            entries.append((row["pin"], row["board"]))
+            self.at_ms[at], self.newest[at] = row["at_ms"], 0
+            del entries[self.max_pins :]
+        entry = (pin, GONE if pin in self.removed[at[0]] else row["board"])
+        places = [i for i, (known, _) in enumerate(entries) if known == pin]
+        if places and places[0] < self.newest[at]:
+            if entries[places[0]][1] == GONE:
+                entries[places[0]] = entry
+        elif self.newest[at] < self.shown_kept:
+            for place in places:
+                del entries[place]
+            entries.insert(self.newest[at], entry)
+            self.newest[at] += 1
+            del entries[max(self.max_pins, self.newest[at]) :]
+
+    def shown(self, user: int, feed: int) -> list[int]:
+        at = (user, feed)
+        return [pin for pin, _ in self.lists[at][: self.newest.get(at, 0)]]
 
     def last(self, user: int, feed: int) -> Seen:
-        shown = [entry for entry in self.lists[user, feed] if entry[0] not in self.down]
+        shown = [entry for entry in self.lists[user, feed] if entry[0] not in self.down and entry[1] != GONE]
         return [pin for pin, _ in shown], [board for _, board in shown], self.at_ms.get((user, feed), 0)
 
 
@@ -153,13 +165,14 @@ def chunks(records: list[Record], cuts: list[int]) -> Iterator[list[Record]]:
 def test_it_keeps_what_the_reference_keeps_wherever_chunks_end(
     batches: list[list[Row]], cuts: list[int], max_pins: int, kept: int
 ) -> None:
-    reference, offsets = Reference(max_pins, kept), Offsets(PARTITIONS)
-    records = [record for rows in batches for record in offsets.records(batch_of(rows), TOPICS)]
+    reference, offsets = Reference(max_pins, kept, 8), MemoryLog(PARTITIONS)
+    records = [record for rows in batches for record in offsets.append(batch_of(rows), TOPICS)]
     for record in records:  # the order of topics within a batch is the log's
         for row in rows_of(record.batch):
             reference.change(row)
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
         patch.setattr(store, "REMOVED_KEPT", kept)
+        patch.setattr(store, "SHOWN_KEPT", 8)
         with opened(Path(folder), max_pins) as view:
             for chunk in chunks(records, cuts):
                 view.apply(chunk)
@@ -169,6 +182,7 @@ def test_it_keeps_what_the_reference_keeps_wherever_chunks_end(
             for user in USERS_ASKED:
                 for feed in FEEDS:
                     assert last(view, user, feed) == reference.last(user, feed)
+                    assert view.shown(user, feed).tolist() == reference.shown(user, feed)
 
 
 def rows_of(batch: Batch) -> list[Row]:
@@ -186,7 +200,7 @@ def rows_of(batch: Batch) -> list[Row]:
 def test_pages_and_removals_come_to_the_same_in_any_order_of_topics(
     pages: list[tuple[int, int, list[int]]], gone: list[tuple[int, int]], down: set[int], shuffle: Any
 ) -> None:
-    offsets, max_pins = Offsets(PARTITIONS), 6
+    offsets, max_pins = MemoryLog(PARTITIONS), 6
     served = [r for user, feed, found in pages for r in records(offsets, page(found, 0, user, feed))]
     removals = [r for user, pin in gone for r in records(offsets, did(A.HIDE, pin, user=user))]
     served += [r for pin in down for r in records(offsets, [{"action": A.TAKEDOWN, "pin": pin}])]
@@ -199,24 +213,35 @@ def test_pages_and_removals_come_to_the_same_in_any_order_of_topics(
         for user in USERS_ASKED:
             for feed in (HOME, PICKED):
                 of_feed = [found for u, f, found in pages if (u, f) == (user, feed)]
-                shown = dict.fromkeys(of_feed[-1][:max_pins]) if of_feed else {}
+                shown = list(dict.fromkeys(pin for found in reversed(of_feed) for pin in found))
+                shown = shown[: max(max_pins, len(set(of_feed[-1])) if of_feed else 0)]
                 assert pins(view, user, feed) == [p for p in shown if p not in down and (user, p) not in gone]
 
 
-def records(offsets: Offsets, rows: list[Row]) -> list[Record]:
-    return offsets.records(batch_of(rows), TOPICS)
+def records(offsets: MemoryLog, rows: list[Row]) -> list[Record]:
+    return offsets.append(batch_of(rows), TOPICS)
 
 
 # --- one fact a test ------------------------------------------------------------------------------------------------
 
 
-def test_pages_follow_one_another_and_the_first_begins_anew(view: SmartfeedStore) -> None:
+def test_pages_follow_one_another_and_a_first_one_comes_before_the_older_ones(view: SmartfeedStore) -> None:
     write = Writer(view)
     write(*page([5, 4, 3]))
     write(*page([2, 4, 1], start=3, at_ms=T0 + 7))
     assert last(view) == ([5, 4, 3, 2, 1], [1005, 1004, 1003, 1002, 1001], T0)
     write(*page([8], at_ms=T0 + 9))
-    assert last(view) == ([8], [1008], T0 + 9)
+    assert last(view) == ([8, 5, 4, 3, 2, 1], [1008, 1005, 1004, 1003, 1002, 1001], T0 + 9)
+    write(*page([2, 9], at_ms=T0 + 10))
+    assert pins(view) == [2, 9, 8, 5, 4, 3, 1]
+
+
+def test_a_page_of_one_pin_shortens_no_list(view: SmartfeedStore) -> None:
+    write = Writer(view)
+    write(*page(list(range(1, 26))))
+    for _ in range(3):
+        write(*page([7]))
+    assert pins(view) == [7, *range(1, 7), *range(8, 26)]
 
 
 def test_each_feed_and_user_has_a_list_and_other_surfaces_none(view: SmartfeedStore) -> None:
@@ -231,9 +256,10 @@ def test_a_list_is_cut_at_max_pins(tmp_path: Path) -> None:
         write = Writer(view)
         for start in range(0, 100, 25):
             write(*page(list(range(start + 1, start + 26)), start))
-        assert pins(view) == list(range(1, 31))
-        write(*page([400, 401], start=1))  # a page written twice over: the list holds no more for it
-        assert pins(view) == list(range(1, 31))
+        assert pins(view) == list(range(1, 101)), "of the pages since the last first one nothing is cut"
+        write(*page([500, 501]))
+        assert pins(view) == [500, 501, *range(1, 29)]
+        assert view.shown(1, HOME).tolist() == [500, 501]
 
 
 @pytest.mark.parametrize("action", [A.SAVE, A.HIDE])
@@ -245,7 +271,7 @@ def test_a_removed_pin_leaves_all_lists_of_its_user_and_does_not_come_back(
     write(*did(action, 2))
     assert (pins(view), pins(view, feed=PICKED), pins(view, user=2)) == ([1, 3], [4], [2])
     write(*page([2, 5], at_ms=T0 + 1))
-    assert last(view) == ([5], [1005], T0 + 1)  # a list that a removed pin begins is a new list all the same
+    assert last(view) == ([5, 1, 3], [1005, 1001, 1003], T0 + 1)  # pages that a removed pin begins are new all the same
 
 
 @pytest.mark.parametrize("action", [A.IMPRESSION, A.CLICK, A.CLOSEUP])
@@ -267,7 +293,7 @@ def test_the_last_512_removed_pins_are_remembered_and_lists_lose_older_ones_too(
     assert pins(view) == [3]
     write(*page([1, 2, 3]))
     assert pins(view) == [2, 3]  # 1 was removed again after 2: it is the 512th from the end, and 2 is forgotten
-    assert len(view.shard.family("removed").get(removed_key(1))) == 8 * store.REMOVED_KEPT
+    assert len(view.shard.family("removed").get(removed_key(1)) or b"") == 8 * store.REMOVED_KEPT
 
 
 def removed_key(user: int) -> bytes:
@@ -288,9 +314,9 @@ def test_a_takedown_filters_every_list_at_once_and_for_good(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("partition", range(PARTITIONS))
 def test_a_takedown_that_one_partition_has_heard_holds_for_all(tmp_path: Path, partition: int) -> None:
-    offsets = Offsets(PARTITIONS)
-    served = offsets.records(batch_of([row for user in range(1, 9) for row in page([7, 8], user=user)]), TOPICS)
-    downs = offsets.records(batch_of([{"action": A.TAKEDOWN, "pin": 7}]), TOPICS)
+    offsets = MemoryLog(PARTITIONS)
+    served = offsets.append(batch_of([row for user in range(1, 9) for row in page([7, 8], user=user)]), TOPICS)
+    downs = offsets.append(batch_of([{"action": A.TAKEDOWN, "pin": 7}]), TOPICS)
     with opened(tmp_path) as view:
         view.apply(served)
         view.apply([record for record in downs if record.partition == partition])
@@ -300,6 +326,6 @@ def test_a_takedown_that_one_partition_has_heard_holds_for_all(tmp_path: Path, p
 
 
 def test_a_folder_of_another_format_is_refused(tmp_path: Path) -> None:
-    Shard(tmp_path / "x", "smartfeed 0", layout.FAMILIES).close()
-    with pytest.raises(WrongFormat, match="smartfeed 0"):
+    Shard(tmp_path / "x", "smartfeed 1", layout.FAMILIES).close()
+    with pytest.raises(WrongFormat, match="smartfeed 1"):
         Shard(tmp_path / "x", layout.FORMAT, layout.FAMILIES)

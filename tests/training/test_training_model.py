@@ -1,24 +1,28 @@
 """From samples to a model's folder: what is drawn, what is learned, what is said of it, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score
 
+from cli.schema import SCHEMA
 from features.catalogue import CATALOGUE
+from learning.training import served
+from learning.training.command import Origin, _folder, made, run
+from learning.training.events import History, moments_of, of_batches
+from learning.training.judge import CUT, _ndcg, baselines
+from learning.training.samples import FEATURES, POSITIVE, Deeds, Periods, Samples, Wanted, asks
+from learning.training.train import calibration, check, train
 from scorpion import layout, registry
-from services import settings
-from services.clock import DAY_MS
-from services.errors import InvalidArgument
-from services.events import Action, events
-from services.settings import MeshSettings
+from services.core import settings
+from services.core.clock import DAY_MS
+from services.core.errors import InvalidArgument
+from services.core.events import Action, events
+from services.core.settings import MeshSettings
+from services.rpc.mesh import Mesh
 from tests.training.worlds import small
-from training import served
-from training.command import Origin, made
-from training.events import History, moments_of, of_batches
-from training.samples import FEATURES, POSITIVE, Deeds, Periods, Samples, Wanted, asks
-from training.train import CUT, _ndcg, baselines, calibration, check, train
 
 START = 1_700_000_000_000
 
@@ -39,7 +43,8 @@ def samples(requests: int, seed: int, at_ms: int = START) -> Samples:
     rows[rng.random(rows.shape) < 0.1] = np.nan
     light = rng.normal(size=n).astype(np.float32)
     at = at_ms + np.arange(requests, dtype=np.int64) * 1000
-    return Samples(rows, label, np.ones(n, np.float32), light, sizes, at)
+    user = np.arange(1, requests + 1, dtype=np.uint64) % 40
+    return Samples(rows, label, np.ones(n, np.float32), light, sizes, at, user, np.arange(1, n + 1, dtype=np.uint64))
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +87,10 @@ def test_calibration_error_is_that_of_a_recount() -> None:
 
 @pytest.mark.parametrize("name", ["train", "valid", "test"])
 def test_too_few_samples_are_refused_with_what_is_needed(periods: Periods, name: str) -> None:
-    parts = {"train": periods.train, "valid": periods.valid, "test": periods.test}
-    parts[name] = samples(5, 9)
+    parts = {"train": periods.train, "valid": periods.valid, "test": periods.test} | {name: samples(5, 9)}
+    few = Periods(parts["train"], parts["valid"], parts["test"])
     with pytest.raises(InvalidArgument, match=rf"too few samples to {name} on: 5 requests.*at least 20 requests"):
-        check(Periods(**parts))
+        check(few)
 
 
 def test_labels_are_what_the_user_did_within_the_horizon() -> None:
@@ -114,11 +119,17 @@ def test_requests_are_of_users_who_come_back_and_in_order(tmp_path: Path) -> Non
         assert deeds.after(ask.user, ask.at_ms, wanted.horizon_ms)
 
 
-def test_a_history_without_saves_is_refused() -> None:
-    batch = events(1, action=Action.NAME_USER, user=1, at_ms=5, id=1)
-    history = of_batches([batch], "the log")
-    with pytest.raises(InvalidArgument, match="the log: nobody did any of save, click: there is nothing to learn from"):
-        asks(history, Deeds(batch, POSITIVE), Wanted())
+def test_where_few_users_are_active_there_are_more_moments() -> None:
+    """As with ratings of films, which each user gives in a sitting or two over many years."""
+    rng = np.random.default_rng(2)
+    user = np.repeat(np.arange(1, 121), 20)
+    sitting = np.repeat(START + np.sort(rng.integers(0, 6_000 * DAY_MS, 120)), 20)
+    at = sitting + np.tile(np.arange(20) * 30_000, 120)
+    batch = events(len(user), action=Action.SAVE, user=user, pin=1, board=1, at_ms=at, id=range(1, len(user) + 1))
+    history, wanted = of_batches([batch], "the log"), Wanted(requests=900, moments=12)
+    found = asks(history, Deeds(history.events, POSITIVE), wanted)
+    assert 300 <= len(found) <= 900
+    assert len({ask.user for ask in found}) > 100
 
 
 def test_moments_are_spread_and_before_the_end() -> None:
@@ -177,7 +188,7 @@ def test_what_was_served_is_joined_with_what_users_did(logged: tuple[Path, Histo
 
 def test_a_model_of_a_world_is_written_with_its_report(tmp_path: Path) -> None:
     history = small(tmp_path / "world")
-    sections = settings.load(None)
+    sections = settings.load(None, SCHEMA)
     sections["mesh"] = MeshSettings(data=str(tmp_path / "data"), partitions=4)
     wanted = Wanted(requests=360, moments=12, horizon_days=5, shares=(0.6, 0.2))
     found = made(history, tmp_path / "data", sections, "ranker", Origin.AUTO, wanted, nothing)
@@ -191,9 +202,31 @@ def test_a_model_of_a_world_is_written_with_its_report(tmp_path: Path) -> None:
     for word in ("ROC", "Calibration", "Importance", "popularity", "recency", "light"):
         assert word in report
     assert "http" not in report
+    registry.promote(tmp_path / "data", "ranker", force=True)
+    again = made(history, tmp_path / "data", sections, "ranker", Origin.AUTO, replace(wanted, seed=2), nothing)
+    assert again.folder.parent != found.folder.parent
+    compared = again.evaluation.serving
+    assert compared is not None
+    assert (compared.model, compared.note) == ("ranker@1", "")
+    assert compared.difference.requests > 0
+    assert "ranker@1, which was serving: a difference of" in again.evaluation.words
+    assert "which was serving" in again.report.read_text()
+
+
+def test_a_name_that_no_model_can_have_is_refused_before_the_log_is_read() -> None:
+    def worked(what: str, done: int, of: int) -> None:
+        pytest.fail(what)
+
+    nowhere = Mesh(settings={}, processes=[])
+    with pytest.raises(InvalidArgument, match=r"--name: name '\.\./x': allowed are"):
+        run(nowhere, settings.load(None, SCHEMA), "../x", Origin.AUTO, Wanted(), worked)
+
+
+def test_trainings_that_end_in_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    assert [_folder(tmp_path, "ranker-1").name for _ in range(3)] == ["ranker-1", "ranker-1-2", "ranker-1-3"]
 
 
 def test_too_little_served_is_said(tmp_path: Path) -> None:
     history = small(tmp_path / "world")
     with pytest.raises(InvalidArgument, match="too few samples to train on: 0 requests"):
-        made(history, tmp_path, settings.load(None), "x", Origin.SERVED, Wanted(), nothing)
+        made(history, tmp_path, settings.load(None, SCHEMA), "x", Origin.SERVED, Wanted(), nothing)

@@ -6,15 +6,16 @@ import lightgbm
 import numpy as np
 import pytest
 
+from cli.schema import SCHEMA
+from learning.training.events import History, of_batches
+from learning.training.replay import ALL_FEATURES, FEEDS, Replay
+from learning.training.samples import FEATURES
 from scorpion import registry
-from services import settings
-from services.columns import Array
-from services.errors import InvalidArgument
-from services.events import Action, Batch, events
+from services.core import settings
+from services.core.columns import Array
+from services.core.errors import InvalidArgument
+from services.core.events import Action, Batch, events
 from tests.training.worlds import small
-from training.events import History, of_batches
-from training.replay import ALL_FEATURES, FEEDS, Replay
-from training.samples import FEATURES
 
 Recorded = dict[tuple[int, str, int], tuple[Array, Array]]
 
@@ -40,7 +41,7 @@ def users(history: History, moments: list[int]) -> list[int]:
 
 def recorded(history: History, folder: Path, moments: list[int], users: list[int]) -> Recorded:
     found: Recorded = {}
-    with Replay(history, folder, settings.load(None)) as replay:
+    with Replay(history, folder, settings.load(None, SCHEMA)) as replay:
         for at in moments:
             replay.advance(at)
             for user in users:
@@ -109,7 +110,7 @@ def test_served_features_are_those_that_were_learned_from(
     data = lightgbm.Dataset(rows, label, feature_name=FEATURES, categorical_feature=["origin"])
     booster = lightgbm.train(parameters, data, 5)
     registry.write(tmp_path / "model", booster, ALL_FEATURES, rows[:20], name="all", trained_ms=1)
-    with Replay(history, tmp_path / "stores", settings.load(None)) as replay:
+    with Replay(history, tmp_path / "stores", settings.load(None, SCHEMA)) as replay:
         registry.push(tmp_path / "model", replay.views.folder)
         registry.promote(replay.views.folder, "all")
         replay.views.models.refresh()
@@ -125,7 +126,7 @@ def test_served_features_are_those_that_were_learned_from(
 
 
 def test_time_does_not_go_back(history: History, moments: list[int], tmp_path: Path) -> None:
-    with Replay(history, tmp_path, settings.load(None)) as replay:
+    with Replay(history, tmp_path, settings.load(None, SCHEMA)) as replay:
         replay.advance(moments[1])
         with pytest.raises(InvalidArgument, match="can't go back"):
             replay.advance(moments[0])
@@ -137,7 +138,7 @@ def test_events_of_the_moment_are_not_applied_yet(tmp_path: Path) -> None:
         4, action=[Action.CREATE_BOARD, Action.CREATE_PIN, Action.SAVE, Action.SAVE], user=[7, 0, 7, 8],
         pin=[0, 3, 3, 3], board=[5, 0, 5, 5], at_ms=[day, day, day + 1, day + 2], id=[1, 2, 3, 4],
     )  # fmt: skip
-    with Replay(of_batches([batch], "four events"), tmp_path, settings.load(None)) as replay:
+    with Replay(of_batches([batch], "four events"), tmp_path, settings.load(None, SCHEMA)) as replay:
         saves = FEATURES.index("pin_saves_ever")
         for at, expected in ((day + 2, 1.0), (day + 3, 2.0)):
             replay.advance(at)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from datasets import parquet
-from datasets.generate import generate
-from datasets.world import Spec
-from training.events import History, of_dataset
+from learning.training.events import History, of_dataset
+from loaders import parquet
+from loaders.generate import generate
+from loaders.world import Spec
 
 NOW_MS = 1_760_000_000_000
 SPEC = Spec(users=150, pins=500, boards=260, saves=4_000, seed=5)

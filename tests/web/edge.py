@@ -4,7 +4,7 @@ feedgen that answers as told.
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,9 +17,17 @@ from apiary import layout as apiary_layout
 from apiary.service import Apiary, Weights
 from apiary.store import TOPICS as APIARY_TOPICS
 from apiary.store import ApiaryStore
+from counters import layout as counters_layout
+from counters.service import Counters
+from counters.store import TOPICS as COUNTERS_TOPICS
+from counters.store import CountersStore
+from prober.prober import Prober
+from prober.service import ProberService
 from protos import (
     apiary_pb2_grpc,
+    counters_pb2_grpc,
     feedgen_pb2_grpc,
+    prober_pb2_grpc,
     roadrunner_pb2_grpc,
     rockstore_pb2_grpc,
     scorpion_pb2_grpc,
@@ -27,8 +35,6 @@ from protos import (
     status_pb2_grpc,
 )
 from protos import feedgen_pb2 as pb
-from roadrunner.audit import Audit
-from roadrunner.client import RoadrunnerLog
 from roadrunner.committer import Committer
 from roadrunner.service import Roadrunner
 from roadrunner.store import EventLog, Retention
@@ -39,27 +45,28 @@ from rockstore.store import RockstoreStore
 from scorpion.facts import Facts
 from scorpion.models import Models
 from scorpion.service import Scorpion
-from services import mesh as meshes
-from services import server as servers
-from services.clock import wall_clock
-from services.context import current
-from services.errors import MeshError
-from services.follower import Follower
-from services.mesh import Address, Mesh
-from services.metrics import Metrics
-from services.server import AddServicer, WaitForToken
-from services.settings import MeshSettings
-from services.shard import Shard
-from services.status import Status
+from services.core.clock import wall_clock
+from services.core.context import current
+from services.core.errors import MeshError
+from services.core.metrics import Metrics
+from services.core.settings import MeshSettings
+from services.log.reading import open_reader
+from services.ops.status import Status
+from services.rpc import mesh as meshes
+from services.rpc import server as servers
+from services.rpc.mesh import Address, Mesh
+from services.rpc.server import AddServicer, WaitForToken
+from services.state.follower import Follower
+from services.state.shard import Shard
 from smartfeed import layout as smartfeed_layout
 from smartfeed.service import Smartfeed
 from smartfeed.store import TOPICS as SMARTFEED_TOPICS
 from smartfeed.store import SmartfeedStore
 from tests.kit import LoopServer
-from web.__main__ import Settings
-from web.app import Law, application
+from web.app import application
 from web.serving import http_server, listen
-from web.wiring import Clients, operations_of
+from web.settings import Settings
+from web.wiring import Clients, limits_of, operations_of, policy_of
 
 PARTITIONS = 4
 
@@ -71,9 +78,14 @@ class ToldFeedgen(feedgen_pb2_grpc.FeedgenServicer):
     reply: pb.FeedReply = field(default_factory=pb.FeedReply)
     error: MeshError | None = None
     asked: list[tuple[pb.FeedRequest, bytes]] = field(default_factory=list)
+    hold: threading.Event = field(default_factory=threading.Event)  # while it is not set, no answer comes
+
+    def __post_init__(self) -> None:
+        self.hold.set()
 
     def Feed(self, request: pb.FeedRequest, context: Any) -> pb.FeedReply:
         serving = current()
+        self.hold.wait(20)
         self.asked.append((request, serving.token if serving else b""))
         if self.error is not None:
             raise self.error
@@ -111,10 +123,10 @@ class Edge:
 
 
 @contextmanager
-def serve_edge(folder: Path, **settings: Any) -> Iterator[Edge]:
-    """A mesh with its edge."""
+def serve_edge(folder: Path, ids: Any = "numbers", listen_on: str = "127.0.0.1", **settings: Any) -> Iterator[Edge]:
+    """A mesh with its edge, which alone listens on another address than the loopback."""
     with ExitStack() as running:
-        mesh = meshes.resolve({"mesh": MeshSettings(data=str(folder), partitions=PARTITIONS)}, [])
+        mesh = meshes.resolve({"mesh": MeshSettings(data=str(folder), partitions=PARTITIONS, ids=ids)}, [])
         started: dict[str, Any] = {}
 
         def serve(service: str, add: AddServicer, wait: WaitForToken | None = None) -> None:
@@ -133,54 +145,67 @@ def serve_edge(folder: Path, **settings: Any) -> Iterator[Edge]:
         committer = Committer(log, 64, lambda: "")
         committer.start()
         running.callback(committer.stop)
-        front = Roadrunner(log, committer, Audit(0, lambda: (_no_audit, {})), wall_clock, 600_000)
-        counted = Metrics("roadrunner", 0)
-        status = Status("roadrunner", 0, counted, lambda: "", lambda: 0)
-        add = [
-            lambda server: roadrunner_pb2_grpc.add_RoadrunnerServicer_to_server(front, server),
-            lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server),
-        ]
-        door = LoopServer(counted, add, 64, "127.0.0.1:0")
-        running.callback(lambda: door.stop(None, first=front.close))
-        mesh.processes.append(Address(service="roadrunner", shard=0, shards=1, address=f"127.0.0.1:{door.port}"))
-        started["roadrunner"] = door
+        front = Roadrunner(log, committer, wall_clock, 600_000)
+
+        prober = ProberService(Prober(0, _no_probe, {}))
+        started["roadrunner"] = _on_loop(running, mesh, "roadrunner", roadrunner_pb2_grpc, front, front.close)
+        started["prober"] = _on_loop(running, mesh, "prober", prober_pb2_grpc, prober)
 
         def view(service: str, layout: Any, store_type: Any, topics: Any) -> tuple[Any, WaitForToken]:
             shard = Shard(folder / service, layout.FORMAT, layout.FAMILIES)
             running.callback(shard.close)
             store = store_type(shard, range(PARTITIONS), PARTITIONS)
-            follower = Follower(RoadrunnerLog(mesh), store, topics, range(PARTITIONS))
+            follower = Follower(open_reader(mesh), store, topics, range(PARTITIONS))
             follower.start()
             running.callback(follower.stop)
             return store, follower.wait
 
         graph, wait = view("apiary", apiary_layout, ApiaryStore, APIARY_TOPICS)
         apiary = Apiary(graph, Weights(1.0, 0.7, 100))
-        serve("apiary", lambda server: apiary_pb2_grpc.add_ApiaryServicer_to_server(apiary, server), wait)
+        serve("apiary", partial(apiary_pb2_grpc.add_ApiaryServicer_to_server, apiary), wait)
         objects, wait = view("rockstore", rockstore_layout, RockstoreStore, ROCKSTORE_TOPICS)
-        rockstore = Rockstore(objects)
-        serve("rockstore", lambda server: rockstore_pb2_grpc.add_RockstoreServicer_to_server(rockstore, server), wait)
+        serve("rockstore", partial(rockstore_pb2_grpc.add_RockstoreServicer_to_server, Rockstore(objects)), wait)
         pages, wait = view("smartfeed", smartfeed_layout, partial(SmartfeedStore, max_pins=100), SMARTFEED_TOPICS)
-        smartfeed = Smartfeed(pages)
-        serve("smartfeed", lambda server: smartfeed_pb2_grpc.add_SmartfeedServicer_to_server(smartfeed, server), wait)
+        serve("smartfeed", partial(smartfeed_pb2_grpc.add_SmartfeedServicer_to_server, Smartfeed(pages)), wait)
+        counts, wait = view("counters", counters_layout, partial(CountersStore, clock=wall_clock), COUNTERS_TOPICS)
+        serve("counters", partial(counters_pb2_grpc.add_CountersServicer_to_server, Counters(counts)), wait)
         feedgen = ToldFeedgen()
         serve("feedgen", lambda server: feedgen_pb2_grpc.add_FeedgenServicer_to_server(feedgen, server))
         models = Models(folder, lambda: None, lambda columns: None)
         scorpion = Scorpion(models, Facts(cast(Any, None), 1 << 20, 0))  # nobody has pins scored here
         serve("scorpion", lambda server: scorpion_pb2_grpc.add_ScorpionServicer_to_server(scorpion, server))
         metrics = Metrics("web", 0)
-        base = running.enter_context(_serve_http(mesh, metrics, Settings(**settings)))
+        base = running.enter_context(_serve_http(mesh, metrics, Settings(**settings), listen_on))
         http = running.enter_context(httpx.Client(base_url=base, timeout=20))
         yield Edge(http, feedgen, models, log, mesh, metrics, started)
 
 
-async def _no_audit(batch: object) -> object:
-    return batch
+def _on_loop(
+    running: ExitStack, mesh: Mesh, service: str, rpc: Any, servicer: Any, first: Callable[[], None] = lambda: None
+) -> LoopServer:
+    metrics = Metrics(service, 0)
+    status = Status(service, 0, metrics, lambda: "", lambda: 0)
+    server = LoopServer(
+        metrics,
+        [
+            partial(getattr(rpc, f"add_{service.capitalize()}Servicer_to_server"), servicer),
+            partial(status_pb2_grpc.add_StatusServicer_to_server, status),
+        ],
+        64,
+        "127.0.0.1:0",
+    )
+    running.callback(lambda: server.stop(None, first=first))
+    mesh.processes.append(Address(service=service, shard=0, shards=1, address=f"127.0.0.1:{server.port}"))
+    return server
+
+
+async def _no_probe(turn: int, at_ms: int) -> None:
+    raise AssertionError("no probe is made here")
 
 
 @contextmanager
-def _serve_http(mesh: Mesh, metrics: Metrics, settings: Settings) -> Iterator[str]:
-    listener, ready = listen("127.0.0.1:0"), threading.Event()
+def _serve_http(mesh: Mesh, metrics: Metrics, settings: Settings, listen_on: str) -> Iterator[str]:
+    listener, ready = listen(f"{listen_on}:0"), threading.Event()
     address = "{}:{}".format(*listener.getsockname()[:2])
     own = Address(service="web", shard=0, shards=1, address="in this process", http=address)
     status = Status("web", 0, metrics, lambda: "", lambda: 0)
@@ -188,8 +213,12 @@ def _serve_http(mesh: Mesh, metrics: Metrics, settings: Settings) -> Iterator[st
 
     async def run() -> None:
         clients = Clients(mesh)
-        app = application(operations_of(clients, settings, status, own), Law(metrics, settings.max_requests))
-        http = http_server(app, 2.0, ready.set)
+        app = application(
+            operations_of(clients, settings, status, own),
+            policy_of(settings, metrics, listen_on),
+            text_ids=mesh.text_ids,
+        )
+        http = http_server(app, limits_of(settings), 2.0, ready.set)
         stop.append(http)
         try:
             await http.serve(sockets=[listener])

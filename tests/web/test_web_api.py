@@ -6,8 +6,8 @@ import pytest
 
 from protos import events_pb2
 from protos import feedgen_pb2 as pb
-from services import tokens
-from services.errors import (
+from services.core import tokens
+from services.core.errors import (
     DeadlineExceeded,
     Exhausted,
     InvalidArgument,
@@ -16,7 +16,7 @@ from services.errors import (
     Unavailable,
     Unimplemented,
 )
-from services.events import AUDIT_FROM, Action, Batch
+from services.core.events import RESERVED_FROM, Action, Batch
 from tests.web.edge import Edge, serve_edge
 
 WORLD = [
@@ -83,8 +83,31 @@ def test_users_are_listed_and_found(edge: Edge, written: str) -> None:
     assert edge.http.get("/v1/users", params={"q": "nobody"}).json()["users"] == []
 
 
+def test_R28_a_board_of_another_is_not_among_a_users_own(edge: Edge, written: str) -> None:
+    taken = {"action": "create_board", "board": "512", "user": "77", "title": "Taken"}
+    own = {"action": "create_board", "board": "513", "user": "77", "title": "Own"}
+    token = edge.post({"events": [taken, own, {"action": "delete_board", "board": "512", "user": "99"}]}).json()[
+        "token"
+    ]
+    stranger = edge.http.get("/v1/users/77", params={"token": token}).json()
+    before = [{"id": "410", "title": "Summer kitchen"}]
+    assert (stranger["boards"], stranger["counts"]["boards"]) == ([{"id": "513", "title": "Own"}, *before], 2)
+    assert edge.http.get("/v1/users/42", params={"token": token}).json()["boards"] == [{"id": "512", "title": "To try"}]
+    gone = edge.post({"action": "delete_board", "board": "513", "user": "77"}).json()["token"]
+    assert edge.http.get("/v1/users/77", params={"token": gone}).json()["boards"] == before
+
+
+def test_R04_a_name_is_emptied(edge: Edge, written: str) -> None:
+    for name in ("Some Name", "", "Again", None):
+        event = {"action": "name_user", "user": "706", "title": name}
+        token = edge.post(event).json()["token"]
+        expected = "Again" if name is None else name
+        assert edge.http.get("/v1/users/706", params={"token": token}).json()["name"] == expected
+    edge.post({"action": "name_user", "user": "706", "title": ""})
+
+
 def test_somebody_unknown_is_no_error(edge: Edge) -> None:
-    user = edge.http.get("/v1/users/18446744073709551000").json()
+    user = edge.http.get(f"/v1/users/{RESERVED_FROM - 1}").json()
     assert (user["name"], user["boards"], user["follows"]["users"], user["followers"]) == ("", [], [], 0)
 
 
@@ -157,7 +180,24 @@ def test_a_feed_comes_without_feedgen(edge: Edge) -> None:
         ("/v1/feeds/home?user=1&limit=many", 400, 'limit = "many"'),
         ("/v1/feeds/home", 400, "user is missing"),
         ("/v1/feeds/home?user=x", 400, 'user = "x"'),
-        ("/v1/feeds/home?user=1&user=2", 400, "stated twice"),
+        ("/v1/feeds/home?user=1&user=2", 400, "user is stated twice; once is allowed"),
+        ("/v1/feeds/home?user=1&us%65r=2", 400, "user is stated twice"),
+        ("/v1/feeds/home?user=01", 400, 'user = "01" is not allowed: an id is 1 to 18446744073708503039'),
+        ("/v1/feeds/home?user=%2B1", 400, 'user = "+1" is not allowed: an id is 1 to'),
+        ("/v1/feeds/home?user=+1", 400, 'user = " 1" is not allowed: an id is 1 to'),
+        ("/v1/feeds/home?user=1%0A", 400, 'user = "1\\n" is not allowed: an id is 1 to'),
+        ("/v1/feeds/home?user=0", 400, 'user = "0" is not allowed: an id is 1 to'),
+        (f"/v1/feeds/home?user={2**64 - 1}", 400, "ids from 18446744073708503040 on are the mesh's own; an id is 1 to"),
+        (f"/v1/feeds/home?user={RESERVED_FROM}", 400, "are the mesh's own"),
+        (f"/v1/users/{RESERVED_FROM}", 400, "are the mesh's own"),
+        (f"/v1/pins/{RESERVED_FROM}", 400, "are the mesh's own"),
+        (f"/v1/users?after={RESERVED_FROM}", 400, "are the mesh's own"),
+        ("/v1/users?after=00", 400, 'after = "00" is not allowed'),
+        ("/v1/users/01", 400, 'user = "01" is not allowed: an id is 1 to'),
+        ("/v1/users?q=%ff", 400, "the query is not UTF-8"),
+        ("/v1/users?limit=%2B5", 400, 'limit = "+5" is not allowed: a whole number, 1 to 100'),
+        ("/v1/feeds/home?user=1&explain=maybe", 400, 'explain = "maybe" is not allowed: true or false'),
+        (f"/v1/feeds/home?user=1&cursor={'a' * 32_001}", 400, "is not allowed: text of at most 32000 characters"),
         ("/v1/feeds/home?user=1&curser=2", 400, "curser is not known here; known are user, limit, cursor"),
         ("/v1/feeds/home?user=1&token=abc", 400, "token"),
         ("/v1/feeds/best?user=1", 404, "following, interest, picked, home"),
@@ -174,7 +214,7 @@ def test_a_feed_comes_without_feedgen(edge: Edge) -> None:
 )
 def test_what_is_asked_wrongly_is_named(edge: Edge, path: str, http: int, named: str) -> None:
     answer = edge.http.get(path)
-    assert (answer.status_code, answer.headers["content-type"]) == (http, "application/json")
+    assert (answer.status_code, answer.headers["content-type"]) == (http, "application/problem+json")
     assert named in answer.json()["error"]["message"]
 
 
@@ -188,9 +228,10 @@ def test_all_or_nothing(edge: Edge, written: str) -> None:
     before = edge.events()
     good = {"user": 1, "action": "click", "pin": 5}
     assert edge.refused([good, {"user": 0, "action": "click", "pin": 5}]).startswith(
-        "events[1].user = 0 (action click)"
+        "events[1].user = 0 is not allowed: an id is 1 to"
     )
-    assert edge.refused([good, {**good, "at_ms": 5}]).startswith("events[1].at_ms = 5")
+    assert edge.refused([good, {"action": "click", "pin": 5}]) == "events[1].user is missing: click needs one"
+    assert edge.refused([good, {**good, "at_ms": -5}]).startswith("events[1].at_ms = -5")
     assert edge.refused([good, {**good, "title": "x" * 3000}]).startswith("events[1].title: 3000 long")
     assert edge.refused([good, {**good, "action": "served"}]).startswith("events[1].action")
     assert edge.events() == before
@@ -207,7 +248,7 @@ def test_a_takedown_works_on_what_nobody_described(edge: Edge) -> None:
     assert answer.status_code == 202
     pin = edge.http.get("/v1/pins/999111", params={"token": answer.json()["token"]}).json()
     assert (pin["taken_down"], pin["title"]) == (True, "")
-    assert edge.http.delete(f"/v1/pins/{AUDIT_FROM}").status_code == 400
+    assert edge.http.delete(f"/v1/pins/{RESERVED_FROM}").status_code == 400
     assert edge.http.delete("/v1/pins/0").status_code == 400
     assert edge.http.delete("/v1/pins/1", headers={"sec-fetch-site": "cross-site"}).status_code == 403
 

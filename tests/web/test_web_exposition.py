@@ -3,7 +3,7 @@
 import grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.metrics import Metrics
+from services.core.metrics import Metrics
 from web.exposition import Families, up
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
-from services.status import Status
+from services.ops.status import Status
 from web.answers import Failure
 from web.events import Events
 from web.feeds import Feeds
@@ -15,6 +15,7 @@ from web.models import Models
 from web.openapi import describe
 from web.operations import Operation, operations
 from web.pins import Pins
+from web.promotion import Promotions
 from web.users import Users
 from web.wire import read
 
@@ -24,11 +25,12 @@ NOBODY = cast(Any, None)
 def all_operations() -> list[Operation]:
     return operations(
         Feeds(NOBODY, 1),
-        Events(NOBODY, NOBODY, lambda: 0, 1, 1, 1),
+        Events(NOBODY, NOBODY, lambda: 0, NOBODY, 1, 1),
         Users(NOBODY, NOBODY, 1),
         Pins(NOBODY, 1),
         Models(NOBODY, Path(), 1),
-        Watch(NOBODY, cast(Status, None), NOBODY, NOBODY),
+        Promotions(NOBODY, NOBODY, Path(), 1),
+        Watch(NOBODY, cast(Status, None), NOBODY, NOBODY, Path()),
     )
 
 
@@ -47,6 +49,7 @@ def test_every_operation_and_error_is_described() -> None:
         in_path = {p["name"] for p in entry["parameters"] if p["in"] == "path"}
         assert in_path == set(re.findall(r"{(\w+)}", operation.path))
         assert str(operation.status) in entry["responses"]
+        assert {"400", "406", "408", "421", "431"} <= set(entry["responses"]), "of any request"
         if operation.path.startswith("/v1"):
             assert {"400", "429", "500", "503", "504"} <= set(entry["responses"])
     ids = [e["operationId"] for path in described["paths"].values() for e in path.values()]
@@ -75,4 +78,4 @@ def test_examples_are_true() -> None:
         for entry in path.values():
             for http, answered in entry["responses"].items():
                 if int(http) >= 400 and "Failure" in str(answered):
-                    msgspec.convert(answered["content"]["application/json"]["example"], Failure)
+                    msgspec.convert(answered["content"]["application/problem+json"]["example"], Failure)

@@ -1,8 +1,10 @@
 // What a person can do to a pin. The page changes at once; the event follows; if it can't
 // be written the page says so and goes back.
 
-import { postEvents, takeDown } from "./api.js";
+import { postEvents, randomId, takeDown } from "./api.js";
 import { toast } from "./toast.js";
+
+const TAKE_BACK_MS = 8000; // so long a hide waits to be taken back: there is no event that undoes one
 
 /** The event that `action` on this feed item is. */
 export function eventOf(action, { session, item, surface }, extra = {}) {
@@ -17,15 +19,27 @@ export function report(action, entry) {
     .catch((error) => console.warn(`${action} not recorded:`, error.message));
 }
 
-export async function save(entry, board = entry.session.defaultBoard(entry.item)) {
+export async function save(entry, board = entry.session.defaultBoard()) {
   const { session, item } = entry;
-  if (!board) return void toast("There is no board to save to yet.", { kind: "error" });
   const before = session.saved.get(item.pin);
   session.markSaved(item.pin, board);
   session.useBoard(board);
   const done = await write([eventOf("save", entry, { board: board.id })], "The pin was not saved",
     () => session.markSaved(item.pin, before), () => save(entry, board));
   if (done) toast(`Saved to ${board.title}`, { action: { label: "Undo", run: () => unsave(entry) } });
+}
+
+/** Makes a board with this title and saves to it: both are written together, or neither. */
+export async function saveToNew(entry, title) {
+  const { session, item, surface } = entry, board = { id: randomId(), title };
+  const create = { user: session.user, action: "create_board", board: board.id, title, surface };
+  session.markSaved(item.pin, board);
+  const done = await write([create, eventOf("save", entry, { board: board.id })], "The board was not made",
+    () => session.markSaved(item.pin, null), () => saveToNew(entry, title));
+  if (!done) return;
+  session.addBoard(board);
+  session.useBoard(board);
+  toast(`Saved to ${title}`, { action: { label: "Undo", run: () => unsave(entry) } });
 }
 
 export async function unsave(entry) {
@@ -38,20 +52,40 @@ export async function unsave(entry) {
   if (done) toast(`Removed from ${board.title}`);
 }
 
-export function toggleSave(entry) {
-  return entry.session.saved.has(entry.item.pin) ? unsave(entry) : save(entry);
+/** Saves, or takes a save back. Without a board of one's own `choose` is asked for one. */
+export async function toggleSave(entry, choose) {
+  const { session, item } = entry;
+  if (session.saved.has(item.pin)) return unsave(entry);
+  await session.loading; // or boards that are on their way would be taken for none
+  return session.defaultBoard() ? save(entry) : choose();
 }
 
 export async function hide(entry) {
   const { session, item } = entry;
   if (session.hidden.has(item.pin)) return;
   session.markHidden(item.pin);
-  toast("Hidden. You won't see this pin again.");
-  // It stays away on this page even if the event fails: bringing it back would be ruder.
   const event = eventOf("hide", entry);
-  const send = () => write([event], "Hidden here, but not for good", () => {}, send);
-  await send();
+  // It stays away on this page even if the event fails: bringing it back would be ruder.
+  const send = () => {
+    waiting.delete(send);
+    clearTimeout(timer);
+    close();
+    return write([event], "Hidden here, but not for good", () => {}, send);
+  };
+  const undo = () => {
+    waiting.delete(send);
+    clearTimeout(timer);
+    session.markShown(item.pin);
+  };
+  const close = toast("Hidden. You won't see this pin again.", { action: { label: "Undo", run: undo }, forMs: TAKE_BACK_MS });
+  const timer = setTimeout(send, TAKE_BACK_MS);
+  waiting.add(send);
 }
+
+const waiting = new Set(); // hides that can still be taken back
+const settle = () => [...waiting].forEach((send) => send());
+addEventListener("pagehide", settle);
+document.addEventListener("visibilitychange", () => document.hidden && settle());
 
 const ID_FIELD = { user: "target", board: "board", interest: "target" };
 
@@ -71,7 +105,7 @@ export async function takeDownPin(entry, done) {
   try {
     await takeDown(entry.item.pin);
   } catch (error) {
-    toast(`The pin was not taken down: ${error.message}`, { kind: "error" });
+    toast(`The pin was not taken down: ${error.plain ?? error.message}`, { kind: "error" });
     return;
   }
   done();

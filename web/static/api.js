@@ -2,6 +2,8 @@
 
 import { remember, recent, forget } from "./tokens.js";
 
+// The root of the edge: beside the folder of this file, also behind a proxy that adds a prefix.
+export const ROOT = new URL("../", import.meta.url);
 const TIMEOUT_MS = 10_000;
 // A page asked for while a save or hide is still on its way waits this long for its token.
 const WRITE_WAIT_MS = 800;
@@ -21,7 +23,7 @@ export class ApiError extends Error {
   }
 
   /** For a note: what is away, and where, is for the console and the health page. */
-  get plain() { return this.status === "UNAVAILABLE" ? "a part of the mesh is away just now." : this.message; }
+  get plain() { return this.status === "UNAVAILABLE" ? "Something is away just now." : this.message; }
 
   /** True where asking again later can help without the person changing anything. */
   get passing() {
@@ -31,7 +33,7 @@ export class ApiError extends Error {
 
 async function request(path, { params = {}, method = "GET", body, signal, keepalive = false } = {}) {
   const query = new URLSearchParams(Object.entries(params).filter(([, v]) => v !== null && v !== undefined && v !== ""));
-  const url = query.size ? `${path}?${query}` : path;
+  const url = new URL(query.size ? `${path}?${query}` : path, ROOT);
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
   const headers = body ? { "content-type": "application/json" } : {};
   let answer, text;
@@ -63,18 +65,18 @@ async function call(path, options) {
 }
 
 export const listUsers = ({ q, after, limit = 20, signal }) =>
-  call("/v1/users", { params: { q, after, limit }, signal });
+  call("v1/users", { params: { q, after, limit }, signal });
 
-export const getUser = (user, signal) => call(`/v1/users/${encodeURIComponent(user)}`, { signal });
+export const getUser = (user, signal) => call(`v1/users/${encodeURIComponent(user)}`, { signal });
 
-export const getPin = (pin, signal) => call(`/v1/pins/${encodeURIComponent(pin)}`, { signal });
+export const getPin = (pin, signal) => call(`v1/pins/${encodeURIComponent(pin)}`, { signal });
 
 /**
  * One page of a feed. The tokens of the last writes go along, so that the page shows what
  * was just done. If the server refuses them (its log was reset), they are dropped once.
  */
 export async function getFeed(feed, { user, cursor, limit = 25, explain = false, signal }) {
-  const ask = (token) => call(`/v1/feeds/${encodeURIComponent(feed)}`, {
+  const ask = (token) => call(`v1/feeds/${encodeURIComponent(feed)}`, {
     params: { user, limit, cursor, token, explain: explain ? "true" : null }, signal,
   });
   await Promise.race([Promise.allSettled(writing), pause(WRITE_WAIT_MS)]);
@@ -95,7 +97,7 @@ export async function getFeed(feed, { user, cursor, limit = 25, explain = false,
 export async function postEvents(events, { keepalive = false } = {}) {
   for (const event of events) event.id ??= randomId();
   const seen = events.every((e) => GLANCES.has(e.action));
-  const sent = call("/v1/events", { method: "POST", body: { events }, keepalive });
+  const sent = call("v1/events", { method: "POST", body: { events }, keepalive });
   if (!seen) {
     writing.add(sent);
     sent.catch(() => {}).finally(() => writing.delete(sent));
@@ -106,20 +108,26 @@ export async function postEvents(events, { keepalive = false } = {}) {
 }
 
 export async function takeDown(pin) {
-  const answer = await call(`/v1/pins/${encodeURIComponent(pin)}`, { method: "DELETE" });
+  const answer = await call(`v1/pins/${encodeURIComponent(pin)}`, { method: "DELETE" });
   remember(answer.token);
   return answer;
 }
 
-export const getModels = (signal) => call("/v1/models", { signal });
+export const getModels = (signal) => call("v1/models", { signal });
+
+export const promoteModel = ({ name, version }, force) =>
+  call(`v1/models/${encodeURIComponent(name)}/${version}/promotion`, { method: "POST", params: { force: force ? "true" : null } });
+
+export const rollbackModel = () => call("v1/models/rollback", { method: "POST" });
 
 /** 503 is an answer here, not a failure: it says who is not ready. */
 export async function getHealth(signal) {
-  const { http, json } = await request("/healthz", { signal });
+  const { http, json } = await request("healthz", { signal });
   if (json && Array.isArray(json.processes)) return json;
   throw new ApiError(json?.error?.status ?? "UNKNOWN", json?.error?.message ?? `The server answered ${http} without a report.`, http);
 }
 
-function randomId() {
-  return String(crypto.getRandomValues(new BigUint64Array(1))[0]);
+/** 1 to 2^63: far from the ids that are reserved. */
+export function randomId() {
+  return String((crypto.getRandomValues(new BigUint64Array(1))[0] >> 1n) + 1n);
 }

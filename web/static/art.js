@@ -53,5 +53,5 @@ export function cover({ pin, title, interests }) {
     style: `aspect-ratio:${WIDTH}/${height}`,
   }, motif(WIDTH, height, palette, random));
   return el("span", { class: `cover cover-${layout}`, style: `--ground:${palette.g};--type:${palette.t};--mat:${palette.b}` },
-    drawing, el("span", { class: `cover-title size-${titleSize(title)}`, dir: "auto" }, title));
+    drawing, el("span", { class: `cover-title size-${titleSize(title)}`, dir: "auto" }, el("span", { class: "cover-words" }, title)));
 }

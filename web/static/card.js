@@ -30,7 +30,7 @@ export function card(entry, { open, why }) {
         origin(item),
         chips(item.interests)),
       saveBar(entry, title,
-        el("button", { type: "button", class: "round", "data-testid": "card-why", "aria-label": `Why this: ${title}`,
+        el("button", { type: "button", class: "round card-why", "data-testid": "card-why", "aria-label": `Why this: ${title}`,
           title: "Why this (w)", onclick: () => why(entry) }, icon("why")),
         el("button", { type: "button", class: "round", "data-testid": "card-hide", "aria-label": `Hide: ${title}`,
           title: "Hide (x)", onclick: () => hide(entry) }, icon("hide")))));
@@ -69,7 +69,8 @@ export function saveBar(entry, title, ...more) {
   return el("div", { class: "actions", role: "group", "aria-label": `Actions for ${title}` },
     el("div", { class: "split" },
       el("button", { type: "button", class: "save", "data-testid": "card-save", "data-title": title,
-        onclick: () => toggleSave(entry) }, icon("save"), el("span", {}, "Save")),
+        onclick: ({ currentTarget: button }) => toggleSave(entry, () => openSaveMenu(entry, button.nextElementSibling)) },
+        icon("save"), el("span", {}, "Save")),
       el("button", { type: "button", class: "save-choose", "data-testid": "card-save-choose", "aria-haspopup": "menu",
         "aria-label": `Choose a board for: ${title}`, title: "Choose a board",
         onclick: (event) => openSaveMenu(entry, event.currentTarget) }, icon("more"))),
@@ -79,7 +80,7 @@ export function saveBar(entry, title, ...more) {
 /** Shows in `root` whether the pin is saved, and names the board the button will use. */
 export function paintSaved(root, { session, item }) {
   const button = root.querySelector(".save"), saved = session.saved.get(item.pin);
-  const board = saved ?? session.defaultBoard(item);
+  const board = saved ?? session.defaultBoard();
   button.setAttribute("aria-pressed", String(Boolean(saved)));
   button.lastElementChild.textContent = saved ? "Saved" : "Save";
   button.setAttribute("aria-label", `${saved ? "Saved" : "Save"}: ${button.dataset.title}`);

@@ -5,28 +5,42 @@ import { chips, link, paintSaved, saveBar, titleOf } from "./card.js";
 import { cover } from "./art.js";
 import { dialog } from "./dialog.js";
 import { el, icon } from "./dom.js";
-import { ago, short } from "./format.js";
+import { ago } from "./format.js";
 import { getPin } from "./api.js";
+import { lookAt, lookAway } from "./route.js";
 import { hide, report, takeDownPin, toggleFollow } from "./actions.js";
 
-/** beside(entry, ±1) is the neighbouring entry of the feed or null. */
-export function closeup({ why, beside }) {
+/**
+ * beside(entry, ±1) is the neighbouring entry of the feed or null; entryOf(pin) that of a pin which is on the page; session()
+ * who is reading. Opening one goes to an address of its own, and closing it goes back.
+ */
+export function closeup({ why, beside, entryOf, session }) {
   const box = dialog({ testid: "closeup-dialog", name: "Closer look", className: "closeup" });
   let shown = null, asking = null;
 
+  box.node.addEventListener("close", lookAway);
+
+  /** What the address says: a pin to look at, or none. */
+  function follow(pin) {
+    if (!pin) return void (box.open && box.close());
+    if (box.open && shown?.item.pin === pin) return;
+    open(entryOf(pin) ?? { item: { pin, title: "", link: "", interests: [] }, session: session(), surface: "closeup", page: null });
+  }
+
   function open(entry) {
     shown = entry;
+    lookAt(entry.item.pin);
     asking?.abort();
     asking = new AbortController();
-    report("closeup", entry);
+    if (entry.session) report("closeup", entry);
     render(entry);
     fetchDetail(entry, asking.signal);
   }
 
   function render(entry) {
     const { item, session } = entry, title = titleOf(item);
-    const bar = saveBar(entry, title,
-      button("why", "Why this", "why", () => why(entry)),
+    const bar = session && saveBar(entry, title,
+      entry.page ? button("why", "Why this", "why", () => why(entry)) : null,
       button("hide", "Hide", "hide", () => { box.close(); hide(entry); }));
     const arrows = el("div", { class: "closeup-steps" }, step(entry, -1, "Previous"), step(entry, 1, "Next"));
     box.show(
@@ -35,11 +49,11 @@ export function closeup({ why, beside }) {
         el("h2", { dir: "auto", id: "closeup-title", "data-testid": "closeup-title" }, title),
         link(entry, "closeup-link") ?? el("p", { class: "quiet" }, "This pin has no link."),
         el("p", { class: "card-reason", dir: "auto" }, item.reason ?? ""),
-        item.owner ? follow(entry, "user", item.owner.id, item.owner.name || `user ${item.owner.id}`, "saved by") : null,
-        item.board ? follow(entry, "board", item.board.id, item.board.title || `board ${item.board.id}`, "on the board") : null,
+        item.owner ? followRow(entry, "user", item.owner.id, item.owner.name || `user ${item.owner.id}`, "saved by") : null,
+        item.board ? followRow(entry, "board", item.board.id, item.board.title || `board ${item.board.id}`, "on the board") : null,
         el("div", { id: "closeup-detail", "aria-live": "polite" }, chips(item.interests)),
         bar, arrows));
-    paintSaved(box.body, { item, session });
+    if (session) paintSaved(box.body, { item, session });
   }
 
   function button(name, label, glyph, onclick) {
@@ -59,7 +73,7 @@ export function closeup({ why, beside }) {
     box.body.querySelector(`[data-testid="closeup-${by > 0 ? "next" : "previous"}"]:enabled`)?.focus();
   }
 
-  function follow(entry, kind, id, name, label) {
+  function followRow(entry, kind, id, name, label) {
     const on = entry.session.follows[kind].has(id);
     return el("div", { class: "follow-row", "data-follow": `${kind}:${id}` },
       el("p", {}, el("span", { class: "quiet" }, label), el("strong", { dir: "auto" }, name)),
@@ -73,27 +87,32 @@ export function closeup({ why, beside }) {
     try {
       pin = await getPin(entry.item.pin, signal);
     } catch (error) {
-      if (!signal.aborted) detail(el("p", { class: "quiet" }, `More about this pin could not be loaded: ${error.message}`),
+      if (!signal.aborted) detail(el("p", { class: "quiet" }, `More about this pin could not be loaded: ${error.plain ?? error.message}`),
         chips(entry.item.interests));
       return;
     }
     if (signal.aborted) return;
+    if (!entry.page && !entry.item.title && (pin.title || pin.link)) {
+      // Opened by its address: only now is there something to show.
+      entry.item = { ...entry.item, title: pin.title, link: pin.link, interests: pin.interests.map((each) => each.name) };
+      render(entry);
+    }
     const facts = [
       Number.isFinite(pin.created_ms) && pin.created_ms > 0 ? ["created", ago(pin.created_ms)] : null,
       entry.item.at_ms ? ["saved", ago(entry.item.at_ms)] : null,
-      Number.isFinite(pin.quality) ? ["quality", short(pin.quality)] : null, ["pin", pin.pin ?? entry.item.pin],
     ].filter(Boolean);
     detail(
       pin.taken_down ? el("p", { class: "bad", "data-testid": "taken-down" }, "This pin has been taken down.") : null,
       pin.interests?.length ? el("div", { class: "interests" }, el("p", { class: "quiet" }, "about"),
         pin.interests.map((i) => interest(entry, i))) : null,
       el("dl", { class: "facts" }, facts.flatMap(([k, v]) => [el("dt", {}, k), el("dd", {}, v)])),
-      pin.taken_down ? null : moderation(entry));
+      pin.taken_down || !entry.session ? null : moderation(entry));
   }
 
   const detail = (...content) => box.body.querySelector("#closeup-detail")?.replaceChildren(...content.filter(Boolean));
 
   function interest(entry, { id, name }) {
+    if (!entry.session) return el("span", { class: "chip", dir: "auto" }, name);
     const on = entry.session.follows.interest.has(id);
     return el("button", { type: "button", class: "chip chip-button", "aria-pressed": String(on),
       "data-testid": "follow-interest", "data-id": id, "data-follow": `interest:${id}`,
@@ -115,12 +134,12 @@ export function closeup({ why, beside }) {
     for (const row of box.body.querySelectorAll("[data-follow]")) {
       const [kind, id] = row.dataset.follow.split(":"), control = row.matches("button") ? row : row.querySelector("button");
       const name = control.getAttribute("aria-label").replace(/^(Unf|F)ollow /, "");
-      const fresh = kind === "interest" ? interest(shown, { id, name }) : follow(shown, kind, id, name, row.querySelector(".quiet").textContent);
+      const fresh = kind === "interest" ? interest(shown, { id, name }) : followRow(shown, kind, id, name, row.querySelector(".quiet").textContent);
       const focused = row.contains(document.activeElement);
       row.replaceWith(fresh);
       if (focused) (fresh.matches("button") ? fresh : fresh.querySelector("button")).focus();
     }
   }
 
-  return { open, move, repaint, close: box.close, get isOpen() { return box.open; }, get entry() { return box.open ? shown : null; } };
+  return { open, follow, move, repaint, body: box.body, close: box.close, get isOpen() { return box.open; }, get entry() { return box.open ? shown : null; } };
 }

@@ -65,6 +65,7 @@ function paint(now, list) {
       card.update(now, fresh.get(service), colours);
     }
     summarise(group, processes);
+    group.node.classList.toggle("not-ready", processes.some((p) => stateOf(p) !== "ready"));
   }
   for (const [key, card] of cards) {
     if (alive.has(key)) continue;
@@ -107,7 +108,8 @@ function banner(now, processes) {
     say("lost", "No report from the edge", `${sentence(failure)} ${age} Asking again every second.`);
   } else if (!processes.length) say("bad", "Nothing is running", "The report names no process.");
   else if (bad.length) say("bad", `${bad.length} of ${processes.length} not ready`,
-    `${names.slice(0, 6).join(", ")}${names.length > 6 ? ` and ${names.length - 6} more` : ""}${down ? ` (${down} down)` : ""}`);
+    `${names.slice(0, 6).join(", ")}${names.length > 6 ? ` and ${names.length - 6} more` : ""}${down ? ` (${down} down)` : ""}. ${effects(bad)}`);
+  else if (report.loading) say("waiting", "The first data is being loaded", sentence(report.loading));
   else if (!report.ready) say("bad", "The edge says it is not ready", "Every process says it is.");
   else {
     const services = new Set(processes.map((p) => p.latest.service)).size;
@@ -116,8 +118,13 @@ function banner(now, processes) {
   byId("clock").textContent = report ? `last report ${new Date(reportAt).toLocaleTimeString()}` : "";
 }
 
+/** What readers miss, of each service once. */
+function effects(bad) {
+  return [...new Set(bad.map((p) => p.latest.effect).filter(Boolean))].join(" ");
+}
+
 function say(state, text, more) {
-  const title = { good: "Health", bad: `⚠ ${text}`, lost: "⚠ no report" }[state];
+  const title = { good: "Health", waiting: text, bad: `⚠ ${text}`, lost: "⚠ no report" }[state];
   byId("banner").dataset.state = state;
   // The banner is a live region: only a change of words may speak.
   if (byId("banner-text").textContent !== text) byId("banner-text").textContent = text;

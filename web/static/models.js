@@ -4,7 +4,9 @@
 import { byId, el } from "./dom.js";
 import { bytes, count, millis, sentence, short } from "./format.js";
 import { cacheHits, percent } from "./gauges.js";
-import { getHealth, getModels } from "./api.js";
+import { dialog } from "./dialog.js";
+import { getHealth, getModels, promoteModel, rollbackModel } from "./api.js";
+import { toast } from "./toast.js";
 import { facts, idOf, modelCard, stateOf } from "./model_card.js";
 
 const EVERY_MS = 3000;
@@ -15,9 +17,13 @@ const COMMANDS = [
   ["feedmesh model list", "says at the command line what this page says"],
   ["feedmesh model promote NAME@VERSION", "has it rank the feeds from the next request on; no request is dropped"],
 ];
+const SHARD_HEADS = ["shard", "calls/s", "P99", "cache hits", "cached pins", "cache", "memory"];
 const ROLLBACK = "goes back to the one promoted before";
 
 let shown = ""; // the answer that the cards show
+let list = []; // its models
+let before = null; // what a rollback would promote
+const confirm = dialog({ testid: "confirm", name: "Confirm", className: "confirm" });
 let timer = 0;
 let running = false;
 
@@ -38,18 +44,85 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) poll();
 });
 
-function paint({ models, rollback }) {
+/** What the mesh makes of what it has learned so far, in a line; a bar while it is at work. */
+const LEARNING = {
+  off: () => "",
+  waiting: ({ message }) => `No model is made yet: ${message}.`,
+  running: ({ stage, since_ms }) => `A model is being made since ${new Date(since_ms).toLocaleTimeString()}: ${stage}. Until it serves, feeds are ranked as before.`,
+  served: ({ model, message }) => `${model} was made and promoted: ${message}.`,
+  declined: ({ model, message }) => `${model} was made and does not rank: ${message}.`,
+  failed: ({ message }) => `No model could be made: ${message}`,
+};
+
+function learns(learning) {
+  const box = byId("learning"), bar = byId("learning-bar"), says = learning && LEARNING[learning.state];
+  const text = says ? says(learning) : "";
+  box.hidden = !text;
+  if (byId("learning-text").textContent !== text) byId("learning-text").textContent = text;
+  bar.hidden = learning?.state !== "running";
+  bar.value = learning?.fraction ?? 0;
+}
+
+function paint({ models, rollback, learning }) {
   delete document.body.dataset.stale;
+  learns(learning);
   const sorted = [...models].sort((a, b) => a.name.localeCompare(b.name) || b.version - a.version);
   banner(sorted);
   byId("rollback").textContent = rollback ? `goes back to ${rollback}` : ROLLBACK;
+  byId("roll-back").hidden = !rollback;
+  before = rollback;
   if (JSON.stringify(sorted) === shown) return; // what is open stays open, and what is selected selected
   shown = JSON.stringify(sorted);
   const open = new Set([...document.querySelectorAll(".model details[open]")].map((node) => node.dataset.key));
-  const promoted = sorted.find((model) => model.promoted);
-  byId("models").replaceChildren(...(sorted.length ? sorted.map((model) => modelCard(model, promoted)) : [nothing()]));
+  list = sorted;
+  cards();
   document.querySelectorAll(".model details").forEach((node) => { node.open = open.has(node.dataset.key); });
 }
+
+/** Each beside the version that was chosen to compare with, or the one that ranks the feeds. */
+function cards() {
+  const chosen = list.find((model) => idOf(model) === byId("compare").value) ?? list.find((model) => model.promoted);
+  byId("models").replaceChildren(...(list.length ? list.map((model) => modelCard(model, model === chosen ? null : chosen, promote)) : [nothing()]));
+  const names = list.filter((model) => Object.keys(model.metrics).length).map(idOf), now = chosen ? idOf(chosen) : "";
+  byId("tools").hidden = names.length < 2 && !before;
+  byId("compare").replaceChildren(...names.map((name) => el("option", { value: name, selected: name === now }, name)));
+  byId("compare").closest("label").hidden = names.length < 2;
+}
+
+/** What is asked before the feeds change: "yes" does it. A refusal is shown, and may be overruled where it is a judgement. */
+function ask(title, text, run) {
+  const said = el("p", { role: "status" }), yes = el("button", { type: "button", class: "button", "data-testid": "confirm-yes" }, title);
+  yes.addEventListener("click", async () => {
+    yes.disabled = true;
+    try {
+      const { model } = await run(yes.dataset.force === "true");
+      confirm.close();
+      toast(`${model} ranks the feeds`);
+      shown = "";
+      clearTimeout(timer);
+      poll();
+    } catch (error) {
+      said.className = "bad";
+      said.textContent = sentence(error.message);
+      yes.disabled = false;
+      if (!/--force/.test(error.message)) return;
+      yes.dataset.force = "true";
+      yes.textContent = "Promote it all the same";
+    }
+  });
+  confirm.show(el("h2", {}, `${title}?`), el("p", {}, text), said,
+    el("p", { class: "confirm-choice" }, yes, el("button", { type: "button", class: "button plain", onclick: () => confirm.close() }, "Cancel")));
+}
+
+function promote(model) {
+  const now = list.find((each) => each.promoted);
+  ask(`Promote ${idOf(model)}`, `It ranks all feeds from the next request on${now ? `, in place of ${idOf(now)}` : ""}. You can roll it back.`,
+    (force) => promoteModel(model, force));
+}
+
+byId("roll-back").addEventListener("click", () =>
+  ask(`Roll back to ${before}`, `${before} ranks all feeds again from the next request on.`, rollbackModel));
+byId("compare").addEventListener("change", cards);
 
 function banner(models) {
   const promoted = models.find((model) => model.promoted), refused = models.filter((model) => model.problem);
@@ -87,17 +160,16 @@ function shards(processes) {
   const box = byId("shards");
   box.hidden = !processes.length;
   if (box.hidden) return;
-  const heads = ["shard", "calls/s", "P99", "cache hits", "cached pins", "cache", "memory"];
   box.replaceChildren(el("h2", {}, "Where they serve"),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Shards of scorpion" }, el("table", {},
-      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+      el("thead", {}, el("tr", {}, SHARD_HEADS.map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, processes.map(shard)))));
 }
 
 function shard({ shard: number, ready, why, qps, p99_ms, gauges, rss_bytes }) {
   const cells = [short(qps), millis(p99_ms), percent(cacheHits(gauges)), count(gauges.cache_rows), bytes(gauges.cache_bytes), bytes(rss_bytes)];
   return el("tr", { "data-testid": "model-shard" }, el("th", { scope: "row" }, ready ? `scorpion ${number}` : `scorpion ${number}: ${why}`),
-    cells.map((cell) => el("td", {}, cell)));
+    cells.map((cell, i) => el("td", { "data-head": SHARD_HEADS[i + 1] }, cell)));
 }
 
 byId("commands").append(...COMMANDS.flatMap(([typed, what]) => [el("dt", {}, el("code", {}, typed)), el("dd", {}, what)]),

@@ -1,18 +1,18 @@
 // What the feed page says when it is not showing pins: failed, empty, at the end.
 
 import { byId, el } from "./dom.js";
-import { plural, sentence, words } from "./format.js";
+import { plural, sentence } from "./format.js";
 
 /** Fills the place under the cards with one message, or with nothing. */
 export function tail(...content) {
   byId("tail").replaceChildren(...content);
 }
 
-export function failed({ message, status, wait, first }, retry, restart) {
+export function failed({ message, wait, first }, retry, restart) {
   tail(el("div", { class: "state state-error", "data-testid": "feed-error", role: "alert" },
     el("h2", {}, first ? "The feed could not be loaded" : "The next pins could not be loaded"),
     el("p", { dir: "auto" }, sentence(message)),
-    el("p", { class: "quiet" }, [status, wait ? `trying again in ${wait / 1000} s` : null].filter(Boolean).join(" · ")),
+    wait ? el("p", { class: "quiet" }, `Trying again in ${wait / 1000} s.`) : null,
     el("p", {},
       el("button", { class: "button", type: "button", "data-testid": "feed-retry", onclick: retry }, "Try now"),
       first ? null : el("button", { class: "button plain", type: "button", onclick: restart }, "Start over"))));
@@ -42,15 +42,20 @@ export function ended(shown, session, feed) {
   tail(el("div", { class: "state", "data-testid": "end-of-feed", role: "status" }, text));
 }
 
-/** names: what the newest page did without; a page that lacks nothing takes the notice away. */
-export function degraded(names, reload) {
+const LAST = "Showing your last feed: a fresh one could not be made just now.";
+const POPULAR = "Showing what is popular with everybody: your feed could not be made just now.";
+const LESS = "This feed may be less fresh or less complete than usual.";
+
+/** names: what the newest page did without; a page that lacks nothing takes the notice away. source: of its first pin;
+ *  a page without any leaves standing what is said of those before. */
+export function degraded(names, reload, source) {
   const box = byId("notice");
-  const fell = names.includes("fallback"), others = names.filter((name) => name !== "fallback").map(words);
+  box.dataset.lost = names.join(" "); // for developers; "why this" says it in words
   box.hidden = !names.length;
   if (box.hidden) return void box.replaceChildren();
-  const lost = others.length ? ` (unavailable: ${others.join(", ")})` : "";
-  const text = fell ? `Showing your last feed: a fresh one could not be made just now${lost}.`
-    : `This feed may be less fresh or less complete than usual${lost}.`;
-  if (box.firstElementChild?.textContent === text) return; // said already: a live region speaks at every change
+  const said = box.firstElementChild?.textContent;
+  const fell = source === "popular_pins" ? POPULAR : source || !said ? LAST : said;
+  const text = names.includes("fallback") ? fell : LESS;
+  if (said === text) return; // said already: a live region speaks at every change
   box.replaceChildren(el("span", {}, text), el("button", { class: "button plain", type: "button", onclick: reload }, "Refresh"));
 }

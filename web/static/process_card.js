@@ -17,6 +17,8 @@ export class ProcessCard {
     this.process = process;
     this.state = el("span", { class: "process-state", "data-testid": "process-state" });
     this.why = el("p", { class: "process-why", "data-testid": "process-why" });
+    this.effect = el("p", { class: "process-effect", "data-testid": "process-effect" });
+    this.exits = el("ul", { class: "process-exits", "data-testid": "process-exits" });
     this.facts = new Map();
     this.charts = CHARTS.map(([name, label, format]) => ({ name, format, value: el("strong", { class: "number" }),
       canvas: el("canvas", { role: "img", "aria-label": `${label}, last minutes` }), label }));
@@ -28,7 +30,7 @@ export class ProcessCard {
     this.node = el("article", { class: "process", "data-testid": "process-card", "data-service": service, "data-shard": shard,
       "data-address": address, "aria-label": `${service} shard ${shard} at ${address}` },
       el("header", {}, el("h3", {}, `${service} ${shard}`), this.state),
-      el("p", { class: "process-address" }, address), this.why, this.forget,
+      el("p", { class: "process-address" }, address), this.why, this.effect, this.exits, this.forget,
       el("div", { class: "charts" }, this.charts.map((c) => el("div", { class: "chart" },
         el("p", {}, c.value, el("span", { class: "quiet" }, c.label)), c.canvas))),
       this.factList, this.detail);
@@ -50,6 +52,9 @@ export class ProcessCard {
     set(this.state, STATE[state]);
     set(this.why, reason(this.process, now));
     this.why.hidden = !this.why.textContent;
+    set(this.effect, p.effect ?? "");
+    this.effect.hidden = !p.effect;
+    this.history(p.exits ?? [], now);
     this.forget.hidden = !gone;
     for (const { name, format, value, canvas } of this.charts) {
       set(value, gone ? "–" : format(p[name]));
@@ -64,9 +69,23 @@ export class ProcessCard {
     this.fact("memory", bytes(p.rss_bytes));
     this.fact("peak", bytes(p.peak_rss_bytes));
     this.fact("up", duration(p.uptime_s), now - restarted < RECENT_MS);
+    this.fact("restarts", count(p.restarts ?? 0), p.restarts > 0);
     this.fact("pid", String(p.pid ?? "–"));
     for (const [name, value] of telling(p.gauges ?? {})) this.fact(name, value);
     if (this.detail.open) this.tables();
+  }
+
+  /** Why it was started again, the newest first. Built anew only when there is another, so a selection stays. */
+  history(exits, now) {
+    this.exits.hidden = !exits.length;
+    const newest = exits[0]?.at_ms ?? 0;
+    if (this.newest !== newest) {
+      this.newest = newest;
+      this.exits.replaceChildren(...exits.map(({ at_ms, why, log }) => el("li", {},
+        el("span", {}, el("time", { datetime: new Date(at_ms).toISOString() }), ` ${why}`),
+        log ? el("code", {}, log) : null)));
+    }
+    exits.forEach(({ at_ms }, i) => set(this.exits.children[i].querySelector("time"), `${duration((now - at_ms) / 1000)} ago`));
   }
 
   fact(name, value, loud = false) {

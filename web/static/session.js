@@ -5,7 +5,7 @@ import { getUser } from "./api.js";
 
 const lastBoardKey = (user) => `feedmesh.board.${user}`;
 
-/** Fires "saved" {pin}, "hidden" {pin} and "follows" after each change. */
+/** Fires "saved" {pin}, "hidden" {pin}, "unhidden" {pin} and "follows" after each change. */
 export class Session extends EventTarget {
   constructor(user) {
     super();
@@ -17,10 +17,18 @@ export class Session extends EventTarget {
     this.saved = new Map(); // pin -> {id, title} of the board
     this.hidden = new Set();
     this.loaded = false;
+    this.loading = null;
   }
 
-  async load(signal) {
-    const answer = await getUser(this.user, signal);
+  /** Asks the server once; `loading` settles when that is over, well or not. */
+  load() {
+    const asked = this.ask();
+    this.loading = asked.catch(() => {});
+    return asked;
+  }
+
+  async ask() {
+    const answer = await getUser(this.user);
     this.name = answer.name || this.name;
     this.followers = answer.followers ?? 0;
     this.boards = answer.boards ?? [];
@@ -34,16 +42,9 @@ export class Session extends EventTarget {
     this.tell("follows");
   }
 
-  /** Boards a pin may be saved to: the person's own, or the pin's when there are none. */
-  boardsFor(item) {
-    if (this.boards.length) return this.boards;
-    return item.board ? [item.board] : [];
-  }
-
-  /** The board last saved to, else the first. */
-  defaultBoard(item) {
-    const boards = this.boardsFor(item);
-    return boards.find((b) => b.id === this.lastBoard()) ?? boards[0] ?? null;
+  /** The person's board last saved to, else their first; null when they have none. */
+  defaultBoard() {
+    return this.boards.find((b) => b.id === this.lastBoard()) ?? this.boards[0] ?? null;
   }
 
   lastBoard() {
@@ -63,6 +64,16 @@ export class Session extends EventTarget {
   markHidden(pin) {
     this.hidden.add(pin);
     this.tell("hidden", { pin });
+  }
+
+  markShown(pin) {
+    this.hidden.delete(pin);
+    this.tell("unhidden", { pin });
+  }
+
+  addBoard(board) {
+    this.boards = [board, ...this.boards];
+    this.tell("follows");
   }
 
   markFollows(kind, id, name, on) {

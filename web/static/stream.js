@@ -73,8 +73,9 @@ export class Stream {
     const wait = known && error.passing ? RETRY_MS[Math.min(this.failures, RETRY_MS.length - 1)] : null;
     this.failures += 1;
     if (wait) this.again(wait);
-    this.become("error", { message: known ? error.message : "This page could not be shown.", status: error.status ?? "", wait,
-      first: this.pages === 0 });
+    if (known) console.warn("feed:", error.status, error.message);
+    this.become("error", { message: known ? error.plain : "This page could not be shown.", wait, first: this.pages === 0,
+      nobody: error.http === 400 && /\buser\b/.test(error.message) });
   }
 
   /** Asks again later, but not from a tab nobody looks at. */

@@ -6,8 +6,8 @@ const SHOWN_MS = 5000;
 const ACTION_MS = 10_000; // where there is something to decide
 const AT_ONCE = 2;
 
-/** toast("Saved to Clay"), optionally with one action: {label, run}. kind "error" is assertive. */
-export function toast(message, { kind = "info", action = null } = {}) {
+/** toast("Saved to Clay"), optionally with one action: {label, run}. kind "error" is assertive. Returns what takes it away. */
+export function toast(message, { kind = "info", action = null, forMs = action ? ACTION_MS : SHOWN_MS } = {}) {
   const host = openHost();
   const note = el("div", { class: `toast toast-${kind}`, "data-testid": "toast", role: kind === "error" ? "alert" : "status" },
     el("span", { dir: "auto" }, message));
@@ -18,7 +18,7 @@ export function toast(message, { kind = "info", action = null } = {}) {
   }
   host.append(note);
   while (host.children.length > AT_ONCE) host.firstElementChild.remove();
-  setTimeout(close, action ? ACTION_MS : SHOWN_MS);
+  setTimeout(close, forMs);
   return close;
 }
 

@@ -2,7 +2,7 @@
 // listbox popup), and a few people to begin with when nobody is chosen.
 
 import { byId, el } from "./dom.js";
-import { listUsers } from "./api.js";
+import { getHealth, listUsers } from "./api.js";
 import { plural } from "./format.js";
 
 const TYPING_MS = 150;
@@ -146,9 +146,21 @@ export async function welcome(host, chosen) {
     people.append(...users.map(({ user, name, followers }) => el("li", {},
       el("button", { type: "button", class: "person", "data-testid": "welcome-user", "data-user": user, onclick: () => chosen(user, name) },
         el("span", { class: "user-name", dir: "auto" }, name), el("span", { class: "user-more" }, plural(followers ?? 0, "follower"))))));
-    if (!users.length) people.replaceWith(el("p", {}, "There are no users yet. Load some, then come back."));
+    if (!users.length) nobody(host, chosen, people);
   } catch (error) {
     people.replaceWith(el("p", { class: "bad" }, error.message),
       el("button", { type: "button", class: "button", onclick: () => welcome(host, chosen) }, "Try again"));
   }
+}
+
+const LOADING_MS = 2000;
+
+/** No people yet: while the first data is being loaded that is said, and looked at again until they are there. */
+async function nobody(host, chosen, place) {
+  const said = el("p", { role: "status", "data-testid": "no-users" }, "There are no users yet. Load some, then come back.");
+  place.replaceWith(said);
+  const loading = await getHealth().then((report) => report.loading, () => "");
+  if (!loading || !said.isConnected) return;
+  said.textContent = `The mesh has just started: ${loading}. People appear here as soon as they are there.`;
+  setTimeout(() => said.isConnected && welcome(host, chosen), LOADING_MS);
 }

@@ -51,7 +51,7 @@ function head({ item }) {
 }
 
 function trouble(error, retry) {
-  return el("div", { class: "state-error", role: "alert", "data-testid": "why-error" }, el("p", {}, error.message),
+  return el("div", { class: "state-error", role: "alert", "data-testid": "why-error" }, el("p", {}, error.plain ?? error.message),
     el("button", { type: "button", class: "button", onclick: retry }, "Try again"));
 }
 

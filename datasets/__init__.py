@@ -1,1 +1,0 @@
-"""People's data as batches of events: one module a set, all yielding the same `datasets.dataset.Dataset`."""

@@ -1,0 +1,23 @@
+"""Pins are not recommended to who made them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from feedgen.candidates import Candidates
+from feedgen.query import Query
+from services.core.columns import Array
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPins:
+    """Drops what scorers found to be the user's own. What they were not asked of, the wording finds out."""
+
+    name: str = "own_pins"
+    required: bool = True
+
+    def keep(self, query: Query, candidates: Candidates) -> Array:
+        """bool[n]."""
+        if "own" in candidates.more:
+            return np.asarray(~candidates.column("own"))
+        return np.ones(len(candidates), np.bool_)

@@ -1,0 +1,25 @@
+"""How the snapshots of the graph are checked."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pixie import keys, layout, snapshot
+from services.core.errors import MeshError
+
+_AGAIN = "`feedmesh graph build` makes another and loads it"
+
+
+def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, str, str]]:
+    """(file, what is wrong, what to do) of every snapshot, read whole, and of what says which is served."""
+    graphs, folder = keys.graphs_of(data), data / keys.GRAPHS
+    try:
+        for version in snapshot.current(graphs)[:1]:
+            snapshot.folder_of(graphs, version)
+    except MeshError as error:
+        yield folder / keys.CURRENT, str(error), _AGAIN
+    for version in snapshot.versions(graphs):
+        say(f"graph {version}")
+        try:
+            snapshot.open_snapshot(snapshot.folder_of(graphs, version), version=version)
+        except MeshError as error:
+            yield folder / version / layout.MANIFEST, str(error), _AGAIN

@@ -1,0 +1,13 @@
+"""The section [prober] of mesh.toml."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from services.core.settings import ServiceSettings
+
+
+class Settings(ServiceSettings, kw_only=True):
+    """[prober]"""
+
+    every_s: Annotated[float, Meta(ge=0, le=3600, description="seconds between probes; 0: none")] = 10.0

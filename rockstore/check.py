@@ -1,0 +1,59 @@
+"""How the state of rockstore is checked; see services/state/checked.py."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rockstore import layout, versions
+from rockstore.layout import BOARD, INTEREST, PIN, USER
+from rockstore.store import TOPICS, RockstoreStore
+from services.core.columns import U64
+from services.core.errors import MeshError
+from services.state.checked import Checked, Opening, text_of
+
+_KINDS = {"pin": PIN, "board": BOARD, "user": USER, "interest": INTEREST}
+
+
+def _open(of: Opening) -> RockstoreStore:
+    datasets = versions.datasets_folder(of.data)
+    return RockstoreStore(of.shard, of.own, of.partitions, datasets, of.settings.versions_kept, of.settings.objects_mb)
+
+
+def _answers(store: RockstoreStore, ids: U64) -> dict[str, str]:
+    found = {}
+    for name, kind in _KINDS.items():
+        known = store.attributes(kind, ids)
+        fixed = (known.found, known.owners, known.quality, known.at_ms, known.taken_down)
+        for i, id_ in enumerate(ids.tolist()):
+            texts = (known.titles.run(i).tobytes(), known.links.run(i).tobytes(), known.interests.run(i))
+            found[f"{name} {id_}"] = text_of(*(column[i] for column in fixed), *texts)
+    for dataset in store.datasets.described():
+        if dataset.problem:
+            continue  # its files are gone or damaged, and are looked at by themselves
+        rows = store.datasets.rows(dataset.name, ids)
+        found[f"dataset {dataset.name}"] = text_of(rows.columns, rows.version)
+        for i, id_ in enumerate(ids.tolist()):
+            found[f"row {id_} of {dataset.name}"] = text_of(rows.found[i], rows.at_ms[i], rows.values[i])
+    return found
+
+
+CHECKED = Checked("rockstore", layout.FORMAT, layout.FAMILIES, TOPICS, layout.check, _open, _answers)
+
+
+def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, str, str]]:
+    """(file, what is wrong, what to do) of every version of every dataset."""
+    root = versions.datasets_folder(data)
+    for name, there in versions.loaded(data).items():
+        for version in there:
+            say(f"dataset {name} version {version}")
+            folder = root / name / str(version)
+            try:
+                manifest = versions.read_manifest(root, name, version)
+                for partition, file in manifest.files.items():
+                    path = folder / versions.file_name(partition)
+                    versions.check_file(path, file, path)
+            except MeshError as error:
+                yield (
+                    folder / versions.MANIFEST,
+                    str(error),
+                    "`feedmesh features load` loads it again, as a new version",
+                )

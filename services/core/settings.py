@@ -1,0 +1,172 @@
+"""Settings: one `mesh.toml`, a section a service, each a validated struct that its service declares.
+
+Every field carries its description and bounds; what is wrong is refused by its name, with what is allowed.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from services.core.errors import InvalidArgument
+from services.core.words import complaint
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class MeshSettings(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Of the whole deployment."""
+
+    data: Annotated[str, Meta(description="folder of everything that is kept", min_length=1)] = "data"
+    host: Annotated[
+        str, Meta(description="address to listen on; loopback unless others must reach it", min_length=1)
+    ] = "127.0.0.1"
+    zone: Annotated[str, Meta(description="availability zone of this machine", min_length=1)] = "local"
+    partitions: Annotated[
+        int, Meta(ge=1, le=1024, description="partitions of every topic; fixed once data has been written")
+    ] = 16
+    min_free_mb: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="free disk below which the ingest API refuses events")
+    ] = 256
+    drain_s: Annotated[float, Meta(ge=0.1, le=300, description="seconds a process may take to finish on SIGTERM")] = 5.0
+    hang_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="seconds without an answer after which a process is killed and started again; 0: never",
+        ),
+    ] = 20.0
+    check_every_h: Annotated[
+        float,
+        Meta(
+            ge=0, le=8760, description="hours after which each process reads its own state again for damage; 0: never"
+        ),
+    ] = 24.0
+    ids: Annotated[
+        Literal["numbers", "text"],
+        Meta(
+            description="what ids are outside of the mesh: numbers up to 2^64, or any text, such as UUIDs; fixed once data "
+            "has been written"
+        ),
+    ] = "numbers"
+    unix_sockets: Annotated[
+        bool,
+        Meta(description="whether processes of one machine ask each other through Unix sockets; else by gRPC alone"),
+    ] = True
+
+
+class LearningSettings(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Of the models that `feedmesh up` makes by itself."""
+
+    first: Annotated[
+        bool, Meta(description="whether a first graph and model are made as soon as the log holds enough")
+    ] = True
+    every: Annotated[
+        str,
+        Meta(
+            pattern=r"^(off|daily|[1-9][0-9]{0,3}h)\Z",
+            description="how often graph and model are made anew: `off`, `daily`, or a number of hours such as `6h`",
+        ),
+    ] = "off"
+    samples: Annotated[
+        int, Meta(ge=60, le=1_000_000, description="requests that such a model learns from and is judged by")
+    ] = 2_000
+
+    @property
+    def every_hours(self) -> int:
+        """The hours between two; 0: it is off."""
+        return {"off": 0, "daily": 24}.get(self.every) or int(self.every.removesuffix("h").replace("off", "0"))
+
+
+class ServiceSettings(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Of any service."""
+
+    port: Annotated[Port, Meta(description="first port; shard i listens on port + i; 0: any free one")] = 0
+    max_requests: Annotated[
+        int, Meta(ge=1, le=100_000, description="requests under way at once; more are shed with RESOURCE_EXHAUSTED")
+    ] = 512
+
+
+class ThreadedSettings(ServiceSettings, kw_only=True):
+    """Of any service that serves from threads."""
+
+    threads: Annotated[int, Meta(ge=1, le=256, description="threads that serve requests")] = 8
+
+
+class ShardedSettings(ThreadedSettings, kw_only=True):
+    """Of any service with shards, which serve from threads."""
+
+    shards: Annotated[
+        int, Meta(ge=1, le=1024, description="shard processes; each owns an equal part of partitions")
+    ] = 1
+
+
+class ShardSettings(ShardedSettings, kw_only=True):
+    """Of any service with shards that keep their state on RocksDB."""
+
+    cache_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="RocksDB block cache of a shard")] = 32
+    memtable_mb: Annotated[int, Meta(ge=1, le=10_000, description="RocksDB write buffer of a column family")] = 16
+
+
+Sections = dict[str, Any]
+Schema = Mapping[str, type[Struct]]  # by section
+#: The sections of the deployment; every other is a service's.
+DEPLOYMENT: dict[str, type[Struct]] = {"mesh": MeshSettings, "learning": LearningSettings}
+
+
+def services_of(sections: Sections) -> list[str]:
+    """The services that sections are of, in their order, in which they start."""
+    return [name for name in sections if name not in DEPLOYMENT]
+
+
+def validated(sections: Mapping[str, Any], origin: str, schema: Schema) -> Sections:
+    """Each section as its struct, defaults filled in. Raises InvalidArgument naming the setting."""
+    unknown = sorted(set(sections) - set(schema))
+    if unknown:
+        raise InvalidArgument(f"{origin}: unknown section [{unknown[0]}]; known are {', '.join(schema)}")
+    return {name: _convert(sections.get(name, {}), struct, f"{origin}: [{name}]") for name, struct in schema.items()}
+
+
+def _convert(section: Any, struct: type[Struct], where: str) -> Struct:
+    try:
+        return msgspec.convert(section, struct)
+    except msgspec.ValidationError as error:
+        raise InvalidArgument(f"{where}: {complaint(error, section, struct, whole='the section')}") from None
+
+
+def load(path: Path | None, schema: Schema) -> Sections:
+    """The sections of a mesh.toml; all defaults without one. Raises InvalidArgument naming file and setting."""
+    if path is None:
+        return validated({}, "defaults", schema)
+    try:
+        return validated(tomllib.loads(path.read_text()), str(path), schema)
+    except OSError as error:
+        raise InvalidArgument(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{path}: not TOML: {error}") from None
+
+
+def describe(struct: type[Struct]) -> list[tuple[str, str, str, str]]:
+    """(name, default, allowed, description) of each setting of a section."""
+    rows = []
+    for field in msgspec.structs.fields(struct):
+        info = msgspec.inspect.type_info(field.type)
+        extra = getattr(info, "extra_json_schema", None) or {}
+        while isinstance(info, msgspec.inspect.Metadata):
+            extra, info = {**extra, **(info.extra_json_schema or {})}, info.type
+        default = list(field.default) if isinstance(field.default, tuple) else field.default  # as TOML has it
+        rows.append((field.name, repr(default), _allowed(info), extra.get("description", "")))
+    return rows
+
+
+def _allowed(info: Any) -> str:
+    if isinstance(info, msgspec.inspect.LiteralType):
+        return " or ".join(f"`{value}`" for value in info.values)
+    kind = type(info).__name__.removesuffix("Type").lower().replace("vartuple", "list")
+    words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
+    bounds = ((word, getattr(info, name, None)) for name, word in words.items())
+    return " ".join([kind, *(f"{word} {bound}" for word, bound in bounds if bound is not None)])

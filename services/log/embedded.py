@@ -1,0 +1,85 @@
+"""The embedded log, which roadrunner keeps on RocksDB, as its readers see it: over gRPC."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+from grpc.experimental import ChannelOptions
+
+from protos import events_pb2, roadrunner_pb2_grpc
+from protos import roadrunner_pb2 as pb
+from services.core.events import Batch
+from services.core.topics import Topic
+from services.log.history import Epoch, History
+from services.log.protocol import End, Partition, Positions, Record
+from services.rpc.channel import OPTIONS, mesh_errors
+from services.rpc.mesh import Mesh
+
+NAME = "roadrunner"
+#: Whoever reads a stream waits on the call itself: waiting on a lock for the thread that does, as gRPC otherwise has it,
+#: wakes ten times a second for as long as nothing comes.
+STREAMING = [*OPTIONS, (ChannelOptions.SingleThreadedUnaryStream, 1)]
+
+
+class EmbeddedReader:
+    """A `Reader` of the embedded log (services/log/protocol.py)."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._channel = grpc.insecure_channel(mesh.of(NAME)[0].address, options=STREAMING)
+        self._stub: Any = roadrunner_pb2_grpc.RoadrunnerStub(self._channel)
+        self._calls: set[Any] = set()
+        self._closing = threading.Event()
+
+    def history(self, timeout: float) -> History:
+        """The identity of the log and its epochs. Raises Unavailable."""
+        with mesh_errors(NAME):
+            reply = self._stub.History(pb.LogHistoryRequest(), timeout=timeout)
+        starts = ({(p.topic, p.partition): p.offset for p in epoch.starts} for epoch in reply.epochs)
+        epochs = [Epoch(epoch.number, of) for epoch, of in zip(reply.epochs, starts, strict=True)]
+        return History(reply.identity, epochs)
+
+    def subscribe(self, positions: Positions, epoch: int = 0) -> Iterator[list[Record]]:
+        """Chunks of records from the positions on, until `close`. Raises OutOfRange, Unavailable."""
+        request = pb.SubscribeRequest(epoch=epoch)
+        for (topic, partition), offset in positions.items():
+            getattr(request, "from").add(topic=topic, partition=partition, offset=offset)
+        call = self._stub.Subscribe(request)
+        self._calls.add(call)
+        try:
+            with mesh_errors(NAME):
+                for chunk in call:
+                    yield [_record(record) for record in chunk.records]
+        except Exception:
+            if not self._closing.is_set():
+                raise
+        finally:
+            call.cancel()
+            self._calls.discard(call)
+
+    def ends(self, timeout: float) -> dict[Partition, End]:
+        """The range of every partition. Raises Unavailable."""
+        with mesh_errors(NAME):
+            reply = self._stub.Ends(pb.EndsRequest(), timeout=timeout)
+        return {(r.topic, r.partition): End(r.first, r.next, r.events) for r in reply.ranges}
+
+    def aggregated(self, timeout: float) -> Positions:
+        """The next offset that the aggregator reads of each of its input partitions. Raises Unavailable.
+
+        All that came of the records before is in the log, within the ends that are asked for afterwards.
+        """
+        with mesh_errors(NAME):
+            reply = self._stub.Aggregated(pb.AggregatedRequest(), timeout=timeout)
+        return {(p.topic, p.partition): p.offset for p in reply.positions}
+
+    def close(self) -> None:
+        """End the subscriptions and the channel."""
+        self._closing.set()
+        for call in list(self._calls):
+            call.cancel()
+        self._channel.close()
+
+
+def _record(record: pb.Record) -> Record:
+    batch = Batch.of(events_pb2.Batch.FromString(record.batch))
+    return Record(Topic(record.topic), record.partition, record.offset, record.accepted_ms, batch)

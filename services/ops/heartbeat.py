@@ -1,0 +1,72 @@
+"""Asks every process of a mesh how it is, every second or so, and adds up for how long one has given no answer.
+
+A process that died is noticed by its parent. One that hangs, stopped by a signal or in a deadlock, is noticed here: it
+answered before, and now does not. What a question may take is added, not the time on a clock, so that after a machine
+slept, or the supervisor itself was stopped, no process is taken for hung.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+
+from services.ops.probe import TIMEOUT_S, Health, Probe
+from services.rpc.mesh import Mesh
+
+logger = logging.getLogger(__name__)
+EVERY_S = 1.0
+At = tuple[str, int]  # service, shard
+
+
+class Heartbeat:
+    """A thread that asks. Its figures may be read from any other."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        """Nothing is asked before `start`."""
+        self._mesh = mesh
+        self._silent: dict[At, tuple[int, float]] = {}  # process id that answered last, seconds asked in vain since
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, within a question's deadline."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def silent_s(self, service: str, shard: int, pid: int) -> float | None:
+        """For how many seconds this process was asked in vain; None of one that has not answered yet, as it starts."""
+        answered, silent = self._silent.get((service, shard), (0, 0.0))
+        return silent if answered == pid else None
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._ask())
+        except Exception:
+            logger.exception("the heartbeat ended: a process that hangs is not noticed any more")
+
+    async def _ask(self) -> None:
+        probe = Probe(self._mesh)
+        try:
+            while not self._stop.is_set():
+                began = time.monotonic()
+                healths = await probe.ask()
+                await asyncio.sleep(EVERY_S)
+                took = min(time.monotonic() - began, TIMEOUT_S + EVERY_S)
+                if 2 * sum(health.status is not None for health in healths) > len(healths):
+                    for health in healths:  # or it is the one who asks that is starved
+                        self._take(health, took)
+        finally:
+            await probe.close()
+
+    def _take(self, health: Health, took_s: float) -> None:
+        at = (health.of.service, health.of.shard)
+        if health.status is not None:
+            self._silent[at] = (health.status.pid, 0.0)
+        elif at in self._silent:
+            pid, silent = self._silent[at]
+            self._silent[at] = (pid, silent + took_s)

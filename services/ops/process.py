@@ -1,0 +1,300 @@
+"""A process of the mesh: its arguments, its logging, serving until SIGTERM, and draining then.
+
+A process that its supervisor started holds a pipe from it on standard input: when that closes, however the supervisor
+died, the process drains too, so nothing is left running.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import uvloop
+
+from protos import status_pb2_grpc
+from services.core.clock import Clock, wall_clock
+from services.core.errors import MeshError
+from services.core.metrics import Metrics
+from services.core.settings import ServiceSettings, ShardSettings, ThreadedSettings
+from services.log.protocol import Reader
+from services.log.reading import open_reader
+from services.ops.memory import GIVE_BACK_EVERY_S, give_back, settle_memory
+from services.ops.status import Status
+from services.ops.wiring import Follows, Parts, Runtime
+from services.rpc import mesh as meshes
+from services.rpc import server as servers
+from services.rpc.mesh import Mesh
+from services.rpc.server import AddServicer, AsyncGate, Gate, Noticed, ignored
+from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
+from services.rpc.unix_socket import socket_path
+from services.state.follower import Follower
+from services.state.scrub import Scrubber, Values
+from services.state.shard import Shard, open_or_rebuild, set_aside, with_offsets
+from services.state.stored import remedy
+
+logger = logging.getLogger(__name__)
+READY_POLL_S = 0.1
+_opened: list[Shard] = []  # by this process
+S = TypeVar("S", bound=ServiceSettings)
+T = TypeVar("T", bound=ThreadedSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process: which service and shard of which mesh it is."""
+
+    service: str
+    shard: int
+    shards: int
+    address: str
+    mesh: Mesh
+    metrics: Metrics
+    held: tuple[str, ...] = ()  # those of its addresses whose ports are held for it
+
+    @property
+    def partitions(self) -> range:
+        """The partitions it owns."""
+        return self.mesh.partitions_of(self.shard, self.shards)
+
+    @property
+    def folder(self) -> Path:
+        """Where it keeps its state; another number of shards is another layout, and re-reads the log."""
+        return self.mesh.data / self.service / f"{self.shard}of{self.shards}"
+
+    @property
+    def clock(self) -> Clock:
+        """The time of this machine."""
+        return wall_clock
+
+    def settings(self, struct: type[S]) -> S:
+        """Its section of the settings."""
+        return self.mesh.section(self.service, struct)
+
+    def open_shard(self, form: str, families: Iterable[str], settings: ShardSettings) -> Shard:
+        """The state of a view, in this format and the deployment's number of partitions; a damaged one is set aside."""
+        folder, form = self.folder, f"{form}, {self.mesh.common.partitions} partitions"
+        self.metrics.gauge("damaged_folders", lambda: float(len(set_aside(folder))))
+        shard = open_or_rebuild(folder, form, families, settings.cache_mb, settings.memtable_mb)
+        _opened.append(shard)
+        return shard
+
+    def open_reader(self) -> Reader:
+        """A reader of the mesh's log."""
+        return open_reader(self.mesh)
+
+    @property
+    def disk(self) -> str:
+        """A folder on the disk where it keeps its state."""
+        return str(self.folder if self.folder.exists() else self.mesh.data)
+
+    def no_room(self) -> str:
+        """Why there is not enough room on its disk; empty when there is."""
+        free, least = psutil.disk_usage(self.disk).free >> 20, self.mesh.common.min_free_mb
+        return f"disk nearly full: {free} MB free at {self.folder}, {least} MB are kept free" if free < least else ""
+
+
+def open_process(service: str) -> Process:
+    """Read the command line of an entry point."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {service}",
+        description=f"One process of Feedmesh's {service}. `feedmesh up` starts the whole mesh.",
+        epilog=f"example: python -m {service} --mesh data/run/mesh.json --shard 0",
+    )
+    parser.add_argument(
+        "--mesh", type=Path, required=True, help="the file that describes the mesh (see services/rpc/mesh.py)"
+    )
+    parser.add_argument("--shard", type=int, default=0, help="which shard of the service this process is")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    mesh = meshes.load(arguments.mesh)
+    mine = next((p for p in mesh.of(service) if p.shard == arguments.shard), None)
+    if mine is None:
+        parser.error(f"--shard {arguments.shard}: {service} has shards 0 to {len(mesh.of(service)) - 1}")
+    return Process(service, mine.shard, mine.shards, mine.address, mesh, Metrics(service, mine.shard), mine.held)
+
+
+def run_entry_point(main: Callable[[], None]) -> None:
+    """Run an entry point; an error of the mesh ends it with its message, not with a traceback."""
+    try:
+        main()
+    except MeshError as error:
+        for shard in _opened:  # the next start sets a damaged one aside
+            shard.noticed(error)
+        sys.exit(f"error: {error}")
+
+
+class Stop:
+    """Set by SIGTERM, SIGINT, or the end of the supervisor."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.event.set())
+        if os.environ.get("FEEDMESH_SUPERVISED"):
+            threading.Thread(target=self._watch_supervisor, daemon=True).start()
+
+    def _watch_supervisor(self) -> None:
+        while os.read(0, 1024):
+            pass
+        self.event.set()
+
+
+def either(*whys: Callable[[], str]) -> Callable[[], str]:
+    """The first of several reasons that is not empty."""
+    return lambda: next(filter(None, (why() for why in whys)), "")
+
+
+def run_service(service: str, struct: type[T], build: Callable[[T, Runtime], Parts]) -> None:
+    """The whole of an entry point whose service serves from threads: build it and serve until told to stop."""
+
+    def main() -> None:
+        process = open_process(service)
+        settings = process.settings(struct)
+        _serve(process, settings, build(settings, process))
+
+    run_entry_point(main)
+
+
+def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
+    """Serve from threads until told to stop; then refuse new requests, finish those under way, and close.
+
+    A process whose state can't be written until it is opened again ends by itself once the disk has room, and its supervisor
+    starts it anew. Until then it answers reads. Damage that a scrub finds makes the process not ready.
+    """
+    stop = Stop()
+    follower = _follower(parts.main) if parts.main else None
+    caches = [_follower(cache) for cache in parts.caches]
+    scrubber = _scrubber(process, parts)
+    why = either(*(part for part in (follower and follower.why_not_ready, scrubber and scrubber.problem) if part))
+    behind = follower.behind if follower else (lambda: 0)
+    status = Status(process.service, process.shard, process.metrics, why, behind)
+    add: list[AddServicer] = [
+        partial(parts.add, parts.servicer),
+        partial(status_pb2_grpc.add_StatusServicer_to_server, status),
+    ]
+    gate = Gate(process.metrics, follower.wait if follower else None, follower.noticed if follower else ignored)
+    server = servers.threaded(gate, add, settings.threads, settings.max_requests, held=process.address in process.held)
+    health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
+    for part in (*caches, *parts.background):
+        part.start()
+    servers.bind(server, process.address)
+    settle_memory()
+    server.start()
+    path = socket_path(process.mesh, process.address)
+    unix = ThreadedUnixServer(path, gate.answers, settings.threads, settings.max_requests) if path else None
+    if follower:
+        follower.start()
+    if scrubber:
+        scrubber.start(process.metrics)
+    _report_ready(process, health, why, follower.dead if follower else lambda: False, _look, stop.event)
+    health.enter_graceful_shutdown()
+    if scrubber:
+        scrubber.stop()
+    stopped = server.stop(process.mesh.common.drain_s)
+    if unix:
+        unix.stop(process.mesh.common.drain_s)
+    stopped.wait()
+    for part in (*([follower] if follower else []), *caches, *parts.background):
+        part.stop()
+    for close in parts.close:
+        close()
+    logger.info("drained")
+
+
+def _follower(follows: Follows) -> Follower:
+    return Follower(follows.log, follows.view, follows.topics, follows.partitions)
+
+
+def _scrubber(process: Process, parts: Parts) -> Scrubber | None:
+    """What reads the state again and again for damage."""
+    if parts.main is None or parts.check is None or not isinstance(parts.main.view.shard, Shard):
+        return None
+    looks, every_h = with_offsets(process.service, parts.check), process.mesh.common.check_every_h
+    families = ("offsets", *parts.families)
+    return Scrubber(parts.main.view.shard, families, lambda: Values(looks), remedy(process.service), every_h)
+
+
+def _look() -> None:
+    for shard in _opened:
+        shard.look()
+
+
+def _report_ready(
+    process: Process,
+    health: servers.Health,
+    why: Callable[[], str],
+    dead: Callable[[], bool],
+    look: Callable[[], None],
+    stop: threading.Event,
+) -> None:
+    """Until told to stop, or dead with room to start again: look whether the state is still there, tell the probes and the
+    log whether it is ready, and give memory back that is free.
+    """
+    ready, gave_back = None, time.monotonic()
+    while not stop.wait(READY_POLL_S if not ready else 1.0):
+        if time.monotonic() - gave_back > GIVE_BACK_EVERY_S:
+            give_back()
+            gave_back = time.monotonic()
+        look()
+        reason = why()
+        if (not reason) != ready:
+            ready = not reason
+            servers.set_health(health, ready)
+            logger.info("%s %d at %s: %s", process.service, process.shard, process.address, reason or "ready")
+        if dead() and not process.no_room():
+            logger.error("a write failed or the folder is damaged, and the disk has room: ending to start again")
+            return
+
+
+def serve_on_asyncio(
+    process: Process,
+    settings: ServiceSettings,
+    wire: Callable[[], list[AddServicer]],
+    why_not_ready: Callable[[], str] = lambda: "",
+    dead: Callable[[], bool] = lambda: False,
+    drain: Callable[[], None] = lambda: None,
+    close: Callable[[], None] = lambda: None,
+    look: Callable[[], None] = lambda: None,
+    noticed: Noticed = ignored,
+) -> None:
+    """Serve on uvloop until told to stop, under the call policy.
+
+    `wire` is called on the loop and makes the servicers with their clients. `look`: whether the state is still there;
+    `noticed`: is told of each error that a call ends with.
+    """
+
+    async def main() -> None:
+        stop, loop = Stop(), asyncio.get_running_loop()
+        status = Status(process.service, process.shard, process.metrics, why_not_ready, lambda: 0)
+        add = [*wire(), lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)]
+        gate = AsyncGate(process.metrics, noticed=noticed)
+        server = servers.on_asyncio(gate, add, settings.max_requests, held=process.address in process.held)
+        health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
+        servers.bind(server, process.address)
+        settle_memory()
+        await server.start()
+        path = socket_path(process.mesh, process.address)
+        unix = AsyncUnixServer(path, gate.answers, settings.max_requests) if path else None
+        if unix:
+            await unix.start()
+        await loop.run_in_executor(None, _report_ready, process, health, why_not_ready, dead, look, stop.event)
+        health.enter_graceful_shutdown()
+        drain()
+        stopping = [server.stop(process.mesh.common.drain_s)]
+        if unix:
+            stopping.append(unix.stop(process.mesh.common.drain_s))
+        await asyncio.gather(*stopping)
+        close()
+        logger.info("drained")
+
+    uvloop.run(main())

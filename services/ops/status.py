@@ -1,0 +1,63 @@
+"""Answers what every process tells of itself: ready or why not, how far behind, how busy, how large."""
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from protos import status_pb2 as pb
+from protos import status_pb2_grpc as rpc
+from services.core.metrics import Metrics
+
+STARTED = time.monotonic()
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Status(rpc.StatusServicer):
+    """The status service of a process."""
+
+    def __init__(
+        self, service: str, shard: int, metrics: Metrics, why: Callable[[], str], behind: Callable[[], int]
+    ) -> None:
+        self.service, self.shard, self.metrics = service, shard, metrics
+        self._why, self._behind = why, behind
+        metrics.gauge("resident_bytes", lambda: float(psutil.Process().memory_info().rss))
+        metrics.gauge("peak_resident_bytes", lambda: float(peak_rss_bytes()))
+        metrics.gauge("events_behind", lambda: float(behind()))
+        metrics.gauge("ready", lambda: float(not why()))
+
+    def reply(self, prometheus: bool = False) -> pb.StatusReply:
+        """Everything as it stands."""
+        why, gauges = self._why(), self.metrics.gauges()
+        return pb.StatusReply(
+            service=self.service,
+            shard=self.shard,
+            pid=os.getpid(),
+            ready=not why,
+            why=why,
+            behind=self._behind(),
+            uptime_s=time.monotonic() - STARTED,
+            rss_bytes=int(gauges.pop("resident_bytes")),
+            peak_rss_bytes=int(gauges.pop("peak_resident_bytes")),
+            methods=[
+                pb.MethodStatus(
+                    method=method, calls=w.calls, errors=w.errors, qps=w.qps, p50_ms=w.p50_ms, p99_ms=w.p99_ms
+                )
+                for method, w in sorted(self.metrics.windows().items())
+            ],
+            gauges=[
+                pb.Gauge(name=name, value=v) for name, v in gauges.items() if name not in ("ready", "events_behind")
+            ],
+            prometheus=self.metrics.prometheus() if prometheus else b"",
+        )
+
+    def Get(self, request: pb.StatusRequest, context: Any) -> pb.StatusReply:
+        """RPC."""
+        return self.reply(request.prometheus)

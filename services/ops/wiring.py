@@ -1,0 +1,88 @@
+"""What a service is made of, and what it is built on: each service's `wiring.py` has one `build(settings, runtime)`.
+
+Its entry point gives it the runtime of a process (`services/ops/process.py`), a replay that of a moment of the past
+(`learning/training/views.py`). The two differ by their runtimes and by nothing else.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.core.clock import Clock
+from services.core.metrics import Metrics
+from services.core.settings import ShardSettings
+from services.core.topics import Topic
+from services.log.protocol import Reader
+from services.rpc.mesh import Mesh
+from services.state.follower import View
+from services.state.shard import Shard
+from services.state.stored import CheckValue
+
+
+class Runtime(Protocol):
+    """What surrounds a service."""
+
+    @property
+    def mesh(self) -> Mesh:
+        """What clients are made of; `mesh.data` is the data folder."""
+        ...
+
+    @property
+    def partitions(self) -> range:
+        """The partitions that this instance of the service owns."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        ...
+
+    @property
+    def metrics(self) -> Metrics:
+        """Where figures are reported."""
+        ...
+
+    def open_shard(self, form: str, families: Iterable[str], settings: ShardSettings) -> Shard:
+        """The state of a view, in this format."""
+        ...
+
+    def open_reader(self) -> Reader:
+        """A reader of the log."""
+        ...
+
+
+class Background(Protocol):
+    """Work on a thread of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def stop(self) -> None:
+        """End, before what it works on is closed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Follows:
+    """A view that the log is to be applied to: these topics, of these partitions. `log`: its own reader."""
+
+    view: View
+    log: Reader
+    topics: Sequence[Topic]
+    partitions: range
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A service that serves from threads, built and not started."""
+
+    servicer: Any
+    add: Callable[[Any, Any], None]  # add_…Servicer_to_server, as generated
+    main: Follows | None = None  # the service is ready once this view has caught up
+    caches: Sequence[Follows] = ()  # what else follows the log
+    background: Sequence[Background] = ()
+    step: Callable[[], bool] | None = None  # what a background does, once; False when nothing is left to do
+    families: Sequence[str] = ()  # of the main view's shard, and how a value of them is checked
+    check: CheckValue | None = None
+    close: Sequence[Callable[[], None]] = ()  # in this order, when nothing runs any more

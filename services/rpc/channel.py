@@ -1,0 +1,67 @@
+"""Calls to another process: within what is left of the request's time, with its token, errors as the mesh's own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from services.core import context
+from services.core.errors import BY_STATUS, InvalidArgument, MeshError, Unavailable
+
+OPTIONS = [
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # also how long one attempt to connect may take
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),  # also the TCP user timeout: a vanished machine is noticed in seconds
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+#: How gRPC says that nobody is there; its own words name sockets, which helps nobody who reads the answer.
+_GONE = ("failed to connect", "Connection reset", "Connection refused", "Stream removed", "Socket closed", "GOAWAY")
+
+
+def open_async(address: str) -> grpc.aio.Channel:
+    """A channel for asyncio."""
+    return grpc.aio.insecure_channel(address, options=OPTIONS)
+
+
+def open_sync(address: str) -> grpc.Channel:
+    """A channel for threads."""
+    return grpc.insecure_channel(address, options=OPTIONS)
+
+
+@contextmanager
+def mesh_errors(what: str) -> Iterator[None]:
+    """Turn a failed call into the MeshError of its status, its message led by `what` was called."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise _mesh_error(error, what) from None
+
+
+def _mesh_error(error: grpc.RpcError, what: str) -> MeshError:
+    kind, message = BY_STATUS.get(error.code(), MeshError), error.details() or ""
+    if kind is Unavailable and any(sign in message for sign in _GONE):
+        return Unavailable(f"{what} is away; try again in a moment")
+    return kind(message if kind is InvalidArgument else f"{what}: {message}")
+
+
+def terms(timeout: float) -> dict[str, Any]:
+    """timeout and metadata of a call that may take `timeout` seconds, within the request being served."""
+    request = context.current()
+    if request is None:
+        return {"timeout": timeout}
+    metadata = ((context.TOKEN_KEY, request.token),) if request.token else None
+    return {"timeout": min(timeout, request.remaining()), "metadata": metadata}
+
+
+async def call(method: Any, request: Any, timeout: float, what: str) -> Any:
+    """Await one unary call of an asyncio stub. Raises the MeshError of its status."""
+    try:
+        return await method(request, **terms(timeout))
+    except grpc.RpcError as error:
+        raise _mesh_error(error, what) from None

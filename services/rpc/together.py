@@ -1,0 +1,158 @@
+"""Calls that a request makes to one process at one moment travel as one: `Calls.Many` (protos/calls.proto).
+
+A call costs both sides several times what a small question does: threads and sockets that are woken. Whoever asks
+several things at once says so with `together`, and asks as ever; every answer and every error is the caller's own.
+To a process of the same machine they travel through its Unix socket, one alone too; by gRPC where there is none.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import grpc
+
+from protos import calls_pb2 as pb
+from services.core.context import TOKEN_KEY
+from services.rpc.unix_client import NoSocket, Refused, UnixClient, request_of
+
+MANY = "/feedmesh.Calls/Many"
+STATUS = {code.value[0]: code for code in grpc.StatusCode}
+Metadata = tuple[tuple[str, bytes], ...] | None
+
+
+class _Waiting(NamedTuple):
+    method: "Method"
+    request: Any
+    timeout: float
+    answer: "asyncio.Future[Any]"
+
+
+@dataclass(slots=True, eq=False)
+class _Round:
+    """Calls that wait for the end of this turn of the event loop, by where they go and what they must see."""
+
+    waiting: dict[tuple[int, Metadata], list[_Waiting]] = field(default_factory=dict)
+    sending: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def add(self, method: "Method", request: Any, timeout: float, metadata: Metadata) -> "asyncio.Future[Any]":
+        loop = asyncio.get_running_loop()
+        if not self.waiting:
+            loop.call_soon(self._send)
+        waiting = _Waiting(method, request, timeout, loop.create_future())
+        self.waiting.setdefault((id(method.many), metadata), []).append(waiting)
+        return waiting.answer
+
+    def _send(self) -> None:
+        waiting, self.waiting = self.waiting, {}
+        for (_, metadata), calls in waiting.items():
+            task = asyncio.ensure_future(_ask(calls, metadata))
+            self.sending.add(task)
+            task.add_done_callback(self.sending.discard)
+
+
+_round: ContextVar[_Round | None] = ContextVar("round", default=None)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What tasks that are made here ask one process in the same turn of the event loop is asked in one call."""
+    reset = _round.set(_Round())
+    try:
+        yield
+    finally:
+        _round.reset(reset)
+
+
+class Method:
+    """One method of a channel, as a stub calls it."""
+
+    __slots__ = ("alone", "many", "name", "read", "unix", "write")
+
+    def __init__(
+        self,
+        alone: Any,
+        many: Any,
+        unix: UnixClient | None,
+        name: str,
+        write: Callable[[Any], bytes],
+        read: Callable[[bytes], Any],
+    ):
+        self.alone, self.many, self.unix, self.name, self.write, self.read = alone, many, unix, name, write, read
+
+    def __call__(self, request: Any, *, timeout: float, metadata: Metadata = None) -> Awaitable[Any]:
+        """The answer, within `timeout` seconds. Raises grpc.RpcError."""
+        now = _round.get()
+        if now is not None:
+            return now.add(self, request, timeout, metadata)
+        if self.unix is not None:
+            return self._by_unix(self.unix, request, timeout, metadata)
+        return self.alone(request, timeout=timeout, metadata=metadata)  # type: ignore[no-any-return]
+
+    async def _by_unix(self, unix: UnixClient, request: Any, timeout: float, metadata: Metadata) -> Any:
+        try:
+            reply = await unix.ask([(self.name, self.write(request))], timeout, _token(metadata))
+        except NoSocket:
+            return await self.alone(request, timeout=timeout, metadata=metadata)
+        (answer,) = reply.answers
+        if answer.status:
+            raise Refused(STATUS[answer.status], answer.message)
+        return self.read(answer.reply)
+
+
+class Joining:
+    """A channel whose calls may travel together, or through a socket of the same machine."""
+
+    def __init__(self, channel: grpc.aio.Channel, unix: UnixClient | None = None) -> None:
+        self._channel, self._unix = channel, unix
+        self._many = channel.unary_unary(MANY, pb.CallsRequest.SerializeToString, pb.CallsReply.FromString)
+
+    def unary_unary(self, name: str, request_serializer: Any, response_deserializer: Any, **more: Any) -> Method:
+        """As the channel's own."""
+        alone = self._channel.unary_unary(name, request_serializer, response_deserializer, **more)
+        return Method(alone, self._many, self._unix, name, request_serializer, response_deserializer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+
+def _token(metadata: Metadata) -> bytes:
+    if not metadata:
+        return b""
+    return next((value for key, value in metadata if key == TOKEN_KEY), b"")
+
+
+async def _ask(calls: list[_Waiting], metadata: Metadata) -> None:
+    """Give each call its answer, or the error of it."""
+    timeout = max(call.timeout for call in calls)  # who has less time gives up by themselves
+    try:
+        reply = await _answers(calls, timeout, metadata)
+        for call, answer in zip(calls, reply.answers, strict=True):
+            if answer.status:
+                _fail(call, Refused(STATUS[answer.status], answer.message))
+            else:
+                _tell(call, call.method.read(answer.reply))
+    except Exception as error:  # grpc's, and whatever else: nobody is left waiting
+        for call in calls:
+            _fail(call, error)
+
+
+async def _answers(calls: list[_Waiting], timeout: float, metadata: Metadata) -> pb.CallsReply:
+    method, asked = calls[0].method, [(call.method.name, call.method.write(call.request)) for call in calls]
+    if method.unix is not None:
+        with suppress(NoSocket):
+            return await method.unix.ask(asked, timeout, _token(metadata))
+    reply: pb.CallsReply = await method.many(request_of(asked), timeout=timeout, metadata=metadata)
+    return reply
+
+
+def _tell(call: _Waiting, answer: Any) -> None:
+    if not call.answer.done():  # its caller may have given up
+        call.answer.set_result(answer)
+
+
+def _fail(call: _Waiting, error: Exception) -> None:
+    if not call.answer.done():
+        call.answer.set_exception(error)

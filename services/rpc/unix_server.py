@@ -1,0 +1,244 @@
+"""Answers what comes through the Unix socket of a process (services/rpc/unix_socket.py), as its gRPC server does.
+
+A server on threads has a thread for each connection: who asks is answered by the thread that was waiting for them, and
+nothing is handed over. `threads` of them answer at a time.
+"""
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from google.protobuf.message import DecodeError
+
+from protos import calls_pb2 as pb
+from services.core.errors import DeadlineExceeded, Exhausted
+from services.rpc.server import as_status
+from services.rpc.together import MANY
+from services.rpc.unix_socket import LENGTH_BYTES, MAX_REQUEST, Inbox, head_of, is_private, length_of
+
+logger = logging.getLogger(__name__)
+BACKLOG = 1024
+ACCEPT_AGAIN_S = 0.1
+Answer = Callable[[Sequence[pb.Call], float, bytes], pb.CallsReply]
+AsyncAnswer = Callable[[Sequence[pb.Call], float, bytes], Awaitable[pb.CallsReply]]
+
+
+def _bound(path: Path) -> socket.socket | None:
+    """A socket that listens at `path`, in place of one left by a process that was killed. None, told, if it can't."""
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not is_private(path.parent):
+            raise PermissionError(f"{path.parent} is not a folder of this user alone")
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        logger.warning("no Unix socket at %s, calls come by gRPC alone: %s", path, error)
+        return None
+    return listener
+
+
+def _timeout(request: pb.CallsRequest) -> float:
+    """Seconds left of it."""
+    left = request.deadline_s - time.monotonic()
+    if left <= 0:
+        raise DeadlineExceeded("the deadline had passed before the call was served")
+    return min(left, 3600.0)
+
+
+def _refused(request: pb.CallsRequest, error: Exception) -> pb.CallsReply:
+    """The same error for each of the calls."""
+    status, message = as_status(error, MANY)
+    return pb.CallsReply(answers=[pb.Answer(status=status.value[0], message=message) for _ in request.calls])
+
+
+def _too_many(most: int) -> Exhausted:
+    return Exhausted(f"{most} requests are under way, which is all that this process takes; try again in a moment")
+
+
+class ThreadedUnixServer:
+    """For a server on threads. Started when made."""
+
+    def __init__(self, path: Path, answer: Answer, threads: int, max_requests: int) -> None:
+        self._path, self._answer, self._most = path, answer, max_requests
+        self._turn, self._lock = threading.Semaphore(threads), threading.Lock()
+        self._under_way, self._stopped = 0, False
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._listener = _bound(path)
+        if self._listener is not None:
+            threading.Thread(target=self._accept, args=(self._listener,), name="unix", daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError as error:
+                if self._stopped:
+                    return
+                logger.warning("no connection is taken: %s", error)  # no more files may be open, say
+                time.sleep(ACCEPT_AGAIN_S)
+                continue
+            thread = threading.Thread(target=self._serve, args=(connection,), name="unix-rpc", daemon=True)
+            with self._lock:
+                if self._stopped:
+                    connection.close()
+                    return
+                self._connections[connection] = thread
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection, connection.makefile("rb", 1 << 16) as stream:
+                while (data := _read(cast(BinaryIO, stream))) is not None:
+                    _send(connection, self._reply(pb.CallsRequest.FromString(data)).SerializeToString())
+        except (OSError, DecodeError) as error:
+            logger.debug("a connection ended: %s", error)
+        finally:
+            with self._lock:
+                del self._connections[connection]
+
+    def _reply(self, request: pb.CallsRequest) -> pb.CallsReply:
+        with self._lock:
+            self._under_way += 1
+            full = self._under_way > self._most
+        try:
+            if full:
+                return _refused(request, _too_many(self._most))
+            with self._turn:
+                return self._answer(request.calls, _timeout(request), request.token)
+        except Exception as error:
+            return _refused(request, error)
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def stop(self, drain_s: float) -> None:
+        """Take nothing new, and return when what is under way has been answered, or after drain_s seconds."""
+        with self._lock:
+            self._stopped = True
+            threads = list(self._connections.values())
+            for connection in self._connections:  # who waits for a request hears the end; an answer still goes out
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
+        if self._listener is not None:
+            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+        end = time.monotonic() + drain_s
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
+
+
+def _read(stream: BinaryIO) -> bytes | None:
+    """The next message; None when the other side is done, or sends what is none."""
+    head = stream.read(LENGTH_BYTES)
+    if len(head) < LENGTH_BYTES:
+        return None
+    length = length_of(head)
+    if length > MAX_REQUEST:
+        return None
+    data = stream.read(length)
+    return data if len(data) == length else None
+
+
+def _send(connection: socket.socket, reply: bytes) -> None:
+    """Head and reply as one frame, without putting them together first."""
+    head = head_of(reply)
+    sent = connection.sendmsg([head, reply])
+    if sent < LENGTH_BYTES:
+        connection.sendall(head[sent:] + reply)
+    elif sent < LENGTH_BYTES + len(reply):
+        connection.sendall(memoryview(reply)[sent - LENGTH_BYTES :])
+
+
+class _Served(asyncio.BufferedProtocol):
+    """One connection to a server on asyncio."""
+
+    def __init__(self, server: "AsyncUnixServer") -> None:
+        self._server, self._inbox = server, Inbox(MAX_REQUEST)
+        self._transport: Any = None
+        self._work: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As asyncio has it."""
+        self._transport = transport
+        self._server.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio has it: nobody waits for the answer any more."""
+        self._server.connections.discard(self)
+        if self._work is not None:
+            self._work.cancel()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """As asyncio has it."""
+        return self._inbox.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """As asyncio has it."""
+        try:
+            for message in self._inbox.arrived(nbytes):
+                self._work = asyncio.ensure_future(self._answer(pb.CallsRequest.FromString(message)))
+        except (ValueError, DecodeError) as error:
+            logger.debug("a connection ended: %s", error)
+            self._transport.abort()
+
+    async def _answer(self, request: pb.CallsRequest) -> None:
+        reply = await self._server.reply(request)
+        data = reply.SerializeToString()
+        self._transport.writelines([head_of(data), data])
+        self._work = None
+        if self._server.stopped:
+            self._transport.close()
+
+    def finish(self) -> "asyncio.Task[None] | None":
+        """Close when the answer under way has gone out; what is under way."""
+        if self._work is None:
+            self._transport.close()
+        return self._work
+
+
+class AsyncUnixServer:
+    """For a server on asyncio."""
+
+    def __init__(self, path: Path, answer: AsyncAnswer, max_requests: int) -> None:
+        self._path, self._answer, self._most = path, answer, max_requests
+        self._server: asyncio.AbstractServer | None = None
+        self._under_way, self.stopped = 0, False
+        self.connections: set[_Served] = set()
+
+    async def start(self) -> None:
+        """Listen."""
+        if (listener := _bound(self._path)) is not None:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_unix_server(lambda: _Served(self), sock=listener)
+
+    async def reply(self, request: pb.CallsRequest) -> pb.CallsReply:
+        """The answers to a request, or why there are none."""
+        self._under_way += 1
+        try:
+            if self._under_way > self._most:
+                return _refused(request, _too_many(self._most))
+            return await self._answer(request.calls, _timeout(request), request.token)
+        except Exception as error:
+            return _refused(request, error)
+        finally:
+            self._under_way -= 1
+
+    async def stop(self, drain_s: float) -> None:
+        """Take nothing new, and return when what is under way has been answered, or after drain_s seconds."""
+        self.stopped = True
+        if self._server is not None:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+        work = [task for connection in list(self.connections) if (task := connection.finish()) is not None]
+        if work:
+            await asyncio.wait(work, timeout=drain_s)

@@ -1,0 +1,247 @@
+"""A shard of a view: a database, and the offsets of the log that it has applied.
+
+Data and the offsets it came from are committed in one write batch, so an event is applied exactly once whatever is
+killed when. Writes are not synced: the log is, and what the machine loses the log replays.
+"""
+
+import gc
+import logging
+import shutil
+import struct
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from services.core.clock import wall_clock
+from services.core.durable import rename_durably
+from services.core.errors import Damaged, DeadlineExceeded, MeshError, NotReady
+from services.core.tokens import Reached
+from services.log.history import History
+from services.log.protocol import End, Partition, Positions, Record
+from services.state.database import Database, Looking
+from services.state.stored import CheckValue, check_key, check_size
+
+logger = logging.getLogger(__name__)
+_APPLIED = struct.Struct("<QQ")  # next offset, events applied
+_AT = struct.Struct(">BH")  # topic, partition
+_EPOCH, _IDENTITY_BYTES = struct.Struct("<Q"), 16
+HISTORY_KEY = b"history"  # identity and epoch of the log that was applied
+DAMAGED = "DAMAGED"  # a file in a folder that must not be opened again: why
+
+
+def check_offsets(store: str, key: bytes, value: bytes) -> None:
+    """Raise Damaged for what is no entry of a view's `offsets`."""
+    check_key(store, "offsets", key, _AT.size)
+    check_size(store, "offsets", key, value, _APPLIED.size)
+
+
+def with_offsets(store: str, check: CheckValue) -> CheckValue:
+    """What checks the entries of a view's families, and of its offsets."""
+
+    def check_entry(family: str, key: bytes, value: bytes) -> None:
+        if family == "offsets":
+            check_offsets(store, key, value)
+        else:
+            check(family, key, value)
+
+    return check_entry
+
+
+class Shard(Database):
+    """One RocksDB with its column families and the offsets applied, by topic and partition."""
+
+    remedy = "it is set aside and rebuilt from the log as the process starts again"
+
+    def __init__(
+        self,
+        folder: Path,
+        form: str,
+        families: Iterable[str],
+        cache_mb: int = 32,
+        memtable_mb: int = 16,
+        looking: Looking | None = None,
+    ) -> None:
+        """Open or create it, or only look. Raises Damaged, WrongFormat, HeldElsewhere, or Exhausted when the disk is full."""
+        if looking is None and (reason := _noted(folder)) is not None:
+            raise Damaged(reason)
+        names = tuple(families)
+        super().__init__(folder, form, ("offsets", *names), cache_mb, memtable_mb, looking=looking)
+        self._moved = threading.Condition()
+        try:
+            self._applied: dict[Partition, tuple[int, int]] = self._read_offsets(names)
+            self._read_in = self.note(HISTORY_KEY) or b""
+        except MeshError:
+            self.abandon()
+            raise
+
+    def _read_offsets(self, names: Iterable[str]) -> dict[Partition, tuple[int, int]]:
+        found = {}
+        for key, value in self.family("offsets").items():
+            try:
+                check_offsets(self.folder.parent.name, key, value)
+            except Damaged as error:
+                raise self.damaged(str(error)) from None
+            found[_AT.unpack(key)] = _APPLIED.unpack(value)
+        if not found and any(next(self.family(name).keys(), None) is not None for name in names):
+            raise self.damaged("it holds data and no offsets of the log")
+        return found
+
+    def connect(self, history: History, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
+        """Before the log is read on: take note of its identity and epoch, if what was applied is still its past.
+
+        Else raises Damaged, so that it is set aside and applied anew, when the log holds everything, and NotReady when
+        it does not: then nothing can be right any more.
+        """
+        positions = self.positions(partitions)
+        if lost := self._lost(history, positions, ends):
+            if not any(ends[at].first for at in positions if at in ends):
+                raise self.damaged(lost)
+            raise NotReady(
+                f"{self.folder}: {lost}; the log no longer holds everything, so this can't be rebuilt from it: restore the "
+                "log and the views as they were at one time (docs/operations.md, Damage)"
+            )
+        gone = next((at for at, next_ in positions.items() if at in ends and next_ < ends[at].first), None)
+        if gone is not None:
+            raise NotReady(
+                f"{self.folder}: topic {gone[0]} partition {gone[1]}: {positions[gone]} is next, and the log begins at "
+                f"{ends[gone].first}: it no longer holds everything, so this can't be built from it: restore the log and "
+                "the views as they were at one time (docs/operations.md, Damage)"
+            )
+        now = history.identity + _EPOCH.pack(history.epoch)
+        if now != self._read_in:
+            batch = self.batch()
+            batch.put(HISTORY_KEY, now)
+            self.write(batch)
+            self._read_in = now
+
+    @property
+    def epoch(self) -> int:
+        """The number of the log's epoch in which it was last read; 0 when none is known."""
+        return int(_EPOCH.unpack(self._read_in[_IDENTITY_BYTES:])[0]) if len(self._read_in) > _IDENTITY_BYTES else 0
+
+    def _lost(self, history: History, positions: Positions, ends: Mapping[Partition, End]) -> str:
+        if not any(positions.values()):
+            return ""
+        if (
+            len(self._read_in) != _IDENTITY_BYTES + _EPOCH.size
+        ):  # of before there were epochs: it is believed, up to the end
+            return history.lost(history.epoch, positions, ends)
+        if self._read_in[:_IDENTITY_BYTES] != history.identity:
+            return f"the log is another one: {history.identity.hex()}, and this was made of {self._read_in[:16].hex()}"
+        return history.lost(int(_EPOCH.unpack(self._read_in[_IDENTITY_BYTES:])[0]), positions, ends)
+
+    def damaged(self, what: str) -> Damaged:
+        """As a database; and it is noted in the folder, which is set aside when the process starts again: now."""
+        error = super().damaged(what)
+        if not self.only_looks:
+            self.dead = True
+            with suppress(OSError):
+                if self._is_same():
+                    (self.folder / DAMAGED).write_text(f"{error}\n")
+        return error
+
+    def fresh(self, records: Sequence[Record]) -> list[Record]:
+        """Those records that have not been applied. Raises NotReady when one between them is missing."""
+        position = {at: applied[0] for at, applied in self._applied.items()}
+        new = []
+        for record in records:
+            at, expected = (record.topic, record.partition), position.get((record.topic, record.partition), 0)
+            if record.offset < expected:
+                continue
+            if record.offset > expected:
+                raise NotReady(
+                    f"{self.folder}: topic {at[0]} partition {at[1]}: offset {record.offset} came, {expected} is next"
+                )
+            position[at] = record.offset + 1
+            new.append(record)
+        return new
+
+    def commit(self, batch: Any, records: Sequence[Record], written: Callable[[], None] = lambda: None) -> None:
+        """Write the batch and the offsets of the records it came from, atomically; wake who waits for them.
+
+        `written` is called in between: what a view keeps in memory is brought up before anybody is told.
+        """
+        moved: dict[Partition, tuple[int, int]] = {}
+        for record in records:
+            at = (int(record.topic), record.partition)
+            _, events = moved.get(at) or self._applied.get(at, (0, 0))
+            moved[at] = (record.offset + 1, events + len(record.batch))
+        for at, applied in moved.items():
+            batch.put(_AT.pack(*at), _APPLIED.pack(*applied), self._handles["offsets"])
+        self.write(batch)
+        written()
+        with self._moved:
+            self._applied.update(moved)
+            self._moved.notify_all()
+
+    def positions(self, partitions: Iterable[Partition]) -> Positions:
+        """The next offset wanted of each of these partitions."""
+        return {at: self._applied.get(at, (0, 0))[0] for at in partitions}
+
+    def applied(self) -> dict[Partition, tuple[int, int]]:
+        """Of each partition that was ever applied: the next offset, and how many events came before it."""
+        return dict(self._applied)
+
+    def applied_events(self) -> int:
+        """Events applied since the shard was made."""
+        return sum(events for _, events in list(self._applied.values()))  # a copy: commit adds to it meanwhile
+
+    def wait(self, reached: Reached, timeout: float) -> None:
+        """Return once all these offsets have been applied. Raises DeadlineExceeded naming the first that was not."""
+        if self._missing(reached) is None:
+            return  # most ask for nothing, or for what was applied long ago
+        with self._moved:
+            self._moved.wait_for(lambda: self._missing(reached) is None, timeout)
+            if (missing := self._missing(reached)) is not None:
+                topic, partition = missing
+                raise DeadlineExceeded(
+                    f"not caught up: topic {topic} partition {partition} is at "
+                    f"{self._applied.get(missing, (0, 0))[0]}, the token asks for {reached[missing] + 1}"
+                )
+
+    def _missing(self, reached: Reached) -> Partition | None:
+        for at, offset in reached.items():
+            if self._applied.get(at, (0, 0))[0] <= offset:
+                return at
+        return None
+
+
+def _noted(folder: Path) -> str | None:
+    """Why a folder was found to be damaged, if it was."""
+    try:
+        return (folder / DAMAGED).read_text(errors="replace").strip() or f"{folder}: is damaged"
+    except FileNotFoundError:
+        return None
+
+
+def open_or_rebuild(
+    folder: Path, form: str, families: Iterable[str], cache_mb: int = 32, memtable_mb: int = 16
+) -> Shard:
+    """Open or create a shard. A damaged folder is set aside, and the log is applied anew to an empty one.
+
+    When the log no longer holds everything the process stays not ready and says so (services/state/follower.py).
+    """
+    names = tuple(families)
+    try:
+        return Shard(folder, form, names, cache_mb, memtable_mb)
+    except Damaged as error:
+        reason = str(error)
+    gc.collect()  # the error's frames hold iterators, and those the folder
+    logger.error("%s; set aside as %s, and rebuilt from the log", reason, _set_aside(folder))
+    return Shard(folder, form, names, cache_mb, memtable_mb)
+
+
+def set_aside(folder: Path) -> list[Path]:
+    """The damaged folders of a shard that lie beside it."""
+    return sorted(folder.parent.glob(f"{folder.name}.damaged-*"))
+
+
+def _set_aside(folder: Path) -> Path:
+    """Rename a folder; the newest one alone stays, so that a failing disk is not filled."""
+    before, aside = set_aside(folder), folder.with_name(f"{folder.name}.damaged-{wall_clock()}")
+    rename_durably(folder, aside)
+    for other in before:
+        shutil.rmtree(other, ignore_errors=True)
+    return aside
