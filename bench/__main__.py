@@ -1,6 +1,6 @@
 """`make bench`: every part in turn, each in a process of its own, nothing beside it.
 
-What was measured is written when its part ends. A part that fails is told as failed, keeps the results that it had, and does
+Figures are written when their part ends. A part that fails is reported as failed, keeps the results that it had, and does
 not stop the others.
 """
 

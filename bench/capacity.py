@@ -51,7 +51,9 @@ def cpu_per_feed() -> dict[str, dict[str, float]]:
             found = uvloop.run(read(running.url, FEED, users, RATE, SECONDS))
             took, after = time.monotonic() - began, _cpu(running)
             if found.failed:
-                raise RuntimeError(f"{found.failed} of {len(found.waited)} pages failed: no CPU a feed can be told")
+                raise RuntimeError(
+                    f"{found.failed} of {len(found.waited)} pages failed: the CPU of a feed can't be measured"
+                )
             pages = len(found.waited)
             measured = {
                 service: {"cpu_ms": max(0.0, after[service] - before[service] - idle[service] * took) * 1000 / pages}

@@ -59,7 +59,7 @@ def _at_least_a_decade(axes: Any) -> None:
 
 def grown(of: Any) -> list[Figure]:
     """Figures of a `growth.Point`: what a question and a unit written cost, and the bytes of a unit."""
-    told = (
+    shown = (
         (f": {of.question}", of.ask_us, "us"),
         (f": one {of.unit} written", of.apply_us, "us of CPU"),
         (f": one {of.unit}, on disk", of.disk_bytes, "bytes on disk"),
@@ -68,5 +68,5 @@ def grown(of: Any) -> list[Figure]:
     at = f"{of.part}, {of.n:,} {of.unit}s"
     return [
         Figure("growth", at + what, value, unit, series=of.part + what, size=of.n, of=GROWN)
-        for what, value, unit in told
+        for what, value, unit in shown
     ]

@@ -75,7 +75,7 @@ class Making:
 
 
 class View:
-    """A view of the log: the events of units start to stop, or records of what nobody publishes, applied in chunks; a question
+    """A view of the log: the events of units start to stop, or records that no client publishes, applied in chunks; a question
     of the store.
     """
 

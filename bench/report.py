@@ -26,7 +26,7 @@ WRITTEN = ("bench/results", "docs/images", "cli/capacity.json", "README.md")  # 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One measured number. value: None where there is none, and `note` says why. target: what it is to reach, at least or at
-    most; None: told for information. spread: around the median of the repetitions, their quartiles, or of a few the ends.
+    most; None: reported for information. spread: around the median of the repetitions, their quartiles, or of a few the ends.
     series, size, of: what is measured at several sizes, the size of this one, and what sizes count (`over` states them).
     """
 

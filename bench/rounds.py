@@ -11,7 +11,7 @@ import numpy as np
 from bench.report import Figure
 
 ROUNDS, WARM_UP, WARM_UP_S = 5, 20, 0.3
-_FEW = 8  # of fewer, the ends are told and not the quartiles
+_FEW = 8  # of fewer, the ends are reported and not the quartiles
 ONE_CORE = "one thread, pinned to one core"
 BOTH_ENDS = "client and server are threads of one process, on all cores"
 
@@ -24,7 +24,7 @@ class Around(NamedTuple):
 
 
 def around(values: Sequence[float]) -> Around:
-    """What is told of repetitions."""
+    """The figure of repetitions."""
     low, high = (0, 100) if len(values) < _FEW else (25, 75)
     middle, *ends = (float(x) for x in np.percentile(values, (50, low, high)))
     return Around(middle, (ends[0], ends[1]))
@@ -35,8 +35,10 @@ def repeated(
     of: str = "", note: str = "",
 ) -> Figure:  # fmt: skip
     """The figure of a measure that was taken len(values) times. of: what a round was."""
-    found, told = around(values), f"{len(values)} rounds{of and ' of '}{of}"
-    return Figure(part, what, found.median, unit, target, at_most, f"{told}; {note}" if note else told, found.spread)
+    found, how_many = around(values), f"{len(values)} rounds{of and ' of '}{of}"
+    return Figure(
+        part, what, found.median, unit, target, at_most, f"{how_many}; {note}" if note else how_many, found.spread
+    )
 
 
 def latencies(part: str, what: str, rounds: Sequence[Sequence[float]], p99_ms: float | None, note: str) -> list[Figure]:
@@ -50,7 +52,7 @@ def latencies(part: str, what: str, rounds: Sequence[Sequence[float]], p99_ms: f
 
 
 def timed(call: Callable[[int], object], calls: int, rounds: int = ROUNDS) -> list[list[float]]:
-    """Seconds of each of `calls` calls, in so many rounds. Each call is told its number; the first, WARM_UP of them and
+    """Seconds of each of `calls` calls, in so many rounds. Each call gets its number; the first, WARM_UP of them and
     WARM_UP_S seconds at least, are not counted.
     """
     number, began, found = 0, time.perf_counter(), list[list[float]]()

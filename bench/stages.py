@@ -1,7 +1,7 @@
 """Where the time of one home page goes: CPU by process, wall time by stage, RPCs by service, and what two cores leave room for.
 
 CPU is what the kernel's scheduler counted for every thread of a process (/proc/PID/task/*/schedstat, to the nanosecond)
-while readers came at a fixed rate, less what the mesh does with nobody there. A stage's time is its wall time in the
+while readers came at a fixed rate, less what the idle mesh uses. A stage's time is its wall time in the
 page's X-ray, one page at a time, what explaining costs included. RPCs are the calls that each process counted, those of
 HTTP too.
 """
@@ -45,7 +45,7 @@ class Stage(NamedTuple):
     took_ms: float
 
 
-class Told(NamedTuple):
+class Measured(NamedTuple):
     """Of one home page. cpu_ms: by process; rpcs: by service."""
 
     cpu_ms: Mapping[str, float]
@@ -58,12 +58,12 @@ def measure(data: str | None) -> list[Figure]:
     with world(data) as (running, home, name):
         promote(home, running)
         uvloop.run(read(running.url, "home", USERS, RATE, WARM_S))
-        told = _told(running, USERS)
-    draw(told, f"{name}, {TREES} trees of {LEAVES} leaves, {RATE} home pages a second")
-    return figures(told, name)
+        measured = _measured(running, USERS)
+    draw(measured, f"{name}, {TREES} trees of {LEAVES} leaves, {RATE} home pages a second")
+    return figures(measured, name)
 
 
-def _told(running: Running, users: Sequence[str]) -> Told:
+def _measured(running: Running, users: Sequence[str]) -> Measured:
     processes = pids(running)
 
     def meter() -> dict[str, float]:
@@ -79,7 +79,7 @@ def _told(running: Running, users: Sequence[str]) -> Told:
     found = of_a_page(meter, ask)
     cpu = {name.removeprefix("cpu "): ms for name, ms in found.items() if name.startswith("cpu ")}
     rpcs = {name.removeprefix("rpcs "): n for name, n in found.items() if name.startswith("rpcs ") and n >= LEAST_RPCS}
-    return Told(cpu, stages(running.url, users[:PAGES]), rpcs)
+    return Measured(cpu, stages(running.url, users[:PAGES]), rpcs)
 
 
 def pids(running: Running) -> dict[str, int]:
@@ -93,7 +93,7 @@ def of_a_page(
 ) -> dict[str, float]:
     """By how much each of the meter's readings grows with a page. ask: reads pages, and says how many.
 
-    By how much they grow when nobody asks is measured for `idle_s` seconds before, and taken off.
+    Their growth in an idle mesh is measured for `idle_s` seconds before, and taken off.
     """
     first, began = meter(), time.monotonic()
     time.sleep(idle_s)
@@ -143,10 +143,10 @@ def stages(url: str, users: Sequence[str]) -> list[Stage]:
     return [Stage(*of, statistics.median(times)) for of, times in took.items()]
 
 
-def figures(told: Told, world: str) -> list[Figure]:
+def figures(measured: Measured, world: str) -> list[Figure]:
     """The table."""
-    total = sum(told.cpu_ms.values())
-    by_cpu = sorted(told.cpu_ms.items(), key=lambda of: -of[1])
+    total = sum(measured.cpu_ms.values())
+    by_cpu = sorted(measured.cpu_ms.items(), key=lambda of: -of[1])
     found = [Figure(PART, f"CPU of a home page, {name}", ms, "ms", note=world if not i else "")
              for i, (name, ms) in enumerate(by_cpu)]  # fmt: skip
     found.append(Figure(PART, "CPU of a home page, all processes and the client", total, "ms"))
@@ -154,22 +154,22 @@ def figures(told: Told, world: str) -> list[Figure]:
     found.append(
         Figure(PART, f"home pages a second that {CORES} cores leave room for", CORES * 1_000 / total, "", note=note)
     )
-    found += [Figure(PART, f"wall time of the {s.kind} {s.name}", s.took_ms, "ms") for s in told.stages]
-    by_calls = sorted(told.rpcs.items(), key=lambda of: -of[1])
+    found += [Figure(PART, f"wall time of the {s.kind} {s.name}", s.took_ms, "ms") for s in measured.stages]
+    by_calls = sorted(measured.rpcs.items(), key=lambda of: -of[1])
     found += [Figure(PART, f"RPCs of a home page, {name}", n, "calls") for name, n in by_calls]
-    return [*found, Figure(PART, "RPCs of a home page, all services", sum(told.rpcs.values()), "calls")]
+    return [*found, Figure(PART, "RPCs of a home page, all services", sum(measured.rpcs.values()), "calls")]
 
 
-def draw(told: Told, title: str, path: Path = IMAGE) -> Path:
+def draw(measured: Measured, title: str, path: Path = IMAGE) -> Path:
     """Bars: CPU by process with what is left of the cores, wall time by stage, RPCs by service."""
     figure, (cpu, wall, rpcs) = plt.subplots(1, 3, figsize=(15, 5.5))
-    total = sum(told.cpu_ms.values())
-    _bars(cpu, dict(sorted(told.cpu_ms.items(), key=lambda of: of[1])), "ms")
+    total = sum(measured.cpu_ms.values())
+    _bars(cpu, dict(sorted(measured.cpu_ms.items(), key=lambda of: of[1])), "ms")
     cpu.set(title=f"CPU of a page: {total:.1f} ms\nroom for {CORES * 1_000 / total:.0f} pages/s on {CORES} cores")
-    _bars(wall, {f"{s.name} ({s.kind})": s.took_ms for s in reversed(told.stages)}, "ms")
+    _bars(wall, {f"{s.name} ({s.kind})": s.took_ms for s in reversed(measured.stages)}, "ms")
     wall.set(title="wall time of the stages, median\nqueries run at once, and so do sources")
-    _bars(rpcs, dict(sorted(told.rpcs.items(), key=lambda of: of[1])), "")
-    rpcs.set(title=f"RPCs of a page: {sum(told.rpcs.values()):.1f}\nby the service that answers")
+    _bars(rpcs, dict(sorted(measured.rpcs.items(), key=lambda of: of[1])), "")
+    rpcs.set(title=f"RPCs of a page: {sum(measured.rpcs.values()):.1f}\nby the service that answers")
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     path.parent.mkdir(exist_ok=True)

@@ -117,8 +117,8 @@ def _cell(wanted: str | Noted, figures: list[Figure]) -> Cell:
     if isinstance(wanted, str):
         return Cell([f.value for f in matched if f.value is not None], matched)
     noted = [re.search(rf"{wanted.phrase} ([\d.,]*\d)", f.note) for f in matched]
-    told = [(float(text[1].replace(",", "")), f) for text, f in zip(noted, matched, strict=True) if text]
-    return Cell([value for value, _ in told], [replace(f, target=None, spread=None) for _, f in told])
+    shown = [(float(text[1].replace(",", "")), f) for text, f in zip(noted, matched, strict=True) if text]
+    return Cell([value for value, _ in shown], [replace(f, target=None, spread=None) for _, f in shown])
 
 
 def _table(of: str, unit: str, series: Mapping[str, list[Figure]]) -> list[str]:

@@ -79,7 +79,7 @@ def build(
 
 
 def _built(folder: Path, edges: Path | None, columns: tuple[str, str, Path | None], pruning: Any) -> str:
-    """Read, build and tell; the version. columns: of the edges' pins and boards, and the file of pins."""
+    """Read, build and report; returns the version. columns: of the edges' pins and boards, and the file of pins."""
     from pixie import snapshot, sources
 
     began, source = perf_counter(), str(edges) if edges else "the log"

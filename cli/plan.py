@@ -53,7 +53,7 @@ class Line(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What is planned for, by the unit that a service's bytes are told in."""
+    """What is planned for, by the unit in which a service's bytes are given."""
 
     units: dict[str, float]
     feeds_per_second: float

@@ -1,6 +1,6 @@
 """The objects to which something was done most often: bounded tables of candidates in memory, by kind and action.
 
-Of counts that only grow, a bounded table is exact: whoever is not in it was offered when it last grew, and was below all
+Of counts that only grow, a bounded table is exact: an object that is not in it was offered when it last grew, and was below all
 that were in it. Of counts that also fall, as those of the last days do, it is an approximation.
 
 Objects that may belong into a table are noted as they are counted, and looked at together: when somebody asks, or when

@@ -95,7 +95,7 @@ class Partition:
     def add(
         self, records: Sequence[tuple[int, Increments]], clock_ms: int, thresholds: I64, note: Callable[..., None]
     ) -> None:
-        """What was staged has been written: add it to the table. `note` is told of the notable increments."""
+        """Add the staged increments, which have been written, to the table. `note` gets the notable ones."""
         self._sweep = self._staged
         for _, increments in records:
             rows = self.table.add(increments, clock_ms, thresholds)

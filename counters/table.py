@@ -1,7 +1,7 @@
 """The buckets of one partition's objects in memory: the arrays of `counters/kernel.py`, which grow as they fill.
 
 One thread adds, any thread asks. The lock is held for some thousand increments or one question's objects at a time, so
-whoever asks sees each increment whole.
+readers see each increment whole.
 """
 
 import threading
@@ -73,7 +73,7 @@ class Table:
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
     def _make_room(self, objects: int, buckets: int) -> None:
-        """Room for so many more. What is read meanwhile is the old arrays; nobody else writes."""
+        """Room for so many more. What is read meanwhile is the old arrays; there is one writer."""
         wanted = (len(self) + objects) / _FULL
         if wanted > len(self._slots):
             larger = np.zeros((max(2 * len(self._slots), int(wanted) + 1), 2), np.uint64)

@@ -66,7 +66,7 @@ def _read(files: dict[str, Path]) -> tuple[Tables, list[str]]:
         f"{(~dated).sum()} tag assignments dated before 2000 skipped",
         f"{(dated & ~named).sum()} tag assignments of {len(np.unique(artist[~named]))} artists without a row skipped",
         f"{(dated & named & ~worded).sum()} tag assignments of tags without a row skipped",
-        f"{(~wanted).sum()} artists that nobody tagged or listened to skipped",
+        f"{(~wanted).sum()} artists without a tag or a listener skipped",
         f"{unused.sum()} tags without a usable assignment skipped",
         "dates are whole days (mostly the first of a month): saves are at midnight UTC, in the file's order",
         "definitions and follows have no date: each has that of its first use, or else the first date of the set",

@@ -1,4 +1,4 @@
-"""A pin's quality where nobody states it: how well it was rated, or how often who saw it saved it.
+"""A pin's quality where no event states it: how well it was rated, or how often users who saw it saved it.
 
 Both are means that are shrunk towards the mean of all pins, as if each pin had a few more average votes: the estimate of
 an empirical Bayesian (Efron and Morris, 1975), and what rating sites call a Bayesian average. Without it a pin that one

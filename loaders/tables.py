@@ -146,7 +146,7 @@ class Table:
     """
 
     def __init__(self, path: Path, spec: dict[str, Column], rule: Rule | None = None):
-        """`rule` refuses what no column alone can tell."""
+        """`rule` refuses rows for a reason that no column has alone."""
         self.path, self.spec, self._rule = path, spec, rule
         self.parts = parts_of(path)
         for part in self.parts:

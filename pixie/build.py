@@ -55,7 +55,7 @@ def build(
     """Write a snapshot of the edges to where snapshots alone lie (`keys.graphs_of`), and return its version.
 
     topics: the interests of pins; a pin's first is its main one, by which walks are biased. `durable`: on disk
-    when this returns; a replay's graph, which nobody opens tomorrow, need not be. Raises InvalidArgument when no edge is
+    when this returns; a replay's graph, which lives as long as its process, need not be. Raises InvalidArgument when no edge is
     there, or left after pruning.
     """
     pruning.check()

@@ -159,7 +159,7 @@ def visited(
     """Walk `shares[i]` steps from the pin at row `pins[i]`: visits of boards and of pins, none of what isn't wanted.
 
     A node visited v_q times from query pin q scores (sum sqrt v_q) ** 2, or the sum of v_q with `plain`. The same seed
-    walks the same, whatever is counted. Raises TimeoutError when `alive` says that nobody waits any more.
+    walks the same, whatever is counted. Raises TimeoutError when `alive` says that no caller waits any more.
     """
     from_edges = edges_to(graph.pin_starts, pins)
     progress, rng, random = np.zeros(2, np.int64), np.zeros(1, np.uint64), np.uint64(seed)

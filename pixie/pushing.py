@@ -75,7 +75,7 @@ def _load(mesh: Mesh, version: str) -> Graph:
 
 
 def _served(mesh: Mesh | None) -> str:
-    """The version that pixie serves; empty when there is none, or nobody to ask."""
+    """The version that pixie serves; empty when there is none, or no pixie that answers."""
 
     async def describe(mesh: Mesh) -> str:
         client = PixieClient(mesh)

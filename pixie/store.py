@@ -133,7 +133,7 @@ class PixieStore:
     def recommend(self, question: Question, alive: Callable[[], bool] = lambda: True) -> Found:
         """Walk and answer boards, or else pins.
 
-        Raises NotReady without a snapshot, TimeoutError when `alive` says nobody waits any more.
+        Raises NotReady without a snapshot, TimeoutError when `alive` says that no caller waits any more.
         """
         found = self.recommend_both(question, alive)
         return found[0] if question.options.boards else found[1]
@@ -146,7 +146,7 @@ class PixieStore:
         return _near(snapshot, question, alive)
 
     def gauges(self) -> dict[str, Callable[[], float]]:
-        """What a process tells about its graph; 0 without one."""
+        """The gauges of a graph; 0 without one."""
         return {
             "graph_pins": lambda: self._count("pins"),
             "graph_boards": lambda: self._count("boards"),

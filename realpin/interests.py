@@ -57,12 +57,12 @@ class Interests:
         rows = [row for row, known in enumerate(words) if known is None]
         wanted = pins[rows]
         try:
-            told = self._ask(wanted)
+            answered = self._ask(wanted)
         except MeshError:
-            told = None
-        for row, known in zip(rows, [UNKNOWN] * len(rows) if told is None else told, strict=True):
+            answered = None
+        for row, known in zip(rows, [UNKNOWN] * len(rows) if answered is None else answered, strict=True):
             words[row] = known
-        return told is not None
+        return answered is not None
 
     def _ask(self, pins: U64) -> list[bytes]:
         request, kept = context.current(), self._kept

@@ -58,7 +58,7 @@ def strongest_pins(actions: Actions, decay: Decay, limit: int) -> Pins:
     """Of one user's actions (ascending by date), the at most `limit` pins whose weight is furthest from 0.
 
     Greatest weight first; of equals the newest, then the lowest id. Those below 0 are at most half of them while there are
-    enough above: whoever hides a lot still likes something. A pin weighs the sum of what was done to it. One that was
+    enough above: a user who hides a lot still likes something. A pin weighs the sum of what was done to it. One that was
     hidden weighs its hides alone: whatever was done to it besides, it is no longer what the user is about. What comes
     after the action that ages count from weighs in full.
     """

@@ -1,7 +1,7 @@
 """What each user was last served of each feed: the view of `feeds`, less what `users` says was saved or hidden since.
 
 A list is the newest pages merged: those since the last first page, then those before, each pin once, up to so many pins in
-all, and of the pages since then whatever they had. So a short page shortens nothing, and a cursor can be told exactly what
+all, and of the pages since then whatever they had. So a short page shortens nothing, and a cursor can be given exactly what
 its pages have shown.
 
 The two topics are not ordered against each other. So a pin that is removed is marked as gone in the lists that are there,

@@ -92,5 +92,5 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """After an interrupt, or the first failure of several, nobody came to the folder's last."""
+    """After an interrupt, or the first failure of several, the last test of a folder may not have run."""
     session.config.stash[KEPT].end()

@@ -49,7 +49,7 @@ def _ranked_by(data: Path) -> tuple[str, str, str]:
         url = _edge(data)
         users = httpx.get(f"{url}/v1/users", params={"limit": 1}, timeout=30).raise_for_status().json()["users"]
         if not users:
-            return "", "", "the mesh answers, and has nobody in it yet"
+            return "", "", "the mesh answers, and is empty yet"
         user = str(users[0]["user"])
         page = httpx.get(f"{url}/v1/feeds/home", params={"user": user}, timeout=30)
         answer = page.raise_for_status().json()

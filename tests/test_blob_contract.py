@@ -202,7 +202,7 @@ def test_a_draft_is_published_whole(blobs: Blobs) -> None:
         for name, content in FILES.items():
             (draft / name).parent.mkdir(exist_ok=True)
             (draft / name).write_bytes(content)
-        assert (blobs.keys(), blobs.names("models")) == ([], []), "nobody sees a draft"
+        assert (blobs.keys(), blobs.names("models")) == ([], []), "no reader sees a draft"
         blobs.publish(draft, "models/ranker/1")
     assert blobs.keys() == sorted(f"models/ranker/1/{name}" for name in FILES)
     there = blobs.folder("models/ranker/1")

@@ -1,6 +1,6 @@
 """`make bench-peers`: every peer into an environment of its own under `.peers/`, at the versions of its lock file.
 
-A peer that can't be installed, or imported once it is, is told with the reason and counted as absent. Running it again
+A peer that can't be installed, or imported once it is, is reported with the reason and counts as absent. Running it again
 installs only what is missing or has another lock file.
 """
 

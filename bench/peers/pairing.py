@@ -1,6 +1,6 @@
 """Two or more sides of a comparison: answers first, then times, a repetition of each in turn, the same cores for all.
 
-Ours runs in this process, a peer in a process of its own environment; only one of them works at a time. What is told is
+Ours runs in this process, a peer in a process of its own environment; only one of them works at a time. The report has
 the median of the repetitions and the quartiles around it.
 """
 

@@ -75,7 +75,7 @@ class Candidates:
         self._script = sha1(LISTS.encode()).hexdigest()
 
     async def find(self, request: Message) -> Message:
-        """Columns of the candidates, each pin once, without what the user has met; and what the model is told."""
+        """Columns of the candidates, each pin once, without what the user has met; and the inputs of the model."""
         now_ms = request["now_ms"] or int(time.time() * 1000)
         user = await self._user(request)
         boards, pins = self._walked(user, request)
@@ -90,9 +90,9 @@ class Candidates:
             _popular(user, everybody),
             _fresh(user, everybody, now_ms),
         ]
-        told = of_user(user.affinities, len(user.liked.pins), user.done, len(user.boards), len(user.met), now_ms)
+        person = of_user(user.affinities, len(user.liked.pins), user.done, len(user.boards), len(user.met), now_ms)
         about = {"interests": user.inferred, "affinities": user.affinities}
-        return {"now_ms": now_ms, "user": told, "about": packed(about), "columns": packed(_together(user, found))}
+        return {"now_ms": now_ms, "user": person, "about": packed(about), "columns": packed(_together(user, found))}
 
     async def _user(self, request: Message) -> User:
         given = unpacked(request["given"])

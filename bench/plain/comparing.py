@@ -110,12 +110,12 @@ def _compared(ours: Side, theirs: Side) -> list[Figure]:
 
 def _by_process(rounds: list[dict[str, float]]) -> str:
     medians = {name: statistics.median(of[name] for of in rounds) for name in rounds[0]}
-    told = sorted(medians.items(), key=lambda of: -of[1])
-    return ", ".join(f"{name} {ms:.2g}" for name, ms in told if ms >= 0.01)
+    shown = sorted(medians.items(), key=lambda of: -of[1])
+    return ", ".join(f"{name} {ms:.2g}" for name, ms in shown if ms >= 0.01)
 
 
 def _cpu(*sides: Side) -> dict[str, list[dict[str, float]]]:
-    """ms by process of a page, of rounds in turns; the first round warms up and is not told."""
+    """ms by process of a page, of rounds in turns; the first round warms up and is left out."""
     found: dict[str, list[dict[str, float]]] = {side.name: [] for side in sides}
     for turn in range(ROUNDS + 1):
         for side in sides:

@@ -31,8 +31,8 @@ def needed() -> None:
         home = PEERS / name
         if not (home / "made").exists():
             reason = home / "absent"
-            told = reason.read_text().strip() if reason.exists() else "not installed: make bench-peers"
-            raise Absent(f"{name}: {told}")
+            why = reason.read_text().strip() if reason.exists() else "not installed: make bench-peers"
+            raise Absent(f"{name}: {why}")
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def test_uvicorn_is_as_lenient_as_these_tests() -> None:
 
 
 def test_a_header_is_reported_when_it_is_whole_and_not_before() -> None:
-    """So whoever bounds heads by what is reported bounds nothing: 20 MB of one header are silent."""
+    """So a bound on the reported heads bounds nothing: 20 MB of one header are silent."""
     endless = [HEAD + b"X: ", *[b"x" * 4096] * 100]
     assert fed(*endless).of("header") == [(b"Host", b"a")]
     assert fed(*endless, b"\r\nY: 1").of("header") == [(b"Host", b"a"), (b"X", b"x" * 409_600)]

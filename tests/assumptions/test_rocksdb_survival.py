@@ -73,7 +73,7 @@ def test_an_unsynced_write_is_in_the_wal_file_at_once(db: Any) -> None:
 
 
 def test_flush_wal_with_sync_syncs_the_wal_file(tmp_path: Path) -> None:
-    """What a power cut leaves can't be tested here, so: the kernel is asked to sync, and only when told to."""
+    """What a power cut leaves can't be tested here, so: the kernel is asked to sync, and only on request."""
     if subprocess.run(["which", "strace"], capture_output=True, check=False).returncode:
         pytest.skip("needs strace")
     code = """

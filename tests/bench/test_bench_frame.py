@@ -46,9 +46,9 @@ def test_a_part_that_fails_is_told_and_keeps_its_results_and_the_others_go_on(
     monkeypatch.setattr(bench, "measure_alone", measuring({"filters", "plain"}, seen))
     assert bench.main([]) == 1
     assert seen == list(PARTS)
-    told = capsys.readouterr().out
-    assert "failed: OSError: no [room] for filters" in told
-    assert "a figure of views" in told
+    printed = capsys.readouterr().out
+    assert "failed: OSError: no [room] for filters" in printed
+    assert "a figure of views" in printed
     assert (results / "filters.json").read_text() == before
     assert {path.stem for path in results.glob("*.json")} == {*PARTS} - {"plain"}
     assert not list(results.glob("*.tmp"))

@@ -151,11 +151,11 @@ def test_crosses_and_user_features_are_those_of_the_catalogue(seed: int) -> None
     for name in crosses.NAMES:
         np.testing.assert_allclose(ours[name], theirs[name], 1e-6, 1e-7, err_msg=name)
     nothing = np.zeros(0, rows.DONE)
-    told = features.of_user(affinities, 3, nothing, 4, 5, NOW_MS)
+    made = features.of_user(affinities, 3, nothing, 4, 5, NOW_MS)
     counts = np.zeros((3, 5), np.uint32)
     mesh = users.row(affinities, 3, counts, 0, 4, 5, NOW_MS)
-    assert told.keys() == mesh.keys()
-    np.testing.assert_array_equal([told[name] for name in mesh], list(mesh.values()))
+    assert made.keys() == mesh.keys()
+    np.testing.assert_array_equal([made[name] for name in mesh], list(mesh.values()))
 
 
 def test_the_budget_of_query_pins_is_that_of_pixie() -> None:

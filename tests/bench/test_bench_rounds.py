@@ -1,4 +1,4 @@
-"""What is told of repetitions, and that a wrong answer is noticed before anything is timed."""
+"""The figures of repetitions, and that a wrong answer is noticed before anything is timed."""
 
 import os
 

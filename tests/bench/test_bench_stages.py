@@ -29,13 +29,13 @@ def test_the_cpu_of_a_process_is_what_its_threads_had() -> None:
 
 
 def test_the_table_says_what_the_cores_leave_room_for(tmp_path: Path) -> None:
-    told = stages.Told({"feedgen": 15.0, "web": 5.0}, [stages.Stage("seen", "query", 2.0)], {"pixie": 2.0})
-    found = {figure.what: figure.value for figure in stages.figures(told, "a world")}
+    measured = stages.Measured({"feedgen": 15.0, "web": 5.0}, [stages.Stage("seen", "query", 2.0)], {"pixie": 2.0})
+    found = {figure.what: figure.value for figure in stages.figures(measured, "a world")}
     assert found["CPU of a home page, all processes and the client"] == 20
     assert found["home pages a second that 2 cores leave room for"] == 100
     assert found["wall time of the query seen"] == 2
     assert found["RPCs of a home page, all services"] == 2
-    assert stages.draw(told, "a world", tmp_path / "stages.png").stat().st_size > 1_000
+    assert stages.draw(measured, "a world", tmp_path / "stages.png").stat().st_size > 1_000
 
 
 @pytest.mark.parametrize("limit", [3.0, 5.0, 37.0, 200.0])

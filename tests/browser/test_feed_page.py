@@ -109,8 +109,8 @@ def test_scrolling_brings_further_pages_and_no_pin_twice(visit: Visit, reader: s
 
 
 def test_a_short_feed_ends_in_words(visit: Visit, api: Api) -> None:
-    nobody = str(RESERVED_FROM - 1)
-    visit.open(f"/?user={nobody}&feed=following")
+    stranger = str(RESERVED_FROM - 1)
+    visit.open(f"/?user={stranger}&feed=following")
     expect(visit.id("end-of-feed")).to_contain_text("Nothing here yet")
     expect(visit.cards).to_have_count(0)
 
@@ -201,8 +201,8 @@ def test_a_hide_can_be_taken_back(visit: Visit, reader: str) -> None:
 
 
 def test_somebody_without_a_board_makes_one_where_they_save(visit: Visit, api: Api) -> None:
-    nobody = str(2**62 + 17)
-    visit.feed(nobody, "home")
+    stranger = str(2**62 + 17)
+    visit.feed(stranger, "home")
     card = visit.cards.first
     pin = card.get_attribute("data-pin")
     card.get_by_test_id("card-save").click()
@@ -212,9 +212,9 @@ def test_somebody_without_a_board_makes_one_where_they_save(visit: Visit, api: A
     assert written.value.status == 202
     expect(card.get_by_test_id("card-save")).to_have_attribute("aria-pressed", "true")
     assert [event["action"] for event in events(written.value.request)] == ["create_board", "save"]
-    boards = api.get(f"/v1/users/{nobody}", token=written.value.json()["token"])["boards"]
+    boards = api.get(f"/v1/users/{stranger}", token=written.value.json()["token"])["boards"]
     assert [board["title"] for board in boards] == ["Things to make"]
-    assert pin not in api.pins(nobody, written.value.json()["token"], "home")
+    assert pin not in api.pins(stranger, written.value.json()["token"], "home")
     visit.cards.nth(1).get_by_test_id("card-save").click()  # the board is the one to save to from now on
     expect(visit.cards.nth(1).get_by_test_id("card-save")).to_have_attribute("aria-pressed", "true")
 

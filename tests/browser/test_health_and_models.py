@@ -1,5 +1,5 @@
 """The health page: a card a process, moving charts, and what is dead said loudly. And the models page: what is in the
-registry, what ranks the feeds, and why something does not. Both over a mesh with nobody in it.
+registry, what ranks the feeds, and why something does not. Both over an empty mesh.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ PICTURE = "canvas => canvas.toDataURL()"
 
 @pytest.fixture(scope="module")
 def mesh(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """With nobody in it: its own probes are traffic enough."""
+    """An empty mesh: its own probes are traffic enough."""
     folder: Path = tmp_path_factory.mktemp("mesh")
     with bare_mesh(folder) as running:
         yield running
@@ -68,13 +68,13 @@ def test_charts_and_numbers_move(health: Visit) -> None:
 
 
 def test_what_a_service_is_for_stands_on_its_card(health: Visit) -> None:
-    for service, told in {
+    for service, text in {
         "scorpion": "cache hits",
         "pixie": "graph edges",
         "roadrunner": "uncounted",
         "feedgen": "fallbacks",
     }.items():
-        expect(card(health, service).locator(".process-facts")).to_contain_text(told)
+        expect(card(health, service).locator(".process-facts")).to_contain_text(text)
 
 
 def test_an_opened_table_stays_open(health: Visit) -> None:

@@ -1,5 +1,5 @@
 """Pages of another site in a real browser, at an address of this machine that is no loopback: there browsers send no
-`Sec-Fetch-*`, so nothing but `Origin` and `Host` tells whose page writes.
+`Sec-Fetch-*`, so only `Origin` and `Host` show whose page writes.
 """
 
 import socket
@@ -142,7 +142,7 @@ def test_the_edges_own_page_writes(strict: Edge, page: Page) -> None:
 def test_H02_a_page_of_an_allowed_origin_reads_and_writes(elsewhere: str, page: Page, tmp_path: Path) -> None:
     with edge_outside(tmp_path, allowed_origins=(elsewhere,)) as edge:
         page.goto(elsewhere)
-        told = page.evaluate(
+        answer = page.evaluate(
             """async ([url, body]) => {
               const wrote = await fetch(url, {method: "POST", headers: {"content-type": "application/json"}, body});
               const {token} = await wrote.json();
@@ -154,7 +154,7 @@ def test_H02_a_page_of_an_allowed_origin_reads_and_writes(elsewhere: str, page: 
             }""",
             [url_of(edge), EVENT],
         )
-        wrote, user, refused, gone, plain = told
+        wrote, user, refused, gone, plain = answer
         assert (wrote, gone, plain) == (202, 202, 415)
         assert [one["id"] for one in user["follows"]["users"]] == ["7002"]
         assert "limit" in refused["detail"], "errors can be read too"

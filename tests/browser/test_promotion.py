@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def mesh(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """With nobody in it, and three models of which the last was found worse than a baseline."""
+    """An empty mesh, and three models of which the last was found worse than a baseline."""
     folder: Path = tmp_path_factory.mktemp("models")
     with bare_mesh(folder / "data") as running:
         for seed in (1, 2):

@@ -58,7 +58,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def bare_mesh(folder: Path) -> Iterator[Running]:
-    """A mesh with nobody in it."""
+    """An empty mesh."""
     with ExitStack() as stack:
         running = aside(lambda: stack.enter_context(running_mesh(folder)))
         yield running
@@ -84,7 +84,7 @@ def peopled_mesh(folder: Path) -> Iterator[Running]:
 
 @contextmanager
 def away(running: Running, service: str) -> Iterator[None]:
-    """kill -9 one process, and nobody starts it again until the end of this; then all are ready."""
+    """kill -9 one process, and it stays down until the end of this; then all are ready."""
     with running.without(service):
         yield
     aside(running.until_ready)

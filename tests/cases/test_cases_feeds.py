@@ -100,7 +100,7 @@ def test_H09_whatever_raises_inside_feedgen_is_a_page_without_its_inside(
         breaks(patch)
         if what == "the slate's arithmetic":
             patch.setattr("feedgen.pipeline._fallen", lambda rows, stage: _page(rows, stage.name))
-        explain = what == "a source"  # which tells of its interests then
+        explain = what == "a source"  # whose label names its interests then
         [reply] = replies(world, {"user": READER, "feed": "interest", "explain": explain}, metrics=metrics)
     assert stage in reply.degraded
     assert ("fallback" in reply.degraded) == falls_back

@@ -40,7 +40,7 @@ Said = tuple[Action, int, int]  # what, by whom or of which pin, when
 class Seen(NamedTuple):
     """What one view, or two that must agree, say of a board."""
 
-    owner: int  # 0: nobody's
+    owner: int  # 0: none
     deleted: bool
     listed: tuple[int, ...]  # users among whose boards it is
     pins: tuple[int, ...]

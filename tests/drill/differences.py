@@ -49,10 +49,10 @@ async def _apiary(mesh: Mesh, expected: Recount) -> list[str]:
     for number, kind in enumerate(("user", "board", "interest"), start=1):
         counts = Counter(i for follows in expected.follows.values() for k, i in follows if k == kind)
         targets = ids(sorted(counts))
-        told = await client.follower_counts(number, targets, TIMEOUT_S)
+        answer = await client.follower_counts(number, targets, TIMEOUT_S)
         found += [
             f"apiary: {kind} {t} has {n} followers, not {counts[t]}"
-            for t, n in zip(targets.tolist(), told.tolist(), strict=True)
+            for t, n in zip(targets.tolist(), answer.tolist(), strict=True)
             if n != counts[t]
         ]
     await client.close()
@@ -91,9 +91,9 @@ async def _polaris(mesh: Mesh, expected: Recount) -> list[str]:
     for start in range(0, len(sources), 5_000):
         part = sources[start : start + 5_000]
         kinds, keys = np.array([k for k, _ in part], np.uint8), ids([s for _, s in part])
-        told = await client.postings(kinds, keys, TIMEOUT_S)
-        ends = np.cumsum(told.counts).tolist()
-        pins, at_ms = told.pins.tolist(), told.at_ms.tolist()
+        answer = await client.postings(kinds, keys, TIMEOUT_S)
+        ends = np.cumsum(answer.counts).tolist()
+        pins, at_ms = answer.pins.tolist(), answer.at_ms.tolist()
         for key, begin, end in zip(part, [0, *ends[:-1]], ends, strict=True):
             held = {p: at for p, at in zip(pins[begin:end], at_ms[begin:end], strict=True) if p not in expected.down}
             gone = key[0] == KINDS["board"] and key[1] in expected.gone
@@ -110,10 +110,10 @@ async def _rockstore(mesh: Mesh, expected: Recount) -> list[str]:
         keys = sorted(i for k, i in expected.titles if k == kind)
         for start in range(0, len(keys), 5_000):
             part = keys[start : start + 5_000]
-            told = await client.attributes(number, ids(part), TIMEOUT_S)
+            answer = await client.attributes(number, ids(part), TIMEOUT_S)
             found += [
                 f"rockstore: {kind} {i} is called {title!r}, not {expected.titles[kind, i]!r}"
-                for i, title in zip(part, told.titles, strict=True)
+                for i, title in zip(part, answer.titles, strict=True)
                 if title != expected.titles[kind, i]
             ]
     await client.close()
@@ -123,10 +123,10 @@ async def _rockstore(mesh: Mesh, expected: Recount) -> list[str]:
 async def _smartfeed(mesh: Mesh, expected: Recount) -> list[str]:
     client, found = SmartfeedClient(mesh), []
     for (user, surface), shown in expected.served.items():
-        told = (await client.last_served(user, surface, TIMEOUT_S)).pins.tolist()
+        answer = (await client.last_served(user, surface, TIMEOUT_S)).pins.tolist()
         wanted = [pin for pin in shown if pin not in expected.down and pin not in expected.removed[user]]
-        if told != wanted and len(shown) < FALLBACK_PINS:
-            found.append(f"smartfeed: user {user} feed {surface}: {told[:8]}… not {wanted[:8]}…")
+        if answer != wanted and len(shown) < FALLBACK_PINS:
+            found.append(f"smartfeed: user {user} feed {surface}: {answer[:8]}… not {wanted[:8]}…")
     await client.close()
     return found
 
@@ -141,17 +141,17 @@ async def counters(mesh: Mesh, expected: Recount) -> list[str]:
         part = objects[start : start + 5_000]
         kinds, keys = np.array([kind for kind, _ in part], np.uint8), ids([object_ for _, object_ in part])
         with context.serving(TIMEOUT_S, token):
-            told = await client.counts(kinds, keys, actions, (0, WEEK_MS), now_ms=now, timeout=TIMEOUT_S)
+            answer = await client.counts(kinds, keys, actions, (0, WEEK_MS), now_ms=now, timeout=TIMEOUT_S)
         expired = int(time.time() * 1000) - WEEK_MS + 2 * HOUR_MS  # what may expire meanwhile is not compared
         for i, (kind, object_) in enumerate(part):
             for j, action in enumerate(actions):
                 hours = expected.counts.get((kind, object_, action), Counter())
                 lately = sum(n for at, n in hours.items() if at > now - WEEK_MS)
                 may_expire = any(now - WEEK_MS < at <= expired for at in hours)
-                wanted = [sum(hours.values()), told[i, j, 1] if may_expire else lately]
-                if (told[i, j] != np.minimum(wanted, 65_504).astype(np.float16)).any():
+                wanted = [sum(hours.values()), answer[i, j, 1] if may_expire else lately]
+                if (answer[i, j] != np.minimum(wanted, 65_504).astype(np.float16)).any():
                     found.append(
-                        f"counters: kind {kind} {object_} action {action}: {told[i, j].tolist()}, not {wanted}"
+                        f"counters: kind {kind} {object_} action {action}: {answer[i, j].tolist()}, not {wanted}"
                     )
     await client.close()
     return found

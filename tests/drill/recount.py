@@ -132,7 +132,7 @@ class Recount:
         self._count(e)
 
     def _is_owners(self, e: Row) -> bool:
-        """A board is of whoever spoke of it first, until they delete it; then of whoever creates it next, then or later."""
+        """A board belongs to the user who first stated it, until they delete it; then to the next who creates it."""
         board, owner, deleted = e["board"], self.owners.get(e["board"], e["user"]), self.deleted.get(e["board"], 0)
         if owner != e["user"]:
             if not max(deleted, 1) > self.began.get(board, 0) or e["at_ms"] < deleted:

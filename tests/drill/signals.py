@@ -19,12 +19,12 @@ async def realpin(mesh: Mesh, expected: Recount) -> list[str]:
         hidden = {pin for (pin, _, action, _, _) in expected.history[user] if action == A.HIDE}
         if len(set(wanted) | hidden) > MOST:
             continue
-        told = await client.signals(user, pins=1000, interests=0, timeout=TIMEOUT_S)
-        held = dict(zip(told.pins.tolist(), told.weights.tolist(), strict=True))
+        answer = await client.signals(user, pins=1000, interests=0, timeout=TIMEOUT_S)
+        held = dict(zip(answer.pins.tolist(), answer.weights.tolist(), strict=True))
         alive = {pin: weight for pin, weight in wanted.items() if pin not in hidden | expected.down}
-        if set(held) != set(alive) or told.newest_ms != newest:
+        if set(held) != set(alive) or answer.newest_ms != newest:
             found.append(
-                f"realpin: user {user}: {len(held)} pins until {told.newest_ms}, not {len(alive)} until {newest}"
+                f"realpin: user {user}: {len(held)} pins until {answer.newest_ms}, not {len(alive)} until {newest}"
             )
         elif any(abs(held[pin] - weight) > 1e-3 * weight + 1e-9 for pin, weight in alive.items()):
             found.append(f"realpin: user {user}: weights {held}, not {alive}")

@@ -1,4 +1,4 @@
-"""What the wheel imports is what pyproject.toml says it needs, the lock files agree, and our names are nobody else's."""
+"""The wheel imports the packages that pyproject.toml names, the lock files agree, and no other package has our names."""
 
 import ast
 import importlib.metadata

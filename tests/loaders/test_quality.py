@@ -1,4 +1,4 @@
-"""Quality where nobody states it, and archives whose dates are moved."""
+"""Quality where no event states it, and archives whose dates are moved."""
 
 from pathlib import Path
 from typing import Any

@@ -178,8 +178,8 @@ def test_what_was_served_is_joined_with_what_users_did(logged: tuple[Path, Histo
     assert 0 < sum(part.positives for part in parts) <= len(saved)
     assert periods.train.at_ms.max() + DAY_MS <= periods.valid.at_ms.min()
     assert periods.valid.at_ms.max() + DAY_MS <= periods.test.at_ms.min()
-    nobody = served.collect(history, {}, Wanted(horizon_days=1), nothing)
-    assert len(nobody.train) == 0
+    stranger = served.collect(history, {}, Wanted(horizon_days=1), nothing)
+    assert len(stranger.train) == 0
     first = periods.train
     page = history.served.take(history.served.at_ms == first.at_ms[0])
     np.testing.assert_array_equal(first.rows[:5], page.features.values.reshape(5, -1))
