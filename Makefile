@@ -5,7 +5,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= data
 PORT ?= 8080
 
-.PHONY: help run test check lock bench bench-peers eval drill protos setup clean
+.PHONY: help run test fuzz check lock bench bench-peers eval drill protos setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ tests/web/client/node_modules/.made: tests/web/client/package-lock.json
 
 test: setup .venv/made-dev tests/web/client/node_modules/.made ## set up and run every test, on two cores (TESTS=some)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(TESTS)
+
+fuzz: setup .venv/made-dev ## new random examples for every property test (TESTS=some)
+	@$(BIN)/python -m pytest --numprocesses 2 --hypothesis-profile fuzz -m hypothesis $(TESTS)
 
 check: setup .venv/made-dev ## lint, format, types
 	@$(BIN)/ruff check .

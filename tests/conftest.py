@@ -11,8 +11,12 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.running import Kept
 
-# Kernels compile at their first call and the machines are shared: how long one example takes says nothing.
-settings.register_profile("feedmesh", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+# Kernels compile at their first call and the machines are shared: how long one example takes says nothing. The suite has
+# the same examples in each run, so that a change fails for its own faults; `make fuzz` looks for new ones.
+settings.register_profile(
+    "feedmesh", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True, derandomize=True
+)
+settings.register_profile("fuzz", settings.get_profile("feedmesh"), derandomize=False)
 settings.load_profile("feedmesh")
 
 # The suite has a process for each core: threads of OpenMP beyond that wait for each other in loops that cost a core.
