@@ -1,7 +1,10 @@
 """Documents point at what is there."""
 
+import ast
 import re
+from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -39,3 +42,38 @@ def test_modules_that_documents_name_are_there() -> None:
             if not (ROOT / path).exists() and not any((near / path).exists() for near in page.parents):
                 wrong.append(f"{page.relative_to(ROOT)}: {path}")
     assert not wrong
+
+
+def examples(page: Path) -> list[str]:
+    """The blocks of Python of a page."""
+    blocks = [dedent(block) for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page.read_text(), re.MULTILINE)]
+    return [block for block in blocks if re.search(r"^(import|from) \w+", block, re.MULTILINE)]
+
+
+def imported(tree: ast.AST) -> list[tuple[str, str]]:
+    """(module, name) of all that an example imports; of a whole module no name."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found += [(str(node.module), alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names]
+    return found
+
+
+def test_examples_in_python_name_what_is_there() -> None:
+    """Every block of Python in a document parses, and all that it imports exists."""
+    found = 0
+    for page in PAGES:
+        if page.name == "CHANGELOG.md" or "decisions" in page.parts:
+            continue
+        for block in examples(page):
+            try:
+                tree = ast.parse(block)
+            except SyntaxError:  # of a shell, with Python in it
+                continue
+            for module, name in imported(tree):
+                there = not name or hasattr(import_module(module), name)
+                assert there or import_module(f"{module}.{name}"), f"{page.relative_to(ROOT)}: {module}.{name}"
+                found += 1
+    assert found > 5
