@@ -89,10 +89,12 @@ def _built(folder: Path, edges: Path | None, columns: tuple[str, str, Path | Non
             with reading(folder):
                 found = sources.from_parquet(edges, *columns)
         else:
-            found = sources.from_mesh(_mesh(folder), READ_WITHIN_S, partial(report, "reading the log, records"))
+            found = sources.from_mesh(_mesh(folder), READ_WITHIN_S, partial(report, "reading the log, events"))
         version = _build(folder, found, pruning, source, lambda said: report(str(said), 0, 0))
     if found.dropped:
-        err.print(f"warning: {found.dropped:,} records are no longer in the log: saves in them are not in the graph")
+        err.print(
+            f"warning: up to {found.dropped:,} records are no longer in the log: saves in them are not in the graph"
+        )
     out.print(f"built {version} from {source} in {perf_counter() - began:.1f} s", highlight=False, soft_wrap=True)
     _tell(snapshot.manifest_of(_graphs(folder), version))
     return version

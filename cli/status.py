@@ -21,7 +21,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch/--once", help="keep the table up to date until Ctrl-C")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show each process: ready or why not, events behind the log, QPS and P99 of the last minute, memory.
+    """Show each process: ready or why not, events and seconds behind the log, QPS and P99 of the last minute, memory.
 
     Exit code 1 when a process is not ready.
 
@@ -66,7 +66,7 @@ def _table(health: list[Health]) -> Table:
     for name in ("process", "address"):
         table.add_column(name, no_wrap=True, overflow="fold")
     table.add_column("state", max_width=60)
-    for name in ("behind", "QPS", "P99 ms", "errors", "memory MB", "pid"):
+    for name in ("behind", "behind s", "QPS", "P99 ms", "errors", "memory MB", "pid"):
         table.add_column(name, justify="right")
     for h in health:
         state = Text("ready", "green") if h.ready else Text(h.why, "red")
@@ -83,17 +83,19 @@ def _record(h: Health) -> dict[str, Any]:
         {"method": m.method, "calls": m.calls, "errors": m.errors, "qps": m.qps, "p50_ms": m.p50_ms, "p99_ms": m.p99_ms}
         for m in h.status.methods
     ]
-    figures = {"behind": h.status.behind, "uptime_s": h.status.uptime_s, "rss_bytes": h.status.rss_bytes}
-    return of | state | figures | {"pid": h.status.pid, "methods": methods}
+    lag = {"behind": h.status.behind, "behind_records": h.status.behind_records, "behind_s": h.status.behind_s}
+    figures = {"uptime_s": h.status.uptime_s, "rss_bytes": h.status.rss_bytes}
+    return of | state | lag | figures | {"pid": h.status.pid, "methods": methods}
 
 
 def _figures(h: Health) -> list[str]:
     if h.status is None:
-        return ["-"] * 6
+        return ["-"] * 7
     methods = h.status.methods
     busiest = max(methods, key=lambda m: m.qps, default=None)
     return [
         str(h.status.behind),
+        f"{h.status.behind_s:.1f}",
         f"{sum(m.qps for m in methods):.1f}",
         f"{busiest.p99_ms:.1f}" if busiest else "-",
         str(sum(m.errors for m in methods)),

@@ -33,7 +33,7 @@ _ALLOWED = "ids are whole numbers from 0 to 2**64 - 1"
 
 
 class Gathered(NamedTuple):
-    """What a graph is built from. dropped: records that the log no longer has."""
+    """What a graph is built from. dropped: records that the log no longer has, at most."""
 
     edges: Edges
     topics: Topics
@@ -54,12 +54,12 @@ def from_mesh(mesh: Mesh, timeout: float, report: Callable[[int, int], None]) ->
     log = open_reader(mesh)
     try:
         ends = {at: end for at, end in log.ends(ENDS_WITHIN_S).items() if at[0] == Topic.SOURCES}
-        total, done = sum(end.next - end.first for end in ends.values()), 0
+        total, done = sum(end.events for end in ends.values()), 0
         parts = []
         for records in read_all(log, {at: end.first for at, end in ends.items()}, timeout):
             parts.append(_relevant(records))
-            done += len(records)
-            report(done, total)
+            done += sum(len(record.batch) + record.repeated for record in records)
+            report(min(done, total), total)
         return _gathered(parts)._replace(dropped=sum(end.first for end in ends.values()))
     finally:
         log.close()

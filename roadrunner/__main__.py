@@ -33,6 +33,7 @@ def main() -> None:
     process.metrics.gauge("log_events", lambda: float(sum(end.events for end in log.ends().values())))
     process.metrics.gauge("disk_free_bytes", lambda: float(psutil.disk_usage(process.disk).free))
     process.metrics.gauge("aggregation_lag_events", lambda: float(aggregator.lag_events()))
+    process.metrics.gauge("aggregation_lag_seconds", aggregator.lag_seconds)
     routing.warm()
     aggregation.warm()
     committer.start()

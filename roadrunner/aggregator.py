@@ -7,13 +7,16 @@ It reads only what has been synced, a chunk at a time, and keeps nothing in memo
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from roadrunner import layout
 from roadrunner.aggregation import Aggregation
 from roadrunner.committer import Committer
 from roadrunner.layout import Aggregate, Aggregated
-from roadrunner.store import EventLog, StoredRecord
-from services.core.errors import Exhausted, OutOfRange
+from roadrunner.store import EventLog
+from roadrunner.stored import StoredRecord
+from services.core.clock import Clock, wall_clock
+from services.core.errors import Exhausted, MeshError, OutOfRange
 from services.log.protocol import End, Partition
 
 logger = logging.getLogger(__name__)
@@ -50,9 +53,17 @@ class Staged:
 class Aggregator:
     """The thread that aggregates."""
 
-    def __init__(self, log: EventLog, committer: Committer, room: Callable[[], str], partitions: int) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        committer: Committer,
+        room: Callable[[], str],
+        partitions: int,
+        clock: Clock = wall_clock,
+    ) -> None:
         """`room`: why there is no room on the disk, empty when there is."""
         self._log, self._committer, self._room, self._partitions = log, committer, room, partitions
+        self._clock = clock
         self._stopping, self._grown = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="aggregator", daemon=True)
         self._turn = 0
@@ -72,6 +83,13 @@ class Aggregator:
         """Events of OBJECTS that have not been aggregated."""
         done, ends = self._log.aggregated(), self._log.ends()
         return sum(max(0, ends[at].events - aggregated.events) for at, aggregated in done.items())
+
+    def lag_seconds(self) -> float:
+        """The age of the oldest record of OBJECTS that has not been aggregated; 0 when there is none."""
+        found: dict[Partition, int] = {}
+        with suppress(MeshError):  # the aggregating thread says what is wrong
+            found = self._log.oldest_ms({at: aggregated.next for at, aggregated in self._log.aggregated().items()})
+        return max(0, self._clock() - min(found.values())) / 1000 if found else 0.0
 
     def _run(self) -> None:
         with self._log.watching(dict.fromkeys(self._log.aggregated(), 0), self._grown.set):

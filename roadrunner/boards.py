@@ -98,7 +98,7 @@ class Boards:
         """Board, action, user and date of all that was said of boards, in the order of each board's partition."""
         bounds = layout.record_key(Topic.OBJECTS, 0, 0), layout.record_key(Topic.OBJECTS + 1, 0, 0)
         for key, value in self._db.family("records").items(*bounds):
-            message = layout.message_of(key, layout.record_of(key, value)[2])
+            message = layout.message_of(key, layout.record_of(key, value).batch)
             if any(action in message.action for action in _ACTIONS):
                 batch = Batch.of(message)
                 rows = np.flatnonzero(IS_OF_BOARDS[batch.action])

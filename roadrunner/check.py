@@ -60,7 +60,7 @@ class LogReading:
         if offset != expected and not self._dropped(at, offset):
             self._wrong.append(("records", f"{_name(at)}: offsets {expected} to {offset - 1} are missing"))
         self._next[at] = offset + 1
-        self._events[at] = self._events.get(at, 0) + layout.record_of(key, value)[1]
+        self._events[at] = self._events.get(at, 0) + layout.record_of(key, value).events
 
     def _dropped(self, at: Partition, offset: int) -> bool:
         """Whether retention has dropped all before this offset."""
@@ -96,5 +96,6 @@ def records(database: Database, topic: int, partition: int, first: int, stop: in
         at = layout.record_at(key)
         if at[:2] != (topic, partition) or at[2] >= stop:
             return
-        accepted_ms, _, data = layout.record_of(key, value)
-        yield Record(Topic(topic), partition, at[2], accepted_ms, Batch.of(layout.message_of(key, data)))
+        stored = layout.record_of(key, value)
+        batch = Batch.of(layout.message_of(key, stored.batch))
+        yield Record(Topic(topic), partition, at[2], stored.accepted_ms, batch, stored.provenance)

@@ -9,14 +9,16 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from protos import events_pb2
 from roadrunner.layout import Aggregate
 from roadrunner.store import EventLog, Published
 from services.core.errors import Exhausted, MeshError, Unavailable
+from services.log.protocol import Draft
 
 logger = logging.getLogger(__name__)
 GROUP_EVENTS = 16_000  # of one append, so that a record stays small enough to be applied at once
@@ -34,6 +36,20 @@ class Waiting(NamedTuple):
     gone: Callable[[], bool]  # whether nobody waits for it any more
 
 
+class Made(NamedTuple):
+    """What this process made itself, to be appended between publishes."""
+
+    append: Callable[[], Any]
+    future: "Future[Any]"
+
+
+class Answer(NamedTuple):
+    """A result that holds once it is on disk."""
+
+    future: "Future[Any]"
+    result: Any
+
+
 class Committer:
     """The thread that appends."""
 
@@ -41,7 +57,7 @@ class Committer:
         """`max_waiting`: publishes in the queue. `room`: why there is no room on the disk, empty when there is."""
         self._log, self._room, self._max_waiting = log, room, max_waiting
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
-        self._made: queue.SimpleQueue[tuple[Aggregate, Future[None]]] = queue.SimpleQueue()
+        self._made: queue.SimpleQueue[Made] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._stopping = threading.Event()
         self._retained = time.monotonic()
@@ -91,8 +107,19 @@ class Committer:
 
     def submit_aggregate(self, made: Aggregate) -> "Future[None]":
         """Have what the aggregator made appended; the future is done once it is on disk, or could not be written."""
-        future: Future[None] = Future()
-        self._made.put((made, future))
+        return self._submit(partial(self._log.append_aggregate, made))
+
+    def submit_drafts(self, drafts: Sequence[Draft]) -> "Future[list[int]]":
+        """Have records appended as they are; the future has their offsets once they are on disk. Raises Exhausted when the
+        disk is full.
+        """
+        if why := self._why_no_room():
+            raise Exhausted(why)
+        return self._submit(partial(self._log.append_drafts, drafts))
+
+    def _submit(self, append: Callable[[], Any]) -> "Future[Any]":
+        future: Future[Any] = Future()
+        self._made.put(Made(append, future))
         self._queue.put(None)
         return future
 
@@ -134,8 +161,8 @@ class Committer:
                 size += waiting.batch.n
         return size
 
-    def _commit(self, group: list[Waiting], made: "tuple[Aggregate, Future[None]] | None") -> None:
-        counted = self._append_aggregate(*made) if made else None
+    def _commit(self, group: list[Waiting], made: Made | None) -> None:
+        answer = self._append_made(made) if made else None
         try:
             published = self._log.append([waiting.batch for waiting in group]) if group else []
             self._log.sync()
@@ -148,23 +175,22 @@ class Committer:
             logger.exception("a group of %d publishes failed", len(group))
             for waiting in group:
                 waiting.answer(known)
-            if counted:
-                counted.set_exception(known)
+            if answer:
+                answer.future.set_exception(known)
             return
         self.groups += len(group) > 0
         for waiting, result in zip(group, published, strict=True):
             waiting.answer(result)
-        if counted:
-            counted.set_result(None)
+        if answer:
+            answer.future.set_result(answer.result)
 
-    def _append_aggregate(self, made: Aggregate, future: "Future[None]") -> "Future[None] | None":
-        """The future, if it is to be set when the write has been synced; publishes do not suffer from a failure here."""
+    def _append_made(self, made: Made) -> "Answer | None":
+        """What the future is set to when the write has been synced; publishes do not suffer from a failure here."""
         try:
-            self._log.append_aggregate(made)
+            return Answer(made.future, made.append())
         except Exception as error:
-            future.set_exception(error)
+            made.future.set_exception(error)
             return None
-        return future
 
     def _retain(self) -> None:
         self._retained = time.monotonic()

@@ -16,6 +16,9 @@
 | history  | "identity"                       | 16 random bytes: which log this is                           |
 | history  | sequence u4 (big-endian)         | an epoch: its number u8, then (topic u1, partition u2, next offset u8) of each |
 
+With 2^62 in accepted_ms a record was made of another one: before its batch stand the topic u1, partition u2 and offset u8 of
+that one, and the part u4.
+
 A folder made before there was an aggregator lacks what comes after `segments`; it is made when it is opened, and the
 aggregator begins at the first record kept. One from before there were voices has counted without them until then. One
 from before there were boards gets them from its records of `objects`.
@@ -34,6 +37,7 @@ from services.core.columns import U64, Array, pack
 from services.core.errors import InvalidArgument
 from services.core.events import COLUMNS, RAGGED, Batch
 from services.log.history import Epoch
+from services.log.protocol import Provenance
 from services.state.stored import check_key, check_rows, check_size, ends_of, refuse
 
 HISTORY = "history"
@@ -49,6 +53,8 @@ _EPOCH_START = struct.Struct("<BHQ")
 _AT = struct.Struct(">BH")
 _RECORD_KEY = struct.Struct(">BHQ")
 _RECORD_HEAD = struct.Struct("<qI")
+_MADE_OF = struct.Struct("<BHQI")  # behind the head of a record that was made of another
+_IS_MADE = 1 << 62  # in accepted_ms
 _ACCEPTED_KEY = struct.Struct(">Q")
 _ACCEPTED_HEAD = struct.Struct("<q")
 _SCOPED = 1 << 62  # in accepted_ms
@@ -114,17 +120,34 @@ def record_at(key: bytes) -> tuple[int, int, int]:
     return topic, partition, offset
 
 
-def record_value(accepted_ms: int, events: int, batch: bytes) -> bytes:
+class StoredValue(NamedTuple):
+    """What a record holds, its batch still serialised."""
+
+    accepted_ms: int
+    events: int
+    batch: bytes
+    provenance: Provenance | None = None
+
+
+def record_value(accepted_ms: int, events: int, batch: bytes, provenance: Provenance | None = None) -> bytes:
     """Value of a record."""
-    return _RECORD_HEAD.pack(accepted_ms, events) + batch
+    if provenance is None:
+        return _RECORD_HEAD.pack(accepted_ms, events) + batch
+    return _RECORD_HEAD.pack(accepted_ms | _IS_MADE, events) + _MADE_OF.pack(*provenance) + batch
 
 
-def record_of(key: bytes, value: bytes) -> tuple[int, int, bytes]:
-    """(accepted_ms, events, serialised Batch) of a record's value. Raises Damaged for one without its head."""
-    if len(value) < _RECORD_HEAD.size:
-        refuse(_STORE, "records", key, f"{len(value)} bytes, expected at least {_RECORD_HEAD.size}")
+def record_of(key: bytes, value: bytes) -> StoredValue:
+    """What a record's value holds. Raises Damaged for one without its head."""
+    head = _RECORD_HEAD.size
+    if len(value) < head:
+        refuse(_STORE, "records", key, f"{len(value)} bytes, expected at least {head}")
     accepted_ms, events = _RECORD_HEAD.unpack_from(value)
-    return accepted_ms, events, value[_RECORD_HEAD.size :]
+    if accepted_ms < _IS_MADE:
+        return StoredValue(accepted_ms, events, value[head:])
+    if len(value) < head + _MADE_OF.size:
+        refuse(_STORE, "records", key, f"{len(value)} bytes, expected at least {head + _MADE_OF.size}")
+    of = Provenance(*_MADE_OF.unpack_from(value, head))
+    return StoredValue(accepted_ms & ~_IS_MADE, events, value[head + _MADE_OF.size :], of)
 
 
 def message_of(key: bytes, batch: bytes) -> events_pb2.Batch:
@@ -319,9 +342,9 @@ def check(family: str, key: bytes, value: bytes) -> None:
     """Raise Damaged for what the log can't have written."""
     if family == "records":
         check_key(_STORE, family, key, _RECORD_KEY.size)
-        _, events, batch = record_of(key, value)
-        if (n := message_of(key, batch).n) != events:
-            refuse(_STORE, family, key, f"its batch has {n} events, its head says {events}")
+        stored = record_of(key, value)
+        if (n := message_of(key, stored.batch).n) != stored.events:
+            refuse(_STORE, family, key, f"its batch has {n} events, its head says {stored.events}")
     elif family == "accepted":
         accepted_sequence(key)
         accepted_of(key, value)

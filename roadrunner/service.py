@@ -12,7 +12,8 @@ from protos import roadrunner_pb2_grpc as rpc
 from protos.events_pb2 import Batch
 from roadrunner.committer import Committer
 from roadrunner.intake import check
-from roadrunner.store import EventLog, Published, StoredRecord
+from roadrunner.store import EventLog, Published
+from roadrunner.stored import StoredRecord
 from services.core import context, tokens
 from services.core.clock import Clock
 from services.core.errors import DeadlineExceeded, InvalidArgument, MeshError, Unavailable
@@ -110,11 +111,23 @@ class Roadrunner(rpc.RoadrunnerServicer):
                 self._streams.discard(grown)
 
     async def Ends(self, request: pb.EndsRequest, context_: Any) -> pb.EndsReply:
-        """The range of every partition."""
+        """The range of every partition, and when what is to be read of those asked about was accepted."""
+        ends = self._log.ends()
+        behind = {
+            at: p.offset for p in request.at if (at := (p.topic, p.partition)) in ends and p.offset < ends[at].next
+        }
+        oldest = await asyncio.to_thread(self._log.oldest_ms, behind) if behind else {}
         return pb.EndsReply(
             ranges=[
-                pb.Range(topic=topic, partition=partition, first=end.first, next=end.next, events=end.events)
-                for (topic, partition), end in self._log.ends().items()
+                pb.Range(
+                    topic=at[0],
+                    partition=at[1],
+                    first=of.first,
+                    next=of.next,
+                    events=of.events,
+                    oldest_ms=oldest.get(at, 0),
+                )
+                for at, of in ends.items()
             ]
         )
 
@@ -155,7 +168,14 @@ def _settle(future: "asyncio.Future[Published]", result: Published | MeshError) 
 def _wire(records: list[StoredRecord]) -> pb.Records:
     return pb.Records(
         records=[
-            pb.Record(topic=r.topic, partition=r.partition, offset=r.offset, accepted_ms=r.accepted_ms, batch=r.batch)
+            pb.Record(
+                topic=r.topic,
+                partition=r.partition,
+                offset=r.offset,
+                accepted_ms=r.accepted_ms,
+                batch=r.batch,
+                provenance=r.provenance and pb.Provenance(**r.provenance._asdict()),
+            )
             for r in records
         ]
     )

@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 
 from protos import events_pb2
-from roadrunner import epochs, integrity, layout
+from roadrunner import epochs, integrity, layout, stored
 from roadrunner.boards import Boards
 from roadrunner.duplicates import RecentIds
 from roadrunner.intake import Group
 from roadrunner.layout import Aggregate, Aggregated, Segment, StoredEnd
 from roadrunner.routing import Records, Routed, at_of
+from roadrunner.stored import StoredRecord
 from services.core.clock import DAY_MS, Clock
 from services.core.columns import U64, among
 from services.core.errors import MeshError, OutOfRange
 from services.core.tokens import Reached
 from services.core.topics import Topic
-from services.log.protocol import End, Partition, Positions
+from services.log.protocol import Draft, End, Partition, Positions, Provenance
 from services.state.database import Database
 
 READ_RECORDS = 512  # of one partition in one read
@@ -39,22 +40,6 @@ class Published:
     accepted: int
     duplicates: int
     reached: Reached
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
-    """A record as it lies in the log, its batch still serialised."""
-
-    topic: int
-    partition: int
-    offset: int
-    accepted_ms: int
-    batch: bytes
-
-    @property
-    def key(self) -> bytes:
-        """Where it lies."""
-        return layout.record_key(self.topic, self.partition, self.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +176,16 @@ class EventLog:
             self._sequence += 1
         return self._written(write)
 
+    def append_drafts(self, drafts: Sequence[Draft]) -> list[int]:
+        """Append records as they are, as one atomic write; the offset of each. As `append`, before `sync`."""
+        write, offsets = _Write(self._db.batch(), self._clock()), []
+        for draft in drafts:
+            at = (int(draft.topic), draft.partition)
+            offsets.append(write.ends.get(at, self._ends[at]).next)
+            self._put(write, at, len(draft.batch), draft.batch.to_proto().SerializeToString(), draft.provenance)
+        self._ends |= self._written(write)
+        return offsets
+
     def append_aggregate(self, made: Aggregate) -> None:
         """Append the counts of a chunk and how far it came as one atomic write; as `append`, before `sync`."""
         write = _Write(self._db.batch(), self._clock())
@@ -210,9 +205,11 @@ class EventLog:
         self._ends |= self._written(write)
         self._aggregated = self._aggregated | made.reached
 
-    def _put(self, write: "_Write", at: Partition, events: int, message: bytes) -> None:
+    def _put(
+        self, write: "_Write", at: Partition, events: int, message: bytes, provenance: Provenance | None = None
+    ) -> None:
         """One more record of a partition, and the segment that it fills, if it does."""
-        end, value = write.ends.get(at, self._ends[at]), layout.record_value(write.now, events, message)
+        end, value = write.ends.get(at, self._ends[at]), layout.record_value(write.now, events, message, provenance)
         write.batch.put(layout.record_key(*at, end.next), value, self._db.handle("records"))
         write.ends[at], segment = self._grow(end, events, len(value), write.now)
         if segment is not None:
@@ -251,6 +248,14 @@ class EventLog:
     def ends(self) -> dict[Partition, End]:
         """The visible range of every partition."""
         return {at: End(end.first, end.next, end.events) for at, end in self._visible.items()}
+
+    def oldest_ms(self, positions: Positions) -> dict[Partition, int]:
+        """When the first visible record at or after each position was accepted; those without one are left out."""
+        visible = self._visible
+        firsts = {
+            at: max(p, visible[at].first) for at, p in positions.items() if at in visible and p < visible[at].next
+        }
+        return stored.accepted_ms(self._db, firsts)
 
     def aggregated(self, synced: bool = False) -> dict[Partition, Aggregated]:
         """How far each partition of OBJECTS has been aggregated; `synced`: with all that came of it visible in COUNTS."""
@@ -294,7 +299,10 @@ class EventLog:
             if position < end.first or position > end.next:
                 raise _out_of_range(topic, partition, position, end)
             until = size + READ_BYTES * shares[topic, partition] // whole if shares else most
-            for record in self._records(topic, partition, range(position, min(end.next, position + READ_RECORDS))):
+            offsets = range(position, min(end.next, position + READ_RECORDS))
+            for record in stored.records(self._db, (topic, partition), offsets):
+                if record is None:  # retention dropped it after the range was looked at
+                    raise _out_of_range(topic, partition, position, self._ends[topic, partition])
                 found.append(record)
                 size += len(record.batch)
                 if size > most:
@@ -302,19 +310,6 @@ class EventLog:
                 if size > until:
                     break
         return found
-
-    def _records(self, topic: int, partition: int, offsets: range) -> Iterator[StoredRecord]:
-        """The records at the offsets, fetched by ever more at once: few are fetched in vain however large they are."""
-        records, count = self._db.family("records"), 1
-        while offsets:
-            some, offsets = offsets[:count], offsets[count:]
-            keys = [layout.record_key(topic, partition, offset) for offset in some]
-            for offset, key, value in zip(some, keys, records.get(keys), strict=True):
-                if value is None:  # retention dropped it after the range was looked at
-                    raise _out_of_range(topic, partition, offset, self._ends[topic, partition])
-                accepted_ms, _, batch = layout.record_of(key, value)
-                yield StoredRecord(topic, partition, offset, accepted_ms, batch)
-            count *= 2
 
     def _end_of(self, topic: int, partition: int, ends: dict[Partition, StoredEnd]) -> StoredEnd:
         if (topic, partition) not in ends:

@@ -1,8 +1,7 @@
-"""What every log must do behind `services.log.protocol.Reader`, whichever it is.
+"""What every log must do behind `services.log.protocol.Reader` and `Writer`, whichever it is.
 
-A backend is one more class and one name in BACKENDS.
-
-A backend takes batches through its own ingest API, which the protocol leaves open, and hands out readers.
+A backend is one more class and one name in BACKENDS. Besides readers and writers it takes batches through its own ingest API,
+which the protocol leaves open.
 """
 
 import threading
@@ -14,12 +13,13 @@ from typing import Protocol
 
 import pytest
 
+from roadrunner.writer import EmbeddedWriter
 from services.core.clock import wall_clock
-from services.core.errors import OutOfRange, Unavailable
+from services.core.errors import InvalidArgument, OutOfRange, Unavailable
 from services.core.events import Action, Batch, events
 from services.core.topics import Topic, split
 from services.log.memory import MemoryLog
-from services.log.protocol import Partition, Positions, Reader, Record
+from services.log.protocol import Draft, Partition, Positions, Provenance, Reader, Record, Writer
 from tests.roadrunner.running import PARTITIONS, running
 from tests.services.batches import Row, follows, rows_of
 from tests.services.children import until
@@ -34,6 +34,10 @@ class Backend(Protocol):
 
     def reader(self) -> Reader:
         """A reader of its own."""
+        ...
+
+    def writer(self) -> Writer:
+        """A writer of its own."""
         ...
 
     def restart(self) -> None:
@@ -54,6 +58,9 @@ class Embedded:
     def reader(self) -> Reader:
         return self._door.reader()
 
+    def writer(self) -> Writer:
+        return EmbeddedWriter(self._door.committer, PARTITIONS)
+
     def restart(self) -> None:
         self._door.stop()
         self._door.start()
@@ -68,14 +75,19 @@ class Embedded:
 class InMemory:
     """A log of this process."""
 
+    gaps = 0
+
     def __init__(self, folder: Path) -> None:
-        self._log = MemoryLog(PARTITIONS)
+        self._log = MemoryLog(PARTITIONS, gaps=self.gaps)
 
     def publish(self, batch: Batch) -> None:
         self._log.append(batch, accepted_ms=wall_clock())
 
     def reader(self) -> Reader:
         return self._log.reader()
+
+    def writer(self) -> Writer:
+        return self._log.writer()
 
     def restart(self) -> None:
         self._log.restart()
@@ -87,7 +99,17 @@ class InMemory:
         pass
 
 
-BACKENDS: dict[str, Callable[[Path], AbstractContextManager[Backend]]] = {"embedded": Embedded, "memory": InMemory}
+class WithGaps(InMemory):
+    """The same, with gaps between offsets and writers that number their records."""
+
+    gaps = 4
+
+
+BACKENDS: dict[str, Callable[[Path], AbstractContextManager[Backend]]] = {
+    "embedded": Embedded,
+    "memory": InMemory,
+    "memory with gaps": WithGaps,
+}
 EVERYTHING: Positions = {(int(topic), partition): 0 for topic in Topic for partition in range(PARTITIONS)}
 
 
@@ -139,6 +161,14 @@ def by_partition(records: list[Record]) -> dict[Partition, list[Row]]:
     return dict(found)
 
 
+def assert_numbered(records: list[Record]) -> None:
+    """Every writer has numbered its records of a partition from 0 on, and left no number out."""
+    numbers: dict[tuple[Partition, int], list[int]] = defaultdict(list)
+    for r in records:
+        numbers[(int(r.topic), r.partition), r.writer].append(r.offset if r.sequence is None else r.sequence)
+    assert all(found == list(range(len(found))) for found in numbers.values())
+
+
 def count(rows: dict[Partition, list[Row]]) -> int:
     return sum(map(len, rows.values()))
 
@@ -146,7 +176,7 @@ def count(rows: dict[Partition, list[Row]]) -> int:
 def test_an_empty_log_has_every_partition_and_nothing_in_it(log: Reader) -> None:
     ends = log.ends(10)
     assert ends.keys() == EVERYTHING.keys()
-    assert {tuple(end) for end in ends.values()} == {(0, 0, 0)}
+    assert {tuple(end) for end in ends.values()} == {(0, 0, 0, 0)}
 
 
 def test_every_row_is_read_once_where_it_belongs_in_order(backend: Backend, log: Reader) -> None:
@@ -160,7 +190,8 @@ def test_every_row_is_read_once_where_it_belongs_in_order(backend: Backend, log:
     for record in records:
         offsets[int(record.topic), record.partition].append(record.offset)
         assert record.accepted_ms > 1_700_000_000_000
-    assert all(found == list(range(len(found))) for found in offsets.values()), "from 0, without gaps"
+    assert all(found == sorted(set(found)) for found in offsets.values()), "they increase"
+    assert_numbered(records)
 
 
 def test_ends_count_records_and_events(backend: Backend, log: Reader) -> None:
@@ -172,7 +203,20 @@ def test_ends_count_records_and_events(backend: Backend, log: Reader) -> None:
         assert {at: end.events for at, end in ends.items() if end.events} == {at: len(r) for at, r in wanted.items()}
     records = take(log, EVERYTHING, count(wanted))
     for at, end in ends.items():
-        assert (end.first, end.next) == (0, sum((r.topic, r.partition) == at for r in records))
+        offsets = [r.offset for r in records if (r.topic, r.partition) == at]
+        assert (end.first, end.next) == (0, offsets[-1] + 1 if offsets else 0), "a record lies right before the end"
+
+
+def test_ends_say_how_old_what_comes_next_is(backend: Backend, log: Reader) -> None:
+    for i in range(4):
+        backend.publish(mixed(1 + 100 * i))
+    records = take(log, EVERYTHING, count(expected(*(mixed(1 + 100 * i) for i in range(4)))))
+    for at in EVERYTHING:
+        mine = [r for r in records if (r.topic, r.partition) == at]
+        for position in range(mine[-1].offset + 2 if mine else 1):
+            found = log.ends(10, {at: position})
+            wanted = next((r.accepted_ms for r in mine if r.offset >= position), 0)
+            assert {a: end.oldest_ms for a, end in found.items() if end.oldest_ms} == ({at: wanted} if wanted else {})
 
 
 def test_a_reader_goes_on_from_any_position(backend: Backend, log: Reader) -> None:
@@ -233,8 +277,8 @@ def test_close_ends_a_reader_that_waits(backend: Backend) -> None:
 def test_a_position_beyond_the_end_is_out_of_range(backend: Backend, log: Reader) -> None:
     backend.publish(follows(1, user=1))
     (at,) = (at for at, end in log.ends(10).items() if end.next)
-    with pytest.raises(OutOfRange, match=f"topic {at[0]} partition {at[1]}: offset 7"):
-        take(log, {at: 7}, 1)
+    with pytest.raises(OutOfRange, match=f"topic {at[0]} partition {at[1]}: offset 77"):
+        take(log, {at: 77}, 1)
 
 
 def test_what_was_published_outlives_a_restart_and_so_do_readers(backend: Backend, log: Reader) -> None:
@@ -258,3 +302,89 @@ def test_what_was_published_outlives_a_restart_and_so_do_readers(backend: Backen
 
     until(read_on, 30)
     assert by_partition(found) == wanted
+
+
+# --- what a writer appends ----------------------------------------------------------------------------------------------
+
+
+def drafts(first_id: int, provenance: bool = False) -> list[Draft]:
+    """Records of two topics, two of them for one partition; the last says nothing."""
+    places = [(Topic.USERS, 0), (Topic.USERS, 2), (Topic.OBJECTS, 1), (Topic.USERS, 0), (Topic.USERS, 0)]
+    return [
+        Draft(
+            topic,
+            partition,
+            follows(3, first_id + 10 * i).slice(0, 0 if i == 4 else 3),
+            Provenance(77, 5, first_id, i) if provenance else None,
+        )
+        for i, (topic, partition) in enumerate(places)
+    ]
+
+
+def read(log: Reader, records: int) -> list[Record]:
+    """So many records, as they come."""
+    found: list[Record] = []
+    for chunk in log.subscribe(EVERYTHING):
+        found += chunk
+        if len(found) >= records:
+            break
+    return found
+
+
+def test_what_a_writer_appends_lies_at_the_offsets_that_it_answers(backend: Backend, log: Reader) -> None:
+    written: list[tuple[Draft, int]] = []
+    for first_id in (1, 100):
+        appended = drafts(first_id)
+        written += zip(appended, backend.writer().append(appended, 30), strict=True)
+        last = {(int(draft.topic), draft.partition): offset for draft, offset in written}
+        assert {at: end.next for at, end in log.ends(10).items() if end.next} == {at: o + 1 for at, o in last.items()}
+    found = read(log, len(written))
+    at = {(r.topic, r.partition, r.offset): r for r in found}
+    assert len(at) == len(found) == len(written)
+    for draft, offset in written:
+        record = at[draft.topic, draft.partition, offset]
+        assert rows_of(record.batch) == rows_of(draft.batch)
+        assert record.accepted_ms > 1_700_000_000_000
+        assert record.provenance is None
+    assert sum(end.events for end in log.ends(10).values()) == sum(len(draft.batch) for draft, _ in written)
+    assert_numbered(found)
+
+
+def test_what_a_record_was_made_of_is_read_with_it_also_after_a_restart(backend: Backend, log: Reader) -> None:
+    appended = drafts(1, provenance=True) + drafts(100)
+    offsets = backend.writer().append(appended, 30)
+    wanted = {(d.topic, d.partition, o): d.provenance for d, o in zip(appended, offsets, strict=True)}
+    assert {(r.topic, r.partition, r.offset): r.provenance for r in read(log, len(appended))} == wanted
+    backend.restart()
+    again = backend.reader()
+    assert {(r.topic, r.partition, r.offset): r.provenance for r in read(again, len(appended))} == wanted
+    again.close()
+
+
+def test_writers_beside_each_other_lose_nothing(backend: Backend, log: Reader) -> None:
+    answered: list[list[int]] = []
+
+    def write(writer: Writer, first_id: int) -> None:
+        for i in range(10):
+            answered.append(writer.append(drafts(first_id + 1_000 * i), 30))
+
+    threads = [threading.Thread(target=write, args=(backend.writer(), 1 + 100 * i)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answered) == 30
+    found = read(log, 150)
+    assert len({(r.topic, r.partition, r.offset) for r in found}) == len(found) == 150
+    assert_numbered(found)
+
+
+def test_a_record_for_a_partition_that_is_not_there_is_refused_and_all_with_it(backend: Backend, log: Reader) -> None:
+    writer = backend.writer()
+    for partition in (PARTITIONS, -1):
+        with pytest.raises(
+            InvalidArgument, match=f"topic 2 partition {partition}: topics are 0 to 4, partitions 0 to 2"
+        ):
+            writer.append([*drafts(1), Draft(Topic.OBJECTS, partition, follows(1))], 30)
+    assert writer.append([], 30) == []
+    assert not any(end.next for end in log.ends(10).values())

@@ -259,6 +259,8 @@ class ProcessHealth(Struct):
     rss_bytes: int
     peak_rss_bytes: int
     behind: Annotated[int, Meta(description="events of the log that this view has not applied")]
+    behind_records: Annotated[int, Meta(description="records of the log that hold them, at most")]
+    behind_s: Annotated[float, Meta(description="the age of the oldest of them in seconds")]
     qps: float
     p50_ms: float
     p99_ms: float

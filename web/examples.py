@@ -125,6 +125,8 @@ HEALTH: dict[str, Any] = {
             "rss_bytes": 104857600,
             "peak_rss_bytes": 115343360,
             "behind": 0,
+            "behind_records": 0,
+            "behind_s": 0.0,
             "qps": 12.5,
             "p50_ms": 0.4,
             "p99_ms": 1.9,

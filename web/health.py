@@ -90,6 +90,8 @@ def process_health(health: Health, fates: Fates) -> ProcessHealth:
         rss_bytes=status.rss_bytes,
         peak_rss_bytes=status.peak_rss_bytes,
         behind=status.behind,
+        behind_records=status.behind_records,
+        behind_s=status.behind_s,
         qps=sum(m.qps for m in status.methods),
         p50_ms=busiest.p50_ms,
         p99_ms=busiest.p99_ms,

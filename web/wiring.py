@@ -50,7 +50,7 @@ class Clients:
 
 def status_of(process: Process) -> Status:
     """What this process tells of itself: it holds no view, so it is never behind, and ready once it serves."""
-    return Status(process.service, process.shard, process.metrics, lambda: "", lambda: 0)
+    return Status(process.service, process.shard, process.metrics, lambda: "")
 
 
 def policy_of(settings: Settings, metrics: Metrics, host: str) -> Policy:

@@ -79,7 +79,7 @@ def of_mesh(mesh: Mesh, progress: Progress | None = None) -> History:
 def _sort_in(records: Iterable[Record], parts: dict[Topic, list[Batch]]) -> int:
     done = 0
     for record in records:
-        done += len(record.batch)
+        done += len(record.batch) + record.repeated
         batch = record.batch.take(_OWN[record.topic][record.batch.action] & ~_audited(record.batch))
         if len(batch):
             parts[record.topic].append(batch)

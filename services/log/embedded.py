@@ -12,7 +12,7 @@ from protos import roadrunner_pb2 as pb
 from services.core.events import Batch
 from services.core.topics import Topic
 from services.log.history import Epoch, History
-from services.log.protocol import End, Partition, Positions, Record
+from services.log.protocol import End, Partition, Positions, Provenance, Record
 from services.rpc.channel import OPTIONS, mesh_errors
 from services.rpc.mesh import Mesh
 
@@ -57,11 +57,14 @@ class EmbeddedReader:
             call.cancel()
             self._calls.discard(call)
 
-    def ends(self, timeout: float) -> dict[Partition, End]:
-        """The range of every partition. Raises Unavailable."""
+    def ends(self, timeout: float, positions: Positions | None = None) -> dict[Partition, End]:
+        """The range of every partition, with `End.oldest_ms` at these positions. Raises Unavailable."""
+        request = pb.EndsRequest()
+        for (topic, partition), offset in (positions or {}).items():
+            request.at.add(topic=topic, partition=partition, offset=offset)
         with mesh_errors(NAME):
-            reply = self._stub.Ends(pb.EndsRequest(), timeout=timeout)
-        return {(r.topic, r.partition): End(r.first, r.next, r.events) for r in reply.ranges}
+            reply = self._stub.Ends(request, timeout=timeout)
+        return {(r.topic, r.partition): End(r.first, r.next, r.events, r.oldest_ms) for r in reply.ranges}
 
     def aggregated(self, timeout: float) -> Positions:
         """The next offset that the aggregator reads of each of its input partitions. Raises Unavailable.
@@ -82,4 +85,8 @@ class EmbeddedReader:
 
 def _record(record: pb.Record) -> Record:
     batch = Batch.of(events_pb2.Batch.FromString(record.batch))
-    return Record(Topic(record.topic), record.partition, record.offset, record.accepted_ms, batch)
+    of = None
+    if record.HasField("provenance"):
+        stated = record.provenance
+        of = Provenance(stated.topic, stated.partition, stated.offset, stated.part)
+    return Record(Topic(record.topic), record.partition, record.offset, record.accepted_ms, batch, of)

@@ -1,33 +1,44 @@
 """A log in memory, for replays of the past and for tests: what it appends is read back until the process ends."""
 
 import threading
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from services.core.clock import Clock, wall_clock
 from services.core.errors import OutOfRange, Unavailable
 from services.core.events import Batch
 from services.core.topics import Topic, split
 from services.log.history import Epoch, History, new_identity, new_number
-from services.log.protocol import End, Partition, Positions, Record
+from services.log.protocol import Draft, End, Partition, Positions, Record, check_drafts
 
 CHUNK = 256  # records that a reader gets at once
 ALL = tuple(Topic)
 
 
 class MemoryLog:
-    """Takes batches, splits them over topics and partitions, and hands out readers. Thread-safe."""
+    """Takes batches, splits them over topics and partitions, and hands out readers and writers. Thread-safe."""
 
-    def __init__(self, partitions: int, retain: bool = True, first: Mapping[Partition, int] | None = None) -> None:
+    def __init__(
+        self,
+        partitions: int,
+        retain: bool = True,
+        first: Mapping[Partition, int] | None = None,
+        gaps: int = 0,
+    ) -> None:
         """retain: False for one that only hands out records with their offsets, and has no readers.
-        first: the offsets at which partitions begin, where that is not 0.
+         first: the offsets at which partitions begin, where that is not 0.
+        gaps: before a record up to so many offsets are left out, and each writer numbers its records, as on Kafka.
         """
-        self.partitions, self._retain = partitions, retain
+        self.partitions, self._retain, self._gaps = partitions, retain, gaps
         self._first = dict(first or {})
         self._next: dict[Partition, int] = dict(self._first)
         self._events: dict[Partition, int] = defaultdict(int)
+        self._written: dict[tuple[Partition, int], int] = defaultdict(int)  # records, by writer
         self._records: dict[Partition, list[Record]] = defaultdict(list)
         self._grown = threading.Condition()
         self._history = History(new_identity(), [Epoch(new_number(), dict(self._first))])
+        self._own = self.writer()
 
     def append(self, batch: Batch, topics: Sequence[Topic] = ALL, accepted_ms: int = 0) -> list[Record]:
         """Append a batch to every partition of these topics where rows of it belong; its records."""
@@ -36,15 +47,38 @@ class MemoryLog:
 
     def append_to(self, topic: Topic, partition: int, batch: Batch, accepted_ms: int = 0) -> Record:
         """Append a batch to one partition, as it is; its record."""
-        at = (int(topic), partition)
+        return self.put([Draft(topic, partition, batch)], self._own.number, accepted_ms)[0]
+
+    def put(self, drafts: Sequence[Draft], writer: int, accepted_ms: int) -> list[Record]:
+        """Append what a writer wrote; the records."""
         with self._grown:
-            record = Record(topic, partition, self._next.get(at, 0), accepted_ms, batch)
-            self._next[at] = record.offset + 1
-            self._events[at] += len(batch)
-            if self._retain:
-                self._records[at].append(record)
+            records = [self._put(draft, writer, accepted_ms) for draft in drafts]
             self._grown.notify_all()
+        return records
+
+    def _put(self, draft: Draft, writer: int, accepted_ms: int) -> Record:
+        at = (int(draft.topic), draft.partition)
+        offset, sequence = self._next.get(at, 0), None
+        if self._gaps:
+            sequence = self._written[at, writer]
+            self._written[at, writer] += 1
+            offset += (7 * len(self._written) + 3 * sequence + draft.partition) % (self._gaps + 1)
+        numbered = (0, None) if sequence is None else (writer, sequence)
+        record = Record(
+            Topic(draft.topic), draft.partition, offset, accepted_ms, draft.batch, draft.provenance, *numbered
+        )
+        self._next[at] = offset + 1
+        self._events[at] += len(draft.batch)
+        if self._retain:
+            self._records[at].append(record)
         return record
+
+    def drop_before(self, positions: Positions) -> None:
+        """Forget the records before these positions, as retention does."""
+        with self._grown:
+            for at, position in positions.items():
+                self._first[at] = max(self._first.get(at, 0), min(position, self._next.get(at, 0)))
+                self._records[at] = self._from(at, self._first[at], len(self._records[at]))
 
     def restart(self) -> None:
         """Begin another epoch, as a log does that is opened again: its readers are cut off."""
@@ -57,14 +91,23 @@ class MemoryLog:
         """A reader of its own."""
         return MemoryReader(self)
 
+    def writer(self, clock: Clock = wall_clock) -> "MemoryWriter":
+        """A writer of its own, with its own numbers. clock: when what it appends is accepted."""
+        return MemoryWriter(self, clock)
+
     def history(self) -> History:
         """Its identity and its epochs."""
         return self._history
 
-    def ends(self) -> dict[Partition, End]:
-        """The range of every partition."""
+    def ends(self, positions: Positions | None = None) -> dict[Partition, End]:
+        """The range of every partition, with `End.oldest_ms` at these positions."""
+        every = [(int(topic), p) for topic in Topic for p in range(self.partitions)]
         with self._grown:
-            return {at: self._end(at) for topic in Topic for at in ((int(topic), p) for p in range(self.partitions))}
+            ends = {at: self._end(at) for at in every}
+            for at, position in (positions or {}).items():
+                if at in ends and (some := self._from(at, position, 1)):
+                    ends[at] = ends[at]._replace(oldest_ms=some[0].accepted_ms)
+        return ends
 
     def _end(self, at: Partition) -> End:
         return End(self._first.get(at, 0), self._next.get(at, 0), self._events[at])
@@ -91,7 +134,13 @@ class MemoryLog:
             raise OutOfRange(
                 f"topic {at[0]} partition {at[1]}: offset {offset} is not in the log: it has {end.first} to {end.next}"
             )
-        return self._records[at][offset - end.first : offset - end.first + CHUNK]
+        return self._from(at, offset, CHUNK)
+
+    def _from(self, at: Partition, offset: int, most: int) -> list[Record]:
+        """The first records of a partition at or after an offset."""
+        records = self._records[at]
+        start = bisect_left(records, offset, key=lambda record: record.offset)
+        return records[start : start + most]
 
     def wake(self) -> None:
         """Have readers that wait look again whether they were closed."""
@@ -117,11 +166,23 @@ class MemoryReader:
                 positions[int(record.topic), record.partition] = record.offset + 1
             yield records
 
-    def ends(self, timeout: float) -> dict[Partition, End]:
-        """The range of every partition."""
-        return self._log.ends()
+    def ends(self, timeout: float, positions: Positions | None = None) -> dict[Partition, End]:
+        """The range of every partition, with `End.oldest_ms` at these positions."""
+        return self._log.ends(positions)
 
     def close(self) -> None:
         """End the subscriptions."""
         self._closed.set()
         self._log.wake()
+
+
+class MemoryWriter:
+    """A `Writer` of a log in memory (services/log/protocol.py)."""
+
+    def __init__(self, log: MemoryLog, clock: Clock) -> None:
+        self._log, self._clock, self.number = log, clock, new_number()
+
+    def append(self, drafts: Sequence[Draft], timeout: float) -> list[int]:
+        """Append records, all or none; their offsets. Raises InvalidArgument for a topic or partition that is not there."""
+        check_drafts(drafts, self._log.partitions)
+        return [record.offset for record in self._log.put(drafts, self.number, self._clock())]

@@ -1,7 +1,12 @@
-"""The log as its readers see it: records of topics and partitions, each with an offset that never changes.
+"""The log: records of topics and partitions, each with an offset that never changes.
 
-The embedded log (`embedded.py`) and one in memory (`memory.py`) stand behind `Reader`, and pass one contract test. A reader
+The embedded log and one in memory (`memory.py`) stand behind `Reader` and `Writer`, and pass one contract test. A reader
 names the next offset that it wants of each partition and gets every record from there on, in order within a partition.
+
+Offsets of a partition increase and may have gaps between them; before the end there is none: the offset before `End.next`
+is a record's. So a gap is no loss. A loss shows in the sequence of a writer, and in the log's identity and epochs
+(`history.py`). A record that was made of another one names that one, its provenance, so that what was made twice is
+applied once. `services/log/progress.py` holds views to both.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from services.core.columns import Array
+from services.core.errors import InvalidArgument
 from services.core.events import Batch
 from services.core.topics import Topic
 
@@ -21,23 +27,59 @@ Partition = tuple[int, int]  # (topic, partition)
 Positions = dict[Partition, int]  # the next offset wanted of each
 
 
+class Provenance(NamedTuple):
+    """What a record was made of: the place of another record, and which part of what came of that one this is."""
+
+    topic: int
+    partition: int
+    offset: int
+    part: int
+
+    @property
+    def source(self) -> Partition:
+        """The topic and partition that it came from."""
+        return self.topic, self.partition
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One batch for one partition."""
+    """One batch for one partition; an empty one is a marker, which moves positions and says nothing.
+
+    provenance: None for what was written as it is: then its own place is its provenance. writer, sequence: who wrote it, and
+    how many records the writer had written to this partition before it; a sequence of None is of a log that numbers its
+    records itself, without gaps: its offset. repeated: events that it had, and that a view had applied before.
+    """
 
     topic: Topic
     partition: int
     offset: int
     accepted_ms: int
     batch: Batch
+    provenance: Provenance | None = None
+    writer: int = 0
+    sequence: int | None = None
+    repeated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a writer appends: a batch for one partition, with what it was made of, if it was made of another record."""
+
+    topic: Topic
+    partition: int
+    batch: Batch
+    provenance: Provenance | None = None
 
 
 class End(NamedTuple):
-    """Of a partition: the first offset retained, the next to be written, and the events ever appended."""
+    """Of a partition: the first offset retained, the next to be written, the events ever appended, and when the first record
+    at or after the position that was asked about was accepted (0: none was asked about, or there is no such record).
+    """
 
     first: int
     next: int
     events: int
+    oldest_ms: int = 0
 
 
 class Reader(Protocol):
@@ -56,13 +98,35 @@ class Reader(Protocol):
         """
         ...
 
-    def ends(self, timeout: float) -> dict[Partition, End]:
-        """The range of every partition within `timeout` seconds."""
+    def ends(self, timeout: float, positions: Positions | None = None) -> dict[Partition, End]:
+        """The range of every partition within `timeout` seconds, with `End.oldest_ms` at these positions."""
         ...
 
     def close(self) -> None:
         """Stop the subscriptions."""
         ...
+
+
+class Writer(Protocol):
+    """What appends to the log."""
+
+    def append(self, drafts: Sequence[Draft], timeout: float) -> list[int]:
+        """Append records, all of them or none; the offset of each. They are durable, and readers see them, on return.
+
+        Raises InvalidArgument for a topic or partition that the log has not, DeadlineExceeded when they were not durable within
+        `timeout` seconds and may still become so, Exhausted or Unavailable when they can't be written.
+        """
+        ...
+
+
+def check_drafts(drafts: Sequence[Draft], partitions: int) -> None:
+    """Raise InvalidArgument for what does not go to a topic and one of so many partitions."""
+    for draft in drafts:
+        if draft.topic not in set(Topic) or not 0 <= draft.partition < partitions:
+            raise InvalidArgument(
+                f"topic {int(draft.topic)} partition {draft.partition}: topics are 0 to {max(Topic):d}, partitions 0 to "
+                f"{partitions - 1}"
+            )
 
 
 def kept(records: Sequence[Record], relevant: Array) -> list[Record]:

@@ -37,7 +37,7 @@ from services.rpc.mesh import Mesh
 from services.rpc.server import AddServicer, AsyncGate, Gate, Noticed, ignored
 from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
 from services.rpc.unix_socket import socket_path
-from services.state.follower import Follower
+from services.state.follower import Follower, Lag
 from services.state.scrub import Scrubber, Values
 from services.state.shard import Shard, open_or_rebuild, set_aside, with_offsets
 from services.state.stored import remedy
@@ -172,12 +172,12 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     starts it anew. Until then it answers reads. Damage that a scrub finds makes the process not ready.
     """
     stop = Stop()
-    follower = _follower(parts.main) if parts.main else None
-    caches = [_follower(cache) for cache in parts.caches]
+    follower = _follower(parts.main, process.clock) if parts.main else None
+    caches = [_follower(cache, process.clock) for cache in parts.caches]
     scrubber = _scrubber(process, parts)
     why = either(*(part for part in (follower and follower.why_not_ready, scrubber and scrubber.problem) if part))
-    behind = follower.behind if follower else (lambda: 0)
-    status = Status(process.service, process.shard, process.metrics, why, behind)
+    lag = follower.lag if follower else Lag
+    status = Status(process.service, process.shard, process.metrics, why, lag)
     add: list[AddServicer] = [
         partial(parts.add, parts.servicer),
         partial(status_pb2_grpc.add_StatusServicer_to_server, status),
@@ -211,8 +211,8 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     logger.info("drained")
 
 
-def _follower(follows: Follows) -> Follower:
-    return Follower(follows.log, follows.view, follows.topics, follows.partitions)
+def _follower(follows: Follows, clock: Clock) -> Follower:
+    return Follower(follows.log, follows.view, follows.topics, follows.partitions, clock)
 
 
 def _scrubber(process: Process, parts: Parts) -> Scrubber | None:
@@ -275,7 +275,7 @@ def serve_on_asyncio(
 
     async def main() -> None:
         stop, loop = Stop(), asyncio.get_running_loop()
-        status = Status(process.service, process.shard, process.metrics, why_not_ready, lambda: 0)
+        status = Status(process.service, process.shard, process.metrics, why_not_ready)
         add = [*wire(), lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)]
         gate = AsyncGate(process.metrics, noticed=noticed)
         server = servers.on_asyncio(gate, add, settings.max_requests, held=process.address in process.held)

@@ -11,8 +11,15 @@ import psutil
 from protos import status_pb2 as pb
 from protos import status_pb2_grpc as rpc
 from services.core.metrics import Metrics
+from services.state.follower import Lag
 
 STARTED = time.monotonic()
+STATED = (
+    "ready",
+    "events_behind",
+    "records_behind",
+    "seconds_behind",
+)  # gauges that the reply states as its own fields
 
 
 def peak_rss_bytes() -> int:
@@ -24,25 +31,29 @@ class Status(rpc.StatusServicer):
     """The status service of a process."""
 
     def __init__(
-        self, service: str, shard: int, metrics: Metrics, why: Callable[[], str], behind: Callable[[], int]
+        self, service: str, shard: int, metrics: Metrics, why: Callable[[], str], lag: Callable[[], Lag] = Lag
     ) -> None:
         self.service, self.shard, self.metrics = service, shard, metrics
-        self._why, self._behind = why, behind
+        self._why, self._lag = why, lag
         metrics.gauge("resident_bytes", lambda: float(psutil.Process().memory_info().rss))
         metrics.gauge("peak_resident_bytes", lambda: float(peak_rss_bytes()))
-        metrics.gauge("events_behind", lambda: float(behind()))
+        metrics.gauge("events_behind", lambda: float(lag().events))
+        metrics.gauge("records_behind", lambda: float(lag().records))
+        metrics.gauge("seconds_behind", lambda: lag().seconds)
         metrics.gauge("ready", lambda: float(not why()))
 
     def reply(self, prometheus: bool = False) -> pb.StatusReply:
         """Everything as it stands."""
-        why, gauges = self._why(), self.metrics.gauges()
+        why, lag, gauges = self._why(), self._lag(), self.metrics.gauges()
         return pb.StatusReply(
             service=self.service,
             shard=self.shard,
             pid=os.getpid(),
             ready=not why,
             why=why,
-            behind=self._behind(),
+            behind=lag.events,
+            behind_records=lag.records,
+            behind_s=lag.seconds,
             uptime_s=time.monotonic() - STARTED,
             rss_bytes=int(gauges.pop("resident_bytes")),
             peak_rss_bytes=int(gauges.pop("peak_resident_bytes")),
@@ -52,9 +63,7 @@ class Status(rpc.StatusServicer):
                 )
                 for method, w in sorted(self.metrics.windows().items())
             ],
-            gauges=[
-                pb.Gauge(name=name, value=v) for name, v in gauges.items() if name not in ("ready", "events_behind")
-            ],
+            gauges=[pb.Gauge(name=name, value=v) for name, v in gauges.items() if name not in STATED],
             prometheus=self.metrics.prometheus() if prometheus else b"",
         )
 

@@ -105,9 +105,9 @@ class _Tail(Tail):
 
     def positions(self, partitions: Iterable[Partition]) -> Positions:
         """As a Tail; when they are the ends of the log, `began` hears of them before any record is applied."""
-        before = self._next
+        before = self._progress
         positions = super().positions(partitions)
-        if self._next is not before:
+        if self._progress is not before:
             self._began(positions)
         return positions
 

@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from services.core import tokens
+from services.core.clock import Clock, wall_clock
 from services.core.errors import Damaged, DeadlineExceeded, MeshError, NotReady, OutOfRange, Unavailable
 from services.core.tokens import Reached
 from services.core.topics import Topic
@@ -26,6 +27,16 @@ HISTORY_EVERY_S = 0.25  # so often a token of an epoch that is not known may ask
 ENDS_EVERY_S = 0.5  # so old may be what is known of the log's end when somebody asks
 ANSWER_S = 0.1  # so long who asks waits for the log
 SETTLED = 2_000  # so many events behind is still ready: the view is applying, not lost
+
+
+class Lag(NamedTuple):
+    """What the log held a moment ago and a view has not applied: events; records, at most, since offsets that are left out count
+    too; and the age of the oldest of them in seconds.
+    """
+
+    events: int = 0
+    records: int = 0
+    seconds: float = 0.0
 
 
 class Applied(Protocol):
@@ -46,8 +57,12 @@ class Applied(Protocol):
         """The next offset wanted of each of these partitions."""
         ...
 
+    def stands(self, partitions: Iterable[Partition]) -> Positions:
+        """The same of those that are known, without asking the log."""
+        ...
+
     def fresh(self, records: Sequence[Record]) -> list[Record]:
-        """Those records that have not been applied."""
+        """Those records that have not been applied, repeats among them without their events."""
         ...
 
     def applied_events(self) -> int:
@@ -75,8 +90,15 @@ class View(Protocol):
 class Follower:
     """The thread that keeps one view up with the log."""
 
-    def __init__(self, log: Reader, view: View, topics: Iterable[Topic], partitions: Iterable[int]) -> None:
-        self._log, self._view = log, view
+    def __init__(
+        self,
+        log: Reader,
+        view: View,
+        topics: Iterable[Topic],
+        partitions: Iterable[int],
+        clock: Clock = wall_clock,
+    ) -> None:
+        self._log, self._view, self._clock = log, view, clock
         self._partitions = [(int(topic), partition) for partition in partitions for topic in topics]
         self._wanted = frozenset(self._partitions)
         self._stopping = threading.Event()
@@ -85,7 +107,7 @@ class Follower:
         self._caught_up = False
         self._history = History(b"", [Epoch(0, {})])  # none is known yet
         self._told_at, self._unknown = float("-inf"), set[int]()
-        self._end_events: int | None = None  # unknown until the log has been asked
+        self._ends: dict[Partition, End] | None = None  # of what is wanted; unknown until the log has been asked
         self._asked, self._told = threading.Event(), threading.Condition()
         self._asked_at = self._looked_at = float("-inf")
 
@@ -107,14 +129,14 @@ class Follower:
             return self._view.shard.damage
         if self._caught_up:
             return self._problem
-        behind = self.behind()
-        if not self._problem and self._end_events is not None and behind <= SETTLED:
+        behind = self.lag().events
+        if not self._problem and self._ends is not None and behind <= SETTLED:
             self._caught_up = True
             return ""
         return self._problem or f"catching up: {behind} events behind the log"
 
-    def behind(self) -> int:
-        """Events that the log holds, or held a moment ago, and the view has not applied.
+    def lag(self) -> Lag:
+        """How far the view is behind the log.
 
         The log is asked when somebody wants to know, not all the time; one that does not answer soon is not waited for.
         """
@@ -125,7 +147,15 @@ class Follower:
                     self._asked_at = now
                     self._asked.set()
                 self._told.wait_for(lambda: not self._asked.is_set(), max(0.0, self._asked_at + ANSWER_S - now))
-        return max(0, (self._end_events or 0) - self._view.shard.applied_events())
+        return self._lag()
+
+    def _lag(self) -> Lag:
+        ends, applied = self._ends or {}, self._view.shard.applied_events()
+        stands = self._view.shard.stands(self._partitions)
+        behind = {at: end.next - stands[at] for at, end in ends.items() if stands.get(at, end.next) < end.next}
+        oldest_ms = min((ends[at].oldest_ms for at in behind if ends[at].oldest_ms), default=0)
+        seconds = max(0, self._clock() - oldest_ms) / 1000 if oldest_ms else 0.0
+        return Lag(max(0, sum(end.events for end in ends.values()) - applied), sum(behind.values()), seconds)
 
     def noticed(self, error: Exception) -> None:
         """Take note of an error that a reader met, if it says that what the view keeps is damaged."""
@@ -147,8 +177,8 @@ class Follower:
                 self._told.notify_all()
 
     def _ask_ends(self) -> dict[Partition, End]:
-        ends = self._log.ends(ENDS_TIMEOUT_S)
-        self._end_events = sum(end.events for at, end in ends.items() if at in self._wanted)
+        ends = self._log.ends(ENDS_TIMEOUT_S, self._view.shard.stands(self._partitions))
+        self._ends = {at: end for at, end in ends.items() if at in self._wanted}
         return ends
 
     def wait(self, reached: Reached, timeout: float) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from services.core.columns import U64, Array, among, ids
 from services.core.events import RESERVED_FROM, Action, Batch, flags
+from services.log.progress import Progress
 from services.log.protocol import End, Partition, Record
 from services.state.checked import Checked, Opening
 
@@ -51,7 +52,7 @@ class Recount:
         self._view, self._related = view, related
         self._store, self._again = view.open(opened), view.open(empty)
         self._applied = opened.shard.applied()
-        self._events: dict[Partition, int] = {}
+        self._progress: dict[Partition, Progress] = {}
         self._own = opened.own
 
     def wants(self, at: Partition) -> int:
@@ -60,13 +61,13 @@ class Recount:
         return self._applied.get(at, (0, 0))[0] if mine else 0
 
     def feed(self, records: Sequence[Record]) -> None:
-        """Apply what concerns the sample."""
+        """Apply what concerns the sample, each event once. Raises NotReady when a record is missing."""
         concerned = []
         for record in records:
             at = (int(record.topic), record.partition)
             if record.offset < self.wants(at):
-                self._events[at] = self._events.get(at, 0) + len(record.batch)
-                concerned.append(concerning(record, self._related))
+                applied = self._progress.setdefault(at, Progress()).pass_over(record)
+                concerned.append(concerning(applied, self._related) if applied else None)
         if some := [record for record in concerned if record is not None]:
             self._again.apply(some)
 
@@ -85,8 +86,9 @@ class Recount:
         name = f"topic {at[0]} partition {at[1]}"
         if end is None or next_ > end.next:
             return f"{name}: has applied the log up to offset {next_}, and the log ends at {end.next if end else 0}"
-        if self._events.get(at, 0) != events:
-            return f"{name}: has applied {events} events up to offset {next_}, the log holds {self._events.get(at, 0)}"
+        held = self._progress[at].events if at in self._progress else 0
+        if held != events:
+            return f"{name}: has applied {events} events up to offset {next_}, the log holds {held}"
         return ""
 
 

@@ -19,34 +19,29 @@ from services.core.durable import rename_durably
 from services.core.errors import Damaged, DeadlineExceeded, MeshError, NotReady
 from services.core.tokens import Reached
 from services.log.history import History
+from services.log.progress import Progress
 from services.log.protocol import End, Partition, Positions, Record
 from services.state.database import Database, Looking
-from services.state.stored import CheckValue, check_key, check_size
+from services.state.offsets import changes, check_entry, read_entry
+from services.state.stored import CheckValue
 
 logger = logging.getLogger(__name__)
-_APPLIED = struct.Struct("<QQ")  # next offset, events applied
-_AT = struct.Struct(">BH")  # topic, partition
+NOTHING = Progress()  # of a partition that was never applied
 _EPOCH, _IDENTITY_BYTES = struct.Struct("<Q"), 16
 HISTORY_KEY = b"history"  # identity and epoch of the log that was applied
 DAMAGED = "DAMAGED"  # a file in a folder that must not be opened again: why
 
 
-def check_offsets(store: str, key: bytes, value: bytes) -> None:
-    """Raise Damaged for what is no entry of a view's `offsets`."""
-    check_key(store, "offsets", key, _AT.size)
-    check_size(store, "offsets", key, value, _APPLIED.size)
-
-
 def with_offsets(store: str, check: CheckValue) -> CheckValue:
     """What checks the entries of a view's families, and of its offsets."""
 
-    def check_entry(family: str, key: bytes, value: bytes) -> None:
+    def check_each(family: str, key: bytes, value: bytes) -> None:
         if family == "offsets":
-            check_offsets(store, key, value)
+            check_entry(store, key, value)
         else:
             check(family, key, value)
 
-    return check_entry
+    return check_each
 
 
 class Shard(Database):
@@ -70,20 +65,20 @@ class Shard(Database):
         super().__init__(folder, form, ("offsets", *names), cache_mb, memtable_mb, looking=looking)
         self._moved = threading.Condition()
         try:
-            self._applied: dict[Partition, tuple[int, int]] = self._read_offsets(names)
+            self._applied: dict[Partition, Progress] = self._read_offsets(names)
             self._read_in = self.note(HISTORY_KEY) or b""
         except MeshError:
             self.abandon()
             raise
 
-    def _read_offsets(self, names: Iterable[str]) -> dict[Partition, tuple[int, int]]:
-        found = {}
+    def _read_offsets(self, names: Iterable[str]) -> dict[Partition, Progress]:
+        found: dict[Partition, Progress] = {}
         for key, value in self.family("offsets").items():
             try:
-                check_offsets(self.folder.parent.name, key, value)
+                check_entry(self.folder.parent.name, key, value)
             except Damaged as error:
                 raise self.damaged(str(error)) from None
-            found[_AT.unpack(key)] = _APPLIED.unpack(value)
+            read_entry(found, key, value)
         if not found and any(next(self.family(name).keys(), None) is not None for name in names):
             raise self.damaged("it holds data and no offsets of the log")
         return found
@@ -143,33 +138,42 @@ class Shard(Database):
         return error
 
     def fresh(self, records: Sequence[Record]) -> list[Record]:
-        """Those records that have not been applied. Raises NotReady when one between them is missing."""
-        position = {at: applied[0] for at, applied in self._applied.items()}
-        new = []
+        """Those records that have not been applied, repeats among them without their events. Raises NotReady when one
+        before them was lost (services/log/progress.py).
+        """
+        looked, new = dict[Partition, Progress](), []
         for record in records:
-            at, expected = (record.topic, record.partition), position.get((record.topic, record.partition), 0)
-            if record.offset < expected:
-                continue
-            if record.offset > expected:
-                raise NotReady(
-                    f"{self.folder}: topic {at[0]} partition {at[1]}: offset {record.offset} came, {expected} is next"
-                )
-            position[at] = record.offset + 1
-            new.append(record)
+            at = (int(record.topic), record.partition)
+            progress = looked.get(at)
+            if progress is None:
+                progress = looked[at] = self._applied.get(at, NOTHING).copy()
+            try:
+                applied = progress.pass_over(record)
+            except NotReady as error:
+                raise NotReady(f"{self.folder}: {error}") from None
+            if applied is not None:
+                new.append(applied)
         return new
 
     def commit(self, batch: Any, records: Sequence[Record], written: Callable[[], None] = lambda: None) -> None:
-        """Write the batch and the offsets of the records it came from, atomically; wake who waits for them.
+        """Write the batch and how far the records that it came from go, atomically; wake who waits for them.
 
         `written` is called in between: what a view keeps in memory is brought up before anybody is told.
         """
-        moved: dict[Partition, tuple[int, int]] = {}
+        moved: dict[Partition, Progress] = {}
         for record in records:
             at = (int(record.topic), record.partition)
-            _, events = moved.get(at) or self._applied.get(at, (0, 0))
-            moved[at] = (record.offset + 1, events + len(record.batch))
-        for at, applied in moved.items():
-            batch.put(_AT.pack(*at), _APPLIED.pack(*applied), self._handles["offsets"])
+            progress = moved.get(at)
+            if progress is None:
+                progress = moved[at] = self._applied.get(at, NOTHING).copy()
+            progress.move(record)
+        offsets = self._handles["offsets"]
+        for at, progress in moved.items():
+            for key, value in changes(at, self._applied.get(at, NOTHING), progress):
+                if value is None:
+                    batch.delete(key, offsets)
+                else:
+                    batch.put(key, value, offsets)
         self.write(batch)
         written()
         with self._moved:
@@ -178,15 +182,20 @@ class Shard(Database):
 
     def positions(self, partitions: Iterable[Partition]) -> Positions:
         """The next offset wanted of each of these partitions."""
-        return {at: self._applied.get(at, (0, 0))[0] for at in partitions}
+        return {at: self._next(at) for at in partitions}
+
+    stands = positions  # a shard need not ask the log
 
     def applied(self) -> dict[Partition, tuple[int, int]]:
         """Of each partition that was ever applied: the next offset, and how many events came before it."""
-        return dict(self._applied)
+        return {at: (progress.next, progress.events) for at, progress in list(self._applied.items())}
 
     def applied_events(self) -> int:
         """Events applied since the shard was made."""
-        return sum(events for _, events in list(self._applied.values()))  # a copy: commit adds to it meanwhile
+        return sum(progress.events for progress in list(self._applied.values()))  # a copy: commit adds to it meanwhile
+
+    def _next(self, at: Partition) -> int:
+        return self._applied.get(at, NOTHING).next
 
     def wait(self, reached: Reached, timeout: float) -> None:
         """Return once all these offsets have been applied. Raises DeadlineExceeded naming the first that was not."""
@@ -198,12 +207,12 @@ class Shard(Database):
                 topic, partition = missing
                 raise DeadlineExceeded(
                     f"not caught up: topic {topic} partition {partition} is at "
-                    f"{self._applied.get(missing, (0, 0))[0]}, the token asks for {reached[missing] + 1}"
+                    f"{self._next(missing)}, the token asks for {reached[missing] + 1}"
                 )
 
     def _missing(self, reached: Reached) -> Partition | None:
         for at, offset in reached.items():
-            if self._applied.get(at, (0, 0))[0] <= offset:
+            if self._next(at) <= offset:
                 return at
         return None
 

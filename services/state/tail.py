@@ -7,9 +7,10 @@ view has may be out of date: it is told so, and follows from the end again.
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from services.core.errors import Damaged, DeadlineExceeded, NotReady
+from services.core.errors import Damaged, DeadlineExceeded
 from services.core.tokens import Reached
 from services.log.history import History
+from services.log.progress import Progress
 from services.log.protocol import End, Partition, Positions, Reader, Record
 
 ENDS_TIMEOUT_S = 2.0
@@ -24,16 +25,17 @@ class Tail:
         """`lost` is called when records were missed, before any that came after them is applied."""
         self._log, self._lost = log, lost
         self._moved = threading.Condition()
-        self._next: Positions = {}
+        self._progress: dict[Partition, Progress] = {}
         self._events = 0
         self._identity, self._epoch = b"", 0
 
     def connect(self, history: History, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
         """Before the log is read on: whether what was read is still its past; else `positions` begins at its end."""
-        if self._next and (history.identity != self._identity or history.lost(self._epoch, self._next, ends)):
+        next_ = {at: progress.next for at, progress in self._progress.items()}
+        if next_ and (history.identity != self._identity or history.lost(self._epoch, next_, ends)):
             self._lost()
             with self._moved:
-                self._next = {}
+                self._progress = {}
         self._identity, self._epoch = history.identity, history.epoch
 
     @property
@@ -53,36 +55,53 @@ class Tail:
         wanted = list(partitions)
         ends = self._log.ends(ENDS_TIMEOUT_S)
         here = {at: ends[at] for at in wanted if at in ends}
-        held = all(at in self._next and end.first <= self._next[at] <= end.next for at, end in here.items())
+        held = all(at in self._progress and end.first <= self._next(at) <= end.next for at, end in here.items())
         if not held or len(here) < len(wanted):
-            if self._next:
+            if self._progress:
                 self._lost()
             with self._moved:
-                self._next = {at: here[at].next if at in here else 0 for at in wanted}
+                # Writers may have begun before the end.
+                self._progress = {at: Progress(here[at].next if at in here else 0, whole=False) for at in wanted}
                 self._events = sum(end.events for end in here.values())
                 self._moved.notify_all()
-        return dict(self._next)
+        return {at: progress.next for at, progress in self._progress.items()}
+
+    def stands(self, partitions: Iterable[Partition]) -> Positions:
+        """The next offset of each of these that it follows."""
+        return {at: self._next(at) for at in partitions if at in self._progress}
 
     def fresh(self, records: Sequence[Record]) -> list[Record]:
-        """Those records that have not been applied. Raises NotReady when one between them is missing."""
-        position, new = dict(self._next), []
+        """Those records that have not been applied, repeats among them without their events. Raises NotReady when one
+        before them was lost (services/log/progress.py).
+        """
+        looked, new = dict[Partition, Progress](), []
         for record in records:
             at = (int(record.topic), record.partition)
-            expected = position.get(at, record.offset)
-            if record.offset > expected:
-                raise NotReady(f"topic {at[0]} partition {at[1]}: offset {record.offset} came, {expected} is next")
-            if record.offset == expected:
-                position[at] = record.offset + 1
-                new.append(record)
+            if at not in looked:
+                looked[at] = self._of(record).copy()
+            applied = looked[at].pass_over(record)
+            if applied is not None:
+                new.append(applied)
         return new
 
     def commit(self, records: Sequence[Record]) -> None:
         """The view has applied these records; wake who waits for them."""
         with self._moved:
             for record in records:
-                self._next[int(record.topic), record.partition] = record.offset + 1
-                self._events += len(record.batch)
+                progress = self._progress.setdefault((int(record.topic), record.partition), self._of(record))
+                before = progress.events
+                progress.move(record)
+                self._events += progress.events - before
             self._moved.notify_all()
+
+    def _of(self, record: Record) -> Progress:
+        """How far the record's partition has come; of one that was not asked for, up to the record."""
+        known = self._progress.get((int(record.topic), record.partition))
+        return known or Progress(record.offset, whole=False)
+
+    def _next(self, at: Partition) -> int:
+        progress = self._progress.get(at)
+        return progress.next if progress else 0
 
     def applied_events(self) -> int:
         """Events that the log held when the view began, and those applied since."""
@@ -94,9 +113,9 @@ class Tail:
             self._moved.wait_for(lambda: self._missing(reached) is None, timeout)
             if (missing := self._missing(reached)) is not None:
                 raise DeadlineExceeded(
-                    f"not caught up: topic {missing[0]} partition {missing[1]} is at {self._next.get(missing, 0)}, "
+                    f"not caught up: topic {missing[0]} partition {missing[1]} is at {self._next(missing)}, "
                     f"the token asks for {reached[missing] + 1}"
                 )
 
     def _missing(self, reached: Reached) -> Partition | None:
-        return next((at for at, offset in reached.items() if self._next.get(at, 0) <= offset), None)
+        return next((at for at, offset in reached.items() if self._next(at) <= offset), None)

@@ -18,31 +18,14 @@ from services.core import context, tokens
 from services.core.columns import ids, unpack
 from services.core.events import Action, Batch, events
 from services.core.topics import Topic
-from services.log.history import History
 from services.log.memory import MemoryLog
-from services.log.protocol import End, Partition, Positions, Reader, Record
+from services.log.protocol import Positions, Record
 from services.rpc.bridge import Bridge
-from tests.kit import ONE_EPOCH, open_shards, serve_services
+from tests.kit import open_shards, serve_services
 
 PARTITIONS = 4
 WHERE = [(int(Topic.OBJECTS), partition) for partition in range(PARTITIONS)]
 A = Action
-
-
-class Empty:
-    """A log of which nothing was kept when it was first asked."""
-
-    def ends(self, timeout: float) -> dict[Partition, End]:
-        return {at: End(0, 0, 0) for at in WHERE}
-
-    def history(self, timeout: float) -> History:
-        return ONE_EPOCH
-
-    def subscribe(self, positions: Positions, epoch: int = 0) -> Iterator[list[Record]]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
 
 
 class Counting(Rockstore):
@@ -67,13 +50,12 @@ class World:
         self.serving = stack.enter_context(ExitStack())
         adders = [[self._adder(service)] for service in self.services]
         mesh = self.serving.enter_context(serve_services({"rockstore": adders}, PARTITIONS))
-        bridge, log = Bridge(), Empty()
-        as_log: Reader = log
-        self.kept = KeptPins(as_log, PARTITIONS, pins_mb << 20)
+        bridge, self.offsets = Bridge(), MemoryLog(PARTITIONS)
+        self.kept = KeptPins(self.offsets.reader(), PARTITIONS, pins_mb << 20)
         self.kept.changes.shard.positions(WHERE)
         self.interests = Interests(bridge, bridge.make(lambda: RockstoreClient(mesh)), self.kept)
         stack.callback(self.interests.close)
-        self.offsets, self.ends = MemoryLog(PARTITIONS), Positions()
+        self.ends = Positions()
 
     @staticmethod
     def _adder(service: Rockstore) -> Any:

@@ -65,9 +65,9 @@ class Working:
     """A log with its committer and aggregator; the aggregator runs by itself when it is started."""
 
     def __init__(self, log: EventLog, room: str = "") -> None:
-        self.log, self.room = log, room
+        self.log, self.room, self.now = log, room, NOW
         self.committer = Committer(log, 100, lambda: "")
-        self.aggregator = Aggregator(log, self.committer, lambda: self.room, PARTITIONS)
+        self.aggregator = Aggregator(log, self.committer, lambda: self.room, PARTITIONS, lambda: self.now)
         self.committer.start()
 
     def aggregate(self) -> None:
@@ -134,8 +134,11 @@ def test_what_concerns_no_count_moves_the_positions_alone(tmp_path: Path) -> Non
         assert one.aggregator.step() == 0, "another topic"
         publish(one.committer, events(1, action=A.NAME_USER, user=3, at_ms=NOW, id=1_000, title=["x"]), 10)
         assert one.aggregator.lag_events() == 1
+        one.now = min(one.log.oldest_ms(dict.fromkeys(one.log.aggregated(), 0)).values()) + 5_000
+        assert one.aggregator.lag_seconds() == 5.0
         one.aggregate()
         assert (one.aggregator.lag_events(), counted(one.log)) == (0, {})
+        assert one.aggregator.lag_seconds() == 0.0
 
 
 @pytest.mark.parametrize("synced", [False, True])

@@ -10,11 +10,6 @@ import numpy as np
 from features.pins import FACTS, INTERESTS, KEPT
 from scorpion.origin import COUNTERS, ROCKSTORE, Fetched
 from services.core.columns import U64
-from services.core.errors import Unavailable
-from services.core.topics import Topic
-from services.log.history import History
-from services.log.protocol import End
-from tests.kit import ONE_EPOCH
 
 PARTITIONS = 4
 
@@ -82,26 +77,3 @@ class Asking(threading.Thread):
         if self.error:
             raise self.error
         return self.answer
-
-
-class Log:
-    """A log in memory, as far as a tail asks of it."""
-
-    def __init__(self, partitions: int = PARTITIONS, end: int = 5) -> None:
-        self.ended = {(int(Topic.OBJECTS), partition): End(0, end, 10 * end) for partition in range(partitions)}
-        self.away = False
-
-    def ends(self, timeout: float) -> dict[tuple[int, int], End]:
-        if self.away:
-            raise Unavailable("roadrunner is away")
-        return self.ended
-
-    def history(self, timeout: float) -> History:
-        if self.away:
-            raise Unavailable("roadrunner is away")
-        return ONE_EPOCH
-
-    def subscribe(self, positions: object, epoch: int = 0) -> Any:
-        raise Unavailable("roadrunner is away")
-
-    def close(self) -> None: ...

@@ -32,7 +32,6 @@ from services.rpc.bridge import Bridge
 from services.rpc.mesh import Mesh
 from services.rpc.server import AddServicer
 from tests.kit import open_shards, serve_services
-from tests.scorpion.held import Log
 from tests.scorpion.making import NOW
 
 PARTITIONS = 8
@@ -175,7 +174,7 @@ def _rockstore(store: RockstoreStore) -> AddServicer:
 def _scorpion(world: World, origin: MeshOrigin, ttl_ms: int) -> AddServicer:
     facts = Facts(origin, 4 << 20, ttl_ms, world.clock)
     models = Models(world.data, origin.known_datasets, facts.widen)
-    changes = Changes(facts, Log(PARTITIONS, 0))
+    changes = Changes(facts, world.offsets.reader())
     changes.shard.positions([(int(Topic.OBJECTS), partition) for partition in range(PARTITIONS)])
     servicer = Scorpion(models, facts, world.clock)
     world.facts.append(facts)

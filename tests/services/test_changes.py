@@ -11,9 +11,8 @@ from services.core import tokens
 from services.core.columns import ids
 from services.core.events import Action, Batch, events, flags
 from services.core.topics import Topic, partition_of
-from services.log.history import History
 from services.log.memory import MemoryLog
-from services.log.protocol import End, Partition, Positions, Reader, Record
+from services.log.protocol import Partition, Positions, Record
 from services.state.changes import Changes
 from services.state.follower import Follower
 from services.state.kept import Kept
@@ -29,30 +28,25 @@ WHERE = [(int(Topic.OBJECTS), partition) for partition in range(PARTITIONS)]
 
 
 class Appended:
-    """A log in memory that may forget what it held."""
+    """A log in memory that may forget what it held, and leaves gaps."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
-        self.first: Positions = dict.fromkeys(WHERE, 0)
-        self.offsets = MemoryLog(PARTITIONS)
+        self.log = MemoryLog(PARTITIONS, gaps=3)
 
     def append(self, batch: Batch) -> None:
-        self.records += self.offsets.append(batch, (Topic.OBJECTS,))
+        self.records += self.log.append(batch, (Topic.OBJECTS,))
 
-    def of(self, at: Partition) -> list[Record]:
-        return [record for record in self.records if (int(record.topic), record.partition) == at]
+    def of(self, at: Partition, position: int = 0) -> list[Record]:
+        """The records of a partition at or after a position, also those that the log forgot."""
+        return [r for r in self.records if (int(r.topic), r.partition) == at and r.offset >= position]
 
-    def ends(self, timeout: float) -> dict[Partition, End]:
-        return {at: End(self.first[at], len(self.of(at)), 0) for at in WHERE}
+    def after(self, at: Partition, position: int) -> int:
+        """The position after the next record, if there is one."""
+        return next((record.offset + 1 for record in self.of(at, position)), position)
 
-    def history(self, timeout: float) -> History:
-        return ONE_EPOCH
-
-    def subscribe(self, positions: Positions, epoch: int = 0) -> Iterator[list[Record]]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
+    def end(self, at: Partition) -> int:
+        return self.log.ends()[at].next
 
 
 def changed(pin: int, action: Action = Action.UPDATE_PIN) -> Batch:
@@ -64,24 +58,23 @@ class Two:
 
     def __init__(self, log: Appended) -> None:
         self.log, self.kept = log, Kept[int, bytes](1000, len)
-        as_log: Reader = log
-        self.changes = Changes(as_log, PARTITIONS, RELEVANT, self.kept)
+        self.changes = Changes(log.log.reader(), PARTITIONS, RELEVANT, self.kept)
         self.view: Positions = dict.fromkeys(WHERE, 0)
         self.here: Positions = {}
 
     def count(self, pin: int, until: Positions) -> int:
         """How often a pin was changed before these positions."""
         at = int(Topic.OBJECTS), int(partition_of(ids([pin]), PARTITIONS)[0])
-        before = self.log.of(at)[: until.get(at, 0)]
+        before = [record for record in self.log.of(at) if record.offset < until.get(at, 0)]
         return sum(pin in record.batch.pin and bool(RELEVANT[record.batch.action].any()) for record in before)
 
     def begin(self) -> None:
         self.here = self.changes.shard.positions(WHERE)
 
     def follow(self, at: Partition) -> None:
-        if at in self.here and self.here[at] < len(self.log.of(at)):
-            self.changes.apply([self.log.of(at)[self.here[at]]])
-            self.here[at] += 1
+        if at in self.here and self.here[at] < self.log.end(at):
+            self.changes.apply(self.changes.shard.fresh(self.log.of(at, self.here[at])[:1]))
+            self.here[at] = self.log.after(at, self.here[at])
 
     def answer(self) -> tuple[list[int], Positions]:
         """Of each pin, and how far the view had come."""
@@ -118,7 +111,7 @@ def do(two: Two, what: str, which: int, asked: list[tuple[list[int], Positions]]
     if what in ("append", "act"):
         log.append(changed(which, Action.UPDATE_PIN if what == "append" else Action.CLICK))
     elif what == "view":
-        two.view[WHERE[which]] = min(two.view[WHERE[which]] + 1, len(log.of(WHERE[which])))
+        two.view[WHERE[which]] = log.after(WHERE[which], two.view[WHERE[which]])
     elif what == "follow":
         two.follow(WHERE[which])
     elif what == "ask":
@@ -126,7 +119,7 @@ def do(two: Two, what: str, which: int, asked: list[tuple[list[int], Positions]]
     elif what == "keep" and which < len(asked):
         two.keep(asked[-1 - which])
     elif what == "forget":
-        log.first[WHERE[which]] = len(log.of(WHERE[which]))
+        log.log.drop_before({WHERE[which]: log.end(WHERE[which])})
     elif what == "begin":
         two.begin()
 
@@ -140,8 +133,8 @@ def test_what_is_kept_shows_every_change_that_has_come_here(steps: list[tuple[st
             assert count >= two.count(pin, two.here), "an answer from before a change was kept"
     two.begin()
     for at in WHERE:
-        two.view[at] = len(two.log.of(at))
-        while two.here[at] < len(two.log.of(at)):
+        two.view[at] = two.log.end(at)
+        while two.here[at] < two.log.end(at):
             two.follow(at)
     for pin, count in two.held().items():
         assert count == two.count(pin, two.view)

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from services.core import tokens
+from services.core.clock import Clock, wall_clock
 from services.core.errors import DeadlineExceeded, MeshError, NotReady, Unavailable
 from services.core.events import Action, events
 from services.core.topics import Topic
 from services.log.history import History
-from services.log.protocol import End, Partition, Reader, Record, rows
-from services.log.reading import open_reader
-from services.state.follower import SETTLED, Follower
+from services.log.memory import MemoryLog
+from services.log.protocol import End, Partition, Positions, Reader, Record, rows
+from services.log.reading import open_reader, read_all
+from services.state.follower import SETTLED, Follower, Lag
 from services.state.shard import Shard
 from tests.roadrunner.running import PARTITIONS, Running, running
 from tests.services.batches import follows
@@ -49,8 +51,8 @@ class TinyView:
 
 
 @contextmanager
-def following(view: TinyView, log: Reader) -> Iterator[Follower]:
-    follower = Follower(log, view, (Topic.USERS,), range(PARTITIONS))
+def following(view: TinyView, log: Reader, clock: Clock = wall_clock) -> Iterator[Follower]:
+    follower = Follower(log, view, (Topic.USERS,), range(PARTITIONS), clock)
     follower.start()
     try:
         yield follower
@@ -87,7 +89,7 @@ def test_catches_up_with_what_was_and_what_comes(door: Running, view: TinyView) 
     publisher = door.publisher()
     publisher.publish(follows(50, user=1), 10)
     with following(view, door.reader()) as follower:
-        until(lambda: ready(follower) and follower.behind() == 0)
+        until(lambda: ready(follower) and follower.lag().events == 0)
         until(lambda: len(view.seen()) == 50)
         for user in range(2, 6):
             published = publisher.publish(follows(1, first_id=1000 + user, user=user), 10)
@@ -132,7 +134,7 @@ def test_without_a_log_a_view_is_not_ready_and_asking_it_does_not_wait(view: Tin
         def __init__(self) -> None:
             self.closed = threading.Event()
 
-        def ends(self, timeout: float) -> dict[Partition, End]:
+        def ends(self, timeout: float, positions: Positions | None = None) -> dict[Partition, End]:
             self.closed.wait(timeout)
             raise DeadlineExceeded("roadrunner: Deadline Exceeded")
 
@@ -156,7 +158,7 @@ def test_without_a_log_a_view_is_not_ready_and_asking_it_does_not_wait(view: Tin
         def ask() -> None:
             for _ in range(1_000):
                 follower.why_not_ready()
-                follower.behind()
+                follower.lag()
             asked.set()
 
         threading.Thread(target=ask, daemon=True).start()
@@ -196,15 +198,42 @@ def test_a_view_far_behind_is_not_ready_until_it_has_caught_up(door: Running, vi
     publisher.publish(follows(more), 30)
     view.held.clear()
     with following(view, door.reader()) as follower:
-        until(lambda: follower.behind() == more)
+        until(lambda: follower.lag().events == more)
         assert not ready(follower)
         view.held.set()
         until(lambda: ready(follower))
-        until(lambda: follower.behind() == 0)
+        until(lambda: follower.lag().events == 0)
         view.held.clear()
         publisher.publish(follows(more, first_id=10**6), 30)
-        until(lambda: follower.behind() == more)
+        until(lambda: follower.lag().events == more)
         assert ready(follower), "once ready, only behind"
+
+
+def test_the_lag_is_what_is_not_applied_and_the_age_of_the_oldest_of_it(view: TinyView) -> None:
+    log, at = MemoryLog(PARTITIONS, gaps=3), (int(Topic.USERS), 1)
+    for accepted_ms, first_id in ((NOW, 1), (NOW + 4_000, 10), (NOW + 7_000, 20)):
+        log.append_to(Topic.USERS, 1, follows(5, first_id), accepted_ms)
+    first, second, _ = (record for chunk in read_all(log.reader(), {at: 0}, 10) for record in chunk)
+    view.shard.commit(view.shard.batch(), [first])
+    view.held.clear()
+    with following(view, log.reader(), lambda: NOW + 10_000) as follower:
+        until(lambda: follower.lag().events)
+        assert follower.lag() == Lag(10, log.ends()[at].next - 1 - first.offset, 6.0)
+        view.held.set()
+        until(lambda: follower.lag() == Lag(0, 0, 0.0))
+        assert follower.lag() == Lag()
+    assert view.seen() == {*range(10, 15), *range(20, 25)}
+    assert second.offset > first.offset + 1, "there are gaps"
+
+
+def test_a_record_that_a_writer_numbered_and_that_is_lost_is_named(view: TinyView) -> None:
+    log = MemoryLog(PARTITIONS, gaps=3)
+    for first_id in (1, 10, 20):
+        log.append_to(Topic.USERS, 1, follows(5, first_id))
+    del log._records[int(Topic.USERS), 1][1]
+    with following(view, log.reader()) as follower:
+        until(lambda: "with number 2 of its writer" in follower.why_not_ready())
+    assert not view.seen()
 
 
 def test_a_log_that_lost_what_the_view_has_is_named(tmp_path: Path, view: TinyView) -> None:

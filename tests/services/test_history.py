@@ -11,6 +11,7 @@ from services.core import tokens
 from services.core.errors import Damaged, NotReady, OutOfRange, Unavailable
 from services.core.topics import Topic
 from services.log.history import Epoch, History
+from services.log.memory import MemoryLog
 from services.log.protocol import End, Record, rows
 from services.state.follower import Follower
 from services.state.shard import Shard, open_or_rebuild, set_aside
@@ -45,7 +46,7 @@ def follow(door: Running, view: Seen) -> str:
     follower.start()
     until(
         lambda: (
-            (not follower.why_not_ready() and follower.behind() == 0)
+            (not follower.why_not_ready() and follower.lag().events == 0)
             or "the log" in view.shard.damage
             or "no longer holds" in follower.why_not_ready()
         )
@@ -250,21 +251,16 @@ def test_a_new_view_of_a_log_that_dropped_its_beginning_says_so_and_what_to_do(t
 
 
 def test_a_tail_begins_anew_when_the_log_went_backwards() -> None:
-    class Log:
-        ended: dict[tuple[int, int], End] = ENDS
-
-        def ends(self, timeout: float) -> dict[tuple[int, int], End]:
-            return self.ended
-
     lost: list[bool] = []
-    log = Log()
-    tail = Tail(log, lambda: lost.append(True))  # type: ignore[arg-type]
+    log = MemoryLog(1, first={AT: 25})
+    tail = Tail(log.reader(), lambda: lost.append(True))
     tail.connect(HISTORY, ENDS, [AT])
     assert tail.positions([AT]) == {AT: 25}
     tail.connect(HISTORY, ENDS, [AT])
     assert tail.positions([AT]) == {AT: 25}
     assert not lost
-    log.ended = {AT: End(0, 40, 40)}
-    tail.connect(History(HISTORY.identity, [*HISTORY.epochs[:2], Epoch(77, {AT: 12})]), log.ended, [AT])
+    for _ in range(15):
+        log.append_to(Topic.USERS, 0, follows(1))
+    tail.connect(History(HISTORY.identity, [*HISTORY.epochs[:2], Epoch(77, {AT: 12})]), log.ends(), [AT])
     assert tail.positions([AT]) == {AT: 40}
     assert lost == [True]

@@ -46,7 +46,7 @@ def test_it_begins_at_the_end_and_goes_on_through_restarts_of_the_log(door: Runn
     follower.start()
     try:
         until(lambda: not follower.why_not_ready())
-        assert follower.behind() == 0
+        assert follower.lag().events == 0
         published = door.publisher().publish(follows(5, first_id=100, user=7), 10)
         follower.wait(tokens.decode(published.token), 10)
         assert sorted(view.ids) == list(range(100, 105)), "nothing of before"

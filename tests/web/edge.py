@@ -131,7 +131,7 @@ def serve_edge(folder: Path, ids: Any = "numbers", listen_on: str = "127.0.0.1",
 
         def serve(service: str, add: AddServicer, wait: WaitForToken | None = None) -> None:
             metrics = Metrics(service, 0)
-            status = Status(service, 0, metrics, lambda: "", lambda: 0)
+            status = Status(service, 0, metrics, lambda: "")
             add_status = [add, lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)]
             server = servers.threaded(servers.Gate(metrics, wait), add_status, threads=16, max_requests=64)
             port = servers.bind(server, "127.0.0.1:0")
@@ -184,7 +184,7 @@ def _on_loop(
     running: ExitStack, mesh: Mesh, service: str, rpc: Any, servicer: Any, first: Callable[[], None] = lambda: None
 ) -> LoopServer:
     metrics = Metrics(service, 0)
-    status = Status(service, 0, metrics, lambda: "", lambda: 0)
+    status = Status(service, 0, metrics, lambda: "")
     server = LoopServer(
         metrics,
         [
@@ -208,7 +208,7 @@ def _serve_http(mesh: Mesh, metrics: Metrics, settings: Settings, listen_on: str
     listener, ready = listen(f"{listen_on}:0"), threading.Event()
     address = "{}:{}".format(*listener.getsockname()[:2])
     own = Address(service="web", shard=0, shards=1, address="in this process", http=address)
-    status = Status("web", 0, metrics, lambda: "", lambda: 0)
+    status = Status("web", 0, metrics, lambda: "")
     stop: list[Any] = []
 
     async def run() -> None:

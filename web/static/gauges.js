@@ -20,6 +20,7 @@ const TELLING = [
   ["graph edges", "graph_edges", (gauges) => count(gauges.graph_edges)],
   ["graph age", "graph_age_seconds", (gauges) => gauge("graph_age_seconds", gauges.graph_age_seconds)],
   ["uncounted", "aggregation_lag_events", (gauges) => count(gauges.aggregation_lag_events)],
+  ["oldest uncounted", "aggregation_lag_seconds", (gauges) => gauge("aggregation_lag_seconds", gauges.aggregation_lag_seconds)],
   ["fallbacks", "fallbacks", (gauges) => count(gauges.fallbacks)],
 ];
 

@@ -62,6 +62,8 @@ export class ProcessCard {
       draw(canvas, this.process.samples[name], { span: spanOf(this.process, now), now,
         colour: alarming ? colours.bad : colours.line, floor: name === "behind" ? 10 : 0 });
     }
+    this.fact("records behind", count(p.behind_records ?? 0));
+    this.fact("oldest of them", gauge("lag_seconds", p.behind_s));
     this.fact("P50", millis(p.p50_ms));
     this.fact("errors", count(p.errors), now - erred < RECENT_MS);
     this.fact("calls", count(p.calls));
