@@ -85,8 +85,8 @@ def chunk_of(i: int) -> list[Record]:
     """Record i of each partition: for users 1..8 five saves on three days."""
     dates = [NOON - DAY_MS * (j % 3) for j in range(5)]
     rows = [row for user in range(1, 9) for row in saves(user, dates, pin=1 + 5 * i)]
-    part = MemoryLog(PARTITIONS).append(batch_of(rows), TOPICS)
-    return [Record(r.topic, r.partition, i, 0, r.batch) for r in part]
+    first = {(int(topic), partition): i for topic in TOPICS for partition in range(PARTITIONS)}
+    return MemoryLog(PARTITIONS, first=first).append(batch_of(rows), TOPICS)
 
 
 def slow_history(log: list[Event], user: int, since: int, until: int, actions: set[int], limit: int) -> list[Event]:

@@ -9,6 +9,7 @@ import numpy as np
 from services.core.columns import ids
 from services.core.events import Batch, events
 from services.core.topics import Topic, partition_of
+from services.log.memory import MemoryLog
 from services.log.protocol import Record
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -52,7 +53,7 @@ class Increments:
     """Hands out records of COUNTS as the aggregator's log would."""
 
     def __init__(self, partitions: int) -> None:
-        self._partitions, self._next = partitions, [0] * partitions
+        self._partitions, self._log = partitions, MemoryLog(partitions)
 
     def records(self, increments: Sequence[Increment]) -> list[Record]:
         """One record for each partition that the increments touch."""
@@ -62,8 +63,7 @@ class Increments:
         where, found = partition_of(batch.target, self._partitions), []
         for partition in np.unique(where).tolist():
             rows = np.flatnonzero(where == partition)
-            found.append(Record(Topic.COUNTS, partition, self._next[partition], 0, batch.take(rows)))
-            self._next[partition] += 1
+            found.append(self._log.append_to(Topic.COUNTS, partition, batch.take(rows)))
         return found
 
 

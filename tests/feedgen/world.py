@@ -69,7 +69,6 @@ from services.core.events import Action, Batch, events
 from services.core.metrics import Metrics
 from services.core.topics import Topic
 from services.log.memory import MemoryLog
-from services.log.protocol import Record
 from services.rpc.bridge import Bridge
 from services.rpc.mesh import Address, Mesh
 from services.state.shard import Shard
@@ -153,7 +152,6 @@ class World:
     away: set[str] = field(default_factory=set)
     _offsets: MemoryLog = field(default_factory=lambda: MemoryLog(PARTITIONS))
     _aggregation: Aggregation = field(default_factory=lambda: Aggregation(MemoryValues(), MemoryValues()))
-    _counted: dict[int, int] = field(default_factory=dict)
 
     def publish(self, batch: Batch) -> None:
         """Every view applies it, and counters what roadrunner's aggregator makes of it."""
@@ -161,9 +159,7 @@ class World:
         for partition, counts in self._aggregation.increments(
             [record for record in records if record.topic == Topic.OBJECTS], PARTITIONS
         ):
-            offset = self._counted.get(partition, 0)
-            self._counted[partition] = offset + 1
-            records.append(Record(Topic.COUNTS, partition, offset, NOW, counts))
+            records.append(self._offsets.append_to(Topic.COUNTS, partition, counts, NOW))
         for topics, store in self.stores:
             store.apply([record for record in records if record.topic in topics])
 

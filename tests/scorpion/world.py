@@ -84,8 +84,8 @@ def counted() -> list[Record]:
         count=chance.integers(1, 9, n),
     )
     where = partition_of(target, PARTITIONS)
-    parts = np.unique(where).tolist()
-    return [Record(Topic.COUNTS, part, 0, NOW, batch.take(where == part)) for part in parts]
+    log, parts = MemoryLog(PARTITIONS), np.unique(where).tolist()
+    return [log.append_to(Topic.COUNTS, part, batch.take(where == part), NOW) for part in parts]
 
 
 @dataclass
