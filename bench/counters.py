@@ -23,6 +23,7 @@ from services.core.clock import wall_clock
 from services.core.columns import I64, U64, Array
 from services.core.events import ENGAGEMENTS, Kind, events
 from services.core.topics import Topic, partition_of
+from services.log.memory import MemoryLog
 from services.log.protocol import Record
 from services.state.shard import Shard
 from tests.kit import serve_shards
@@ -42,7 +43,7 @@ class Increments:
     """Records of increments for pins as the aggregator writes them, over the last two weeks."""
 
     def __init__(self) -> None:
-        self._offsets, self._chance = [0] * PARTITIONS, np.random.default_rng(1)
+        self._log, self._chance = MemoryLog(PARTITIONS, retain=False), np.random.default_rng(1)
 
     def chunk(self, pins: U64) -> list[Record]:
         """One increment for each pin."""
@@ -58,8 +59,7 @@ class Increments:
         where, records = partition_of(pins, PARTITIONS), []
         for partition in range(PARTITIONS):
             part = made.take(where == partition)
-            records.append(Record(Topic.COUNTS, partition, self._offsets[partition], now, part))
-            self._offsets[partition] += 1
+            records.append(self._log.append_to(Topic.COUNTS, partition, part, now))
         return records
 
     def chunks(self, n: int, objects: int) -> Iterator[list[Record]]:

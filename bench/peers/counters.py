@@ -19,7 +19,7 @@ from services.core.clock import wall_clock
 from services.core.columns import U64, Array
 from services.core.events import ENGAGEMENTS, Kind, events
 from services.core.topics import Topic, partition_of
-from services.log.protocol import Record
+from services.log.memory import MemoryLog
 from services.state.shard import Shard
 from tests.kit import serve_shards
 
@@ -80,7 +80,7 @@ def _compared(folder: Path, ours: dict[str, Callable[[], Any]]) -> list[Figure]:
 
 def _fill(store: CountersStore, counts: Array) -> None:
     """One increment a pin and action, within the present hour."""
-    hour, offsets = wall_clock() // HOUR_MS * HOUR_MS, [0] * PARTITIONS
+    hour, log = wall_clock() // HOUR_MS * HOUR_MS, MemoryLog(PARTITIONS, retain=False)
     for start in range(0, PINS, AT_ONCE):
         some = counts[start : start + AT_ONCE]
         pins = np.repeat(np.arange(start + 1, start + 1 + len(some), dtype=np.uint64), ACTIONS)
@@ -88,9 +88,7 @@ def _fill(store: CountersStore, counts: Array) -> None:
         made = events(some.size, action=actions, kind=Kind.PIN, target=pins, at_ms=hour, count=some.ravel(), id=1)
         where = partition_of(pins, PARTITIONS)
         for partition in range(PARTITIONS):
-            record = Record(Topic.COUNTS, partition, offsets[partition], hour, made.take(where == partition))
-            store.apply([record])
-            offsets[partition] += 1
+            store.apply([log.append_to(Topic.COUNTS, partition, made.take(where == partition), hour)])
 
 
 def _keys(folder: Path, counts: Array, asked: U64) -> None:
