@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.core.errors import DeadlineExceeded, NotReady
 from services.core.topics import Topic
 from services.log.progress import Progress
-from services.log.protocol import Record
+from services.log.protocol import Provenance, Record
 from services.state.shard import Shard
 from tests.services.batches import follows
 from tests.services.children import child, read_line
@@ -96,6 +96,27 @@ def test_records_that_come_again_are_passed_over(shard: Shard) -> None:
     with pytest.raises(NotReady, match="offset 4 came, 3 is next"):
         apply(shard, record(2), record(4))
     assert keys(shard) == [0, 1, 2], "nothing of what came with a gap"
+
+
+def test_what_a_record_was_made_of_is_kept_with_the_data_and_what_comes_twice_is_emptied(tmp_path: Path) -> None:
+    def made(offset: int, sequence: int, of: int, events: int) -> Record:
+        return Record(Topic.USERS, 3, offset, 0, follows(events), Provenance(77, 1, of, 0), 5, sequence)
+
+    shard = open_shard(tmp_path)
+    apply(shard, record(0), record(0, partition=4))
+    assert [len(key) for key in shard.family("offsets").keys()] == [3, 3], (
+        "a log that numbers its records stores no more"
+    )  # noqa: SIM118
+    apply(shard, made(4, 0, of=8, events=2), made(9, 1, of=9, events=3))
+    shard.close()
+    shard = open_shard(tmp_path)
+    found = shard.fresh([made(9, 1, of=9, events=3), made(12, 2, of=9, events=3), made(13, 3, of=10, events=1)])
+    assert [(one.offset, len(one.batch), one.repeated) for one in found] == [(12, 0, 3), (13, 1, 0)]
+    shard.commit(shard.batch(), found)
+    assert (shard.positions([AT]), shard.applied_events()) == ({AT: 14}, 2 + 5 + 3 + 1)
+    with pytest.raises(NotReady, match="shard: topic 0 partition 3: offset 15 came with number 5 of its writer"):
+        shard.fresh([made(15, 5, of=11, events=1)])
+    shard.close()
 
 
 def test_wait_returns_when_all_offsets_are_applied(shard: Shard) -> None:
