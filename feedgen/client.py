@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import logging
 import time
-import uuid
 from contextlib import suppress
 
 from counters.client import CountersClient
@@ -86,7 +85,7 @@ class FeedgenClient:
             surface=surface,
             limit=request.limit,
             now_ms=wall_clock(),
-            request_id=uuid.uuid4().hex,
+            request_id=context.page_id(),
             shown=self._cursors.read(request.cursor, request.user, surface),
         )
         xray = Xray(explain=False)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 import time
-import uuid
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -127,7 +126,7 @@ class Feedgen(rpc.FeedgenServicer):
             surface=pipeline.surface,
             limit=request.limit,
             now_ms=wall_clock(),
-            request_id=uuid.uuid4().hex,
+            request_id=context.page_id(),
             explain=request.explain,
             shown=self._cursors.read(request.cursor, request.user, pipeline.surface),
             audit_filter=self._requests % AUDIT_EVERY == 0,

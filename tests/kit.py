@@ -20,8 +20,10 @@ from services.log.memory import MemoryLog
 from services.log.protocol import Record
 from services.rpc import mesh as meshes
 from services.rpc import server as servers
+from services.rpc.admission import AdmissionLimiter
+from services.rpc.dispatch import Dispatcher, WaitForToken
 from services.rpc.mesh import Address, Mesh
-from services.rpc.server import AddServicer, WaitForToken
+from services.rpc.server import AddServicer
 from services.state.shard import Shard
 
 T = TypeVar("T")
@@ -121,7 +123,8 @@ def _nothing_compiled() -> Iterator[None]:
 
 @contextmanager
 def _serving(service: str, shard: int, servicers: list[AddServicer], wait: WaitForToken | None) -> Iterator[str]:
-    server = servers.threaded(servers.Gate(Metrics(service, shard), wait), servicers, threads=8, max_requests=128)
+    dispatcher = Dispatcher(Metrics(service, shard), AdmissionLimiter(128), wait)
+    server = servers.threaded(dispatcher, servicers, threads=8)
     port = servers.bind(server, "127.0.0.1:0")
     server.start()
     try:
@@ -143,7 +146,8 @@ class LoopServer:
     async def _start(
         self, metrics: Metrics, servicers: list[AddServicer], max_requests: int, address: str
     ) -> tuple[grpc.aio.Server, int]:
-        server = servers.on_asyncio(servers.AsyncGate(metrics), servicers, max_requests)
+        dispatcher = Dispatcher(metrics, AdmissionLimiter(max_requests), at_once=True)
+        server = servers.on_asyncio(dispatcher, servicers)
         port = servers.bind(server, address)
         await server.start()
         return server, port

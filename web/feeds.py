@@ -7,7 +7,7 @@ from starlette.requests import Request
 from feedgen.client import FeedgenClient
 from protos import feedgen_pb2 as pb
 from services.core import tokens
-from services.core.context import serving
+from services.core.context import page_id, serving
 from services.core.errors import NotFound
 from services.core.words import shown
 from web.answers import FeedItem, FeedPage, Named, Titled
@@ -31,7 +31,8 @@ class Feeds:
         if feed not in FEEDS:
             raise NotFound(f"feed = {shown(feed)}: the feeds are {', '.join(FEEDS)}")
         query = asked(request, FeedQuery, self._ids.read)
-        with serving(self._timeout, tokens.of_text(query.token) if query.token else b""):
+        token = tokens.of_text(query.token) if query.token else b""
+        with serving(self._timeout, token, trace_id=page_id()):
             reply = await self._feedgen.feed(query.user, feed, query.limit, query.cursor, query.explain, self._timeout)
             if self._ids.is_text:
                 await spell(reply, self._ids)

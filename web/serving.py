@@ -19,7 +19,8 @@ from services.ops.memory import settle_memory
 from services.ops.process import Process, Stop
 from services.ops.status import Status
 from services.rpc import server as servers
-from services.rpc.server import AsyncGate
+from services.rpc.admission import AdmissionLimiter
+from services.rpc.dispatch import Dispatcher
 from web.connections import EdgeProtocol, Limits
 
 logger = logging.getLogger(__name__)
@@ -90,9 +91,8 @@ async def serve(
     """Serve an application within its limits at `address`, and gRPC at the process's own, until the process ends."""
     stop, loop, drain_s = Stop(), asyncio.get_running_loop(), process.mesh.common.drain_s
     grpc_server = servers.on_asyncio(
-        AsyncGate(process.metrics),
+        Dispatcher(process.metrics, AdmissionLimiter(settings.max_requests), at_once=True),
         [lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)],
-        settings.max_requests,
         held=process.address in process.held,
     )
     health = servers.add_health(grpc_server, ["feedmesh.Status"])

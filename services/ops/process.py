@@ -22,6 +22,7 @@ import psutil
 import uvloop
 
 from protos import status_pb2_grpc
+from services.core import context
 from services.core.clock import Clock, wall_clock
 from services.core.errors import MeshError
 from services.core.metrics import Metrics
@@ -33,8 +34,10 @@ from services.ops.status import Status
 from services.ops.wiring import Follows, Parts, Runtime
 from services.rpc import mesh as meshes
 from services.rpc import server as servers
+from services.rpc.admission import AdmissionLimiter
+from services.rpc.dispatch import Dispatcher, Noticed, ignored
 from services.rpc.mesh import Mesh
-from services.rpc.server import AddServicer, AsyncGate, Gate, Noticed, ignored
+from services.rpc.server import AddServicer
 from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
 from services.rpc.unix_socket import socket_path
 from services.state.follower import Follower, Lag
@@ -117,6 +120,7 @@ def open_process(service: str) -> Process:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     mesh = meshes.load(arguments.mesh)
+    context.originate(mesh.common.zone)
     mine = next((p for p in mesh.of(service) if p.shard == arguments.shard), None)
     if mine is None:
         parser.error(f"--shard {arguments.shard}: {service} has shards 0 to {len(mesh.of(service)) - 1}")
@@ -182,8 +186,9 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
         partial(parts.add, parts.servicer),
         partial(status_pb2_grpc.add_StatusServicer_to_server, status),
     ]
-    gate = Gate(process.metrics, follower.wait if follower else None, follower.noticed if follower else ignored)
-    server = servers.threaded(gate, add, settings.threads, settings.max_requests, held=process.address in process.held)
+    wait, noticed = (follower.wait, follower.noticed) if follower else (None, ignored)
+    dispatcher = Dispatcher(process.metrics, AdmissionLimiter(settings.max_requests), wait, noticed)
+    server = servers.threaded(dispatcher, add, settings.threads, held=process.address in process.held)
     health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
     for part in (*caches, *parts.background):
         part.start()
@@ -191,7 +196,7 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     settle_memory()
     server.start()
     path = socket_path(process.mesh, process.address)
-    unix = ThreadedUnixServer(path, gate.answers, settings.threads, settings.max_requests) if path else None
+    unix = ThreadedUnixServer(path, dispatcher, settings.threads) if path else None
     if follower:
         follower.start()
     if scrubber:
@@ -277,14 +282,15 @@ def serve_on_asyncio(
         stop, loop = Stop(), asyncio.get_running_loop()
         status = Status(process.service, process.shard, process.metrics, why_not_ready)
         add = [*wire(), lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)]
-        gate = AsyncGate(process.metrics, noticed=noticed)
-        server = servers.on_asyncio(gate, add, settings.max_requests, held=process.address in process.held)
+        limiter = AdmissionLimiter(settings.max_requests)
+        dispatcher = Dispatcher(process.metrics, limiter, noticed=noticed, at_once=True)
+        server = servers.on_asyncio(dispatcher, add, held=process.address in process.held)
         health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
         servers.bind(server, process.address)
         settle_memory()
         await server.start()
         path = socket_path(process.mesh, process.address)
-        unix = AsyncUnixServer(path, gate.answers, settings.max_requests) if path else None
+        unix = AsyncUnixServer(path, dispatcher) if path else None
         if unix:
             await unix.start()
         await loop.run_in_executor(None, _report_ready, process, health, why_not_ready, dead, look, stop.event)

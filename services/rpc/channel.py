@@ -53,10 +53,8 @@ def _mesh_error(error: grpc.RpcError, what: str) -> MeshError:
 def terms(timeout: float) -> dict[str, Any]:
     """timeout and metadata of a call that may take `timeout` seconds, within the request being served."""
     request = context.current()
-    if request is None:
-        return {"timeout": timeout}
-    metadata = ((context.TOKEN_KEY, request.token),) if request.token else None
-    return {"timeout": min(timeout, request.remaining()), "metadata": metadata}
+    left = timeout if request is None else min(timeout, request.remaining())
+    return {"timeout": left, "metadata": context.metadata()}
 
 
 async def call(method: Any, request: Any, timeout: float, what: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from protos import calls_pb2 as pb
-from services.core.context import TOKEN_KEY
+from services.core.context import wire_of
 from services.rpc.unix_client import NoSocket, Refused, UnixClient, request_of
 
 MANY = "/feedmesh.Calls/Many"
@@ -93,7 +93,7 @@ class Method:
 
     async def _by_unix(self, unix: UnixClient, request: Any, timeout: float, metadata: Metadata) -> Any:
         try:
-            reply = await unix.ask([(self.name, self.write(request))], timeout, _token(metadata))
+            reply = await unix.ask([(self.name, self.write(request))], timeout, wire_of(metadata))
         except NoSocket:
             return await self.alone(request, timeout=timeout, metadata=metadata)
         (answer,) = reply.answers
@@ -118,12 +118,6 @@ class Joining:
         return getattr(self._channel, name)
 
 
-def _token(metadata: Metadata) -> bytes:
-    if not metadata:
-        return b""
-    return next((value for key, value in metadata if key == TOKEN_KEY), b"")
-
-
 async def _ask(calls: list[_Waiting], metadata: Metadata) -> None:
     """Give each call its answer, or the error of it."""
     timeout = max(call.timeout for call in calls)  # who has less time gives up by themselves
@@ -143,7 +137,7 @@ async def _answers(calls: list[_Waiting], timeout: float, metadata: Metadata) ->
     method, asked = calls[0].method, [(call.method.name, call.method.write(call.request)) for call in calls]
     if method.unix is not None:
         with suppress(NoSocket):
-            return await method.unix.ask(asked, timeout, _token(metadata))
+            return await method.unix.ask(asked, timeout, wire_of(metadata))
     reply: pb.CallsReply = await method.many(request_of(asked), timeout=timeout, metadata=metadata)
     return reply
 

@@ -108,12 +108,12 @@ class UnixClient:
     def __init__(self, path: Path) -> None:
         self._path, self._free = path, list[_Connection]()
 
-    async def ask(self, calls: Calls, timeout: float, token: bytes) -> pb.CallsReply:
-        """The answers to calls, within `timeout` seconds. Raises Refused, or NoSocket before anything was asked."""
+    async def ask(self, calls: Calls, timeout: float, context: bytes) -> pb.CallsReply:
+        """The answers to calls, within `timeout` seconds. context: its bytes. Raises Refused, or NoSocket before it asked."""
         deadline = time.monotonic() + timeout
         connection = self._idle() or await self._connect(timeout)
         request = request_of(calls)
-        request.deadline_s, request.token = deadline, token
+        request.deadline_s, request.context = deadline, context
         timer = asyncio.get_running_loop().call_later(deadline - time.monotonic(), connection.give_up)
         try:
             reply = pb.CallsReply.FromString(await connection.send(request.SerializeToString()))

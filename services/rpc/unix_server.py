@@ -9,24 +9,19 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from google.protobuf.message import DecodeError
 
 from protos import calls_pb2 as pb
-from services.core.errors import DeadlineExceeded, Exhausted
-from services.rpc.server import as_status
-from services.rpc.together import MANY
+from services.rpc.dispatch import FREE, Arrived, Dispatcher, calls_of, finished, reply_of
 from services.rpc.unix_socket import LENGTH_BYTES, MAX_REQUEST, Inbox, head_of, is_private, length_of
 
 logger = logging.getLogger(__name__)
 BACKLOG = 1024
 ACCEPT_AGAIN_S = 0.1
-Answer = Callable[[Sequence[pb.Call], float, bytes], pb.CallsReply]
-AsyncAnswer = Callable[[Sequence[pb.Call], float, bytes], Awaitable[pb.CallsReply]]
 
 
 def _bound(path: Path) -> socket.socket | None:
@@ -45,31 +40,19 @@ def _bound(path: Path) -> socket.socket | None:
     return listener
 
 
-def _timeout(request: pb.CallsRequest) -> float:
-    """Seconds left of it."""
-    left = request.deadline_s - time.monotonic()
-    if left <= 0:
-        raise DeadlineExceeded("the deadline had passed before the call was served")
-    return min(left, 3600.0)
-
-
-def _refused(request: pb.CallsRequest, error: Exception) -> pb.CallsReply:
-    """The same error for each of the calls."""
-    status, message = as_status(error, MANY)
-    return pb.CallsReply(answers=[pb.Answer(status=status.value[0], message=message) for _ in request.calls])
-
-
-def _too_many(most: int) -> Exhausted:
-    return Exhausted(f"{most} requests are under way, which is all that this process takes; try again in a moment")
+async def _answered(dispatcher: Dispatcher, data: bytes, slot: AbstractContextManager[Any] = FREE) -> bytes:
+    """The reply to a frame. Raises DecodeError for one that is none."""
+    request = pb.CallsRequest.FromString(data)
+    arrived = Arrived(request.deadline_s, request.context, len(data), slot=slot)
+    return reply_of(await dispatcher.dispatch(calls_of(request), arrived))
 
 
 class ThreadedUnixServer:
     """For a server on threads. Started when made."""
 
-    def __init__(self, path: Path, answer: Answer, threads: int, max_requests: int) -> None:
-        self._path, self._answer, self._most = path, answer, max_requests
-        self._turn, self._lock = threading.Semaphore(threads), threading.Lock()
-        self._under_way, self._stopped = 0, False
+    def __init__(self, path: Path, dispatcher: Dispatcher, threads: int) -> None:
+        self._path, self._dispatcher = path, dispatcher
+        self._slots, self._lock, self._stopped = threading.Semaphore(threads), threading.Lock(), False
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._listener = _bound(path)
         if self._listener is not None:
@@ -97,27 +80,12 @@ class ThreadedUnixServer:
         try:
             with connection, connection.makefile("rb", 1 << 16) as stream:
                 while (data := _read(cast(BinaryIO, stream))) is not None:
-                    _send(connection, self._reply(pb.CallsRequest.FromString(data)).SerializeToString())
+                    _send(connection, finished(_answered(self._dispatcher, data, self._slots)))
         except (OSError, DecodeError) as error:
             logger.debug("a connection ended: %s", error)
         finally:
             with self._lock:
                 del self._connections[connection]
-
-    def _reply(self, request: pb.CallsRequest) -> pb.CallsReply:
-        with self._lock:
-            self._under_way += 1
-            full = self._under_way > self._most
-        try:
-            if full:
-                return _refused(request, _too_many(self._most))
-            with self._turn:
-                return self._answer(request.calls, _timeout(request), request.token)
-        except Exception as error:
-            return _refused(request, error)
-        finally:
-            with self._lock:
-                self._under_way -= 1
 
     def stop(self, drain_s: float) -> None:
         """Take nothing new, and return when what is under way has been answered, or after drain_s seconds."""
@@ -186,18 +154,24 @@ class _Served(asyncio.BufferedProtocol):
         """As asyncio has it."""
         try:
             for message in self._inbox.arrived(nbytes):
-                self._work = asyncio.ensure_future(self._answer(pb.CallsRequest.FromString(message)))
-        except (ValueError, DecodeError) as error:
-            logger.debug("a connection ended: %s", error)
-            self._transport.abort()
+                self._work = asyncio.ensure_future(self._answer(message))
+        except ValueError as error:
+            self._end(error)
 
-    async def _answer(self, request: pb.CallsRequest) -> None:
-        reply = await self._server.reply(request)
-        data = reply.SerializeToString()
-        self._transport.writelines([head_of(data), data])
+    async def _answer(self, message: bytes) -> None:
+        try:
+            reply = await _answered(self._server.dispatcher, message)
+        except DecodeError as error:
+            self._end(error)
+            return
+        self._transport.writelines([head_of(reply), reply])
         self._work = None
         if self._server.stopped:
             self._transport.close()
+
+    def _end(self, error: Exception) -> None:
+        logger.debug("a connection ended: %s", error)
+        self._transport.abort()
 
     def finish(self) -> "asyncio.Task[None] | None":
         """Close when the answer under way has gone out; what is under way."""
@@ -209,10 +183,9 @@ class _Served(asyncio.BufferedProtocol):
 class AsyncUnixServer:
     """For a server on asyncio."""
 
-    def __init__(self, path: Path, answer: AsyncAnswer, max_requests: int) -> None:
-        self._path, self._answer, self._most = path, answer, max_requests
+    def __init__(self, path: Path, dispatcher: Dispatcher) -> None:
+        self._path, self.dispatcher, self.stopped = path, dispatcher, False
         self._server: asyncio.AbstractServer | None = None
-        self._under_way, self.stopped = 0, False
         self.connections: set[_Served] = set()
 
     async def start(self) -> None:
@@ -220,18 +193,6 @@ class AsyncUnixServer:
         if (listener := _bound(self._path)) is not None:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_unix_server(lambda: _Served(self), sock=listener)
-
-    async def reply(self, request: pb.CallsRequest) -> pb.CallsReply:
-        """The answers to a request, or why there are none."""
-        self._under_way += 1
-        try:
-            if self._under_way > self._most:
-                return _refused(request, _too_many(self._most))
-            return await self._answer(request.calls, _timeout(request), request.token)
-        except Exception as error:
-            return _refused(request, error)
-        finally:
-            self._under_way -= 1
 
     async def stop(self, drain_s: float) -> None:
         """Take nothing new, and return when what is under way has been answered, or after drain_s seconds."""

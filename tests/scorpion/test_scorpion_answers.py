@@ -2,12 +2,11 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from protos import calls_pb2
 from protos import scorpion_pb2 as pb
 from protos.scorpion_pb2_grpc import ScorpionServicer, add_ScorpionServicer_to_server
 from scorpion.client import NoModel, ScorpionClient
@@ -17,7 +16,9 @@ from scorpion.service import Scorpion
 from services.core.columns import ids
 from services.core.errors import MeshError
 from services.core.metrics import Metrics
-from services.rpc.server import Gate, threaded
+from services.rpc.admission import AdmissionLimiter
+from services.rpc.dispatch import Arrived, Dispatcher, finished
+from services.rpc.server import Adding
 from tests.kit import asked, serve_services
 from tests.scorpion.held import Origin
 
@@ -51,10 +52,10 @@ def test_an_answer_of_another_length_is_an_error_of_the_mesh(short: str) -> None
 def test_asking_without_a_model_is_no_error_in_its_figures(tmp_path: Path) -> None:
     metrics = Metrics("scorpion", 0)
     models = Models(tmp_path, lambda: {}, lambda columns: None)
-    service, gate = Scorpion(models, Facts(Origin(), 1 << 20, 0)), Gate(metrics, None)
-    threaded(gate, [lambda server: add_ScorpionServicer_to_server(service, server)], 1, 1)
-    call = calls_pb2.Call(method="/feedmesh.Scorpion/Score", request=pb.ScoreRequest().SerializeToString())
-    [answer] = gate.answers([call], 10.0, b"").answers
+    service, dispatcher = Scorpion(models, Facts(Origin(), 1 << 20, 0)), Dispatcher(metrics, AdmissionLimiter())
+    add_ScorpionServicer_to_server(service, cast(Any, Adding(dispatcher.methods)))
+    call = ("/feedmesh.Scorpion/Score", pb.ScoreRequest().SerializeToString())
+    [answer] = finished(dispatcher.dispatch([call], Arrived(None, b"", 0)))
     assert "no model is promoted; feedmesh model train" in pb.ScoreReply.FromString(answer.reply).no_model
     assert (metrics.windows()["Score"].calls, metrics.windows()["Score"].errors) == (1, 0)
 

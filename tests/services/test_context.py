@@ -1,17 +1,19 @@
 """What travels with a request: the nearest deadline and the token."""
 
 import asyncio
+import math
 import threading
 
 import pytest
 
 from services.core import context
+from services.core.errors import InvalidArgument
 from services.rpc.channel import terms
 
 
 def test_there_is_no_request_outside_of_one() -> None:
     assert context.current() is None
-    assert terms(2.0) == {"timeout": 2.0}
+    assert terms(2.0) == {"timeout": 2.0, "metadata": None}
 
 
 def test_a_request_ends_with_its_block_whatever_happens() -> None:
@@ -42,10 +44,52 @@ def test_the_token_travels_on_until_there_is_another() -> None:
             assert inner.token == b"inner"
 
 
-def test_a_call_gets_what_is_left_and_the_token() -> None:
-    with context.serving(1.0, b"t"):
+def test_a_field_is_that_of_the_request_until_it_is_given_anew() -> None:
+    with context.serving(60.0, b"t", trace_id="page", zone="a", principal="reader"):
+        with context.serving(1.0) as inner:
+            assert inner[1:5] == (b"t", "a", "page", "reader")
+        with context.serving(1.0, b"") as inner:
+            assert inner[1:5] == (b"", "a", "page", "reader")
+            assert context.received(inner.deadline, inner.wire) == inner
+        with context.serving(1.0, zone="b", principal="") as inner:
+            assert inner[1:5] == (b"t", "b", "page", "")
+            assert context.received(inner.deadline, inner.wire) == inner
+
+
+def test_bytes_that_are_no_context_are_refused() -> None:
+    with pytest.raises(InvalidArgument, match="feedmesh-context-bin: the 2 bytes are no CallContext"):
+        context.received(1.0, b"\xff\xff")
+
+
+def test_a_token_alone_is_a_context() -> None:
+    assert context.received(1.0, context.wire_of([("x", "y"), (context.TOKEN_KEY, b"t")])).token == b"t"
+    with context.serving(1.0, b"mine") as mine:
+        both = [(context.TOKEN_KEY, b"t"), (context.CONTEXT_KEY, mine.wire)]
+    assert context.received(1.0, context.wire_of(both)).token == b"mine"
+    assert context.wire_of(None) == context.wire_of([]) == b""
+
+
+def test_a_page_is_named_by_its_trace() -> None:
+    with context.serving(1.0, trace_id="page"), context.serving(1.0):
+        assert context.page_id() == "page"
+    with context.serving(1.0):
+        assert len(context.page_id()) == 32
+        assert context.page_id() != context.page_id()
+
+
+def test_requests_that_begin_here_have_this_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "_origin", context.CallContext(math.inf))
+    context.originate("a")
+    with context.serving(1.0) as inner:
+        assert inner.zone == "a"
+        within = terms(0.25)["metadata"]
+    assert within == terms(0.25)["metadata"] == ((context.CONTEXT_KEY, inner.wire),)
+
+
+def test_a_call_gets_what_is_left_and_the_context() -> None:
+    with context.serving(1.0, b"t") as request:
         assert terms(60.0)["timeout"] <= 1.0
-        assert terms(0.25) == {"timeout": 0.25, "metadata": ((context.TOKEN_KEY, b"t"),)}
+        assert terms(0.25) == {"timeout": 0.25, "metadata": ((context.CONTEXT_KEY, request.wire),)}
     with context.serving(1.0):
         assert terms(0.25) == {"timeout": 0.25, "metadata": None}
 

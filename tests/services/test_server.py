@@ -22,8 +22,9 @@ from services.core.errors import BY_STATUS, DeadlineExceeded, Exhausted, Invalid
 from services.core.metrics import Metrics
 from services.core.tokens import Reached
 from services.rpc import server
+from services.rpc.admission import AdmissionLimiter
 from services.rpc.channel import mesh_errors, open_sync
-from services.rpc.server import WaitForToken
+from services.rpc.dispatch import DEFAULT_DEADLINE_S, Dispatcher, WaitForToken
 from tests.services.children import until
 
 Answer = Callable[[], None]
@@ -54,7 +55,7 @@ def threaded(
     answer: Answer, metrics: Metrics, wait: WaitForToken | None = None, threads: int = 4, max_requests: int = 100
 ) -> Iterator[str]:
     add = [lambda s: rpc.add_RoadrunnerServicer_to_server(Servicer(answer), s)]  # type: ignore[abstract]
-    made = server.threaded(server.Gate(metrics, wait), add, threads, max_requests)
+    made = server.threaded(Dispatcher(metrics, AdmissionLimiter(max_requests), wait), add, threads)
     server.set_health(server.add_health(made, ["feedmesh.Roadrunner"]), True)
     port = server.bind(made, "127.0.0.1:0")
     made.start()
@@ -71,7 +72,7 @@ def on_asyncio(answer: Answer, metrics: Metrics, max_requests: int = 100) -> Ite
 
     async def serve() -> None:
         add = [lambda s: rpc.add_RoadrunnerServicer_to_server(AsyncServicer(answer), s)]  # type: ignore[abstract]
-        made = server.on_asyncio(server.AsyncGate(metrics), add, max_requests)
+        made = server.on_asyncio(Dispatcher(metrics, AdmissionLimiter(max_requests), at_once=True), add)
         server.set_health(server.add_health(made, ["feedmesh.Roadrunner"]), True)
         port = server.bind(made, "127.0.0.1:0")
         await made.start()
@@ -144,7 +145,7 @@ def test_an_unexpected_error_is_told_by_its_id_alone(serve: Serve, caplog: pytes
 
 @both
 def test_the_callers_deadline_and_token_are_the_requests(serve: Serve) -> None:
-    seen: list[context.Request] = []
+    seen: list[context.CallContext] = []
 
     def look() -> None:
         request = context.current()
@@ -158,7 +159,7 @@ def test_the_callers_deadline_and_token_are_the_requests(serve: Serve) -> None:
         ask(stub, 10**6)
     assert started < seen[0].deadline < time.monotonic() + 6
     assert tokens.decode(seen[0].token) == {(0, 1): 7}
-    assert seen[1].deadline <= time.monotonic() + server.DEFAULT_DEADLINE_S
+    assert seen[1].deadline <= time.monotonic() + DEFAULT_DEADLINE_S
     assert seen[1].token == b""
     assert seen[2].deadline <= time.monotonic() + 3600, "an hour at most"
     assert context.current() is None
@@ -246,14 +247,14 @@ def test_a_request_whose_time_ran_out_in_the_queue_is_not_served() -> None:
 @both
 def test_a_port_in_use_is_said_with_its_address(serve: Serve) -> None:
     with serve(lambda: None, Metrics("test", 0)) as address:
-        other = server.threaded(server.Gate(Metrics("test", 1), None), [], 1, 1)
+        other = server.threaded(Dispatcher(Metrics("test", 1), AdmissionLimiter(1)), [], 1)
         with pytest.raises(Unavailable, match=f"cannot listen on {address}: the port is in use"):
             server.bind(other, address)
         other.stop(None).wait()
 
 
 def test_an_address_of_another_machine_is_said() -> None:
-    other = server.threaded(server.Gate(Metrics("test", 1), None), [], 1, 1)
+    other = server.threaded(Dispatcher(Metrics("test", 1), AdmissionLimiter(1)), [], 1)
     with pytest.raises(Unavailable, match=r"cannot listen on 192.0.2.1:0: .* the address is not this machine's"):
         server.bind(other, "192.0.2.1:0")
     other.stop(None).wait()

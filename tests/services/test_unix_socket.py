@@ -23,7 +23,9 @@ from services.core.metrics import Metrics
 from services.core.settings import MeshSettings
 from services.rpc import mesh as meshes
 from services.rpc import server as servers
+from services.rpc.admission import AdmissionLimiter
 from services.rpc.channel import call, open_async
+from services.rpc.dispatch import Dispatcher
 from services.rpc.together import Joining, together
 from services.rpc.unix_client import NoSocket, UnixClient
 from services.rpc.unix_socket import LENGTH_BYTES, MAX_REPLY, MAX_REQUEST, SMALL, Inbox, head_of, socket_path
@@ -287,9 +289,9 @@ def test_the_socket_of_a_killed_process_is_replaced(path: Path) -> None:
 
 def test_without_a_socket_it_is_grpc(path: Path) -> None:
     metrics = Metrics("roadrunner", 0)
-    gate = servers.Gate(metrics, None)
+    dispatcher = Dispatcher(metrics, AdmissionLimiter(10))
     add = [lambda s: rpc.add_RoadrunnerServicer_to_server(Servicer(lambda: None), s)]  # type: ignore[abstract]
-    server = servers.threaded(gate, add, 2, 10)
+    server = servers.threaded(dispatcher, add, 2)
     port = servers.bind(server, "127.0.0.1:0")
     server.start()
 

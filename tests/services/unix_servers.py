@@ -12,7 +12,9 @@ import uvloop
 from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
 from services.core.metrics import Metrics
-from services.rpc import server as servers
+from services.rpc.admission import AdmissionLimiter
+from services.rpc.dispatch import Dispatcher
+from services.rpc.server import Adding
 from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
 
 Answer = Callable[[], Any]
@@ -39,27 +41,15 @@ def add_to(handlers: Any, servicer: Any) -> None:
     rpc.add_RoadrunnerServicer_to_server(servicer, handlers)
 
 
-class _Handlers:
-    """Takes what the generated code adds."""
-
-    def __init__(self, into: servers.Methods) -> None:
-        self._into = into
-
-    def add_generic_rpc_handlers(self, handlers: Any) -> None: ...
-
-    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        self._into |= servers.methods_of(service, handlers)
-
-
 class Threaded:
     """A server on threads at a path."""
 
     def __init__(
         self, path: Path, answer: Answer, metrics: Metrics, wait: Any = None, threads: int = 4, most: int = 100
     ) -> None:
-        gate = servers.Gate(metrics, wait)
-        add_to(_Handlers(gate.methods), Servicer(answer))  # type: ignore[abstract]
-        self._server = ThreadedUnixServer(path, gate.answers, threads, most)
+        dispatcher = Dispatcher(metrics, AdmissionLimiter(most), wait)
+        add_to(Adding(dispatcher.methods), Servicer(answer))  # type: ignore[abstract]
+        self._server = ThreadedUnixServer(path, dispatcher, threads)
 
     def stop(self) -> None:
         self._server.stop(5.0)
@@ -71,12 +61,12 @@ class OnAsyncio:
     def __init__(
         self, path: Path, answer: Answer, metrics: Metrics, wait: Any = None, threads: int = 4, most: int = 100
     ) -> None:
-        gate = servers.AsyncGate(metrics)
-        add_to(_Handlers(gate.methods), AsyncServicer(answer))  # type: ignore[abstract]
+        dispatcher = Dispatcher(metrics, AdmissionLimiter(most), at_once=True)
+        add_to(Adding(dispatcher.methods), AsyncServicer(answer))  # type: ignore[abstract]
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._server = AsyncUnixServer(path, gate.answers, most)
+        self._server = AsyncUnixServer(path, dispatcher)
         self._run(self._server.start())
 
     def _run(self, work: Any) -> None:

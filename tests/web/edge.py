@@ -54,8 +54,10 @@ from services.log.reading import open_reader
 from services.ops.status import Status
 from services.rpc import mesh as meshes
 from services.rpc import server as servers
+from services.rpc.admission import AdmissionLimiter
+from services.rpc.dispatch import Dispatcher, WaitForToken
 from services.rpc.mesh import Address, Mesh
-from services.rpc.server import AddServicer, WaitForToken
+from services.rpc.server import AddServicer
 from services.state.follower import Follower
 from services.state.shard import Shard
 from smartfeed import layout as smartfeed_layout
@@ -78,6 +80,7 @@ class ToldFeedgen(feedgen_pb2_grpc.FeedgenServicer):
     reply: pb.FeedReply = field(default_factory=pb.FeedReply)
     error: MeshError | None = None
     asked: list[tuple[pb.FeedRequest, bytes]] = field(default_factory=list)
+    traces: list[str] = field(default_factory=list)  # their trace ids
     hold: threading.Event = field(default_factory=threading.Event)  # while it is not set, no answer comes
 
     def __post_init__(self) -> None:
@@ -87,6 +90,7 @@ class ToldFeedgen(feedgen_pb2_grpc.FeedgenServicer):
         serving = current()
         self.hold.wait(20)
         self.asked.append((request, serving.token if serving else b""))
+        self.traces.append(serving.trace_id if serving else "")
         if self.error is not None:
             raise self.error
         return self.reply
@@ -133,7 +137,8 @@ def serve_edge(folder: Path, ids: Any = "numbers", listen_on: str = "127.0.0.1",
             metrics = Metrics(service, 0)
             status = Status(service, 0, metrics, lambda: "")
             add_status = [add, lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)]
-            server = servers.threaded(servers.Gate(metrics, wait), add_status, threads=16, max_requests=64)
+            dispatcher = Dispatcher(metrics, AdmissionLimiter(64), wait)
+            server = servers.threaded(dispatcher, add_status, threads=16)
             port = servers.bind(server, "127.0.0.1:0")
             server.start()
             running.callback(lambda: server.stop(None).wait())

@@ -127,6 +127,15 @@ def test_a_feed_is_translated(edge: Edge, written: str) -> None:
     assert tokens.decode(seen) == tokens.decode(tokens.of_text(written))
 
 
+def test_a_page_is_named_by_the_trace_of_its_request(edge: Edge) -> None:
+    edge.http.get("/v1/feeds/home", params={"user": 1})
+    edge.feedgen.error = Unavailable("no page")
+    fallen = edge.http.get("/v1/feeds/home", params={"user": 1}).json()
+    first, second = edge.feedgen.traces[-2:]
+    assert first != second == fallen["request_id"], "feedgen, and the edge where feedgen makes no page"
+    assert all(len(trace) == 32 for trace in (first, second))
+
+
 def test_an_xray_comes_only_when_asked_for(edge: Edge) -> None:
     edge.feedgen.reply = pb.FeedReply(xray=b'{"stages":[1]}')
     page = edge.http.get("/v1/feeds/home", params={"user": 1, "explain": "true", "limit": 3, "cursor": "abc"}).json()

@@ -1,0 +1,56 @@
+"""Admission control of a server: how many requests run at once, and how many bytes they hold together."""
+
+import threading
+
+from services.core.errors import Exhausted
+
+MAX_REQUESTS = 512
+MAX_BYTES = 16 * (16 << 20)  # of the requests that run
+
+
+class AdmissionLimiter:
+    """Sheds requests beyond `requests` at once, or beyond `held` bytes of them. Thread-safe."""
+
+    def __init__(self, requests: int = MAX_REQUESTS, held: int = MAX_BYTES) -> None:
+        self.requests, self._most_held = requests, held
+        self._running = self._held = 0
+        self._lock = threading.Lock()
+
+    def admitted(self, size: int) -> "_Place":
+        """A place for a request of `size` bytes, to be entered; one alone is always taken. Raises Exhausted."""
+        return _Place(self, size)
+
+    def take(self, size: int) -> None:
+        """Count a request that begins. Raises Exhausted."""
+        with self._lock:
+            running, held = self._running, self._held
+            if running < self.requests and (not held or held + size <= self._most_held):
+                self._running, self._held = running + 1, held + size
+                return
+        if running >= self.requests:
+            raise Exhausted(
+                f"{self.requests} requests are under way, which is all that this process takes; try again in a moment"
+            )
+        raise Exhausted(
+            f"requests of {held} bytes are under way and this one has {size}: {self._most_held} are allowed together; "
+            "try again in a moment"
+        )
+
+    def give_back(self, size: int) -> None:
+        """Count a request that has ended."""
+        with self._lock:
+            self._running -= 1
+            self._held -= size
+
+
+class _Place:
+    __slots__ = ("_limiter", "_size")
+
+    def __init__(self, limiter: AdmissionLimiter, size: int) -> None:
+        self._limiter, self._size = limiter, size
+
+    def __enter__(self) -> None:
+        self._limiter.take(self._size)
+
+    def __exit__(self, *raised: object) -> None:
+        self._limiter.give_back(self._size)
