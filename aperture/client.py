@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from protos import aperture_pb2 as pb
-from protos import aperture_pb2_grpc as rpc
 from services.core.columns import I64, U8, U32, U64, pack, unpack
 from services.rpc.mesh import Mesh
 from services.rpc.routing import ReplicaSet
@@ -45,7 +44,7 @@ class ApertureClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._replicas = ReplicaSet(mesh, NAME, rpc.ApertureStub)
+        self._replicas = ReplicaSet(mesh, NAME)
 
     async def history(
         self,

@@ -6,7 +6,6 @@ import numpy as np
 
 from apiary.hops import FollowedBoards, Owned, merge
 from protos import apiary_pb2 as pb
-from protos import apiary_pb2_grpc as rpc
 from services.core.columns import I64, U32, U64, Array, pack, unpack
 from services.rpc.mesh import Mesh
 from services.rpc.routing import ReplicaSet
@@ -30,7 +29,7 @@ class ApiaryClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._replicas = ReplicaSet(mesh, NAME, rpc.ApiaryStub)
+        self._replicas = ReplicaSet(mesh, NAME)
 
     async def followed(self, user: int, limit: int, timeout: float) -> Followed:
         """Users, boards and interests that a user follows, at most `limit` of each."""

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from counters.leaders import best
 from protos import counters_pb2 as pb
-from protos import counters_pb2_grpc as rpc
 from services.core.columns import F32, U8, U64, pack, unpack
 from services.rpc.mesh import Mesh
 from services.rpc.routing import ReplicaSet
@@ -28,7 +27,7 @@ class CountersClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._replicas = ReplicaSet(mesh, NAME, rpc.CountersStub)
+        self._replicas = ReplicaSet(mesh, NAME)
 
     async def counts(
         self,

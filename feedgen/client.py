@@ -18,7 +18,6 @@ from feedgen.sources.most_saved import Kept
 from feedgen.wording import Wording, worded
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
-from protos import feedgen_pb2_grpc as rpc
 from rockstore.client import RockstoreClient
 from services.core import context
 from services.core.clock import wall_clock
@@ -38,7 +37,7 @@ class FeedgenClient:
     """For asyncio."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._replicas = ReplicaSet(mesh, NAME, rpc.FeedgenStub)
+        self._replicas = ReplicaSet(mesh, NAME)
         self._smartfeed, self._rockstore, self._counters = (
             SmartfeedClient(mesh),
             RockstoreClient(mesh),

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from protos import pixie_pb2 as pb
-from protos import pixie_pb2_grpc as rpc
 from services.core.columns import F32, U32, U64, Array, pack, unpack
 from services.rpc.mesh import Mesh
 from services.rpc.routing import ReplicaSet
@@ -50,7 +49,7 @@ class PixieClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._replicas = ReplicaSet(mesh, NAME, rpc.PixieStub)
+        self._replicas = ReplicaSet(mesh, NAME)
 
     async def recommend(
         self,

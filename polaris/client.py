@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from protos import polaris_pb2 as pb
-from protos import polaris_pb2_grpc as rpc
 from services.core.columns import F32, I64, U8, U32, U64, Array, ids, pack, unpack
 from services.rpc.mesh import Mesh
 from services.rpc.routing import ReplicaSet
@@ -52,7 +51,7 @@ class PolarisClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._replicas = ReplicaSet(mesh, NAME, rpc.PolarisStub)
+        self._replicas = ReplicaSet(mesh, NAME)
 
     async def retrieve(
         self,

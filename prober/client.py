@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from protos import prober_pb2 as pb
-from protos import prober_pb2_grpc
 from services.rpc.mesh import Mesh
 from services.rpc.routing import ReplicaSet
 
@@ -27,7 +26,7 @@ class ProberClient:
     """For asyncio."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._replicas = ReplicaSet(mesh, NAME, prober_pb2_grpc.ProberStub)
+        self._replicas = ReplicaSet(mesh, NAME)
 
     async def freshness(self, timeout: float) -> list[ViewFreshness]:
         """What the probes measured, by view."""

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 from protos import realpin_pb2 as pb
-from protos import realpin_pb2_grpc as rpc
 from services.core.columns import F32, I64, U32, U64, unpack
 from services.core.events import ENGAGEMENTS
 from services.rpc.mesh import Mesh
@@ -38,7 +37,7 @@ class RealpinClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._replicas = ReplicaSet(mesh, NAME, rpc.RealpinStub)
+        self._replicas = ReplicaSet(mesh, NAME)
 
     async def signals(self, user: int, *, pins: int, interests: int, now_ms: int = 0, timeout: float) -> Signals:
         """At most so many engaged pins and interests (0 to 1000 each) at now_ms (0: the server's clock).

@@ -37,7 +37,7 @@ class RoadrunnerClient:
     """For asyncio."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._replicas = ReplicaSet(mesh, NAME, roadrunner_pb2_grpc.RoadrunnerStub)
+        self._replicas = ReplicaSet(mesh, NAME)
 
     async def publish(self, batch: Batch, timeout: float) -> Published:
         """Publish within `timeout` seconds; returns once it is on disk. Raises the errors of the ingest API."""

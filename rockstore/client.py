@@ -7,7 +7,6 @@ import numpy as np
 
 from protos import events_pb2
 from protos import rockstore_pb2 as pb
-from protos import rockstore_pb2_grpc as rpc
 from services.core import tokens
 from services.core.columns import F32, I64, U8, U64, Array, Ragged, pack, unpack
 from services.log.protocol import Partition
@@ -75,7 +74,7 @@ class RockstoreClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._replicas, self._external = ReplicaSet(mesh, NAME, rpc.RockstoreStub), mesh.text_ids
+        self._replicas, self._external = ReplicaSet(mesh, NAME), mesh.text_ids
 
     async def attributes(
         self,

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from protos import scorpion_pb2 as pb
-from protos import scorpion_pb2_grpc as rpc
 from scorpion import keys
 from services.blob.protocol import Blobs
 from services.core.columns import F32, F64, U32, U64, Array, pack, unpack
@@ -74,7 +73,7 @@ class ScorpionClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._replicas = ReplicaSet(mesh, NAME, rpc.ScorpionStub)
+        self._replicas = ReplicaSet(mesh, NAME)
 
     async def score(
         self,

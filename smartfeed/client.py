@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 from protos import smartfeed_pb2 as pb
-from protos import smartfeed_pb2_grpc as rpc
 from services.core.columns import U64, unpack
 from services.rpc.mesh import Mesh
 from services.rpc.routing import ReplicaSet
@@ -26,7 +25,7 @@ class SmartfeedClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._replicas = ReplicaSet(mesh, NAME, rpc.SmartfeedStub)
+        self._replicas = ReplicaSet(mesh, NAME)
 
     async def last_served(self, user: int, feed: int, timeout: float) -> LastServed:
         """What a user was last served of a feed (services.core.events.Surface); an unknown user: nothing."""

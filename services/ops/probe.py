@@ -4,11 +4,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
+
 from protos import status_pb2 as pb
 from protos import status_pb2_grpc as rpc
 from services.core.errors import MeshError
 from services.rpc.channel import call, open_async
-from services.rpc.mesh import Address, Mesh
+from services.rpc.membership import Address, Following, Members
+from services.rpc.mesh import Mesh
 
 TIMEOUT_S = 1.5
 
@@ -28,25 +31,43 @@ class Health:
 
 
 class Probe:
-    """Channels to the status service of every process. Make it on the event loop that uses it."""
+    """Channels to the status service of every process, wherever the mesh has it now. Make it on the event loop that uses it."""
 
     def __init__(self, mesh: Mesh, skip: tuple[str, ...] = ()) -> None:
         """`skip`: services without gRPC, or that ask themselves."""
-        self._channels = [(p, open_async(p.address)) for p in mesh.processes if p.service not in skip]
-        self._stubs: list[tuple[Address, Any]] = [(p, rpc.StatusStub(channel)) for p, channel in self._channels]
+        self._skip, self._following = skip, Following(mesh.membership)
+        self._asked: list[tuple[Address, grpc.aio.Channel]] = []
+        self._open(self._following.members)
+
+    def _open(self, members: Members) -> list[grpc.aio.Channel]:
+        """Ask these from now on; the channels that are of no more use."""
+        before = {of.address: channel for of, channel in self._asked}
+        self._asked = []
+        for of in members.processes:
+            if of.service not in self._skip:
+                kept = before.pop(of.address) if of.address in before else open_async(of.address)
+                self._asked.append((of, kept))
+        return list(before.values())
 
     async def ask(self, prometheus: bool = False) -> list[Health]:
         """The health of every process, in the order of the mesh."""
-        return list(await asyncio.gather(*(self._ask(of, stub, prometheus) for of, stub in self._stubs)))
+        news = self._following.news()
+        if news is not None:
+            for left in self._open(news):
+                await left.close(TIMEOUT_S)
+        return list(await asyncio.gather(*(self._ask(of, channel, prometheus) for of, channel in self._asked)))
 
-    async def _ask(self, of: Address, stub: Any, prometheus: bool) -> Health:
-        request = pb.StatusRequest(prometheus=prometheus)
+    async def _ask(self, of: Address, channel: grpc.aio.Channel, prometheus: bool) -> Health:
+        stub: Any = rpc.StatusStub(channel)
         try:
-            status: pb.StatusReply = await call(stub.Get, request, TIMEOUT_S, of.service)
+            status: pb.StatusReply = await call(
+                stub.Get, pb.StatusRequest(prometheus=prometheus), TIMEOUT_S, of.service
+            )
         except MeshError as error:
             return Health(of, None, str(error))
         return Health(of, status, status.why)
 
     async def close(self) -> None:
         """Close the channels."""
-        await asyncio.gather(*(channel.close() for _, channel in self._channels))
+        self._following.close()
+        await asyncio.gather(*(channel.close() for _, channel in self._asked))

@@ -4,11 +4,12 @@ For replays of the log, where every service must stand at one moment of the past
 wire, so the code that asks and the code that answers are the very ones that serve.
 """
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
+from services.rpc.membership import Address, Membership, MemoryMembership
 from services.rpc.mesh import Mesh
+
+HERE = "here"  # the address of a servicer of this process
 
 
 class LocalMesh(Mesh, kw_only=True):
@@ -16,18 +17,7 @@ class LocalMesh(Mesh, kw_only=True):
 
     servicers: dict[str, Any]
 
-
-class LocalStub:
-    """Looks like the stub of a channel to a servicer."""
-
-    def __init__(self, servicer: Any) -> None:
-        self._servicer = servicer
-
-    def __getattr__(self, method: str) -> Callable[..., Any]:
-        answer = getattr(self._servicer, method)
-
-        async def call(request: Any, **_: Any) -> Any:
-            answered = answer(request, None)
-            return await answered if inspect.isawaitable(answered) else answered
-
-        return call
+    @property
+    def membership(self) -> Membership:
+        """The servicers that there are by now."""
+        return MemoryMembership(Address(service=service, shard=0, shards=1, address=HERE) for service in self.servicers)

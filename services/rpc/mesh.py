@@ -13,36 +13,31 @@ from services.core import summed
 from services.core.durable import replace_durably
 from services.core.errors import NotFound
 from services.core.settings import MeshSettings, Sections
+from services.rpc.membership import Address, FileMembership, Members, Membership, MemoryMembership
 
+__all__ = ["Address", "Mesh", "load", "mesh_file", "resolve", "save"]
 S = TypeVar("S", bound=Struct)
 
 
-class Address(Struct, frozen=True, kw_only=True):
-    """One process: which service and shard, where it listens for gRPC, and in which zone."""
-
-    service: str
-    shard: int
-    shards: int
-    address: str
-    zone: str = "local"
-    http: str = ""  # of the edge: where pages and JSON are
-    held: tuple[str, ...] = ()  # those of its addresses whose ports are held for it (services/ops/ports.py)
-
-
-class Mesh(Struct, kw_only=True):
-    """Settings by section, and every process."""
+class Mesh(Struct, kw_only=True, dict=True):
+    """Settings by section, and every process as the mesh was described when it was made or read."""
 
     settings: dict[str, Any]
     processes: list[Address]
 
     def of(self, service: str) -> list[Address]:
         """The processes of a service, by shard. Raises NotFound when it is not part of this mesh."""
-        found = sorted((p for p in self.processes if p.service == service), key=lambda p: p.shard)
-        if not found:
-            raise NotFound(
-                f"this mesh has no {service}; it has {', '.join(sorted({p.service for p in self.processes}))}"
-            )
-        return found
+        return Members(tuple(self.processes)).of(service)
+
+    @property
+    def membership(self) -> Membership:
+        """Its processes from now on: those of its file, if it was read from one, and else those that it was made of."""
+        found: Membership | None = self.__dict__.get("followed")
+        return MemoryMembership(self.processes) if found is None else found
+
+    def follow(self, membership: Membership) -> None:
+        """Clients that are made of this mesh from now on follow this membership."""
+        self.__dict__["followed"] = membership
 
     @property
     def common(self) -> MeshSettings:
@@ -88,9 +83,9 @@ def save(mesh: Mesh, path: Path) -> None:
 
 
 def load(path: Path) -> Mesh:
-    """Read a mesh file. Raises NotFound when there is none, naming the path."""
+    """Read a mesh file, which clients of the mesh then follow. Raises NotFound when there is none, naming the path."""
     try:
-        return summed.decoded(path.read_bytes(), Mesh)
+        mesh = summed.decoded(path.read_bytes(), Mesh)
     except FileNotFoundError:
         raise NotFound(
             f"{path}: no mesh runs on this data folder; start one with `feedmesh up` or `make run`"
@@ -98,3 +93,5 @@ def load(path: Path) -> Mesh:
     except msgspec.MsgspecError as error:
         remedy = "the next `feedmesh up` writes it anew"
         raise NotFound(f"{path}: is no mesh file: {error}; {remedy}") from None
+    mesh.follow(FileMembership(path, mesh.processes))
+    return mesh

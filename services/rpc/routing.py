@@ -1,65 +1,89 @@
-"""Which process owns a key: partition by hash, shard by partition, channel by shard. One open channel a process."""
+"""Which process owns a key: partition by hash, shard by partition, process by shard. One open channel a process."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import grpc
 import numpy as np
 
 from services.core.columns import U64, Array
+from services.core.errors import Unavailable
 from services.core.topics import partition_of, partition_of_one
-from services.rpc.channel import call, open_async
-from services.rpc.local import LocalMesh, LocalStub
+from services.rpc.membership import Address, Following
 from services.rpc.mesh import Mesh
-from services.rpc.together import Joining
-from services.rpc.unix_client import UnixClient
-from services.rpc.unix_socket import socket_path
+from services.rpc.replica import Replica, open_replica
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class ReplicaSet:
     """The shards of one service, for asyncio. Make it on the event loop that uses it.
 
-    Callers name a shard and a method. Which process answers, and by which channel, is decided here alone.
+    Callers name a shard and a method. Which process answers, and by which channel, is decided here alone. The set follows the
+    mesh's membership: a process at a new address takes the place of the one before, whose calls under way finish.
     """
 
-    def __init__(self, mesh: Mesh, service: str, stub: Callable[[grpc.aio.Channel], Any]) -> None:
-        """stub: the service's, as generated."""
+    def __init__(self, mesh: Mesh, service: str) -> None:
+        """service: of the mesh and of `protos/<service>.proto`. Raises NotFound for one that the mesh has not."""
         self.service = service
-        self._partitions = mesh.common.partitions
-        self._channels: list[grpc.aio.Channel] = []
-        self._unix: list[UnixClient | None] = []
-        if isinstance(mesh, LocalMesh):
-            self._stubs: list[Any] = [LocalStub(mesh.servicers[service])]
-            return
-        addresses = mesh.of(service)
-        paths = [socket_path(mesh, process.address) for process in addresses]
-        self._unix = [UnixClient(path) if path else None for path in paths]
-        self._channels = [open_async(process.address) for process in addresses]
-        self._stubs = [
-            stub(cast(grpc.aio.Channel, Joining(channel, unix)))
-            for channel, unix in zip(self._channels, self._unix, strict=True)
+        self._mesh, self._partitions = mesh, mesh.common.partitions
+        self._replicas, self._at = list[Replica](), list[str]()  # by shard, each with its address
+        self._retiring = dict[asyncio.Task[None], Replica]()
+        self._following = Following(mesh.membership)
+        try:
+            self._take(self._following.members.of(service))
+        except BaseException:
+            self._following.close()
+            raise
+
+    def _take(self, processes: list[Address]) -> None:
+        """Ask these from now on, by shard. What stays where it was keeps its channel."""
+        before = dict(zip(self._at, self._replicas, strict=True))
+        self._at = [process.address for process in processes]
+        self._replicas = [
+            before.pop(process.address) if process.address in before else open_replica(self._mesh, process)
+            for process in processes
         ]
         self._shard_of = np.zeros(self._partitions, np.int64)
-        for process in addresses:
-            self._shard_of[list(mesh.partitions_of(process.shard, process.shards))] = process.shard
+        for process in processes:
+            self._shard_of[list(self._mesh.partitions_of(process.shard, process.shards))] = process.shard
+        for replica in before.values():
+            task = asyncio.ensure_future(replica.retire())
+            self._retiring[task] = replica
+            task.add_done_callback(self._retired)
+
+    def _retired(self, task: "asyncio.Task[None]") -> None:
+        self._retiring.pop(task, None)
+
+    def _current(self) -> list[Replica]:
+        """Its processes, by shard, as of now."""
+        news = self._following.news()
+        if news is not None:
+            if news.has_whole(self.service):
+                self._take(news.of(self.service))
+            else:
+                logger.warning("the mesh has not every shard of %s now, which is asked where it was", self.service)
+        return self._replicas
 
     def shard_of(self, key: int) -> int:
         """The shard that owns a key."""
-        return 0 if len(self._stubs) == 1 else int(self._shard_of[partition_of_one(key, self._partitions)])
+        return 0 if len(self._current()) == 1 else int(self._shard_of[partition_of_one(key, self._partitions)])
 
     def shards_of(self, keys: U64) -> list[tuple[int, Array]]:
         """The shards that own these keys, and the rows (int64[m]) of the keys that each owns."""
-        if len(self._stubs) == 1:
+        if len(self._current()) == 1:
             return [(0, np.arange(len(keys)))]
         shard = self._shard_of[partition_of(keys, self._partitions)]
         return [(of, np.flatnonzero(shard == of)) for of in np.unique(shard).tolist()]
 
     async def call(self, shard: int, method: str, request: Any, timeout: float) -> Any:
         """One unary call of a shard, within `timeout` seconds. Raises the MeshError of its status, naming the service."""
-        return await call(getattr(self._stubs[shard], method), request, timeout, self.service)
+        replicas = self._current()
+        if shard >= len(replicas):
+            raise Unavailable(f"{self.service} has no shard {shard} any more; try again in a moment")
+        return await replicas[shard].call(method, request, timeout)
 
     async def each(self, keys: U64, ask: Callable[[int, U64, Array], Awaitable[T]]) -> list[tuple[Array, T]]:
         """Ask every owner of `keys` at once for its own: [(rows, answer)]."""
@@ -72,12 +96,13 @@ class ReplicaSet:
 
     async def all(self, method: str, request: Any, timeout: float) -> list[Any]:
         """Ask every shard the same at once."""
-        shards = range(len(self._stubs))
+        shards = range(len(self._current()))
         return list(await asyncio.gather(*(self.call(shard, method, request, timeout) for shard in shards)))
 
     async def close(self) -> None:
         """Close the channels."""
-        for unix in self._unix:
-            if unix is not None:
-                unix.close()
-        await asyncio.gather(*(channel.close() for channel in self._channels))
+        self._following.close()
+        retiring = dict(self._retiring)
+        for task in retiring:
+            task.cancel()
+        await asyncio.gather(*(replica.close() for replica in (*self._replicas, *retiring.values())))

@@ -106,7 +106,7 @@ class UnixClient:
     """Of one process. A reply that did not come in time would come later, so its connection is closed."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._free = path, list[_Connection]()
+        self._path, self._free, self._closed = path, list[_Connection](), False
 
     async def ask(self, calls: Calls, timeout: float, context: bytes) -> pb.CallsReply:
         """The answers to calls, within `timeout` seconds. context: its bytes. Raises Refused, or NoSocket before it asked."""
@@ -122,7 +122,7 @@ class UnixClient:
             raise
         finally:
             timer.cancel()
-        if len(self._free) < IDLE and not connection.ended:
+        if len(self._free) < IDLE and not connection.ended and not self._closed:
             self._free.append(connection)
         else:
             connection.close()
@@ -146,6 +146,7 @@ class UnixClient:
         return connection
 
     def close(self) -> None:
-        """Hang up all that is idle."""
+        """Hang up all that is idle, and the others when they have their replies."""
+        self._closed = True
         while self._free:
             self._free.pop().close()

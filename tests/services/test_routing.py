@@ -33,7 +33,7 @@ def asked(mesh: Mesh, question: Callable[[ReplicaSet], Awaitable[T]]) -> T:
     """The answer of a set of which nothing is called."""
 
     async def main() -> T:
-        shards = ReplicaSet(mesh, "apiary", lambda channel: channel)
+        shards = ReplicaSet(mesh, "apiary")
         try:
             return await question(shards)
         finally:
@@ -92,7 +92,7 @@ def test_each_asks_every_owner_once_for_its_own_keys(keys: list[int]) -> None:
 
 def test_a_service_that_is_not_there_is_named_with_those_that_are() -> None:
     async def make() -> Any:
-        return ReplicaSet(mesh_of(2, 4), "polaris", lambda channel: channel)
+        return ReplicaSet(mesh_of(2, 4), "polaris")
 
     with pytest.raises(NotFound, match="this mesh has no polaris; it has apiary"):
         asyncio.run(make())

@@ -1,0 +1,195 @@
+"""Membership: a watched description of which services there are, their shards, and the addresses of their processes.
+
+There is no registry to run. The description changes when somebody changes it: `FileMembership` reads the mesh's file again
+when it is another one, `MemoryMembership` is changed by a test or holds what is in this process. Whether a process answers is
+not part of it: those who call it find out.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from services.core import summed
+from services.core.errors import NotFound
+
+logger = logging.getLogger(__name__)
+LOOK_EVERY_S = 1.0
+
+
+class Address(Struct, frozen=True, kw_only=True):
+    """One process: which service and shard, where it listens for gRPC, and in which zone."""
+
+    service: str
+    shard: int
+    shards: int
+    address: str
+    zone: str = "local"
+    http: str = ""  # of the edge: where pages and JSON are
+    held: tuple[str, ...] = ()  # those of its addresses whose ports are held for it (services/ops/ports.py)
+
+
+class Members(Struct, frozen=True):
+    """Every process at one moment."""
+
+    processes: tuple[Address, ...]
+
+    def of(self, service: str) -> list[Address]:
+        """The processes of a service, by shard. Raises NotFound when it is not part of this mesh."""
+        found = sorted((p for p in self.processes if p.service == service), key=lambda p: p.shard)
+        if not found:
+            there = ", ".join(sorted({p.service for p in self.processes}))
+            raise NotFound(f"this mesh has no {service}; it has {there}")
+        return found
+
+    def has_whole(self, service: str) -> bool:
+        """Whether each shard of a service has one process, all of one layout."""
+        found = [(p.shard, p.shards) for p in self.processes if p.service == service]
+        return bool(found) and sorted(found) == [(shard, len(found)) for shard in range(len(found))]
+
+
+Changed = Callable[[Members], None]
+
+
+class Membership(Protocol):
+    """The contract that tests/test_membership_contract.py holds every backend to. Thread-safe."""
+
+    def current(self) -> Members:
+        """The newest description that is known; a change that watchers are given is in it."""
+        ...
+
+    def watch(self, changed: Changed) -> Callable[[], None]:
+        """Call `changed` with each description that differs from the one before, in their order and one at a time, on any
+        thread, until the function that is answered is called. What `changed` raises is logged, and harms no other watcher.
+        """
+        ...
+
+
+class _Watched:
+    """What backends share: the newest description, and those who watch."""
+
+    def __init__(self, members: Members) -> None:
+        self._members, self._watchers = members, dict[object, Changed]()
+        self._lock = threading.RLock()  # held while watchers are called, so that changes keep their order
+
+    def current(self) -> Members:
+        """As Membership says."""
+        return self._members
+
+    def watch(self, changed: Changed) -> Callable[[], None]:
+        """As Membership says."""
+        key = object()
+        with self._lock:
+            self._watchers[key] = changed
+
+        def stop() -> None:
+            with self._lock:
+                self._watchers.pop(key, None)
+
+        return stop
+
+    def _take(self, members: Members) -> None:
+        with self._lock:
+            if members == self._members:
+                return
+            self._members = members
+            for key, changed in list(self._watchers.items()):
+                if key in self._watchers:  # one before may have stopped it
+                    try:
+                        changed(members)
+                    except Exception:
+                        logger.exception("a watcher of the membership failed")
+
+
+class MemoryMembership(_Watched):
+    """In this process, changed by `change`."""
+
+    def __init__(self, processes: Iterable[Address]) -> None:
+        super().__init__(Members(tuple(processes)))
+
+    def change(self, processes: Iterable[Address]) -> None:
+        """Describe these processes from now on; watchers have been called when it returns."""
+        self._take(Members(tuple(processes)))
+
+
+class FileMembership(_Watched):
+    """Follows the mesh's file (services/rpc/mesh.py), which is looked at once a second while it is watched.
+
+    While there is no file, or one that can't be read, the description of before stays: a mesh that ends removes its file.
+    """
+
+    def __init__(self, path: Path, processes: Iterable[Address], every_s: float = LOOK_EVERY_S) -> None:
+        """processes: as the file was read. every_s: seconds between two looks."""
+        super().__init__(Members(tuple(processes)))
+        self._path, self._every_s = path, every_s
+        self._seen: tuple[int, ...] = ()  # which file was read last
+        self._failed = False  # at the last look; said once
+        self._end: threading.Event | None = None  # of the thread that looks, while there is one
+
+    def watch(self, changed: Changed) -> Callable[[], None]:
+        """As Membership says. The thread that looks lives as long as somebody watches."""
+        with self._lock:
+            stop = super().watch(changed)
+            if self._end is None:
+                self._end = threading.Event()
+                threading.Thread(target=self._look, args=(self._end,), name="membership", daemon=True).start()
+
+        def stop_looking() -> None:
+            with self._lock:
+                stop()
+                if not self._watchers and self._end is not None:
+                    self._end.set()
+                    self._end = None
+
+        return stop_looking
+
+    def look(self) -> None:
+        """Read the file if it is another one than the last that was read; watchers have been called when it returns."""
+        with self._lock:
+            try:
+                found = os.stat(self._path)
+                seen = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+                if seen == self._seen:
+                    return
+                members = summed.decoded(self._path.read_bytes(), Members)
+            except FileNotFoundError:
+                return
+            except (OSError, msgspec.MsgspecError) as error:
+                if not self._failed:
+                    logger.warning("%s can't be read, and the mesh is taken to be as it was: %s", self._path, error)
+                self._failed = True
+                return
+            self._seen, self._failed = seen, False
+            self._take(members)
+
+    def _look(self, end: threading.Event) -> None:
+        while not end.wait(self._every_s):
+            self.look()
+
+
+class Following:
+    """The newest members for a user that takes them when it has a use for them, on its own thread or loop."""
+
+    def __init__(self, membership: Membership) -> None:
+        self._news: Members | None = None
+        self._stop = membership.watch(self._note)
+        self.members = membership.current()
+
+    def _note(self, members: Members) -> None:
+        self._news = members
+
+    def news(self) -> Members | None:
+        """The members, if they have changed since they were asked for last."""
+        if self._news is None:
+            return None
+        self.members, self._news = self._news, None
+        return self.members
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._stop()

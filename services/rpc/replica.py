@@ -1,0 +1,104 @@
+"""One process of a service as those who call it see it: by gRPC or its Unix socket, or a servicer of this very process."""
+
+import asyncio
+import inspect
+from pathlib import Path
+from typing import Any, Protocol
+
+from google.protobuf.descriptor_pool import Default
+from google.protobuf.message_factory import GetMessageClass
+
+from services.core.errors import Unimplemented
+from services.rpc.channel import call, open_async
+from services.rpc.local import LocalMesh
+from services.rpc.membership import Address
+from services.rpc.mesh import Mesh
+from services.rpc.together import Joining, Method
+from services.rpc.unix_client import UnixClient
+from services.rpc.unix_socket import socket_path
+
+
+class Replica(Protocol):
+    """A process that answers."""
+
+    async def call(self, method: str, request: Any, timeout: float) -> Any:
+        """One unary call within `timeout` seconds. Raises the MeshError of its status, naming the service."""
+        ...
+
+    async def retire(self) -> None:
+        """Close when the calls under way have ended."""
+        ...
+
+    async def close(self) -> None:
+        """Close now."""
+        ...
+
+
+class RemoteReplica:
+    """Another process. Make it on the event loop that uses it."""
+
+    def __init__(self, service: str, address: str, socket: Path | None) -> None:
+        """socket: the process' Unix socket, where it has one (services/rpc/unix_socket.py)."""
+        self._service, self._channel = service, open_async(address)
+        self._unix = UnixClient(socket) if socket else None
+        self._joining, self._methods = Joining(self._channel, self._unix), dict[str, Method]()
+        self._under_way, self._idle = 0, asyncio.Event()
+
+    async def call(self, method: str, request: Any, timeout: float) -> Any:
+        """As Replica says."""
+        found = self._methods.get(method) or self._add(method)
+        self._under_way += 1
+        try:
+            return await call(found, request, timeout, self._service)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    def _add(self, name: str) -> Method:
+        """A method of the service, as its .proto has it; the client that calls it has loaded that."""
+        service = f"feedmesh.{self._service.capitalize()}"
+        found = Default().FindServiceByName(service).methods_by_name.get(name)
+        if found is None:
+            raise Unimplemented(f"{service} has no method {name}")
+        write, read = GetMessageClass(found.input_type).SerializeToString, GetMessageClass(found.output_type).FromString
+        made = self._joining.unary_unary(f"/{service}/{name}", write, read, _registered_method=True)
+        return self._methods.setdefault(name, made)
+
+    async def retire(self) -> None:
+        """As Replica says."""
+        while self._under_way:
+            self._idle.clear()
+            await self._idle.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        """As Replica says."""
+        if self._unix is not None:
+            self._unix.close()
+        await self._channel.close()
+
+
+class LocalReplica:
+    """A servicer of this process."""
+
+    def __init__(self, servicer: Any) -> None:
+        self._servicer = servicer
+
+    async def call(self, method: str, request: Any, timeout: float) -> Any:
+        """As Replica says; a servicer takes the time that it takes."""
+        answered = getattr(self._servicer, method)(request, None)
+        return await answered if inspect.isawaitable(answered) else answered
+
+    async def retire(self) -> None:
+        """As Replica says."""
+
+    async def close(self) -> None:
+        """As Replica says."""
+
+
+def open_replica(mesh: Mesh, process: Address) -> Replica:
+    """A process of a mesh."""
+    if isinstance(mesh, LocalMesh):
+        return LocalReplica(mesh.servicers[process.service])
+    return RemoteReplica(process.service, process.address, socket_path(mesh, process.address))
