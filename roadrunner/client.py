@@ -4,20 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import grpc
 
 from protos import roadrunner_pb2 as pb
-from protos import roadrunner_pb2_grpc
 from services.core.events import Batch
 from services.rpc import mesh as meshes
-from services.rpc.channel import mesh_errors, open_sync, terms
+from services.rpc.bridge import Bridge
 from services.rpc.mesh import Mesh
 from services.rpc.routing import ReplicaSet
 
 NAME = "roadrunner"
 ONLY = 0  # its one shard
+SPARE_S = 1.0  # for the error of a call whose time is over
+CLOSE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +52,32 @@ class RoadrunnerClient:
 
 
 class Publisher:
-    """For threads: bulk loads and commands."""
+    """For threads: bulk loads and commands. Thread-safe."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._stub: Any = roadrunner_pb2_grpc.RoadrunnerStub(channel)
+    def __init__(self, mesh: Mesh) -> None:
+        """Raises NotFound when the mesh has no ingest API."""
+        self._bridge = Bridge()
+        try:
+            self._client = self._bridge.make(lambda: RoadrunnerClient(mesh))
+        except BaseException:
+            self._bridge.close()
+            raise
 
     def publish(self, batch: Batch, timeout: float) -> Published:
         """Publish within `timeout` seconds; returns once it is on disk. Raises the errors of the ingest API."""
-        with mesh_errors(NAME):
-            return _published(self._stub.Publish(pb.PublishRequest(batch=batch.to_proto()), **terms(timeout)))
+        return self._bridge.run(self._client.publish(batch, timeout), timeout + SPARE_S)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._bridge.run(self._client.close(), CLOSE_S)
+        self._bridge.close()
 
 
 @contextmanager
 def open_publisher(data: Path) -> Iterator[Publisher]:
     """A publisher to the mesh that runs on a data folder. Raises NotFound when none does."""
-    mesh = meshes.load(meshes.mesh_file(data))
-    with open_sync(mesh.of(NAME)[0].address) as channel:
-        yield Publisher(channel)
+    publisher = Publisher(meshes.load(meshes.mesh_file(data)))
+    try:
+        yield publisher
+    finally:
+        publisher.close()

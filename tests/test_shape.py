@@ -228,6 +228,55 @@ def test_clients_call_methods_that_there_are() -> None:
         assert named or not path.exists(), path
 
 
+#: Of services/rpc, whatever opens a way to one process; all but the kit name a service, a shard and a method.
+WAYS = {f"services.rpc.{module}" for module in ("channel", "replica", "together", "unix_client", "unix_socket")}
+
+
+def ways_to_processes(text: str) -> set[str]:
+    """What a module knows of the single processes behind a service: channels, generated stubs, their places in a list."""
+    names = {name for _, name in floors.imports(text)}
+    known = {name for name in names if name.startswith(tuple(WAYS)) and name != "services.rpc.together.together"}
+    known |= {name for name in names if re.search(r"^grpc\.(aio|\w*channel)|Stub$", name)}
+    return known | set(re.findall(r"\b\w+Stub\b|stubs?\[|insecure_channel|\.of\([^()]*\)\[", text))
+
+
+def test_only_the_kit_knows_the_processes_of_a_service() -> None:
+    """A second replica, or a process that moves, is then nobody's concern but that of `ReplicaSet`."""
+    wrong = {
+        str(path.relative_to(ROOT)): found
+        for path in sources(*SERVICES, "features", "loaders", "learning")
+        if (found := ways_to_processes(path.read_text()))
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_client_knows_no_grpc(service: str) -> None:
+    path = ROOT / service / "client.py"
+    if path.exists():
+        assert not {name for name in imports(path) if name.split(".")[0] == "grpc" or "_pb2_grpc" in name}
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("from services.rpc.channel import open_sync", False),
+        ("from services.rpc.replica import RemoteReplica", False),
+        ("import grpc\nchannel = grpc.insecure_channel(at)", False),
+        ("from grpc.aio import insecure_channel", False),
+        ("stub = rpc.PolarisStub(channel)", False),
+        ("from protos.polaris_pb2_grpc import PolarisStub", False),
+        ("self._stubs[0]", False),
+        ("mesh.of(NAME)[0].address", False),
+        ("from services.rpc.together import together", True),
+        ("import grpc\ncode = grpc.StatusCode.OK", True),
+        ("self._replicas.call(ONLY, 'Publish', request, timeout)", True),
+    ],
+)
+def test_a_way_to_a_single_process_is_seen(text: str, held: bool) -> None:
+    assert (ways_to_processes(text) == set()) == held
+
+
 def test_generated_code_is_not_committed() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")

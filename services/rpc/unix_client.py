@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from protos import calls_pb2 as pb
-from services.rpc.unix_socket import MAX_REPLY, Inbox, head_of, is_private
+from services.rpc.unix_socket import MAX_REPLY, MAX_REQUEST, Inbox, head_of, is_private
 
 IDLE = 64  # connections kept to one process
 
@@ -25,7 +25,7 @@ def request_of(calls: Calls) -> pb.CallsRequest:
 
 
 class NoSocket(Exception):
-    """Nobody listens there; gRPC knows more."""
+    """Nothing listens there, or nothing so large is taken there; gRPC says more."""
 
 
 class Refused(grpc.RpcError):
@@ -111,12 +111,15 @@ class UnixClient:
     async def ask(self, calls: Calls, timeout: float, context: bytes) -> pb.CallsReply:
         """The answers to calls, within `timeout` seconds. context: its bytes. Raises Refused, or NoSocket before it asked."""
         deadline = time.monotonic() + timeout
-        connection = self._idle() or await self._connect(timeout)
         request = request_of(calls)
         request.deadline_s, request.context = deadline, context
+        data = request.SerializeToString()
+        if len(data) > MAX_REQUEST:
+            raise NoSocket  # gRPC says how much is allowed
+        connection = self._idle() or await self._connect(timeout)
         timer = asyncio.get_running_loop().call_later(deadline - time.monotonic(), connection.give_up)
         try:
-            reply = pb.CallsReply.FromString(await connection.send(request.SerializeToString()))
+            reply = pb.CallsReply.FromString(await connection.send(data))
         except BaseException:
             connection.close()
             raise

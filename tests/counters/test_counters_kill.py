@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from services.core.columns import Ragged
 from services.core.errors import MeshError
 from services.core.events import ENGAGEMENTS, Action, Batch, events
 from services.ops.supervisor import DataFolder, Supervisor, plan
-from services.rpc.channel import open_sync
+from services.rpc.mesh import Mesh
 from tests.drill.differences import counters as counters_differ
 from tests.drill.recount import recount
 from tests.running import Running
@@ -76,14 +76,13 @@ def happened(turn: int, n: int = 50) -> Batch:
 class Writer:
     """Publishes batch after batch, each again with the same ids until it is acknowledged."""
 
-    def __init__(self, address: str) -> None:
-        self.batches, self._address, self._stop = 0, address, threading.Event()
+    def __init__(self, mesh: Mesh) -> None:
+        self.batches, self._mesh, self._stop = 0, mesh, threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        with open_sync(self._address) as channel:
-            publisher = Publisher(channel)
+        with closing(Publisher(self._mesh)) as publisher:
             while not self._stop.is_set():
                 with suppress(MeshError):
                     publisher.publish(happened(self.batches), 5)
@@ -107,7 +106,7 @@ def started_anew(running: Running, service: str, shard: int, gone: int) -> bool:
 @pytest.mark.parametrize("shards", [2])
 def test_counts_equal_a_recount_after_kills_of_either_side(tmp_path: Path, shards: int) -> None:
     with mesh_of_two(tmp_path, shards) as running:
-        writer = Writer(running.mesh.of("roadrunner")[0].address)
+        writer = Writer(running.mesh)
         for victim, shard in (("counters", shards - 1), ("roadrunner", 0)):
             writer.until_more(20)
             gone = running.kill(victim, shard)

@@ -63,6 +63,7 @@ class Running:
         self._folder, self._no_room = folder, no_room
         self.address = "127.0.0.1:0"
         self._channels: list[grpc.Channel] = []
+        self._publishers: list[Publisher] = []
         self.start()
 
     def start(self) -> None:
@@ -103,7 +104,8 @@ class Running:
 
     def publisher(self) -> Publisher:
         """A publisher to it."""
-        return Publisher(self.channel())
+        self._publishers.append(Publisher(self.mesh))
+        return self._publishers[-1]
 
     def reader(self) -> EmbeddedReader:
         """Its log, as readers see it."""
@@ -113,6 +115,8 @@ class Running:
         """Close the channels."""
         for channel in self._channels:
             channel.close()
+        while self._publishers:
+            self._publishers.pop().close()
 
 
 @contextmanager

@@ -17,10 +17,12 @@ from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
 from services.core import context, tokens
 from services.core.context import CallContext
+from services.core.errors import Exhausted
 from services.core.metrics import Metrics
 from services.rpc.channel import call, open_async
 from services.rpc.together import Joining, together
 from services.rpc.unix_client import UnixClient
+from services.rpc.unix_socket import MAX_REQUEST
 from tests.services import test_server as by_grpc
 from tests.services import unix_servers as by_unix
 
@@ -81,6 +83,22 @@ def test_all_fields_arrive(way: str, several: bool, short: Path) -> None:
         assert found._asdict() | FIELDS == found._asdict()
         assert began < found.deadline < time.monotonic() + 20.5
         assert context.received(found.deadline, found.wire) == found
+
+
+def test_a_request_too_large_for_a_socket_is_refused_by_grpc_with_what_is_allowed(short: Path) -> None:
+    async def ask(address: str, path: Path) -> None:
+        huge = pb.PublishRequest()
+        huge.batch.title.data = bytes(MAX_REQUEST + 1)
+        async with open_async(address) as channel:
+            stub: Any = rpc.RoadrunnerStub(cast(grpc.aio.Channel, Joining(channel, UnixClient(path))))
+            with pytest.raises(Exhausted, match=str(MAX_REQUEST)):
+                await call(stub.Publish, huge, 30.0, "roadrunner")
+
+    with (
+        by_grpc.threaded(lambda: None, Metrics("roadrunner", 0)) as address,
+        by_unix.serving(by_unix.Threaded, short / "s"),
+    ):
+        uvloop.run(ask(address, short / "s"))
 
 
 def test_every_field_of_the_message_is_one_of_the_context() -> None:
