@@ -16,12 +16,8 @@ class AdmissionLimiter:
         self._running = self._held = 0
         self._lock = threading.Lock()
 
-    def admitted(self, size: int) -> "_Place":
-        """A place for a request of `size` bytes, to be entered; one alone is always taken. Raises Exhausted."""
-        return _Place(self, size)
-
     def take(self, size: int) -> None:
-        """Count a request that begins. Raises Exhausted."""
+        """Count a request of `size` bytes that begins; one alone is always taken. Raises Exhausted."""
         with self._lock:
             running, held = self._running, self._held
             if running < self.requests and (not held or held + size <= self._most_held):
@@ -41,16 +37,3 @@ class AdmissionLimiter:
         with self._lock:
             self._running -= 1
             self._held -= size
-
-
-class _Place:
-    __slots__ = ("_limiter", "_size")
-
-    def __init__(self, limiter: AdmissionLimiter, size: int) -> None:
-        self._limiter, self._size = limiter, size
-
-    def __enter__(self) -> None:
-        self._limiter.take(self._size)
-
-    def __exit__(self, *raised: object) -> None:
-        self._limiter.give_back(self._size)

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
@@ -75,17 +76,18 @@ class Method(NamedTuple):
     read: Callable[[bytes], Any]
     answer: Callable[[Any, Any], Any]
     write: Callable[[Any], bytes]
+    awaits: bool  # whether what it answers is to be awaited
 
 
 def methods_of(service: str, handlers: dict[str, Any]) -> dict[str, Method]:
     """Those of a service's handlers (of gRPC, by name) that are under the call policy, by their names on the wire."""
-    return {
-        f"/{service}/{name}": Method(
-            name, handler.request_deserializer, handler.unary_unary, handler.response_serializer
-        )
-        for name, handler in handlers.items()
-        if handler.unary_unary is not None and not f"/{service}/".startswith(OWN)
-    }
+    found = {}
+    for name, handler in handlers.items():
+        answer = handler.unary_unary
+        if answer is not None and not f"/{service}/".startswith(OWN):
+            read, write, awaits = handler.request_deserializer, handler.response_serializer, iscoroutinefunction(answer)
+            found[f"/{service}/{name}"] = Method(name, read, answer, write, awaits)
+    return found
 
 
 def as_status(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
@@ -117,31 +119,35 @@ class Dispatcher:
 
     async def dispatch(self, calls: Calls, arrived: Arrived) -> list[Answer]:
         """The answers to calls that came as one message, under one deadline and one context. Never raises an Exception."""
-        began = time.perf_counter()
+        began, size = time.perf_counter(), arrived.size
         try:
-            with self.limiter.admitted(arrived.size), arrived.slot, entered(_in_time(arrived)) as context:
-                if self._wait is not None:
-                    self._wait(tokens.decode(context.token), context.remaining())
-                if self._at_once and len(calls) > 1:
-                    work = (self._answer(method, request, arrived) for method, request in calls)
-                    return await asyncio.gather(*work)
-                return [await self._answer(method, request, arrived) for method, request in calls]
+            self.limiter.take(size)
+            try:
+                with arrived.slot, entered(_in_time(arrived)) as context:
+                    if self._wait is not None:
+                        self._wait(tokens.decode(context.token), context.remaining())
+                    if len(calls) == 1:
+                        return [await self._answer(*calls[0], arrived.servicer_context)]
+                    return await self._answers(calls, arrived.servicer_context)
+            finally:
+                self.limiter.give_back(size)
         except Exception as error:
             self._noticed(error)
             return [self._refusal(error, method, time.perf_counter() - began) for method, _ in calls]
 
-    async def _answer(self, name: str, request: bytes, arrived: Arrived) -> Answer:
+    async def _answers(self, calls: Calls, context: Any) -> list[Answer]:
+        work = [self._answer(method, request, context) for method, request in calls]
+        return await asyncio.gather(*work) if self._at_once else [await one for one in work]
+
+    async def _answer(self, name: str, request: bytes, context: Any) -> Answer:
         method = self.methods.get(name)
         if method is None:
-            return Answer(
-                grpc.StatusCode.UNIMPLEMENTED, f"{name[:100]} is not served here together with other calls", b""
-            )
+            message = f"{name[:100]} is not served here together with other calls"
+            return Answer(grpc.StatusCode.UNIMPLEMENTED, message, b"")
         began, status = time.perf_counter(), OK
         try:
-            answered = method.answer(_read(method, request), arrived.servicer_context)
-            if hasattr(answered, "__await__"):
-                answered = await answered
-            return Answer(OK, "", method.write(answered))
+            answered = method.answer(_read(method, request), context)
+            return Answer(OK, "", method.write(await answered if method.awaits else answered))
         except Exception as error:
             self._noticed(error)
             status, message = as_status(error, name)
