@@ -14,6 +14,7 @@ from services.core.topics import Topic
 from services.log.history import Epoch, History
 from services.log.protocol import End, Partition, Positions, Provenance, Record
 from services.rpc.channel import OPTIONS, mesh_errors
+from services.rpc.membership import Following, Members
 from services.rpc.mesh import Mesh
 
 NAME = "roadrunner"
@@ -26,10 +27,26 @@ class EmbeddedReader:
     """A `Reader` of the embedded log (services/log/protocol.py)."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._channel = grpc.insecure_channel(mesh.of(NAME)[0].address, options=STREAMING)
-        self._stub: Any = roadrunner_pb2_grpc.RoadrunnerStub(self._channel)
+        self._following, self._lock = Following(mesh.membership), threading.Lock()
+        self._open(self._following.members)
         self._calls: set[Any] = set()
         self._closing = threading.Event()
+
+    def _open(self, members: Members) -> None:
+        self._address = members.of(NAME)[0].address
+        self._channel = grpc.insecure_channel(self._address, options=STREAMING)
+        self._opened: Any = roadrunner_pb2_grpc.RoadrunnerStub(self._channel)
+
+    @property
+    def _stub(self) -> Any:
+        """Of the process that keeps the log now. What is read of the one before ends with an error, and is asked for anew."""
+        with self._lock:
+            news = self._following.news()
+            if news is not None and news.has_whole(NAME) and news.of(NAME)[0].address != self._address:
+                before = self._channel
+                self._open(news)
+                before.close()
+            return self._opened
 
     def history(self, timeout: float) -> History:
         """The identity of the log and its epochs. Raises Unavailable."""
@@ -78,6 +95,7 @@ class EmbeddedReader:
     def close(self) -> None:
         """End the subscriptions and the channel."""
         self._closing.set()
+        self._following.close()
         for call in list(self._calls):
             call.cancel()
         self._channel.close()

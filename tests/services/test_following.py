@@ -2,16 +2,20 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from protos import roadrunner_pb2 as pb
-from services.core.errors import Unavailable, Unimplemented
+from services.core.errors import MeshError, Unavailable, Unimplemented
+from services.core.events import Action, events
 from services.core.metrics import Metrics
 from services.core.settings import MeshSettings
+from services.core.topics import Topic
+from services.log.embedded import EmbeddedReader
 from services.ops.probe import Probe
 from services.rpc import mesh as meshes
 from services.rpc.membership import Address, MemoryMembership
@@ -19,6 +23,7 @@ from services.rpc.mesh import Mesh
 from services.rpc.replica import Replica, open_replica
 from services.rpc.routing import ReplicaSet
 from services.rpc.together import together
+from tests.roadrunner.running import PARTITIONS, running
 from tests.services.test_server import threaded
 
 NOWHERE = "127.0.0.1:1"
@@ -130,6 +135,31 @@ def test_a_method_that_there_is_not_is_said() -> None:
             await replicas.call(0, "Nothing", pb.EndsRequest(), 1.0)
 
     asked(following(NOWHERE)[0], work)
+
+
+def test_a_reader_of_the_log_asks_the_process_that_keeps_it_now(tmp_path: Path) -> None:
+    with running(tmp_path / "first") as first, running(tmp_path / "second") as second:
+        mesh, membership = following(first.address)
+        reader = EmbeddedReader(mesh)
+        try:
+            assert reader.history(30.0).identity == first.log.history.identity
+            first.publisher().publish(events(1, action=Action.FOLLOW_USER, user=1, target=2, at_ms=1, id=1), 30.0)
+            stream, begun = reader.subscribe({(Topic.USERS, at): 0 for at in range(PARTITIONS)}), threading.Event()
+            reading = threading.Thread(target=read_to_the_end, args=(stream, begun))
+            reading.start()
+            assert begun.wait(60)
+            membership.change(shards(second.address))
+            assert reader.history(30.0).identity == second.log.history.identity
+            reading.join(60)
+            assert not reading.is_alive(), "what was read of the first one ended"
+        finally:
+            reader.close()
+
+
+def read_to_the_end(stream: Iterator[Any], begun: threading.Event) -> None:
+    with suppress(MeshError):
+        for _ in stream:
+            begun.set()
 
 
 def test_the_health_of_processes_is_asked_where_they_are_now() -> None:
