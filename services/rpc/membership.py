@@ -1,8 +1,8 @@
 """Membership: a watched description of which services there are, their shards, and the addresses of their processes.
 
-There is no registry to run. The description changes when somebody changes it: `FileMembership` reads the mesh's file again
-when it is another one, `MemoryMembership` is changed by a test or holds what is in this process. Whether a process answers is
-not part of it: those who call it find out.
+There is no registry to run. The description changes when an operator changes it: `FileMembership` reads the mesh's file again
+when it is another one; `MemoryMembership` is changed by a test, or holds the servicers of this process. Whether a process
+answers is not part of the description: its callers find out.
 """
 
 import logging
@@ -65,13 +65,13 @@ class Membership(Protocol):
 
     def watch(self, changed: Changed) -> Callable[[], None]:
         """Call `changed` with each description that differs from the one before, in their order and one at a time, on any
-        thread, until the function that is answered is called. What `changed` raises is logged, and harms no other watcher.
+        thread, until the function that is returned is called. An exception of `changed` is logged and harms no other watcher.
         """
         ...
 
 
 class _Watched:
-    """What backends share: the newest description, and those who watch."""
+    """The part that backends share: the newest description, and its watchers."""
 
     def __init__(self, members: Members) -> None:
         self._members, self._watchers = members, dict[object, Changed]()
@@ -132,7 +132,7 @@ class FileMembership(_Watched):
         self._end: threading.Event | None = None  # of the thread that looks, while there is one
 
     def watch(self, changed: Changed) -> Callable[[], None]:
-        """As Membership says. The thread that looks lives as long as somebody watches."""
+        """As Membership says. The thread that looks lives as long as there are watchers."""
         with self._lock:
             stop = super().watch(changed)
             if self._end is None:

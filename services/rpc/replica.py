@@ -1,4 +1,4 @@
-"""One process of a service as those who call it see it: by gRPC or its Unix socket, or a servicer of this very process."""
+"""One process of a service as its callers see it: by gRPC or its Unix socket, or a servicer of this very process."""
 
 import asyncio
 import inspect

@@ -39,7 +39,7 @@ class ReplicaSet:
             raise
 
     def _take(self, processes: list[Address]) -> None:
-        """Ask these from now on, by shard. What stays where it was keeps its channel."""
+        """Ask these from now on, by shard. A process that stays where it was keeps its channel."""
         before = dict(zip(self._at, self._replicas, strict=True))
         self._at = [process.address for process in processes]
         self._replicas = [

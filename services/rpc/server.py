@@ -40,7 +40,7 @@ NO_DEADLINE_S = 1e9  # what has more time left than this was given no deadline: 
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", 4 * MAX_MESSAGE),
-    ("grpc.max_metadata_size", 2 * tokens.MAX_BYTES),  # a token of every partition and what stands beside it
+    ("grpc.max_metadata_size", 2 * tokens.MAX_BYTES),  # a context with a token of every partition
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
 ]
