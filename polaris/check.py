@@ -26,7 +26,7 @@ def _answers(store: PolarisStore, ids: U64) -> dict[str, str]:
             some = ids[start : start + _AT_ONCE]
             lists, first = store.postings(Sources(np.full(len(some), kind, np.uint8), some)), 0
             for source, end in zip(some.tolist(), lists.ends.tolist(), strict=True):
-                if end - first < store.cap:  # what is left of a longer list depends on when it was capped
+                if end - first < store.cap:  # of a longer list: by the settings and version that capped it
                     columns = (lists.pins, lists.at_ms, lists.quality)
                     order = np.argsort(lists.pins[first:end])
                     found[f"pins of {name} {source}"] = text_of(*(column[first:end][order] for column in columns))

@@ -82,11 +82,12 @@ def _keys(dtype: Any, **columns: Any) -> list[bytes]:
     return packed
 
 
-def pins_of(keys: Sequence[bytes]) -> U64:
-    """The pins of keys in `takedowns`. Raises Damaged for another key."""
+def takedowns_of(keys: Sequence[bytes]) -> tuple[I64, U64]:
+    """The partition and the pin of each key in `takedowns`. Raises Damaged for another key."""
     for key in keys:
         check_key(_STORE, "takedowns", key, _TAKEDOWN_KEY.itemsize)
-    return np.frombuffer(b"".join(keys), _TAKEDOWN_KEY)["pin"].astype(np.uint64)
+    named = np.frombuffer(b"".join(keys), _TAKEDOWN_KEY)
+    return named["partition"].astype(np.int64), named["pin"].astype(np.uint64)
 
 
 def pack_rows(rows: Rows) -> list[bytes]:

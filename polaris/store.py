@@ -1,8 +1,8 @@
 """Which pins are on which boards and in which interests: the view of `sources`.
 
 A list is a frozen part and a head of changes to it. An event only makes the head longer; when that gets long, the same
-write batch that holds the events' offsets freezes it. What a list is, is always frozen part and head, merged: once, by
-the first question after a change, and kept in memory for the next (`cache.py`).
+write batch that holds the events' offsets freezes it, as of the record that made it too long. What a list is, is always
+frozen part and head, merged: once, by the first question after a change, and kept in memory for the next (`cache.py`).
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ import numpy as np
 
 from polaris import layout, postings
 from polaris.cache import ListCache
-from polaris.changes import Changes, changes_of
+from polaris.changes import Changes, Freezes, changes_of, freezes_of
 from polaris.kernel import Light, Selection, input_of, select
 from polaris.layout import BOARD, FROZEN, HEAD, Rows, Sources
 from polaris.postings import Postings
-from services.core.columns import F32, U32, U64, Array
+from services.core.columns import F32, I64, U32, U64, Array, ids
 from services.core.errors import Exhausted
 from services.core.events import Action, Batch
 from services.core.topics import Topic, partition_of
@@ -28,8 +28,10 @@ __all__ = ["TOPICS", "Limits", "PolarisStore", "Sources", "Wanted"]
 
 TOPICS = (Topic.SOURCES,)
 MAX_POSTINGS = 2_000_000  # read for one question; so a request never takes more than about 200 MB
-MAX_FREEZES = 1_024  # lists frozen by one apply, so that its write batch stays small
+MAX_FREEZES = 1_024  # of one write batch, so that it stays small, unless one record causes more
 _READ_AT_ONCE = 1_000  # sources
+_NO_PINS: U64 = ids([])
+_Takedowns = dict[tuple[int, int], int]  # by partition and pin: the first record of a chunk that says so
 
 
 class Wanted(NamedTuple):
@@ -59,55 +61,114 @@ class PolarisStore:
         """`partitions`: how many the deployment has; `light`: the score by which lists are capped and pins chosen."""
         self.shard, self._partitions, self._light, self._limits = shard, partitions, light, limits
         self.cache = ListCache(limits.cache_bytes)
-        keys = list(shard.family("takedowns").keys())
-        self._taken_down: U64 = input_of(np.unique(layout.pins_of(keys)))
+        partitions_of, pins = layout.takedowns_of(list(shard.family("takedowns").keys()))
+        self._taken_down: U64 = input_of(np.unique(pins))
+        self._in_partition = {
+            p: pins[partitions_of == p] for p in np.unique(partitions_of).tolist()
+        }  # ascending, as keys are
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Apply records of `sources`; what is neither a posting, a board's end nor a takedown is passed over."""
+        """Apply records of `sources`; what is neither a posting, a board's end nor a takedown is passed over.
+
+        A list is frozen after the first record with which its head is too long, or its board deleted, and without the pins
+        taken down in its own partition by then: whatever chunks the records come in, what is kept is the same.
+        """
         write = self.shard.batch()
         if not records:
             return self.shard.commit(write, records)
         batch, partition = rows(records)
-        self._apply_takedowns(write, batch, partition)
-        changes = changes_of(batch, partition)
-        self._apply_changes(write, changes)
-        return self.shard.commit(write, records, written=lambda: self.cache.drop(changes.sources))
+        record = np.repeat(np.arange(len(records)), [len(one.batch) for one in records])
+        changes = changes_of(batch, partition, record)
+        heads = [layout.check_head(*of) for of in zip(changes.heads, self._get(changes.heads), strict=True)]
+        freezes = freezes_of(changes, heads, self._limits.head_postings)
+        if len(freezes.source) > MAX_FREEZES and len(records) > 1:
+            half = len(records) // 2
+            self.apply(records[:half])
+            return self.apply(records[half:])
+        takedowns = self._apply_takedowns(write, batch, partition, record)
+        self._apply_changes(write, changes, heads, freezes, takedowns)
+        return self.shard.commit(write, records, written=lambda: self._written(changes, takedowns))
 
-    def _apply_takedowns(self, write: Any, batch: Batch, partition: Array) -> None:
+    def _written(self, changes: Changes, takedowns: _Takedowns) -> None:
+        for partition, pin in takedowns:
+            known = self._in_partition.get(partition, _NO_PINS)
+            if not postings.in_sorted(known, ids([pin]))[0]:
+                self._in_partition[partition] = np.insert(known, np.searchsorted(known, np.uint64(pin)), np.uint64(pin))
+        self.cache.drop(changes.sources)
+
+    def _apply_takedowns(self, write: Any, batch: Batch, partition: Array, record: I64) -> _Takedowns:
         """Before the commit: whoever waits for its offset must not see the pin again. A takedown is final."""
+        found: _Takedowns = {}
         at = np.flatnonzero(batch.action == Action.TAKEDOWN)
         if len(at):
             handle = self.shard.handle("takedowns")
             for key in layout.takedown_keys(partition[at], batch.pin[at]):
                 write.put(key, b"", handle)
+            for one in zip(partition[at].tolist(), batch.pin[at].tolist(), record[at].tolist(), strict=True):
+                found.setdefault(one[:2], one[2])
             pins = np.unique(batch.pin[at])
             pins = pins[~postings.in_sorted(self._taken_down, pins)]
             self._taken_down = input_of(np.insert(self._taken_down, np.searchsorted(self._taken_down, pins), pins))
+        return found
 
-    def _apply_changes(self, write: Any, changes: Changes) -> None:
-        """Make the heads longer, and freeze those that are too long, or whose board was deleted: little is left of it."""
-        handle = self.shard.handle("lists")
-        there = map(layout.check_head, changes.heads, self._get(changes.heads))
-        heads = [head + more for head, more in zip(there, layout.pack_rows(changes.rows), strict=True)]
+    def _apply_changes(
+        self, write: Any, changes: Changes, heads: list[bytes], freezes: Freezes, takedowns: _Takedowns
+    ) -> None:
+        """Make the heads longer, and freeze those that are due: what came later begins the head anew."""
+        handle, rows_of = self.shard.handle("lists"), changes.rows
+        news = layout.pack_rows(rows_of)
+        heads = [head + more for head, more in zip(heads, news, strict=True)]
+        if len(freezes.source):
+            stops = (
+                freezes.stop - rows_of.ends[freezes.source]
+            ) * layout.ROW_BYTES  # from the end of the head: 0 or less
+            self._freeze(write, changes, heads, freezes._replace(stop=stops), takedowns)
         for key, head in zip(changes.heads, heads, strict=True):
-            write.put(key, head, handle)
-        long = _to_freeze(heads, self._limits.head_postings, changes.deleted)
-        if len(long):
-            self._freeze(write, changes, heads, long)
-
-    def _freeze(self, write: Any, changes: Changes, heads: Sequence[bytes], long: Array) -> None:
-        """Merge these heads into their frozen parts, without the pins that were taken down, capped."""
-        handle, which = self.shard.handle("lists"), long.tolist()
-        keys = [changes.heads[source] for source in which], [changes.frozen[source] for source in which]
-        rows = postings.merge(*_rows(*keys, self._get(keys[1]), [heads[source] for source in which]), _dated(keys[0]))
-        rows = rows.keep(~postings.in_sorted(self._taken_down, rows.pins))
-        rows = postings.capped(rows, self._limits.cap, self._light)
-        for head, frozen, value in zip(*keys, layout.pack_rows(rows), strict=True):
-            write.delete(head, handle)
-            if value:
-                write.put(frozen, value, handle)
+            if head:
+                write.put(key, head, handle)
             else:
-                write.delete(frozen, handle)
+                write.delete(key, handle)
+
+    def _freeze(
+        self, write: Any, changes: Changes, heads: list[bytes], freezes: Freezes, takedowns: _Takedowns
+    ) -> None:
+        """Merge heads into their frozen parts, capped and without what was taken down, and cut them; in rounds, as one list
+        may be frozen more than once. stop: where in its head each ends, in bytes from the head's end.
+        """
+        handle, keys = self.shard.handle("lists"), changes.frozen
+        which = np.unique(freezes.source).tolist()
+        frozen = dict(zip(which, self._get([keys[source] for source in which]), strict=True))
+        cut = dict.fromkeys(which, 0)  # bytes of each head that are frozen by now
+        for turn in range(int(freezes.turn.max()) + 1):
+            due = freezes.take(freezes.turn == turn)
+            sources, parts = due.source.tolist(), []
+            for source, stop in zip(sources, due.stop.tolist(), strict=True):
+                end = len(heads[source]) + stop
+                parts.append(heads[source][cut[source] : end])
+                cut[source] = end
+            names = [changes.heads[source] for source in sources], [keys[source] for source in sources]
+            merged = postings.merge(*_rows(*names, [frozen[source] for source in sources], parts), _dated(names[0]))
+            merged = merged.keep(~self._gone(merged, changes.partitions[due.source], due.record, takedowns))
+            merged = postings.capped(merged, self._limits.cap, self._light)
+            frozen |= zip(sources, layout.pack_rows(merged), strict=True)
+        for source in which:
+            heads[source] = heads[source][cut[source] :]
+            if value := frozen[source]:
+                write.put(keys[source], value, handle)
+            else:
+                write.delete(keys[source], handle)
+
+    def _gone(self, lists: Rows, partitions: Array, records: I64, takedowns: _Takedowns) -> Array:
+        """bool[m]: the rows whose pins were taken down in their list's partition, up to a record of this chunk for each list."""
+        gone = postings.in_sorted(self._taken_down, lists.pins)
+        rows_of = np.flatnonzero(gone)
+        of = np.searchsorted(lists.ends, rows_of, side="right")
+        columns = rows_of, lists.pins[rows_of], partitions[of], records[of]
+        for row, pin, partition, record in zip(*(column.tolist() for column in columns), strict=True):
+            before = takedowns.get((partition, pin))
+            known = self._in_partition.get(partition, _NO_PINS)
+            gone[row] = (before is not None and before <= record) or bool(postings.in_sorted(known, ids([pin]))[0])
+        return gone
 
     def retrieve(self, sources: Sources, wanted: Wanted) -> tuple[Postings, Selection]:
         """The postings of the sources, and what was chosen of them. Raises Exhausted over MAX_POSTINGS."""
@@ -213,14 +274,3 @@ def _rows(
 def _dated(keys: Sequence[bytes]) -> Array:
     """bool[n]: which lists are of boards, where the later date decides."""
     return np.array([layout.kind_of(key) == BOARD for key in keys], bool)
-
-
-def _to_freeze(heads: Sequence[bytes], limit: int, deleted: Array) -> Array:
-    """The heads to freeze: those over `limit` rows or of a board deleted, and the longest of them if they are too many.
-    int64[m].
-    """
-    lengths = np.array([len(head) for head in heads], np.int64)
-    freeze = lengths > limit * layout.ROW_BYTES
-    freeze[deleted] = True
-    long = np.flatnonzero(freeze)
-    return long[np.argsort(-lengths[long], kind="stable")[:MAX_FREEZES]]

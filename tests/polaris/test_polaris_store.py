@@ -170,15 +170,18 @@ def test_a_freeze_keeps_the_best(tmp_path: Path) -> None:
         assert best(store, (BOARD, 1)) == [8, 7, 6, 1]
 
 
-def test_too_many_long_heads_are_frozen_the_longest_first(store: PolarisStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "MAX_FREEZES", 1)
-    log = MemoryLog(PARTITIONS)
+def test_a_chunk_that_freezes_many_lists_is_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, found = MemoryLog(PARTITIONS), []
     saves = [Event(A.SAVE, pin, board) for board, most in ((1, 5), (2, 7), (3, 6)) for pin in range(1, most + 1)]
-    feed(store, log, *saves)
-    assert [len(frozen_pins(store, BOARD, board)) for board in (1, 2, 3)] == [0, 7, 0]
-    feed(store, log, Event(A.SAVE, 8, 3), Event(A.SAVE, 8, 1))
-    assert [len(frozen_pins(store, BOARD, board)) for board in (1, 2, 3)] == [0, 7, 7]
-    assert [len(rows) for rows in listed(store, (BOARD, 1), (BOARD, 2), (BOARD, 3))] == [6, 7, 7]
+    records = [record for event in saves for record in as_records(log, [event])]
+    for most in (1_024, 1):
+        monkeypatch.setattr(store_module, "MAX_FREEZES", most)
+        with opened(tmp_path / str(most), head_postings=4) as store:
+            store.apply(records)
+            found.append(list(store.shard.family("lists").items()))
+            assert [len(frozen_pins(store, BOARD, board)) for board in (1, 2, 3)] == [5, 5, 5]
+            assert [len(rows) for rows in listed(store, (BOARD, 1), (BOARD, 2), (BOARD, 3))] == [5, 7, 6]
+    assert found[0] == found[1]
 
 
 def test_R28_a_deleted_board_is_gone_and_may_come_back_in_one_batch(store: PolarisStore) -> None:
