@@ -55,6 +55,7 @@ class Freezer:
         self.writing = threading.Lock()
         self._shard, self._own, self._clock = shard, own, clock
         self._recent_keys, self._keep_ms = recent_keys, keep_days * DAY_MS
+        self._newest_ms = layout.newest_of(shard.note(layout.NEWEST_KEY))
         self._due: dict[bytes, None] = {}
         self._swept = {partition: layout.pending_key(partition, 0, 0) for partition in own}
         self._dropping, self._dropped_before = b"", 0
@@ -64,8 +65,18 @@ class Freezer:
         self._paced = Paced("freezer", self._paced_step)
 
     def kept_from(self) -> int:
-        """The oldest date that is kept, in ms."""
-        return max(0, self._clock() - self._keep_ms) if self._keep_ms else 0
+        """The oldest date that is answered, in ms: by the clock, or by the newest record where that is ahead of it."""
+        return max(self.taken_from(), self._clock() - self._keep_ms) if self._keep_ms else 0
+
+    def taken_from(self) -> int:
+        """The oldest date that is kept on disk, in ms: by the newest record alone, so whoever applies the log keeps the same."""
+        return max(0, self._newest_ms - self._keep_ms) if self._keep_ms else 0
+
+    def advance(self, write: Any, accepted_ms: int) -> None:
+        """A record comes with this write batch that was accepted then."""
+        if self._keep_ms and accepted_ms > self._newest_ms:
+            self._newest_ms = accepted_ms
+            write.put(layout.NEWEST_KEY, layout.newest_value(accepted_ms))
 
     def note(self, write: Any, partitions: Array, days: I64, users: U64) -> None:
         """One recent key comes to each of these days of users, with this write batch. Call it holding `writing`."""
@@ -121,7 +132,7 @@ class Freezer:
             write.delete(entry, pending)
             done.append(entry)
             dropped += len(found.keys)
-            if found.keys and day >= self.kept_from() // DAY_MS:
+            if found.keys and day >= self.taken_from() // DAY_MS:
                 moved.append(found)
                 size += sum(map(len, found.values))
             if size > STEP_BYTES:
@@ -155,7 +166,7 @@ class Freezer:
 
     def _drop(self) -> bool:
         """Drop the days past keeping of a few users; False: there are no more users to visit."""
-        before = self.kept_from() // DAY_MS
+        before = self.taken_from() // DAY_MS
         if before > self._dropped_before:
             self._dropping, self._dropped_before = layout.day_key(self._own.start, 0, 0), before
         if not self._dropping:

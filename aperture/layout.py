@@ -46,6 +46,8 @@ _KEY = np.dtype([("partition", ">u2"), ("user", ">u8"), ("day", ">u4"), ("kind",
 _PENDING_KEY = np.dtype([("partition", ">u2"), ("day", ">u4"), ("user", ">u8")])
 _KIND_AT = _USER_DAY.size
 _NO_COUNT = bytes(4)
+_NEWEST = struct.Struct("<q")
+NEWEST_KEY = b"newest"  # without a family: when the newest record that was applied had been accepted
 _STORE = "aperture"
 WIDTHS = np.array([8, 8, 8, 1, 1])  # bytes of each column of Rows
 WIDTHS.flags.writeable = False
@@ -255,3 +257,16 @@ def warm() -> None:
     """Compile what reading and writing values needs, before it is asked for."""
     ones, codes = np.ones(2, np.uint64), np.ones(2, np.uint8)
     unpack([b"", b""], pack(Rows(ones, ones, np.ones(2, np.int64), codes, codes), np.array([1, 2])))
+
+
+def newest_value(accepted_ms: int) -> bytes:
+    """The value of NEWEST_KEY."""
+    return _NEWEST.pack(accepted_ms)
+
+
+def newest_of(value: bytes | None) -> int:
+    """When the newest record that was applied had been accepted, in ms; 0 where that is not noted. Raises Damaged."""
+    if value is None:
+        return 0
+    check_size(_STORE, "", NEWEST_KEY, value, _NEWEST.size)
+    return int(_NEWEST.unpack(value)[0])

@@ -51,17 +51,18 @@ class ApertureStore:
         self.freezer = Freezer(shard, own, clock, recent_keys, keep_days)
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Apply records of `users`; what is not an engagement, or past keeping, is passed over."""
+        """Apply records of `users`; what is not an engagement, or past keeping when it was accepted, is passed over."""
         write = self.shard.batch()
         with self.freezer.writing:
             if records:
+                self.freezer.advance(write, max(record.accepted_ms for record in records))
                 self._append(write, records)
             self.shard.commit(write, records)
 
     def _append(self, write: Any, records: Sequence[Record]) -> None:
         """One recent key for each user and day of these records."""
         batch, partition = rows(records)
-        at = np.flatnonzero(IS_ENGAGEMENT[batch.action] & (batch.at_ms >= self.freezer.kept_from()))
+        at = np.flatnonzero(IS_ENGAGEMENT[batch.action] & (batch.at_ms >= self.freezer.taken_from()))
         if not len(at):
             return
         at = at[np.lexsort((batch.at_ms[at], batch.user[at]))]  # stable: equals stay in order of arrival

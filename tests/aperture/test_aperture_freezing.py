@@ -16,7 +16,7 @@ import pytest
 from aperture import layout
 from aperture.store import TOPICS, ApertureStore, By
 from services.core.clock import DAY_MS
-from services.core.events import Action
+from services.core.events import Action, events
 from services.log.memory import MemoryLog
 from tests.aperture.reference import (
     NOON,
@@ -96,9 +96,11 @@ def test_a_large_day_is_frozen_in_segments(tmp_path: Path) -> None:
 def test_what_is_past_keeping_is_never_answered_and_is_dropped(tmp_path: Path) -> None:
     now = [NOON]
     dates = [NOON - d * DAY_MS for d in range(8)]
+    idle = events(1, action=Action.FOLLOW_USER, user=1, target=2, at_ms=NOON, id=1)
     with opened(tmp_path, lambda: now[0], keep_days=5) as found:
-        came = records(saves(1, dates), saves(2, dates), saves(3, [NOON]))
-        found.apply(came)
+        log = MemoryLog(PARTITIONS)
+        for rows in (saves(1, dates), saves(2, dates), saves(3, [NOON])):
+            found.apply(log.append(batch_of(rows), TOPICS, NOON))
         assert found.history(1).at_ms.tolist() == dates[:6]
         freeze_all(found)
         assert kinds(found) == (10, 3)
@@ -107,8 +109,14 @@ def test_what_is_past_keeping_is_never_answered_and_is_dropped(tmp_path: Path) -
         assert found.seen(2).tolist() == [1, 2, 3]
         assert found.counts(1, np.array([Action.SAVE], np.uint8), np.array([2**40]), By.NOTHING).counts.item() == 3
         freeze_all(found)
+        assert kinds(found) == (13, 0), "no clock makes anything go from the disk"
+        found.apply(log.append(idle, TOPICS, now[0]))
+        freeze_all(found)
         assert kinds(found) == (7, 0)
-        now[0] += 30 * DAY_MS
+        now[0] -= 30 * DAY_MS
+        assert found.history(1).at_ms.tolist() == dates[:3], "a clock that is behind shows nothing that may be gone"
+        now[0] += 60 * DAY_MS
+        found.apply(log.append(idle, TOPICS, now[0]))
         freeze_all(found)
         assert kinds(found) == (0, 0)
         assert not len(found.history(3))
@@ -117,8 +125,12 @@ def test_what_is_past_keeping_is_never_answered_and_is_dropped(tmp_path: Path) -
 def test_rows_that_wait_to_be_frozen_past_keeping_are_dropped(tmp_path: Path) -> None:
     now = [NOON]
     with opened(tmp_path, lambda: now[0], keep_days=5) as found:
-        found.apply(records(saves(1, [NOON, NOON - DAY_MS])))
+        log = MemoryLog(PARTITIONS)
+        found.apply(log.append(batch_of(saves(1, [NOON, NOON - DAY_MS])), TOPICS, NOON))
         now[0] += 9 * DAY_MS
+        found.apply(
+            log.append(events(1, action=Action.FOLLOW_USER, user=1, target=2, at_ms=NOON, id=1), TOPICS, now[0])
+        )
         freeze_all(found)
         assert kinds(found) == (0, 0)
         assert found.freezer.recent == 0
