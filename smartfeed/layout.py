@@ -3,12 +3,12 @@
 | family    | key                          | value                                                          |
 |-----------|------------------------------|----------------------------------------------------------------|
 | lists     | partition, user u8, feed u1  | at_ms i8, newest u8, then n pins u8, then their n boards u8      |
-| removed   | partition, user u8           | u8[..512]: the pins the user last saved or hid, oldest first   |
+| removed   | partition, user u8           | u8[..2100]: the pins the user last saved or hid, oldest first  |
 | takedowns | partition, pin u8            | none                                                           |
 
 Integers in values are little-endian. Of a list the first `newest` pins are of the pages that were served since the last
-first page, the others of those before; a pin that was removed keeps its place, with the board GONE. A takedown stands
-in every partition, so a partition can be moved on its own.
+first page, the others of those before. Earlier versions put the board GONE in the place of a pin that was removed. A takedown
+stands in every partition, so a partition can be moved on its own.
 """
 
 import struct
@@ -29,7 +29,7 @@ FEEDS = (Surface.FOLLOWING, Surface.INTEREST, Surface.PICKED, Surface.HOME)  # s
 _LIST_KEY = struct.Struct(">HQB")
 _ID_KEY = struct.Struct(">HQ")
 _HEAD = struct.Struct("<qQ")
-GONE = 2**64 - 1  # in place of a board: the pin was saved or hidden. An id that is reserved, so it is no board's
+GONE = 2**64 - 1  # in place of a board, by earlier versions: the pin was removed. A reserved id, so it is no board's
 _PIN_BYTES = 8
 _STORE = "smartfeed"
 
@@ -92,11 +92,6 @@ def unpack_list(key: bytes, value: bytes | None) -> LastServed:
     if newest > len(pins):
         refuse(_STORE, "lists", key, f"{newest} of its {len(pins)} pins are of the newest pages")
     return LastServed(pins, boards, at_ms, newest)
-
-
-def holds(value: bytes, pin: bytes) -> bool:
-    """Whether a list may hold a pin (packed): never wrongly no, and hardly ever wrongly yes. Nothing is decoded."""
-    return pin in value
 
 
 def pack_pins(*pins: int) -> bytes:

@@ -9,6 +9,7 @@ from services.core.errors import InvalidArgument
 from smartfeed.layout import FEEDS
 from smartfeed.store import SmartfeedStore
 
+REMOVED_SENT = 512  # pins that the user removed, the last ones: by them a reader leaves out what it has itself
 _ALLOWED = ", ".join(f"{feed.value} {feed.name.lower()}" for feed in FEEDS)
 
 
@@ -28,6 +29,6 @@ class Smartfeed(rpc.SmartfeedServicer):
             pins=pack(last.pins, "<u8"),
             boards=pack(last.boards, "<u8"),
             at_ms=last.at_ms,
-            removed=pack(self._store.removed(request.user), "<u8"),
+            removed=pack(self._store.removed(request.user)[-REMOVED_SENT:], "<u8"),
             shown=pack(shown, "<u8"),
         )

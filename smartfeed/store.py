@@ -4,31 +4,30 @@ A list is the newest pages merged: those since the last first page, then those b
 all, and of the pages since then whatever they had. So a short page shortens nothing, and a cursor can be given exactly what
 its pages have shown.
 
-The two topics are not ordered against each other. So a pin that is removed is marked as gone in the lists that are there,
-where it keeps its place, and is remembered among the user's last 512 removed pins, which are gone wherever they are served
-again: whichever of a page and its hide is applied first, the list is the same. A takedown has no user; it filters as
-lists are read.
+The two topics are not ordered against each other. So a list depends on `feeds` alone, and of a user's `users` the last pins
+that they removed are kept, as many as a list holds: these are left out as a list is read, and keep their places in it.
+Whichever of a page and its hide is applied first, the answer is the same. A takedown has no user; it filters as lists
+are read too.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import compress, islice, product, takewhile
+from itertools import compress, islice, takewhile
 from typing import Any
 
 import numpy as np
 
 from services.core.columns import U64, Array, ids
 from services.core.events import Action, Batch, flags
-from services.core.topics import Topic, partition_of
+from services.core.topics import Topic, partition_of_one
 from services.log.protocol import Record, kept, rows
 from services.state.shard import Shard
 from smartfeed import layout
 from smartfeed.layout import FEEDS, GONE, LastServed
 
 TOPICS = (Topic.FEEDS, Topic.USERS)
-REMOVED_KEPT = 512
 SHOWN_KEPT = 2_100  # pins of the pages since the last first one: as many as a cursor goes on for, and a page
+REMOVED_KEPT = SHOWN_KEPT
 
 A = Action
 _IS_READ = flags(A.SERVED, A.SAVE, A.HIDE, A.TAKEDOWN)
@@ -53,19 +52,10 @@ class _List:
 
     def serve(self, pin: int, board: int) -> None:
         """A pin of the newest pages; it moves there if it was older."""
-        if pin in self.newest:
-            if self.newest[pin] != GONE:
-                return
-        elif len(self.newest) >= SHOWN_KEPT:
+        if pin in self.newest or len(self.newest) >= SHOWN_KEPT:
             return
         self.older.pop(pin, None)
         self.newest[pin], self.changed = board, True
-
-    def remove(self, pin: int) -> None:
-        """A pin is gone; it keeps its place, so that what else is kept does not depend on when."""
-        for pins in (self.newest, self.older):
-            if pins.get(pin, GONE) != GONE:
-                pins[pin], self.changed = GONE, True
 
 
 @dataclass(slots=True)
@@ -78,16 +68,14 @@ class _User:
     removes: bool = False
 
     def serve(self, feed: int, pin: int, board: int, position: int, at_ms: int, most: int) -> None:
-        """The user was served a pin at `position`: 0 begins the newest pages, even with one that was removed."""
+        """The user was served a pin at `position`: 0 begins the newest pages."""
         last = self.lists.get(feed) or self.lists.setdefault(feed, _List())
         if position == 0 or not last.at_ms:
             last.begin(at_ms, most)
-        last.serve(pin, GONE if pin in self.removed else board)
+        last.serve(pin, board)
 
     def remove(self, pin: int) -> None:
-        """The user saved or hid a pin: it leaves all lists."""
-        for last in self.lists.values():
-            last.remove(pin)
+        """The user saved or hid a pin: it is the last one removed."""
         self.removed.pop(pin, None)
         self.removed[pin], self.removes = None, True
         if len(self.removed) > REMOVED_KEPT:
@@ -134,8 +122,8 @@ class SmartfeedStore:
         serves = (batch.action == A.SERVED).tolist()
         names, feeds = batch.user.tolist(), batch.surface.tolist()
         users = {name: _User(at) for name, at in dict(zip(names, partition.tolist(), strict=True)).items()}
-        self._read_removed(users)
-        self._read_lists(users, set(compress(zip(names, feeds, strict=True), serves)), _removals(batch))
+        self._read_removed({name: users[name] for name, served in zip(names, serves, strict=True) if not served})
+        self._read_lists(users, set(compress(zip(names, feeds, strict=True), serves)))
         columns = (batch.pin.tolist(), batch.board.tolist(), batch.position.tolist(), batch.at_ms.tolist())
         for name, feed, served, pin, board, position, at_ms in zip(names, feeds, serves, *columns, strict=True):
             if served:
@@ -149,12 +137,11 @@ class SmartfeedStore:
         for user, key, value in zip(users.values(), keys, self.shard.family("removed").get(keys), strict=True):
             user.removed = dict.fromkeys(layout.unpack_pins(key, value))
 
-    def _read_lists(self, users: dict[int, _User], served: set[tuple[int, int]], gone: dict[int, list[bytes]]) -> None:
-        """The lists that are served, and those that hold a pin which their user removes."""
-        wanted = [*served, *(at for at in product(gone, FEEDS) if at not in served)]
-        keys = [layout.list_key(users[name].partition, name, feed) for name, feed in wanted]
-        for at, key, value in zip(wanted, keys, self.shard.family("lists").get(keys), strict=True):
-            if value and (at in served or any(layout.holds(value, pin) for pin in gone[at[0]])):
+    def _read_lists(self, users: dict[int, _User], served: set[tuple[int, int]]) -> None:
+        """The lists that are served."""
+        keys = [layout.list_key(users[name].partition, name, feed) for name, feed in served]
+        for at, key, value in zip(served, keys, self.shard.family("lists").get(keys), strict=True):
+            if value:
                 last = layout.unpack_list(key, value)
                 boards = dict(zip(last.pins.tolist(), last.boards.tolist(), strict=True))
                 newest = dict(islice(boards.items(), last.newest))
@@ -175,33 +162,27 @@ class SmartfeedStore:
 
     def last_served(self, user: int, feed: int) -> LastServed:
         """The list a user was last served of a feed, without what was removed or taken down since."""
-        partition = int(partition_of(np.array([user], np.uint64), self._partitions)[0])
-        key = layout.list_key(partition, user, feed)
-        last = layout.unpack_list(key, self.shard.family("lists").get(key))
-        stays = ~_among(last.pins, self._takedowns) & (last.boards != GONE)
+        last = self._list(user, feed)
+        gone = _among(last.pins, self._takedowns) | _among(last.pins, np.sort(self.removed(user)))
+        stays = ~gone & (last.boards != GONE)
         return LastServed(last.pins[stays], last.boards[stays], last.at_ms, last.newest)
 
     def shown(self, user: int, feed: int) -> U64:
         """Every pin of the pages since the last first page, in order, those too that are gone since."""
-        partition = int(partition_of(np.array([user], np.uint64), self._partitions)[0])
-        key = layout.list_key(partition, user, feed)
-        last = layout.unpack_list(key, self.shard.family("lists").get(key))
+        last = self._list(user, feed)
         return last.pins[: last.newest]
 
+    def _list(self, user: int, feed: int) -> LastServed:
+        key = layout.list_key(self._partition(user), user, feed)
+        return layout.unpack_list(key, self.shard.family("lists").get(key))
+
     def removed(self, user: int) -> U64:
-        """The pins that a user last saved or hid, at most 512."""
-        partition = int(partition_of(np.array([user], np.uint64), self._partitions)[0])
-        key = layout.removed_key(partition, user)
+        """The pins that a user last saved or hid, at most REMOVED_KEPT, oldest first."""
+        key = layout.removed_key(self._partition(user), user)
         return ids(layout.unpack_pins(key, self.shard.family("removed").get(key)))
 
-
-def _removals(batch: Batch) -> dict[int, list[bytes]]:
-    """The pins (packed) that each user removes."""
-    gone: dict[int, list[bytes]] = defaultdict(list)
-    removes = batch.action != A.SERVED
-    for user, pin in zip(batch.user[removes].tolist(), batch.pin[removes].tolist(), strict=True):
-        gone[user].append(layout.pack_pins(pin))
-    return gone
+    def _partition(self, user: int) -> int:
+        return partition_of_one(user, self._partitions)
 
 
 def _among(pins: U64, ascending: U64) -> Array:

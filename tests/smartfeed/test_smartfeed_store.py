@@ -100,9 +100,6 @@ class Reference:
         if row["action"] == A.TAKEDOWN:
             self.down.add(pin)
         elif row["action"] in (A.SAVE, A.HIDE):
-            for at in self.lists:
-                if at[0] == user:
-                    self.lists[at] = [(p, GONE if p == pin else board) for p, board in self.lists[at]]
             self.removed[user] = [*(p for p in self.removed[user] if p != pin), pin][-self.kept :]
         elif row["action"] == A.SERVED and row["surface"] in FEEDS:
             self._serve((user, row["surface"]), row)
@@ -112,12 +109,11 @@ class Reference:
         if row["position"] == 0 or at not in self.at_ms:
             self.at_ms[at], self.newest[at] = row["at_ms"], 0
             del entries[self.max_pins :]
-        entry = (pin, GONE if pin in self.removed[at[0]] else row["board"])
+        entry = (pin, row["board"])
         places = [i for i, (known, _) in enumerate(entries) if known == pin]
         if places and places[0] < self.newest[at]:
-            if entries[places[0]][1] == GONE:
-                entries[places[0]] = entry
-        elif self.newest[at] < self.shown_kept:
+            return
+        if self.newest[at] < self.shown_kept:
             for place in places:
                 del entries[place]
             entries.insert(self.newest[at], entry)
@@ -129,7 +125,8 @@ class Reference:
         return [pin for pin, _ in self.lists[at][: self.newest.get(at, 0)]]
 
     def last(self, user: int, feed: int) -> Seen:
-        shown = [entry for entry in self.lists[user, feed] if entry[0] not in self.down and entry[1] != GONE]
+        gone = self.down | {*self.removed[user]}
+        shown = [entry for entry in self.lists[user, feed] if entry[0] not in gone and entry[1] != GONE]
         return [pin for pin, _ in shown], [board for _, board in shown], self.at_ms.get((user, feed), 0)
 
 
@@ -200,13 +197,18 @@ def rows_of(batch: Batch) -> list[Row]:
 def test_pages_and_removals_come_to_the_same_in_any_order_of_topics(
     pages: list[tuple[int, int, list[int]]], gone: list[tuple[int, int]], down: set[int], shuffle: Any
 ) -> None:
-    offsets, max_pins = MemoryLog(PARTITIONS), 6
+    offsets, max_pins, kept = MemoryLog(PARTITIONS), 6, 4
     served = [r for user, feed, found in pages for r in records(offsets, page(found, 0, user, feed))]
     removals = [r for user, pin in gone for r in records(offsets, did(A.HIDE, pin, user=user))]
     served += [r for pin in down for r in records(offsets, [{"action": A.TAKEDOWN, "pin": pin}])]
     order = [0] * len(served) + [1] * len(removals)
     shuffle.shuffle(order)
-    with TemporaryDirectory() as folder, opened(Path(folder), max_pins) as view:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        TemporaryDirectory() as folder,
+        opened(Path(folder), max_pins) as view,
+    ):
+        patch.setattr(store, "REMOVED_KEPT", kept)
         streams = iter(served), iter(removals)
         for of in order:
             view.apply([next(streams[of])])
@@ -215,7 +217,8 @@ def test_pages_and_removals_come_to_the_same_in_any_order_of_topics(
                 of_feed = [found for u, f, found in pages if (u, f) == (user, feed)]
                 shown = list(dict.fromkeys(pin for found in reversed(of_feed) for pin in found))
                 shown = shown[: max(max_pins, len(set(of_feed[-1])) if of_feed else 0)]
-                assert pins(view, user, feed) == [p for p in shown if p not in down and (user, p) not in gone]
+                last_gone = list(dict.fromkeys(p for u, p in reversed(gone) if u == user))[:kept]
+                assert pins(view, user, feed) == [p for p in shown if p not in down and p not in last_gone]
 
 
 def records(offsets: MemoryLog, rows: list[Row]) -> list[Record]:
@@ -285,14 +288,14 @@ def test_what_else_a_user_does_writes_nothing_but_the_offset(view: SmartfeedStor
     assert view.shard.applied_events() == 5
 
 
-def test_the_last_512_removed_pins_are_remembered_and_lists_lose_older_ones_too(view: SmartfeedStore) -> None:
+def test_the_last_removed_pins_are_remembered_whenever_they_were_served(view: SmartfeedStore) -> None:
     write = Writer(view)
     write(*page([1, 2, 3]))
     write(*did(A.HIDE, 1, 2, 1))
     write(*did(A.SAVE, *range(100, 100 + store.REMOVED_KEPT - 1)))
-    assert pins(view) == [3]
+    assert pins(view) == [2, 3]  # 1 was removed again after 2: it is the last that is remembered, and 2 is forgotten
     write(*page([1, 2, 3]))
-    assert pins(view) == [2, 3]  # 1 was removed again after 2: it is the 512th from the end, and 2 is forgotten
+    assert pins(view) == [2, 3]
     assert len(view.shard.family("removed").get(removed_key(1)) or b"") == 8 * store.REMOVED_KEPT
 
 
