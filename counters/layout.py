@@ -73,6 +73,19 @@ def what(kinds: U8, actions: Array, hours: I64) -> U32:
     return (kinds.astype(np.int64) << WHAT_KIND | actions << WHAT_ACTION | hours).astype(np.uint32)
 
 
+def latest_ms(increments: Increments) -> int:
+    """When the hour of the latest increment began; 0 of none."""
+    hours = increments.what & np.uint32(NUMBER_MASK)
+    return int(hours.max()) * HOUR_MS if len(hours) else 0
+
+
+def newest_ms(page: Page) -> int:
+    """When the newest hour that a page has a bucket of began; 0 of none."""
+    codes = page.buckets >> np.uint64(32)
+    hours = codes[(codes >> np.uint64(LEVEL_SHIFT)) & np.uint64(3) == HOUR] & np.uint64(NUMBER_MASK)
+    return int(hours.max()) * HOUR_MS if len(hours) else 0
+
+
 def page_key(partition: int, page: int) -> bytes:
     """Key of a page."""
     return _PAGE_KEY.pack(partition, page)

@@ -37,10 +37,13 @@ class Partition:
 
     def __init__(self, shard: Shard, number: int) -> None:
         self.table = Table()
+        self.newest_ms = (
+            0  # the hour of the latest increment: buckets expire by it, so that all who apply the log agree
+        )
         self._shard, self._number = shard, number
         self._sweep, self._staged = Sweep(), Sweep()
 
-    def open(self, clock_ms: int) -> None:
+    def open(self) -> None:
         """Read what is on disk."""
         watermarks, behind = np.zeros(PAGES, np.int64), 0
         for key, value in self._shard.family("pages").items(from_key=layout.page_key(self._number, 0)):
@@ -48,6 +51,7 @@ class Partition:
             if partition != self._number:
                 break
             watermarks[page], objects = layout.unpack_page(key, value)
+            self.newest_ms = max(self.newest_ms, layout.newest_ms(objects))
             try:
                 self.table.load(page, objects)
             except ValueError as error:
@@ -56,7 +60,7 @@ class Partition:
             partition, offset = layout.increments_of(key)
             if partition != self._number:
                 break
-            self.table.add(layout.unpack_increments(key, value), clock_ms, offset=offset, watermarks=watermarks)
+            self._add(layout.unpack_increments(key, value), offset=offset, watermarks=watermarks)
             behind += len(value)
         self._sweep = self._staged = Sweep(behind=behind)
 
@@ -92,12 +96,14 @@ class Partition:
             page += 1
         return page
 
-    def add(
-        self, records: Sequence[tuple[int, Increments]], clock_ms: int, thresholds: I64, note: Callable[..., None]
-    ) -> None:
+    def add(self, records: Sequence[tuple[int, Increments]], thresholds: I64, note: Callable[..., None]) -> None:
         """Add the staged increments, which have been written, to the table. `note` gets the notable ones."""
         self._sweep = self._staged
         for _, increments in records:
-            rows = self.table.add(increments, clock_ms, thresholds)
+            rows = self._add(increments, thresholds)
             if len(rows):
                 note(increments.objects[rows], increments.what[rows] >> layout.WHAT_ACTION)
+
+    def _add(self, increments: Increments, *more: Any, **named: Any) -> I64:
+        self.newest_ms = max(self.newest_ms, layout.latest_ms(increments))
+        return self.table.add(increments, self.newest_ms, *more, **named)

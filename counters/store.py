@@ -44,9 +44,10 @@ class CountersStore:
         self.shard, self._partitions, self._clock = shard, partitions, clock
         self._own = {number: Partition(shard, number) for number in own}
         self._leaders = Leaders(LED_KINDS, LEADERS, recent, self._led, NEVER)
-        self._looked = self._clock() // HOUR_MS
         for partition in self._own.values():
-            partition.open(self._clock())
+            partition.open()
+        self._newest_ms = max((partition.newest_ms for partition in self._own.values()), default=0)
+        for partition in self._own.values():
             for start in range(0, partition.table.slots(), SCANNED):
                 found = partition.table.leading(start, start + SCANNED, self._leaders.thresholds)
                 self._leaders.note(*found)
@@ -62,16 +63,17 @@ class CountersStore:
         for number, of_partition in new.items():
             self._own[number].stage(write, of_partition)
         self.shard.commit(write, records, partial(self._written, new))
-        hour = self._clock() // HOUR_MS
-        if hour != self._looked:
-            self._looked = hour
-            self._leaders.look_again()
 
     def _written(self, new: dict[int, list[tuple[int, Increments]]]) -> None:
         """Memory follows the disk. If it can't, only the disk is right: the folder is to be opened again."""
+        came = (layout.latest_ms(increments) for records in new.values() for _, increments in records)
+        newest_ms = max(came, default=0)
         try:
+            if newest_ms > self._newest_ms:
+                self._newest_ms = newest_ms  # by which those who led lately make room, before others are counted
+                self._leaders.look_again()
             for number, records in new.items():
-                self._own[number].add(records, self._clock(), self._leaders.thresholds, self._leaders.note)
+                self._own[number].add(records, self._leaders.thresholds, self._leaders.note)
         except BaseException:
             self.shard.dead = True
             raise
@@ -83,7 +85,7 @@ class CountersStore:
 
         kinds: of each object, or of all. A count above 65,504 reads as that; above 2,048 it is rounded to 11 bits.
         """
-        sums = self._sums(kinds, objects, actions, windows_ms, now_ms)
+        sums = self._sums(kinds, objects, actions, windows_ms, now_ms, self._clock())
         return np.minimum(sums, MOST_F16).astype(np.float16)
 
     def top(self, kind: int, action: int, window_ms: int, k: int, now_ms: int = 0) -> tuple[U64, F32]:
@@ -95,7 +97,8 @@ class CountersStore:
         table, lately = self._leaders.of(int(kind), int(_INDEX[action]))
         if window_ms:
             objects = np.union1d(table.objects, lately.objects)
-            sums = self._sums(kind, objects, np.array([action], np.uint8), np.array([window_ms]), now_ms)[:, 0, 0]
+            asked = np.array([action], np.uint8), np.array([window_ms])
+            sums = self._sums(kind, objects, *asked, now_ms, self._clock())[:, 0, 0]
             table = Table(objects[sums > 0], sums[sums > 0])
         found = first(table, k)
         return found.objects, found.counts.astype(np.float32)
@@ -109,15 +112,17 @@ class CountersStore:
         return sum(partition.table.memory_bytes() for partition in self._own.values())
 
     def _led(self, kind: int, action: int, objects: U64) -> I64:
-        """int64[n, 2]: how often it was done to each ever, and in the last 7 days."""
-        return self._sums(kind, objects, _ALL[[action]], _LED_WINDOWS)[:, 0]
+        """int64[n, 2]: how often it was done to each ever, and in the last 7 days before the latest increment."""
+        return self._sums(kind, objects, _ALL[[action]], _LED_WINDOWS, self._newest_ms, self._newest_ms)[:, 0]
 
-    def _sums(self, kinds: U8 | int, objects: U64, actions: U8, windows_ms: I64, now_ms: int = 0) -> I64:
-        """int64[n, a, w]: what the windows of these objects hold."""
+    def _sums(self, kinds: U8 | int, objects: U64, actions: U8, windows_ms: I64, now_ms: int, clock_ms: int) -> I64:
+        """int64[n, a, w]: what the windows of these objects hold. clock_ms: the time of the question.
+
+        What has expired by the latest increment of a partition is in no answer: it may be gone, or not yet.
+        """
         wanted, where = np.unique(actions, return_inverse=True)
         column = np.full(ACTIONS, -1, np.int64)
         column[_INDEX[wanted]] = range(len(wanted))
-        clock_ms = self._clock()
         windows = runs(windows_ms, now_ms or clock_ms, clock_ms)
         kinds = np.broadcast_to(np.asarray(kinds, np.uint8), len(objects))
         sums = np.zeros((len(objects), len(wanted), len(windows_ms)), np.int64)
@@ -127,7 +132,9 @@ class CountersStore:
         for number, partition in self._own.items():
             rows = order[ends[number - 1] if number else 0 : ends[number]]
             if len(rows):
-                partition.table.sums(objects[rows], kinds[rows], rows, column, windows, sums)
+                ahead = partition.newest_ms > clock_ms
+                kept = runs(windows_ms, now_ms or clock_ms, partition.newest_ms) if ahead else windows
+                partition.table.sums(objects[rows], kinds[rows], rows, column, kept, sums)
         return sums if len(wanted) == len(actions) and (wanted == actions).all() else sums[:, where]
 
 

@@ -49,13 +49,16 @@ class Table:
     def add(
         self,
         increments: Increments,
-        clock_ms: int,
+        newest_ms: int,
         thresholds: I64 = NOTHING_NOTABLE,
         offset: int = 0,
         watermarks: I64 = _NO_WATERMARKS,
     ) -> I64:
-        """Add increments, to be called by one thread at a time; the notable rows, as `kernel.add` has it."""
-        kept = first_kept(DAY, clock_ms), first_kept(HOUR, clock_ms)
+        """Add increments, to be called by one thread at a time; the notable rows, as `kernel.add` has it.
+
+        newest_ms: the time by which buckets expire, which never falls.
+        """
+        kept = first_kept(DAY, newest_ms), first_kept(HOUR, newest_ms)
         columns = _inputs(increments)
         found, start = [], 0
         while start < len(increments.objects):

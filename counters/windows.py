@@ -27,13 +27,13 @@ def is_window(window_ms: int) -> bool:
     return window_ms <= days and window_ms % DAY_MS == 0
 
 
-def first_kept(level: int, clock_ms: int) -> int:
-    """The number of the oldest bucket that has not expired: that starts after the clock's time less what is kept."""
-    return clock_ms // SIZE_MS[level] - KEPT[level] + 1
+def first_kept(level: int, as_of_ms: int) -> int:
+    """The number of the oldest bucket that has not expired: that starts after that time less what is kept."""
+    return as_of_ms // SIZE_MS[level] - KEPT[level] + 1
 
 
-def runs(windows_ms: I64, now_ms: int, clock_ms: int) -> Runs:
-    """The buckets that start after now - window, not after now, and have not expired by the clock.
+def runs(windows_ms: I64, now_ms: int, as_of_ms: int) -> Runs:
+    """The buckets that start after now - window, not after now, and have not expired as of some time.
 
     So a window of h hours is the h newest hour buckets, the one under way included, and likewise of days. EVER is one
     bucket, whatever now is.
@@ -41,6 +41,6 @@ def runs(windows_ms: I64, now_ms: int, clock_ms: int) -> Runs:
     ever = windows_ms == 0
     level = np.select([ever, windows_ms <= KEPT[HOUR] * HOUR_MS], [EVER, HOUR], DAY)
     size = np.where(level == DAY, DAY_MS, HOUR_MS)
-    kept = np.where(level == DAY, first_kept(DAY, clock_ms), first_kept(HOUR, clock_ms))
+    kept = np.where(level == DAY, first_kept(DAY, as_of_ms), first_kept(HOUR, as_of_ms))
     first = np.maximum((now_ms - windows_ms) // size + 1, kept)
     return Runs(level.astype(np.int64), np.where(ever, 0, first), np.where(ever, 0, now_ms // size))

@@ -8,7 +8,7 @@ import numpy as np
 
 from services.core.columns import ids
 from services.core.events import Batch, events
-from services.core.topics import Topic, partition_of
+from services.core.topics import Topic, partition_of, partition_of_one
 from services.log.memory import MemoryLog
 from services.log.protocol import Record
 
@@ -23,22 +23,32 @@ class Slow:
 
     happened: list[Increment] = field(default_factory=list)
     _by: dict[tuple[int, int, int], list[tuple[int, int]]] = field(default_factory=dict)
+    _newest: dict[int, int] = field(default_factory=dict)  # by partition: the latest
     _sorted: int = 0
+    partitions: int = 1
 
     def count(self, kind: int, object_: int, action: int, window: int, now: int, clock: int) -> int:
-        """How often, by the law of the README: buckets that start after now - window, until now, and have not expired."""
+        """How often, by the rules of the README: buckets that start after now - window, until now, and have not expired."""
+        of = self._of().get((kind, object_, action), [])
+        clock = max(clock, self._newest.get(self.partition(object_), 0) // HOUR_MS * HOUR_MS)
         size, kept = (HOUR_MS, WEEK) if window <= WEEK else (DAY_MS, QUARTER)
         total = 0
-        for at_ms, times in self._of().get((kind, object_, action), []):
+        for at_ms, times in of:
             start = at_ms - at_ms % size
             inside = now - window < start <= now and start > clock - kept
             total += times if inside or window == 0 else 0
         return total
 
+    def partition(self, object_: int) -> int:
+        """The partition of an object."""
+        return partition_of_one(object_, self.partitions)
+
     def _of(self) -> dict[tuple[int, int, int], list[tuple[int, int]]]:
         """What happened, by object and action; sorted out as it comes."""
         for kind, object_, action, at_ms, times in self.happened[self._sorted :]:
             self._by.setdefault((kind, object_, action), []).append((at_ms, times))
+            partition = self.partition(object_)
+            self._newest[partition] = max(at_ms, self._newest.get(partition, 0))
         self._sorted = len(self.happened)
         return self._by
 
