@@ -20,7 +20,7 @@ from rich.text import Text
 from cli.console import AsJson, Config, Data, data_of, err, existing, out, plainly, sections_of
 from cli.progress import progress
 from roadrunner.client import open_publisher
-from rockstore import versions
+from rockstore import keys, versions
 from rockstore.client import RockstoreClient
 from services.core import context, external, tokens
 from services.core.clock import wall_clock
@@ -32,7 +32,7 @@ TIMEOUT_S = 10.0
 TAKING_S = 120.0  # in which the shards take a version: they check and link its files
 
 features = typer.Typer(
-    help="Datasets of feature rows: load, list, switch, put.",
+    help="Datasets of feature rows: load, list, switch, remove, put.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -72,7 +72,7 @@ def load(
     after = max((version for of in served if of.name == dataset for version in of.versions), default=0)
     as_of_ms = _moment(as_of) if as_of else _date_of(file)
     with progress() as report, _reading(mesh.ids):
-        home, said = versions.datasets_folder(folder), partial(report, f"loading {dataset}")
+        home, said = keys.datasets_of(folder), partial(report, f"loading {dataset}")
         made = bulk.load(file, home, dataset, mesh.partitions, as_of_ms, key, new_columns, after, said)
     out.print(f"{dataset}: version {made.version}, {made.rows:,} rows of {len(made.columns)} columns", highlight=False)
     if not no_switch:
@@ -96,15 +96,42 @@ def switch(
     folder = data_of(config, data)
     versions.check_name(dataset)
     served = _described(meshes.load(meshes.mesh_file(folder)))
-    there = versions.loaded(folder)
-    known = set(there.get(dataset, []))
-    known |= {kept for of in served if of.name == dataset for kept in of.versions}
+    there = keys.loaded(keys.datasets_of(folder))
+    kept = {one for of in served if of.name == dataset for one in of.versions}
+    known = kept | set(there.get(dataset, []))
     if not known:
         raise _no_such(dataset, [*there, *(of.name for of in served)])
     if version not in known:
         numbers = ", ".join(map(str, sorted(known)))
         raise InvalidArgument(f"version = {version}: {dataset} has no such version; there are {numbers}")
+    if version not in kept:
+        versions.check_there(keys.datasets_of(folder), dataset, version)  # else every shard would wait for its files
     _switch(folder, dataset, version)
+
+
+@features.command()
+@plainly
+def remove(
+    dataset: Dataset,
+    version: Annotated[int, typer.Argument(min=1, help="the version that nothing will serve any more")],
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Remove the files of a version; a shard that is rebuilt from the log does without it, where it would wait for them.
+
+    Example:
+
+        feedmesh features remove pin_quality 1
+    """
+    folder = data_of(config, data)
+    versions.check_name(dataset)
+    served = _described(meshes.load(meshes.mesh_file(folder)))
+    kept = [one for of in served if of.name == dataset for one in of.versions]
+    if version in kept:
+        numbers = ", ".join(map(str, kept))
+        raise InvalidArgument(f"version = {version}: is served or kept to switch back to, as are {numbers}")
+    versions.remove(keys.datasets_of(folder), dataset, version)
+    out.print(f"{dataset}: version {version} is removed", highlight=False)
 
 
 @features.command("list")
@@ -117,7 +144,7 @@ def list_(as_json: AsJson = False, config: Config = None, data: Data = None) -> 
         feedmesh features list
     """
     folder = existing(data_of(config, data))
-    running, files = _running(folder), versions.loaded(folder)
+    running, files = _running(folder), keys.loaded(keys.datasets_of(folder))
     served = {of.name: of for of in _described(running)} if running else {}
     if as_json:
         names = sorted({*served, *files})

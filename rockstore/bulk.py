@@ -1,14 +1,11 @@
 """The bulk loader: one Parquet file of features becomes one version of a dataset, a sorted file a partition.
 
-It needs no mesh: a shard takes the files when the log says so. What is wrong with the Parquet file is refused before
-a version is there. Keys are held in memory, rows one partition at a time: they pass through files of the draft.
+It needs no mesh: a shard takes the files from the blobs when the log says so. What is wrong with the Parquet file is
+refused before a version is there. Keys are held in memory, rows one partition at a time: they pass through files of the draft.
 """
 
-import fcntl
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +18,11 @@ from loaders.convert import plain
 from loaders.ids import read_ids
 from loaders.place import Place
 from loaders.text_ids import settle
-from rockstore import layout
-from rockstore.versions import (
-    MANIFEST,
-    File,
-    Manifest,
-    check_name,
-    checksum,
-    file_name,
-    read_manifest,
-    summed,
-    to_json,
-    versions_of,
-)
+from rockstore import keys, layout
+from rockstore.versions import File, Manifest, check_name, checksum, read_manifest, summed, to_json
+from services.blob.protocol import Blobs
 from services.core.columns import F32, U64, Array, ids
-from services.core.durable import rename_durably, sync_folder
-from services.core.errors import Exhausted, InvalidArgument, NotFound
+from services.core.errors import Conflict, Exhausted, InvalidArgument, MeshError
 from services.core.events import MAX_FEATURES
 from services.core.topics import partition_of
 
@@ -131,7 +117,7 @@ class Source:
 
 def load(
     path: Path,
-    folder: Path,
+    blobs: Blobs,
     dataset: str,
     partitions: int,
     as_of_ms: int,
@@ -140,36 +126,54 @@ def load(
     after: int = 0,
     report: Report = lambda done, of: None,
 ) -> Manifest:
-    """Write the next version of a dataset, whole or not at all; `folder` is that of all datasets.
+    """Publish the next version of a dataset, whole or not at all; `blobs` are those of all datasets.
 
     key: the column of keys. as_of_ms: when the values were computed. new_columns: other columns than those of the
     latest version are meant. after: the version number is above this one too. Raises InvalidArgument for a file that
     is refused, Exhausted on a full disk.
     """
-    home = folder / check_name(dataset)
+    check_name(dataset)
     source = Source(path, key)
-    with _alone(home) as draft:
-        there = versions_of(home)
-        columns = source.columns if new_columns or not there else _same_columns(source, folder, dataset, there[-1])
-        version = max([after, *there]) + 1
+    there = keys.versions(blobs, dataset)
+    columns = source.columns if new_columns or not there else _same_columns(source, blobs, dataset, there[-1])
+    with _reserved(blobs, dataset, max([after, *there])) as version, blobs.draft(dataset) as draft:
         try:
             files = _write_files(source, columns, draft, (dataset, version, partitions), report)
             manifest = summed(Manifest(dataset, version, columns, len(source.keys), as_of_ms, partitions, files))
-            _sync(draft, to_json(manifest))
-            rename_durably(draft, home / str(version))
+            (draft / keys.MANIFEST).write_bytes(to_json(manifest))
         except Exception as error:
-            shutil.rmtree(draft, ignore_errors=True)
             if "No space" in str(error):  # of this module's files, or of those that RocksDB writes
-                raise Exhausted(f"{home}: the disk is full; nothing was loaded") from None
+                raise Exhausted(f"{dataset}: the disk is full; nothing was loaded") from None
             raise
+        blobs.publish(draft, keys.version_key(dataset, version))
     return manifest
 
 
-def _same_columns(source: Source, folder: Path, dataset: str, version: int) -> list[str]:
+@contextmanager
+def _reserved(blobs: Blobs, dataset: str, after: int) -> Iterator[int]:
+    """A number for the next version, which no other load has: it is a part of every key in the files. It is given back when
+    the load fails, unless another has the next one by then.
+    """
+    key = f"{dataset}/{keys.RESERVED}"
+    while True:
+        old = blobs.get(key) if blobs.exists(key) else None
+        number = max(after, int(old) if old and old.isdigit() else 0) + 1
+        with suppress(Conflict):
+            blobs.swap(key, old, b"%d" % number)
+            break
+    try:
+        yield number
+    except BaseException:
+        with suppress(MeshError):
+            blobs.swap(key, b"%d" % number, b"%d" % (number - 1))
+        raise
+
+
+def _same_columns(source: Source, blobs: Blobs, dataset: str, version: int) -> list[str]:
     """The columns in the order that the latest version has, as live rows have no other names for theirs."""
     try:
-        before = read_manifest(folder, dataset, version).columns
-    except NotFound as error:
+        before = read_manifest(blobs, dataset, version).columns
+    except MeshError as error:
         raise InvalidArgument(f"{error}; --new-columns loads without comparing the columns") from None
     for name in before:
         if name not in source.columns:
@@ -178,21 +182,6 @@ def _same_columns(source: Source, folder: Path, dataset: str, version: int) -> l
         if name not in before:
             source.fail(name, f"is new; version {version} of {dataset} does not have it (--new-columns: that is meant)")
     return before
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[Path]:
-    """An empty draft folder, held against other loads of this dataset. What a killed load left is removed."""
-    home.mkdir(parents=True, exist_ok=True)
-    draft = home / "draft"
-    with (home / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InvalidArgument(f"{home}: another load of this dataset is under way") from None
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        yield draft
 
 
 def _write_files(
@@ -214,7 +203,9 @@ def _write_files(
             matrix = np.fromfile(spool, "<f4").reshape(len(mine), len(columns))
             spool.unlink()
             order = np.argsort(source.keys[mine])
-            files[p] = _write_file(draft / file_name(p), source.keys[mine][order], matrix[order], (p, dataset, version))
+            files[p] = _write_file(
+                draft / keys.file_name(p), source.keys[mine][order], matrix[order], (p, dataset, version)
+            )
         done += len(mine)
         report(done, total)
     return files
@@ -251,12 +242,3 @@ def _options() -> Options:
     table.set_bloom_filter(10, False)
     options.set_block_based_table_factory(table)
     return options
-
-
-def _sync(draft: Path, manifest: bytes) -> None:
-    """Write the manifest, and have all of the draft on the disk before it gets its name."""
-    with (draft / MANIFEST).open("wb") as file:
-        file.write(manifest)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(draft)

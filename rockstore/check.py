@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rockstore import layout, versions
+from rockstore import keys, layout, versions
 from rockstore.layout import BOARD, INTEREST, PIN, USER
 from rockstore.store import TOPICS, RockstoreStore
 from services.core.columns import U64
@@ -14,7 +14,7 @@ _KINDS = {"pin": PIN, "board": BOARD, "user": USER, "interest": INTEREST}
 
 
 def _open(of: Opening) -> RockstoreStore:
-    datasets = versions.datasets_folder(of.data)
+    datasets = keys.datasets_of(of.data)
     return RockstoreStore(of.shard, of.own, of.partitions, datasets, of.settings.versions_kept, of.settings.objects_mb)
 
 
@@ -41,19 +41,18 @@ CHECKED = Checked("rockstore", layout.FORMAT, layout.FAMILIES, TOPICS, layout.ch
 
 def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, str, str]]:
     """(file, what is wrong, what to do) of every version of every dataset."""
-    root = versions.datasets_folder(data)
-    for name, there in versions.loaded(data).items():
+    blobs, folder = keys.datasets_of(data), data / keys.DATASETS
+    for name, there in keys.loaded(blobs).items():
         for version in there:
             say(f"dataset {name} version {version}")
-            folder = root / name / str(version)
             try:
-                manifest = versions.read_manifest(root, name, version)
+                manifest = versions.read_manifest(blobs, name, version)
                 for partition, file in manifest.files.items():
-                    path = folder / versions.file_name(partition)
-                    versions.check_file(path, file, path)
+                    key = keys.file_key(name, version, partition)
+                    versions.check_file(blobs.local(key), file, key)
             except MeshError as error:
                 yield (
-                    folder / versions.MANIFEST,
+                    folder / keys.manifest_key(name, version),
                     str(error),
                     "`feedmesh features load` loads it again, as a new version",
                 )

@@ -2,9 +2,12 @@
 
 A version's sorted file is ingested when the log says to switch to it, and the pointer to it moves in the write batch
 of the log's offsets. Ingesting is atomic but not part of that batch: killed in between, a shard finds the file's last
-key when the log says so again, and only moves the pointer. A version that can't be taken leaves the one before.
+key when the log says so again, and only moves the pointer. A file that is missing or damaged is waited for: applying raises
+NotReady, nothing is committed, and the follower tries again. What can never be taken, as its own content or the store says
+to every shard alike, leaves the version before.
 """
 
+import errno
 import logging
 import os
 import shutil
@@ -17,11 +20,13 @@ import numpy as np
 from msgspec.structs import replace
 from rocksdict import IngestExternalFileOptions
 
+from rockstore import keys as blob_keys
 from rockstore import layout
 from rockstore.layout import State, Version
-from rockstore.versions import NAME, check_file, file_name, read_manifest, unreadable
+from rockstore.versions import File, check_file, read_manifest, removed
+from services.blob.protocol import Blobs
 from services.core.columns import F32, I64, U64, Array, ids
-from services.core.errors import Exhausted, NotFound
+from services.core.errors import Damaged, Exhausted, NotFound, NotReady, Unavailable
 from services.core.events import Action, Batch
 from services.core.topics import partition_of
 from services.state.database import LITTLE_ROOM
@@ -29,7 +34,8 @@ from services.state.family import Family
 from services.state.shard import Shard
 
 logger = logging.getLogger(__name__)
-MAX_DATASETS = 1000  # of a shard; the log could else name new ones without end
+MAX_DATASETS = 1000  # of a partition; the log could else name new ones without end
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 TOLD = 3  # problems of one dataset that are told in full
 
 States = dict[str, dict[int, State]]  # by dataset and partition; replaced, never changed, so readers need no lock
@@ -90,9 +96,10 @@ class _Live:
 class Datasets:
     """The datasets of the partitions of one shard."""
 
-    def __init__(self, shard: Shard, partitions: int, folder: Path | None, versions_kept: int) -> None:
-        """`folder`: of all datasets' files; None: there are none, and nothing can be switched to."""
-        self._shard, self._partitions, self._folder, self._kept = shard, partitions, folder, versions_kept
+    def __init__(self, shard: Shard, partitions: int, blobs: Blobs | None, versions_kept: int) -> None:
+        """`blobs`: of all datasets; None: this process takes none."""
+        self._shard, self._partitions, self._blobs, self._kept = shard, partitions, blobs, versions_kept
+        self._refused = ("", "", "")  # the last file that was damaged: key, mark, and what is wrong with it
         self._states: States = {}
         for key, value in shard.family("datasets").items():
             partition, name = layout.dataset_of(key)
@@ -104,15 +111,15 @@ class Datasets:
         """Add what the events change to a write batch: the states to `adopt` once that has been committed."""
         states, changed = {name: dict(of) for name, of in self._states.items()}, set()
         names = batch.title.strings()
-        hashes = {name: layout.dataset_hash(name) for name in dict.fromkeys(names) if _may_be(name, states)}
+        hashes = {name: layout.dataset_hash(name) for name in dict.fromkeys(names) if _is_name(name)}
         puts = (batch.action == Action.PUT_FEATURES).tolist()
         keys = layout.live_keys(partition, ids([hashes.get(name, 0) for name in names]), batch.target)
         live = _Live(self._shard.family("live"), [key for key, put in zip(keys, puts, strict=True) if put])
         columns = (names, puts, partition.tolist(), batch.target.tolist(), keys, batch.at_ms.tolist(), _runs(batch))
         for name, put, at, target, key, at_ms, values in zip(*columns, strict=True):
-            if name not in hashes:
+            if name not in hashes or not _has_room(states, name, at):
                 continue
-            before = states[name].get(at, State())
+            before = states.setdefault(name, {}).get(at, State())
             after = live.put(before, _Put(at, key, at_ms, values)) if put else self._switched(before, name, at, target)
             if after is not before:
                 states[name][at] = after
@@ -144,44 +151,67 @@ class Datasets:
     # --- versions -------------------------------------------------------------------------------------------------
 
     def _switched(self, state: State, name: str, partition: int, version: int) -> State:
-        """The state after a switch; the same version with a problem when the other can't be taken."""
+        """The state after a switch; the same version with a problem when the other can never be taken. Raises NotReady when
+        it can't be taken now, Exhausted on a full disk.
+        """
         try:
             taken = self._taken(state.versions.get(version), name, partition, version)
-        except NotFound as error:
-            return replace(state, problem=f"version {version} was not taken: {error}")
+        except (NotFound, Damaged, Unavailable) as error:
+            raise NotReady(
+                f"dataset {name} version {version} is waited for: {error}; put its files right, or `feedmesh features remove "
+                f"{name} {version}` if it will not come"
+            ) from None
+        if isinstance(taken, str):
+            return replace(state, problem=f"version {version} was not taken: {taken}")
         versions = {**state.versions, version: taken}
         return replace(state, version=version, versions=versions, problem="", passed_over=0)
 
-    def _taken(self, known: Version | None, name: str, partition: int, version: int) -> Version:
-        """The version, once its rows are in the database. Raises NotFound when they can't be, Exhausted: not now."""
-        if self._folder is None:
-            raise NotFound("this process has no folder of datasets")
+    def _taken(self, known: Version | None, name: str, partition: int, version: int) -> Version | str:
+        """The version, once its rows are in the database; or why it can never be taken. Raises NotFound, Damaged or
+        Unavailable when it can't be yet, Exhausted on a full disk.
+        """
+        if self._blobs is None:
+            return "this process takes no datasets"
         try:
-            manifest = read_manifest(self._folder, name, version)
+            manifest = read_manifest(self._blobs, name, version)
         except NotFound:
-            if known is None:
-                raise
-            return known  # its files may be gone, its rows are here
+            if known is not None:
+                return known  # its files may be gone, its rows are here
+            if version in removed(self._blobs, name):
+                return "it was removed"
+            raise
         if manifest.partitions != self._partitions:
-            raise NotFound(f"it was loaded for {manifest.partitions} partitions, there are {self._partitions}")
+            return f"it was loaded for {manifest.partitions} partitions, there are {self._partitions}"
         file = manifest.files.get(partition)
         found = Version(manifest.columns, file.rows if file else 0, manifest.as_of_ms, file.checksum if file else 0)
         if known is not None:
-            if known != found:
-                raise NotFound("other rows were taken under this number before; load it again, under a new one")
-            return known
+            same = known == found
+            return known if same else "other rows were taken under this number before; load it again, under a new one"
         if file is not None:
             last = layout.row_keys(partition, layout.dataset_hash(name), version, ids([file.last]))
             if self._shard.family("rows").get(last[0]) is None:
-                path = self._folder / name / str(version) / file_name(partition)
-                draft = self._shard.folder / "taken.sst"
-                _link(path, draft)
-                check_file(draft, file, path)
-                self._ingest(draft, path)
+                self._take(file, blob_keys.file_key(name, version, partition))
         return found
 
-    def _ingest(self, draft: Path, path: Path) -> None:
-        """Move a sorted file into the database; the name of the original is for messages."""
+    def _take(self, file: File, key: str) -> None:
+        """Ingest a sorted file. One that is damaged is not read again until it is another."""
+        if self._blobs is None:
+            raise NotFound(f"{key}: this process takes no datasets")
+        mark = self._blobs.stat(key).mark
+        if self._refused[:2] == (key, mark):
+            raise Unavailable(self._refused[2])
+        draft = self._shard.folder / "taken.sst"
+        _link(self._blobs.local(key), draft, key)
+        try:
+            check_file(draft, file, key)
+        except Unavailable as error:
+            draft.unlink(missing_ok=True)
+            self._refused = (key, mark, str(error))
+            raise
+        self._ingest(draft, key)
+
+    def _ingest(self, draft: Path, key: str) -> None:
+        """Move a sorted file into the database; the key of its blob is for messages."""
         options = IngestExternalFileOptions()
         options.set_move_files(True)
         try:
@@ -189,7 +219,7 @@ class Datasets:
         except Exception as error:
             if "No space" in str(error) or shutil.disk_usage(self._shard.folder).free < LITTLE_ROOM:
                 raise Exhausted(f"{self._shard.folder}: the disk is full ({error})") from None
-            raise NotFound(f"{path}: {error}") from None
+            raise Unavailable(f"{key}: {error}") from None
         finally:
             draft.unlink(missing_ok=True)
 
@@ -237,15 +267,20 @@ class Datasets:
         return [_described(name, of) for name, of in sorted(self._states.items())]
 
 
-def _may_be(name: str, states: States) -> bool:
-    """Whether there may be a dataset of this name; then `states` has it."""
-    if not NAME.fullmatch(name):
+def _is_name(name: str) -> bool:
+    if not blob_keys.NAME.fullmatch(name):
         logger.warning("passed over: %r can't be the name of a dataset", name[:80])
         return False
-    if name not in states and len(states) >= MAX_DATASETS:
+    return True
+
+
+def _has_room(states: States, name: str, partition: int) -> bool:
+    """Whether a partition has a dataset of this name, or may have one more."""
+    if partition in states.get(name, ()):
+        return True
+    if sum(partition in of for of in states.values()) >= MAX_DATASETS:
         logger.warning("passed over: dataset %s would be one more than %d", name, MAX_DATASETS)
         return False
-    states.setdefault(name, {})
     return True
 
 
@@ -255,7 +290,7 @@ def _runs(batch: Batch) -> list[bytes]:
     return [values[start:end] for start, end in pairwise([0, *ends])]
 
 
-def _link(path: Path, draft: Path) -> None:
+def _link(path: Path, draft: Path, key: str) -> None:
     """The file under another name in the shard's folder: without a copy, where both are on one file system."""
     draft.unlink(missing_ok=True)
     try:
@@ -267,7 +302,9 @@ def _link(path: Path, draft: Path) -> None:
             shutil.copyfile(path, draft)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise unreadable(path, error) from None
+        if error.errno in _FULL:
+            raise Exhausted(f"{key}: the disk is full") from None
+        raise Unavailable(f"{key}: {(error.strerror or str(error)).lower()}") from None
 
 
 def _served_alike(of: dict[int, State]) -> list[tuple[list[int], State]]:

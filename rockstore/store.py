@@ -7,7 +7,6 @@ import heapq
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +15,7 @@ from rockstore import layout
 from rockstore.datasets import Datasets
 from rockstore.layout import BOARD, INTEREST, PIN, USER, Columns, Object, Parts
 from rockstore.state import Event, changed
+from services.blob.protocol import Blobs
 from services.core.columns import U8, U64, Array, Ragged, ids
 from services.core.events import Action, Batch, flags
 from services.core.external import MAX_EXTERNAL
@@ -47,23 +47,26 @@ class RockstoreStore:
         shard: Shard,
         own: range,
         partitions: int,
-        folder: Path | None = None,
+        blobs: Blobs | None = None,
         versions_kept: int = 3,
         objects_mb: int = 32,
     ) -> None:
         """`own`: the partitions of this shard; `partitions`: how many the deployment has.
 
-        `folder`: where the bulk loader puts its versions; None: this process takes none. `objects_mb`: of memory for
-        the objects that are asked for most.
+        `blobs`: of the datasets that the bulk loader publishes; None: this process takes none. `objects_mb`: of memory
+        for the objects that are asked for most.
         """
         self.shard, self._own, self._partitions = shard, own, partitions
         self._objects = Kept[bytes, Parts](objects_mb << 20, layout.parts_bytes)
         self._lock = threading.Lock()  # of changing what is kept
         self._written = 0  # times that objects were written
-        self.datasets = Datasets(shard, partitions, folder, versions_kept)
+        self.datasets = Datasets(shard, partitions, blobs, versions_kept)
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Apply records of `objects`; what was done to a pin, other than to its attributes, is passed over."""
+        """Apply records of `objects`; what was done to a pin, other than to its attributes, is passed over.
+
+        Raises NotReady, and commits nothing, while a dataset's version that the log switches to is not there.
+        """
         write, states = self.shard.batch(), None
         changed: dict[bytes, bytes] = {}
         if found := kept(records, _IS_OBJECTS):

@@ -1,11 +1,10 @@
 """How rockstore is built."""
 
 from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
-from rockstore import layout
+from rockstore import keys, layout
 from rockstore.service import Rockstore
 from rockstore.settings import Settings
 from rockstore.store import TOPICS, RockstoreStore
-from rockstore.versions import datasets_folder
 from services.ops.wiring import Follows, Parts, Runtime
 
 
@@ -16,7 +15,7 @@ def build(settings: Settings, runtime: Runtime) -> Parts:
         shard,
         runtime.partitions,
         runtime.mesh.common.partitions,
-        datasets_folder(runtime.mesh.data),
+        runtime.blobs and keys.datasets_of(runtime.blobs),
         settings.versions_kept,
         settings.objects_mb,
     )

@@ -86,6 +86,11 @@ class Moment:
         """All of them."""
         return range(self.mesh.common.partitions)
 
+    @property
+    def blobs(self) -> None:
+        """None: rows of datasets have no past."""
+        return
+
     def open_shard(self, form: str, families: Iterable[str], settings: ShardSettings) -> Shard:
         """An empty one, or the one that was left there."""
         folder, form = self.mesh.data / self.service, f"{form}, {len(self.partitions)} partitions"

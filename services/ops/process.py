@@ -22,6 +22,8 @@ import psutil
 import uvloop
 
 from protos import status_pb2_grpc
+from services.blob.opening import open_blobs
+from services.blob.protocol import Blobs
 from services.core import context
 from services.core.clock import Clock, wall_clock
 from services.core.errors import MeshError
@@ -78,6 +80,11 @@ class Process:
     def clock(self) -> Clock:
         """The time of this machine."""
         return wall_clock
+
+    @property
+    def blobs(self) -> Blobs:
+        """The mesh's."""
+        return open_blobs(self.mesh)
 
     def settings(self, struct: type[S]) -> S:
         """Its section of the settings."""

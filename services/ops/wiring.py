@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from services.blob.protocol import Blobs
 from services.core.clock import Clock
 from services.core.metrics import Metrics
 from services.core.settings import ShardSettings
@@ -40,6 +41,11 @@ class Runtime(Protocol):
     @property
     def metrics(self) -> Metrics:
         """Where figures are reported."""
+        ...
+
+    @property
+    def blobs(self) -> Blobs | None:
+        """Models, graphs and datasets; None where those of today are none of the moment that is replayed."""
         ...
 
     def open_shard(self, form: str, families: Iterable[str], settings: ShardSettings) -> Shard:

@@ -27,6 +27,7 @@ from roadrunner.aggregator import Aggregator
 from roadrunner.committer import Committer
 from roadrunner.store import EventLog, Retention
 from rockstore import bulk
+from rockstore.keys import datasets_of
 from services.core.columns import U64, Ragged, ids
 from services.core.events import Action, Batch, Surface, events
 from services.core.topics import Topic
@@ -264,4 +265,4 @@ def _dataset(root: Path, data: Path) -> None:
     keys = np.arange(1, 61)
     columns = {name: np.random.default_rng(i).standard_normal(len(keys)) for i, name in enumerate("abc")}
     pq.write_table(pa.table({"pin": keys, **columns}), root / "in.parquet")
-    bulk.load(root / "in.parquet", data / "datasets", "taste", PARTITIONS, NOW_MS)
+    bulk.load(root / "in.parquet", datasets_of(data), "taste", PARTITIONS, NOW_MS)

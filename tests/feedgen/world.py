@@ -56,6 +56,7 @@ from realpin.store import RealpinStore
 from roadrunner.aggregation import Aggregation, MemoryValues
 from rockstore import layout as rockstore_layout
 from rockstore.client import RockstoreClient
+from rockstore.keys import datasets_of
 from rockstore.service import Rockstore
 from rockstore.store import RockstoreStore
 from scorpion.facts import Facts
@@ -254,7 +255,7 @@ def _leaves(folder: Path, stack: ExitStack) -> tuple[Mesh, Fed, PixieStore]:
     apiary = ApiaryStore(open_("apiary", apiary_layout), own, PARTITIONS)
     polaris = PolarisStore(open_("polaris", polaris_layout), PARTITIONS, Light(), Limits(64, 4096))
     aperture = ApertureStore(open_("aperture", aperture_layout), own, PARTITIONS, _now)
-    rockstore = RockstoreStore(open_("rockstore", rockstore_layout), own, PARTITIONS, folder / "datasets")
+    rockstore = RockstoreStore(open_("rockstore", rockstore_layout), own, PARTITIONS, datasets_of(folder))
     counters = CountersStore(open_("counters", counters_layout), own, PARTITIONS, _now)
     smartfeed = SmartfeedStore(open_("smartfeed", smartfeed_layout), own, PARTITIONS, 500)
     pixie = PixieStore(folder / "graphs", _now)

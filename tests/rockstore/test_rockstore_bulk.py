@@ -1,6 +1,5 @@
 """The bulk loader: what it writes, and what it refuses, each by its name."""
 
-import fcntl
 import os
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +14,8 @@ from typer.testing import CliRunner
 from cli.main import app
 from loaders.text_ids import TextIds, as_text
 from rockstore import bulk
-from rockstore.versions import Manifest, check_file, read_manifest, versions_of
+from rockstore.keys import datasets_of, versions
+from rockstore.versions import Manifest, check_file, read_manifest
 from services.core import external
 from services.core.errors import Exhausted, InvalidArgument
 from tests.rockstore.world import KEYS, MATRIX
@@ -28,7 +28,7 @@ def load(folder: Path, **columns: Any) -> Manifest:
     options = {name: columns.pop(name) for name in ("key", "new_columns") if name in columns}
     path = folder / "in.parquet"
     pq.write_table(pa.table(columns), path, row_group_size=2)
-    return bulk.load(path, folder / "datasets", "taste", 4, T0, **options)
+    return bulk.load(path, datasets_of(folder), "taste", 4, T0, **options)
 
 
 def test_every_kind_of_number_is_loaded_as_float32_and_null_as_nan(tmp_path: Path) -> None:
@@ -83,23 +83,22 @@ def test_P21_keys_are_text_where_ids_are(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_version_is_whole_and_the_numbers_ascend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "VALUES_AT_ONCE", 100)  # many chunks, as of a large file
     done = list[tuple[int, int]]()
-    path, folder = tmp_path / "in.parquet", tmp_path / "datasets"
+    path, blobs = tmp_path / "in.parquet", datasets_of(tmp_path)
     pq.write_table(pa.table({"pin": KEYS, "a": MATRIX[:, 0], "b": MATRIX[:, 1]}), path)
-    made = bulk.load(path, folder, "taste", 4, T0, report=lambda now, of: done.append((now, of)))
-    assert read_manifest(folder, "taste", 1) == made
+    made = bulk.load(path, blobs, "taste", 4, T0, report=lambda now, of: done.append((now, of)))
+    assert read_manifest(blobs, "taste", 1) == made
     assert (made.columns, made.rows, sum(file.rows for file in made.files.values())) == (["a", "b"], 500, 500)
     assert done == sorted(done)
     assert (len(done) >= 10, done[-1]) == (True, (1000, 1000))
-    home = folder / "taste"
+    home = tmp_path / "datasets" / "taste"
     assert sorted(p.name for p in (home / "1").iterdir()) == ["manifest.json", *(f"part-{p}.sst" for p in range(4))]
     for partition, file in made.files.items():
-        check_file(home / "1" / f"part-{partition}.sst", file, home)
-    (home / "7").mkdir()
-    (home / "draft").mkdir()  # of a load that was killed
-    (home / "draft" / "spool-0").write_bytes(b"rest")
-    assert bulk.load(path, folder, "taste", 4, T0, new_columns=True).version == 8
-    assert versions_of(home) == [1, 7, 8]
-    assert not (home / "draft").exists()
+        check_file(home / "1" / f"part-{partition}.sst", file, "taste")
+    blobs.put("taste/7/manifest.json", b"{}")
+    blobs.put("taste/reserved", b"8")  # by a load that was killed
+    assert bulk.load(path, blobs, "taste", 4, T0, new_columns=True).version == 9
+    assert versions(blobs, "taste") == [1, 7, 9]
+    assert not list(home.glob(".draft*"))
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -138,8 +137,8 @@ def test_a_file_that_is_wrong_is_refused_by_column_and_row_and_leaves_nothing(tm
     columns, said = REFUSED[case]
     with pytest.raises(InvalidArgument, match=f"in.parquet: {said}"):
         load(tmp_path, **columns)
-    assert versions_of(tmp_path / "datasets" / "taste") == []
-    assert not list(tmp_path.glob("datasets/taste/draft"))
+    assert versions(datasets_of(tmp_path), "taste") == []
+    assert not list(tmp_path.glob("datasets/taste/.draft*"))
 
 
 def test_other_columns_than_before_are_refused_unless_they_are_meant(tmp_path: Path) -> None:
@@ -151,7 +150,9 @@ def test_other_columns_than_before_are_refused_unless_they_are_meant(tmp_path: P
     assert load(tmp_path, pin=[1], b=[2.0], a=[1.0]).columns == ["a", "b"]  # as before: live rows have no names
     assert load(tmp_path, pin=[1], c=[3.0], new_columns=True).columns == ["c"]
     (tmp_path / "datasets" / "taste" / "3" / "manifest.json").unlink()
-    with pytest.raises(InvalidArgument, match="manifest.json: no such file.*; --new-columns loads without comparing"):
+    with pytest.raises(
+        InvalidArgument, match="manifest.json: there is no such blob; --new-columns loads without comparing"
+    ):
         load(tmp_path, pin=[1], c=[3.0])
 
 
@@ -161,19 +162,24 @@ def test_a_file_that_is_no_parquet_or_is_cut_is_refused(tmp_path: Path) -> None:
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(InvalidArgument, match="in.parquet: can't be read as Parquet"):
-            bulk.load(path, tmp_path / "datasets", "taste", 4, T0)
+            bulk.load(path, datasets_of(tmp_path), "taste", 4, T0)
     pq.write_table(pa.table({"pin": [1], "a": [1.0], "a2": [1.0]}).rename_columns(["pin", "a", "a"]), path)
     with pytest.raises(InvalidArgument, match="column 'a' is there more than once"):
-        bulk.load(path, tmp_path / "datasets", "taste", 4, T0)
+        bulk.load(path, datasets_of(tmp_path), "taste", 4, T0)
 
 
-def test_two_loads_of_a_dataset_at_once_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "datasets" / "taste").mkdir(parents=True)
-    with (tmp_path / "datasets" / "taste" / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(InvalidArgument, match="another load of this dataset is under way"):
-            load(tmp_path, pin=[1], a=[1.0])
-    assert load(tmp_path, pin=[1], a=[1.0]).version == 1
+def test_two_loads_of_a_dataset_at_once_have_numbers_of_their_own(tmp_path: Path) -> None:
+    columns, inner = {"pin": [1], "a": [1.0]}, list[int]()
+    load(tmp_path, **columns)  # so that both have columns to compare with
+
+    def meanwhile(done: int, of: int) -> None:
+        if not inner:
+            inner.append(0)
+            inner[0] = bulk.load(tmp_path / "in.parquet", datasets_of(tmp_path), "taste", 4, T0).version
+
+    outer = bulk.load(tmp_path / "in.parquet", datasets_of(tmp_path), "taste", 4, T0, report=meanwhile)
+    assert (outer.version, inner) == (2, [3])
+    assert versions(datasets_of(tmp_path), "taste") == [1, 2, 3]
 
 
 def test_a_full_disk_leaves_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,9 +188,9 @@ def test_a_full_disk_leaves_no_version(tmp_path: Path, monkeypatch: pytest.Monke
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(Exhausted, match="the disk is full; nothing was loaded"):
+        with pytest.raises(Exhausted, match="the disk is full; nothing was"):
             load(tmp_path, pin=[1], a=[1.0])
-    assert versions_of(tmp_path / "datasets" / "taste") == []
+    assert versions(datasets_of(tmp_path), "taste") == []
     assert load(tmp_path, pin=[1], a=[1.0]).version == 1
 
 
@@ -202,10 +208,10 @@ def test_the_command_loads_without_a_mesh_and_says_what_it_needs_one_for(tmp_pat
     os.utime(path, (T0 / 1000, T0 / 1000))
     code, said = feedmesh("load", "taste", path, "--key", "user", "--no-switch", *data)
     assert (code, "taste: version 1, 2 rows of 1 columns" in said) == (0, True)
-    made = read_manifest(tmp_path / "datasets", "taste", 1)
+    made = read_manifest(datasets_of(tmp_path), "taste", 1)
     assert (made.as_of_ms, made.partitions) == (T0, 16)
     feedmesh("load", "taste", path, "--key", "user", "--no-switch", "--as-of", "2024-01-02T03:04", *data)
-    assert read_manifest(tmp_path / "datasets", "taste", 2).as_of_ms == 1_704_164_640_000
+    assert read_manifest(datasets_of(tmp_path), "taste", 2).as_of_ms == 1_704_164_640_000
     for arguments in (
         ("load", "taste", path, "--key", "user"),
         ("switch", "taste", 1),
@@ -213,7 +219,7 @@ def test_the_command_loads_without_a_mesh_and_says_what_it_needs_one_for(tmp_pat
     ):
         code, said = feedmesh(*arguments, *data)
         assert (code, "no mesh runs on this data folder" in said) == (1, True)
-    assert versions_of(tmp_path / "datasets" / "taste") == [1, 2]
+    assert versions(datasets_of(tmp_path), "taste") == [1, 2]
     code, said = feedmesh("list", *data)
     assert (code, "taste - 1, 2" in said, "no mesh runs on this data folder" in said) == (0, True, True)
 

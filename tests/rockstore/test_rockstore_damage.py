@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rockstore import bulk, layout
-from rockstore import datasets as datasets_of
+from rockstore import bulk, layout, versions
+from rockstore import datasets as datasets_module
 from rockstore.client import Dataset
+from rockstore.keys import datasets_of
 from rockstore.store import TOPICS
 from services.core.columns import ids
-from services.core.errors import Exhausted
+from services.core.errors import Exhausted, NotReady
 from services.core.events import Action, events
+from services.core.topics import partition_of
 from services.log.memory import MemoryLog
 from tests.kit import open_shards
 from tests.rockstore.world import KEYS, MATRIX, PARTITIONS, T0, Rockstores, load, opened, parquet, put, switch
@@ -28,10 +30,10 @@ def damage(folder: Path, what: str) -> str:
     data = file.read_bytes()
     if what == "missing":
         shutil.rmtree(version)
-        return "manifest.json: no such file"
+        return "manifest.json: there is no such blob"
     if what == "file missing":
         file.unlink()
-        return f"{file.name}: no such file"
+        return f"{file.name}: there is no such blob"
     if what == "truncated":
         file.write_bytes(data[:-100])
         return f"{file.name}: has {len(data) - 100} bytes, its manifest says {len(data)}"
@@ -43,31 +45,75 @@ def damage(folder: Path, what: str) -> str:
 
 
 @pytest.mark.parametrize("what", ["missing", "file missing", "truncated", "changed", "manifest"])
-def test_what_is_damaged_leaves_the_version_before_and_says_why(rockstores: Rockstores, what: str) -> None:
+def test_what_is_damaged_or_missing_is_waited_for_and_nothing_is_committed(rockstores: Rockstores, what: str) -> None:
     load(rockstores.folder)
     load(rockstores.folder, matrix=MATRIX + 2)
+    rockstores.apply(switch(1))
     intact = shutil.copytree(rockstores.folder / "datasets" / "taste" / "2", rockstores.folder / "intact")
     said = damage(rockstores.folder, what)
-    rockstores.apply(switch(1), switch(2), put(5, [1, 2, 3], T0 + 1))
-    rows, told = rockstores.rows(KEYS), rockstores.datasets()[0]
-    assert "version 2 was not taken: " in told.problem
-    assert said in told.problem
-    whole = ~(rows.values == MATRIX).all(axis=1)
-    np.testing.assert_array_equal(rows.values[whole], MATRIX[whole] + 2)
-    assert (~whole).any()
-    assert whole.any() == (not what.startswith(("missing", "manifest")))
-    assert rockstores.rows([5]).found.all()  # the view goes on
+    before = [store.shard.applied() for store in rockstores.stores]
+    for _ in range(2):
+        with pytest.raises(NotReady, match="dataset taste version 2 is waited for: ") as refused:
+            rockstores.apply(*([] if _ else [switch(2), put(5, [1, 2, 3], T0 + 1)]))
+        assert said in str(refused.value)
+    assert [store.shard.applied() for store in rockstores.stores][-1] == before[-1]
+    of_last = partition_of(KEYS, PARTITIONS) >= PARTITIONS // 2
+    np.testing.assert_array_equal(rockstores.rows(KEYS).values[of_last], MATRIX[of_last])
     shutil.rmtree(rockstores.folder / "datasets" / "taste" / "2", ignore_errors=True)
     intact.rename(rockstores.folder / "datasets" / "taste" / "2")
-    rockstores.apply(switch(2))
+    rockstores.follow()
     assert rockstores.datasets()[0] == Dataset("taste", ["a", "b", "c"], 2, [1, 2], 500, T0, "")
     np.testing.assert_array_equal(rockstores.rows(KEYS).values, MATRIX + 2)
+    assert rockstores.rows([5]).found.all()
+
+
+def test_a_damaged_file_is_read_once_until_it_is_another(two: Rockstores, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(two.folder)
+    path = max((two.folder / "datasets" / "taste" / "1").glob("part-*.sst"))
+    data = path.read_bytes()
+    path.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
+    read: list[Path] = []
+    checked = versions.checksum
+
+    def counted(path: Path) -> int:
+        read.append(path)
+        return checked(path)
+
+    monkeypatch.setattr(versions, "checksum", counted)
+    with pytest.raises(NotReady):
+        two.apply(switch(1))
+    many = len(read)
+    with pytest.raises(NotReady, match="its checksum is"):
+        two.follow()
+    assert len(read) == many
+    path.unlink()
+    path.write_bytes(data)
+    two.follow()
+    np.testing.assert_array_equal(two.rows(KEYS).values, MATRIX)
+
+
+def test_a_version_that_was_removed_leaves_the_one_before_and_says_why(two: Rockstores) -> None:
+    load(two.folder)
+    with pytest.raises(NotReady, match="`feedmesh features remove taste 9` if it will not come"):
+        two.apply(switch(1), switch(9))
+    versions.remove(datasets_of(two.folder), "taste", 9)
+    two.follow()
+    assert two.datasets()[0].problem == "version 9 was not taken: it was removed"
+    np.testing.assert_array_equal(two.rows(KEYS).values, MATRIX)
+    load(two.folder, matrix=MATRIX + 1)
+    versions.remove(datasets_of(two.folder), "taste", 1)
+    assert (versions.removed(datasets_of(two.folder), "taste"), (two.folder / "datasets/taste/1").exists()) == (
+        [1, 9],
+        False,
+    )
+    two.apply(switch(2), switch(1))  # it is kept
+    np.testing.assert_array_equal(two.rows(KEYS).values, MATRIX)
 
 
 def test_a_number_that_was_used_before_is_not_taken_for_other_rows(two: Rockstores) -> None:
     load(two.folder)
     two.apply(switch(1))
-    shutil.rmtree(two.folder / "datasets")
+    shutil.rmtree(two.folder / "datasets")  # with the number that was given out last
     load(two.folder, matrix=MATRIX + 1)
     two.apply(switch(1))
     assert "other rows were taken under this number before" in two.datasets()[0].problem
@@ -77,7 +123,7 @@ def test_a_number_that_was_used_before_is_not_taken_for_other_rows(two: Rockstor
 
 def test_a_load_for_another_number_of_partitions_is_not_taken(two: Rockstores) -> None:
     path = parquet(two.folder / "in.parquet", KEYS, a=MATRIX[:, 0])
-    bulk.load(path, two.folder / "datasets", "taste", 4, T0)
+    bulk.load(path, datasets_of(two.folder), "taste", 4, T0)
     two.apply(switch(1))
     assert "it was loaded for 4 partitions, there are 8" in two.datasets()[0].problem
     assert two.rows(KEYS).columns == []
@@ -104,7 +150,7 @@ def test_killed_between_ingest_and_commit_it_takes_the_version_again(
     monkeypatch.undo()
     with opened(tmp_path, 1) as made, monkeypatch.context() as patch:
         np.testing.assert_array_equal(made.rows(KEYS).values, MATRIX)
-        patch.setattr(datasets_of, "_link", killed)  # the rows are there: no file is touched
+        patch.setattr(datasets_module, "_link", killed)  # the rows are there: no file is touched
         made.log = log
         made.follow()
         np.testing.assert_array_equal(made.rows(KEYS).values, MATRIX + 2)

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rockstore import bulk, layout
-from rockstore import datasets as datasets_of
+from rockstore import datasets as datasets_module
 from rockstore.client import Dataset
+from rockstore.keys import datasets_of
 from rockstore.store import TOPICS, RockstoreStore
+from rockstore.versions import remove
 from services.core.columns import ids
 from services.core.errors import InvalidArgument
 from services.core.topics import partition_of
@@ -78,7 +80,7 @@ def test_a_version_that_is_no_longer_kept_is_taken_again_from_its_files(two: Roc
 def test_several_datasets_with_the_same_keys_do_not_meet(two: Rockstores) -> None:
     load(two.folder)
     path = parquet(two.folder / "other.parquet", KEYS[:5], z=[1, 2, None, 4, 5])
-    bulk.load(path, two.folder / "datasets", "other", PARTITIONS, T0 + 9)
+    bulk.load(path, datasets_of(two.folder), "other", PARTITIONS, T0 + 9)
     two.apply(switch(1), switch(1, "other"))
     other = two.rows(KEYS[:6], "other")
     np.testing.assert_array_equal(other.values[:, 0], [1, 2, np.nan, 4, 5, np.nan])
@@ -156,7 +158,7 @@ def test_names_that_are_none_are_passed_over_and_refused(two: Rockstores) -> Non
 
 
 def test_the_log_can_not_name_datasets_without_end(two: Rockstores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets_of, "MAX_DATASETS", 2)
+    monkeypatch.setattr(datasets_module, "MAX_DATASETS", 2)
     two.apply(*(put(5, [1], T0, f"d{i}") for i in range(5)))
     assert [of.name for of in two.datasets()] == ["d0", "d1"]
 
@@ -186,6 +188,7 @@ def three_loads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("loads")
     for version, (columns, as_of) in LOADS.items():
         load(folder, SIX[:4], MATRIX[:4] + version, columns, as_of_ms=T0 + as_of, new_columns=True)
+    remove(datasets_of(folder), "taste", 4)
     return folder
 
 
@@ -194,7 +197,7 @@ def three_loads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_answers_as_the_reference_does(
     three_loads: Path, operations: list[tuple[str, int, int, int]], cut: int
 ) -> None:
-    """Version 4 does not exist; the process is started again after a part of the log."""
+    """Version 4 was removed; the process is started again after a part of the log."""
     with (
         TemporaryDirectory() as folder,
         open_shards(Path(folder), layout.FORMAT, layout.FAMILIES, 1, PARTITIONS) as ((shard, own),),
@@ -211,9 +214,9 @@ def test_it_answers_as_the_reference_does(
             before = live.get(at, ("", 0, []))
             if width == 3 and (before[0] != columns or before[1] <= at_ms):
                 live[at] = (columns, at_ms, [float(i)] * 3)
-        store = RockstoreStore(shard, own, PARTITIONS, three_loads / "datasets", 3)
+        store = RockstoreStore(shard, own, PARTITIONS, datasets_of(three_loads), 3)
         store.apply(log[: len(log) * cut // 20])
-        store = RockstoreStore(shard, own, PARTITIONS, three_loads / "datasets", 3)
+        store = RockstoreStore(shard, own, PARTITIONS, datasets_of(three_loads), 3)
         store.apply(shard.fresh(log))
         rows = store.datasets.rows("taste", SIX)
     columns, as_of = LOADS[served]

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
 from rockstore import bulk, layout
 from rockstore.client import Dataset, RockstoreClient, Rows
+from rockstore.keys import datasets_of
 from rockstore.service import Rockstore
 from rockstore.store import TOPICS, RockstoreStore
 from rockstore.versions import Manifest
@@ -40,7 +41,7 @@ def load(folder: Path, keys: U64 = KEYS, matrix: F32 = MATRIX, names: str = "abc
     order = np.random.default_rng(7).permutation(len(keys))
     columns = {name: matrix[order, i] for i, name in enumerate(names)}
     path = parquet(folder / "in.parquet", keys[order], **columns)
-    return bulk.load(path, folder / "datasets", "taste", PARTITIONS, options.pop("as_of_ms", T0), **options)
+    return bulk.load(path, datasets_of(folder), "taste", PARTITIONS, options.pop("as_of_ms", T0), **options)
 
 
 def switch(version: int, dataset: str = "taste") -> Batch:
@@ -86,6 +87,6 @@ def opened(folder: Path, shards: int) -> Iterator[Rockstores]:
         made = stack.enter_context(
             open_shards(folder / "rockstore", layout.FORMAT, layout.FAMILIES, shards, PARTITIONS)
         )
-        stores = [RockstoreStore(shard, own, PARTITIONS, folder / "datasets", 3) for shard, own in made]
+        stores = [RockstoreStore(shard, own, PARTITIONS, datasets_of(folder), 3) for shard, own in made]
         mesh = stack.enter_context(serve_shards("rockstore", [[servicer(store)] for store in stores], PARTITIONS))
         yield Rockstores(folder, stores, [own for _, own in made], mesh)
