@@ -13,6 +13,7 @@
 | voices   | 0 u4, partition u2, user u8 (big-endian) | the same of one partition, for good                  |
 | voices   | 2^32 - 1 u4                      | <i8[partitions]: the newest date of an engagement of each    |
 | boards   | partition u2, board u8 (big-endian) | owner u8, created_ms i8, deleted_ms i8, whether it is deleted u1 |
+| qualities | partition u2, pin u8 (big-endian) | quality f4 as last stated, at_ms i8 of that |
 | history  | "identity"                       | 16 random bytes: which log this is                           |
 | history  | sequence u4 (big-endian)         | an epoch: its number u8, then (topic u1, partition u2, next offset u8) of each |
 
@@ -43,7 +44,18 @@ from services.state.stored import check_key, check_rows, check_size, ends_of, re
 HISTORY = "history"
 IDENTITY_KEY = b"identity"
 FORMAT = "roadrunner 1"
-FAMILIES = ("records", "accepted", "ends", "segments", "aggregated", "interests", "voices", "boards", HISTORY)
+FAMILIES = (
+    "records",
+    "accepted",
+    "ends",
+    "segments",
+    "aggregated",
+    "interests",
+    "voices",
+    "boards",
+    "qualities",
+    HISTORY,
+)
 IN_ORDER = ("records", "accepted")  # read in the order of their keys
 
 LAST_OFFSET = 2**64 - 1
@@ -67,6 +79,7 @@ _DAY = struct.Struct(">I")
 NEWEST_KEY = _DAY.pack(2**32 - 1)
 _OBJECT_KEY = np.dtype([("partition", ">u2"), ("id", ">u8")])
 _BOARD = struct.Struct("<Qqq?")
+_QUALITY = struct.Struct("<fq")
 _ID_BYTES = 8
 _STORE = "roadrunner"
 _SIZES = [(name, np.dtype(dtype).itemsize) for name, dtype in COLUMNS.items()]
@@ -261,7 +274,7 @@ def aggregated_of(key: bytes, value: bytes) -> Aggregated:
 
 
 def object_keys(partition: Array, ids: U64) -> list[bytes]:
-    """Keys of pins in `interests` or of boards in `boards`, each with its partition."""
+    """Keys of pins in `interests` and `qualities` or of boards in `boards`, each with its partition."""
     packed = np.empty(len(ids), _OBJECT_KEY)
     packed["partition"], packed["id"] = partition, ids
     return split(packed.tobytes(), np.full(len(ids), _OBJECT_KEY.itemsize))
@@ -276,6 +289,20 @@ def board_of(key: bytes, value: bytes) -> Board:
     """What stands of a board. Raises Damaged for another length."""
     check_size(_STORE, "boards", key, value, _BOARD.size)
     return Board(*_BOARD.unpack(value))
+
+
+def quality_value(quality: float, at_ms: int) -> bytes:
+    """The quality of a pin, and when it was stated."""
+    return _QUALITY.pack(quality, at_ms)
+
+
+def quality_of(key: bytes, value: bytes | None) -> tuple[float, int] | None:
+    """The quality of a pin, and when it was stated; None of none. Raises Damaged for another length."""
+    if value is None:
+        return None
+    check_size(_STORE, "qualities", key, value, _QUALITY.size)
+    quality, at_ms = _QUALITY.unpack(value)
+    return quality, at_ms
 
 
 def interests_value(interests: U64) -> bytes:
@@ -356,6 +383,10 @@ def check(family: str, key: bytes, value: bytes) -> None:
     elif family == "boards":
         check_key(_STORE, family, key, _OBJECT_KEY.itemsize)
         board_of(key, value)
+    elif family == "qualities":
+        check_key(_STORE, family, key, _OBJECT_KEY.itemsize)
+        if not 0 <= (quality_of(key, value) or (0.0, 0))[0] <= 1:
+            refuse(_STORE, family, key, "a quality is 0 to 1")
     elif family == "voices" and key == NEWEST_KEY:
         newest_of(value)
     elif family == "voices":

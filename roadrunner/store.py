@@ -18,6 +18,7 @@ from roadrunner.boards import Boards
 from roadrunner.duplicates import RecentIds
 from roadrunner.intake import Group
 from roadrunner.layout import Aggregate, Aggregated, Segment, StoredEnd
+from roadrunner.qualities import Qualities
 from roadrunner.routing import Records, Routed, at_of
 from roadrunner.stored import StoredRecord
 from services.core.clock import DAY_MS, Clock
@@ -100,6 +101,8 @@ class EventLog:
             raise self._db.damaged(problem)
         self._boards = Boards(self._db, partitions)
         self._fill_boards()
+        self._qualities = Qualities(self._db, partitions)
+        self._qualities.fill(self._ends)
         self.history = epochs.begin(self._db, {at: end.next for at, end in self._ends.items()})
 
     def _fill_boards(self) -> None:
@@ -145,6 +148,7 @@ class EventLog:
         write = _Write(self._db.batch(), now)
         try:
             kept = np.flatnonzero(fresh)
+            group = self._qualities.filled(write.batch, group, kept)
             routed = Routed.of(group, kept, self._partitions, self._boards.judge(write.batch, group, kept))
             self._ends |= self._write(write, group, routed, keys[fresh])
         except BaseException:

@@ -1,18 +1,15 @@
 """POST /v1/events: what users did, published as one batch or not at all; and takedowns of pins."""
 
-import logging
 import random
 from dataclasses import replace
 
-import numpy as np
 from starlette.requests import Request
 
 from roadrunner.client import Published, RoadrunnerClient
-from rockstore.client import PIN, RockstoreClient
 from services.core import tokens
 from services.core.clock import Clock
 from services.core.context import serving
-from services.core.errors import InvalidArgument, MeshError
+from services.core.errors import InvalidArgument
 from services.core.events import RESERVED_FROM, Action, Batch, events
 from web.answers import Accepted, Written
 from web.body import Bodies
@@ -21,8 +18,6 @@ from web.intake import Decoders, as_stated, batch_of, parse
 from web.questions import NoQuery
 from web.wire import asked
 
-logger = logging.getLogger(__name__)
-
 
 class Events:
     """Translates between HTTP and the ingest API."""
@@ -30,16 +25,12 @@ class Events:
     def __init__(
         self,
         roadrunner: RoadrunnerClient,
-        objects: RockstoreClient,
         clock: Clock,
         bodies: Bodies,
         timeout: float,
-        quality_timeout: float,
         ids: Ids = NUMBERS,
     ) -> None:
-        """`quality_timeout`: how long a save may wait for its pin's quality, in seconds."""
-        self._roadrunner, self._objects, self._clock = roadrunner, objects, clock
-        self._bodies, self._timeout, self._quality_timeout = bodies, timeout, quality_timeout
+        self._roadrunner, self._clock, self._bodies, self._timeout = roadrunner, clock, bodies, timeout
         self._ids, self._decoders = ids, Decoders(ids.read)
 
     async def post(self, request: Request) -> Accepted:
@@ -50,7 +41,7 @@ class Events:
                 given = parse(body, self._decoders)
                 batch = batch_of(given, self._clock())
                 names = await self._ids.naming(batch, ids_of(given))
-                published = await self._publish(await self._with_quality(batch), names)
+                published = await self._publish(batch, names)
         return Accepted(published.accepted, published.duplicates, tokens.to_text(published.token))
 
     async def take_down(self, request: Request) -> Written:
@@ -75,18 +66,3 @@ class Events:
         except InvalidArgument as error:
             raise as_stated(error) from None
         return replace(published, accepted=published.accepted - len(names[0]))
-
-    async def _with_quality(self, batch: Batch) -> Batch:
-        """The batch with each save's pin's own quality where none is stated and it is known: a help, never a need."""
-        rows = np.flatnonzero((batch.action == Action.SAVE) & np.isnan(batch.quality))
-        if not len(rows):
-            return batch
-        pins, each = np.unique(batch.pin[rows], return_inverse=True)
-        try:
-            known = await self._objects.attributes(PIN, pins, self._quality_timeout)
-        except MeshError as error:
-            logger.info("saves go without quality: %s", error)
-            return batch
-        quality = batch.quality.copy()
-        quality[rows] = known.quality[each]
-        return batch.replace(quality=quality)

@@ -55,9 +55,6 @@ class Settings(ServiceSettings, kw_only=True):
     promotion_timeout_s: Annotated[
         float, Meta(ge=1, le=600, description="time for each question of a promotion: loading a model takes its own")
     ] = 30.0
-    quality_timeout_s: Annotated[
-        float, Meta(ge=0.001, le=5, description="time a save may wait for its pin's quality; then it goes without")
-    ] = 0.1
     ids_mb: Annotated[
         int, Meta(ge=1, le=100_000, description="memory for external ids, about 300 bytes each, where ids are text")
     ] = 32

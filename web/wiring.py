@@ -82,11 +82,9 @@ def operations_of(clients: Clients, settings: Settings, status: Status, address:
     ids = ids_of(clients, settings)
     events = Events(
         clients.roadrunner,
-        clients.objects,
         wall_clock,
         Bodies(settings.max_body_mb << 20, settings.max_bodies_mb << 20),
         settings.event_timeout_s,
-        settings.quality_timeout_s,
         ids,
     )
     return operations(

@@ -173,7 +173,7 @@ def test_slow_bodies_take_no_place(tmp_path: Path) -> None:
 def test_services_that_are_away(tmp_path: Path) -> None:
     with serve_edge(tmp_path) as edge:
         edge.kill("rockstore")
-        assert edge.post([SAVE]).status_code == 202, "a save never waits for its pin's quality"
+        assert edge.post([SAVE]).status_code == 202, "a save needs no other service"
         user = edge.http.get("/v1/users/1")
         assert (user.status_code, user.json()["degraded"]) == (200, ["names"])
         named = edge.post([{"user": 1, "action": "follow_user", "target": 2}]).json()["token"]
