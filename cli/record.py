@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from services.core.columns import U64, Array, among
-from services.core.durable import replace_durably, sync_folder
+from services.core.durable import replace_durably, sync_folder, sync_written
 from services.core.errors import InvalidArgument
 
 MAGIC = b"feedmesh loads 1"
@@ -83,8 +83,7 @@ class Record:
         is_new = not self._added.exists()
         with open(os.open(self._added, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
             file.write(body + zlib.crc32(data, zlib.crc32(body)).to_bytes(4, "little") + data)
-            file.flush()
-            os.fsync(file.fileno())
+            sync_written(file)
         if is_new:
             sync_folder(self.path.parent)
         self._appended += len(events)

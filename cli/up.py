@@ -18,9 +18,11 @@ from rich.text import Text
 
 from cli.console import Config, Data, config_of, data_of, err, hint, out, plainly, sections_of
 from cli.learning import Learner, events_of
+from pixie import keys as graphs
 from pixie.keys import was_pushed
+from rockstore import keys as datasets
 from scorpion import keys as models
-from services.blob.opening import open_blobs
+from services.blob.opening import open_blobs, settle
 from services.core.durable import rename_durably
 from services.core.errors import InvalidArgument, NotFound, Unavailable
 from services.core.installation import environment, program
@@ -59,6 +61,7 @@ def up(
     if port is not None:
         sections["web"].http_port = port
     folder = DataFolder(Path(sections["mesh"].data))
+    settle(folder.path, sections["mesh"].blobs, (models.MODELS, graphs.GRAPHS, datasets.DATASETS))
     stop = _Stop()
     supervisor = Supervisor(plan(sections), report=lambda line: err.print(Text(line, "yellow"), soft_wrap=True))
     learner = Learner(supervisor.mesh, config_of(config), events_of(supervisor.mesh), _report_learning)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from feedgen.shown import NOTHING, WORD, Shown, Steps
-from services.core.durable import sync_folder
+from services.core.durable import sync_folder, sync_written
 from services.core.errors import Damaged, InvalidArgument
 from services.core.events import Surface
 
@@ -87,8 +87,7 @@ def secret_of(data: Path) -> bytes:
     if not path.exists():
         with tempfile.NamedTemporaryFile(dir=data, prefix="cursor.") as draft:  # of mode 0600
             draft.write(os.urandom(SECRET_BYTES))
-            draft.flush()
-            os.fsync(draft.fileno())
+            sync_written(draft.file)
             with suppress(FileExistsError):
                 os.link(draft.name, path)
             sync_folder(data)

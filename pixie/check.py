@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pixie import keys, layout, snapshot
+from services.blob.opening import folder_of
 from services.core.errors import MeshError
 
 _AGAIN = "`feedmesh graph build` makes another and loads it"
@@ -11,7 +12,7 @@ _AGAIN = "`feedmesh graph build` makes another and loads it"
 
 def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, str, str]]:
     """(file, what is wrong, what to do) of every snapshot, read whole, and of what says which is served."""
-    graphs, folder = keys.graphs_of(data), data / keys.GRAPHS
+    graphs, folder = keys.graphs_of(data), folder_of(data) / keys.GRAPHS
     try:
         for version in snapshot.current(graphs)[:1]:
             snapshot.folder_of(graphs, version)

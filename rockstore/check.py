@@ -6,6 +6,7 @@ from pathlib import Path
 from rockstore import keys, layout, versions
 from rockstore.layout import BOARD, INTEREST, PIN, USER
 from rockstore.store import TOPICS, RockstoreStore
+from services.blob.opening import folder_of
 from services.core.columns import U64
 from services.core.errors import MeshError
 from services.state.checked import Checked, Opening, text_of
@@ -41,7 +42,7 @@ CHECKED = Checked("rockstore", layout.FORMAT, layout.FAMILIES, TOPICS, layout.ch
 
 def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, str, str]]:
     """(file, what is wrong, what to do) of every version of every dataset."""
-    blobs, folder = keys.datasets_of(data), data / keys.DATASETS
+    blobs, folder = keys.datasets_of(data), folder_of(data) / keys.DATASETS
     for name, there in keys.loaded(blobs).items():
         for version in there:
             say(f"dataset {name} version {version}")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from scorpion import keys, layout, registry
-from services.blob.opening import open_blobs
+from services.blob.opening import folder_of, open_blobs
 from services.core.errors import MeshError
 
 _AGAIN = "train or push the model again, as a new version; until then what was promoted before serves"
@@ -21,9 +21,9 @@ def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path
             registry.find(data, text)
     except MeshError as error:
         todo = "remove it, and `feedmesh model promote NAME@VERSION` writes it anew"
-        yield data / keys.PROMOTED, str(error), todo
+        yield folder_of(data) / keys.PROMOTED, str(error), todo
     for ref in registry.models(data):
         try:
             registry.check(registry.folder_of(data, ref), None)
         except MeshError as error:
-            yield data / keys.version_key(*ref) / layout.MANIFEST, f"{ref}: {error}", _AGAIN
+            yield folder_of(data) / keys.version_key(*ref) / layout.MANIFEST, f"{ref}: {error}", _AGAIN

@@ -4,7 +4,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import pytest
@@ -121,12 +121,15 @@ def test_a_name_is_given_durably() -> None:
     found = re.compile(r"os\.(rename|replace)\(|\b(draft|path|folder)\.(rename|replace)\(")
     ours = [p for p in sources(*SERVICES, "services") if found.search(p.read_text())]
     assert {str(p.relative_to(ROOT)) for p in ours} <= {"services/core/durable.py", "services/ops/openmp.py"}
+    syncs = [p for p in sources(*OURS) if "fsync(" in p.read_text() and "tests" not in p.parts]
+    assert {str(p.relative_to(ROOT)) for p in syncs} == {"services/core/durable.py"}
 
 
 OWNED = {"models": "scorpion", "graphs": "pixie", "datasets": "rockstore"}  # folders of blobs, and whose they are
+STATE = {name: name for name in SERVICES}  # folders of a service's own state in the data folder
 
 
-def spelled(text: str) -> set[str]:
+def spelled(text: str, owned: Container[str] = OWNED) -> set[str]:
     """The owned folders that a module joins to a path, or begins a key or a pattern of paths with."""
     found = set()
     for node in ast.walk(ast.parse(text)):
@@ -139,9 +142,9 @@ def spelled(text: str) -> set[str]:
         elif isinstance(node, ast.Constant | ast.JoinedStr):
             first = node.values[0] if isinstance(node, ast.JoinedStr) and node.values else node
             start, slash, _ = str(getattr(first, "value", "")).partition("/")
-            found |= {start} if slash and start in OWNED and " " not in str(getattr(first, "value", "")) else set()
+            found |= {start} if slash and start in owned and " " not in str(getattr(first, "value", "")) else set()
         found |= {str(part.value) for part in parts if isinstance(part, ast.Constant)}
-    return found & set(OWNED)
+    return {name for name in found if name in owned}
 
 
 def test_nobody_else_knows_where_a_services_blobs_lie() -> None:
@@ -153,6 +156,20 @@ def test_nobody_else_knows_where_a_services_blobs_lie() -> None:
         if path.relative_to(ROOT).parts[0] != OWNED[folder]
     ]
     assert not wrong
+
+
+def test_no_service_opens_the_folder_of_another() -> None:
+    """The state of a service is its process's own: others ask it, or follow the log. The command and the benchmark look; and
+    the kit sees whether a log was begun.
+    """
+    found = {
+        f"{path.relative_to(ROOT)} spells {folder}/"
+        for path in sources(*SERVICES, "services", "features", "loaders", "learning")
+        for folder in sorted(spelled(path.read_text(), STATE))
+        if path.relative_to(ROOT).parts[0] != folder
+    }
+    assert found == {f"services/{path} spells roadrunner/" for path in ("core/external.py", "ops/supervisor.py")}
+    assert spelled('state = data / "polaris" / "0of1"', STATE) == {"polaris"}
 
 
 @pytest.mark.parametrize(

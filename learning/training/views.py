@@ -110,7 +110,7 @@ class Views:
         described = meshes.resolve(sections, [])
         self.mesh = LocalMesh(settings={**described.settings}, processes=[], servicers={})
         self.mesh.servicers |= {"roadrunner": Absent(), "smartfeed": Absent()}
-        self.mesh.settings["mesh"]["data"] = str(folder)
+        self.mesh.settings["mesh"] |= {"data": str(folder), "blobs": ""}
         # Counts of the moment, not of up to a minute before it: a replay learns from what was, and waits for nothing.
         self.mesh.settings["scorpion"] = {**self.mesh.settings["scorpion"], "counts_ttl_s": 0.0}
         self.partitions = self.mesh.common.partitions

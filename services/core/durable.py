@@ -4,6 +4,7 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 COPIED = 1 << 20  # bytes at once
 
@@ -18,8 +19,7 @@ def replace_durably(path: Path, content: bytes | Path) -> None:
                     shutil.copyfileobj(source, file, COPIED)
             else:
                 file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            sync_written(file)
         rename_durably(draft, path)
     except BaseException:
         with suppress(OSError):
@@ -40,6 +40,12 @@ def make_folder_durably(folder: Path) -> None:
     make_folder_durably(folder.parent)
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
+
+
+def sync_written(file: IO[bytes]) -> None:
+    """Have what was written to an open file on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_file(path: Path) -> None:

@@ -21,6 +21,13 @@ class MeshSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     """Of the whole deployment."""
 
     data: Annotated[str, Meta(description="folder of everything that is kept", min_length=1)] = "data"
+    blobs: Annotated[
+        str,
+        Meta(
+            description="where models, graphs and datasets lie: the URL of a folder, such as file:///mnt/blobs; empty: in "
+            "the data folder"
+        ),
+    ] = ""
     host: Annotated[
         str, Meta(description="address to listen on; loopback unless others must reach it", min_length=1)
     ] = "127.0.0.1"

@@ -25,7 +25,7 @@ NOBODY = cast(Any, None)
 def all_operations() -> list[Operation]:
     return operations(
         Feeds(NOBODY, 1),
-        Events(NOBODY, NOBODY, lambda: 0, NOBODY, 1, 1),
+        Events(NOBODY, lambda: 0, NOBODY, 1),
         Users(NOBODY, NOBODY, 1),
         Pins(NOBODY, 1),
         Models(NOBODY, Path(), 1),
