@@ -28,6 +28,7 @@ OF_THE_RUNTIME = (
     "clock",
     "metrics",
     "log",
+    "blobs",
     "folder",
     "path",
     "address",
