@@ -4,11 +4,12 @@ from features import requests
 from feedgen import kernel
 from feedgen.cursor import Cursors, secret_of
 from feedgen.feeds import Clients, feeds
+from feedgen.hydrators.titles import PageTitles
 from feedgen.service import Feedgen, Losing
 from feedgen.sessions import Sessions
 from feedgen.settings import Settings
+from feedgen.titles import Titles
 from feedgen.turns import Turns
-from feedgen.wording import Wording
 from protos.feedgen_pb2_grpc import add_FeedgenServicer_to_server
 from services.ops.process import open_process, run_entry_point, serve_on_asyncio
 from services.rpc.server import AddServicer
@@ -23,12 +24,12 @@ def main() -> None:
 
     def wire() -> list[AddServicer]:
         clients = Clients.of(mesh)
-        wording = Wording(clients.rockstore, settings.timeout, settings.own_pins)
+        titles = PageTitles(Titles(clients.rockstore, settings.timeout))
         cursors = Cursors(secret_of(mesh.data))
         turns = Turns(settings.pages_at_once, settings.turn_ms / 1000, settings.pages_waiting, process.metrics)
         losing = Losing(settings.losers_pages, settings.losers)
         pipelines, sessions = feeds(clients, settings), Sessions(clients.smartfeed)
-        service = Feedgen(pipelines, wording, cursors, turns, process.metrics, settings.timeout, sessions, losing)
+        service = Feedgen(pipelines, titles, cursors, turns, process.metrics, settings.timeout, sessions, losing)
         return [lambda server: add_FeedgenServicer_to_server(service, server)]
 
     serve_on_asyncio(process, settings, wire)

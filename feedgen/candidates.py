@@ -11,18 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from features.requests import Origin
+from feedgen import kernel
+from feedgen.rows import ROW
 from services.core.columns import F32, I64, U8, U64, Array
 
-#: What is stated of every candidate, see `Candidates`; as services know it from `features.requests`.
-ROW = np.dtype(
-    [
-        *((name, np.uint64) for name in ("pin", "board", "owner", "interest", "seed")),
-        ("at_ms", np.int64),
-        *((name, np.float32) for name in ("weight", "light", "quality")),
-        *((name, np.uint8) for name in ("source", "origin")),
-    ],
-    align=True,
-)
 _NAMES = frozenset(ROW.names or ())
 
 
@@ -154,8 +146,6 @@ class Candidates:
         this row or another; `nearness`, float32[n], what the walks weigh the pin, in this row or another, NaN where they
         did not pass; and `first`, bool[n], whether no row before is of the same pin.
         """
-        from feedgen import kernel  # noqa: PLC0415 - the edge imports this module too, and has no use for a compiler
-
         n = len(self)
         found_by, nearness, first = np.empty(n, np.uint32), np.empty(n, np.float32), np.empty(n, np.bool_)
         kernel.count(self.rows, int(Origin.WALKED), found_by, nearness, first)

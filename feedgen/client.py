@@ -7,21 +7,26 @@ import contextvars
 import logging
 import time
 from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
 
 from counters.client import CountersClient
+from feedgen.attempt import Traces
 from feedgen.cursor import Cursors, secret_of
-from feedgen.fallback import LastGood, LastResort
-from feedgen.pipeline import FALLBACK, fall_back
-from feedgen.popular import Popular, PopularList
-from feedgen.query import NAMES, Query
-from feedgen.sources.most_saved import Kept
-from feedgen.wording import Wording, worded
-from feedgen.xray import Xray
+from feedgen.items import add_items
+from feedgen.last_resort.page import NO_IDS, LastResort
+from feedgen.last_resort.popular import Popular, PopularList
+from feedgen.last_resort.ttl import TtlValue
+from feedgen.names import FALLBACK, SURFACES
+from feedgen.shown import Shown
+from feedgen.titles import Titles
 from protos import feedgen_pb2 as pb
 from rockstore.client import RockstoreClient
 from services.core import context
 from services.core.clock import wall_clock
 from services.core.errors import InvalidArgument, MeshError, Unimplemented
+from services.core.events import Surface
 from services.rpc.mesh import Mesh
 from services.rpc.routing import ReplicaSet
 from smartfeed.client import SmartfeedClient
@@ -29,8 +34,18 @@ from smartfeed.client import SmartfeedClient
 logger = logging.getLogger(__name__)
 NAME = "feedgen"
 THE_CALLERS = (InvalidArgument, Unimplemented)  # whatever else feedgen answers, a feed request gets a page
-POPULAR, POPULAR_KEEP_MS = 300, 60_000  # pins of the last resort, and how long they are kept before they are asked for
+POPULAR, POPULAR_TTL_MS = 300, 60_000  # pins of the last resort, and how long they are good for
 FEEDGEN_SHARE = 0.7  # of the caller's time; the rest is for the last good feed
+
+
+class Asked(NamedTuple):
+    """A request that feedgen did not answer, for the last resort."""
+
+    user: int
+    surface: Surface
+    limit: int
+    now_ms: int
+    shown: Shown
 
 
 class FeedgenClient:
@@ -43,7 +58,7 @@ class FeedgenClient:
             RockstoreClient(mesh),
             CountersClient(mesh),
         )
-        self._popular = Kept[Popular](POPULAR_KEEP_MS)
+        self._popular = TtlValue[Popular](POPULAR_TTL_MS)
         self._asking: set[asyncio.Task[None]] = set()
         self._cursors = Cursors(secret_of(mesh.data))
 
@@ -75,25 +90,21 @@ class FeedgenClient:
             await self._popular_list(timeout).ask(wall_clock())
 
     def _popular_list(self, timeout: float) -> PopularList:
-        return PopularList(self._counters, self._rockstore, POPULAR, POPULAR, self._popular, timeout)
+        return PopularList(self._counters, self._rockstore, POPULAR, self._popular, timeout)
 
     async def _last_good(self, request: pb.FeedRequest, timeout: float) -> pb.FeedReply:
-        started, surface = time.perf_counter(), NAMES[request.feed]
-        query = Query(
-            user=request.user,
-            surface=surface,
-            limit=request.limit,
-            now_ms=wall_clock(),
-            request_id=context.page_id(),
-            shown=self._cursors.read(request.cursor, request.user, surface),
-        )
-        xray = Xray(explain=False)
-        resort = LastResort(self._popular_list(timeout))
-        page = await fall_back(LastGood(self._smartfeed, timeout), resort, query, xray)
-        reply, _ = await worded(Wording(self._rockstore, timeout), page, (), query.user, xray)
-        reply.cursor = self._cursors.make(request.user, surface, query.shown.adding(page.rows.pin))
-        reply.degraded.extend([NAME, *xray.degraded(), FALLBACK])
-        reply.model, reply.request_id = page.ranking.model, query.request_id
+        started, surface = time.perf_counter(), SURFACES[request.feed]
+        shown = self._cursors.read(request.cursor, request.user, surface)
+        asked, traces = Asked(request.user, surface, request.limit, wall_clock(), shown), Traces()
+        titles = Titles(self._rockstore, timeout)
+        resort = LastResort(self._smartfeed, self._popular_list(timeout), titles, timeout)
+        page = await resort.page(asked, NO_IDS, traces)
+        n = len(page.pins)
+        owners, at_ms, scores = np.zeros(n, np.uint64), np.zeros(n, np.int64), np.zeros(n, np.float32)
+        reply = pb.FeedReply(request_id=context.page_id())
+        add_items(reply.items, page.pins, page.boards, owners, at_ms, scores, [page.stage] * n, page.columns)
+        reply.cursor = self._cursors.make(request.user, surface, shown.adding(page.pins))
+        reply.degraded.extend([NAME, *traces.degraded(), FALLBACK])
         reply.took_ms = (time.perf_counter() - started) * 1000
         return reply
 

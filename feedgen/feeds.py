@@ -7,16 +7,19 @@ from aperture.client import ApertureClient
 from apiary.client import ApiaryClient
 from counters.client import CountersClient
 from feedgen.choices import Choices
-from feedgen.fallback import LastGood, LastResort
 from feedgen.filters.already_seen import AlreadySeen
 from feedgen.filters.duplicate import Duplicate
 from feedgen.filters.own_pins import OwnPins
 from feedgen.filters.shown import ShownBefore
 from feedgen.filters.taken_down import TakenDown
 from feedgen.filters.undescribed import Undescribed
-from feedgen.filters.withheld import Withheld
+from feedgen.hydrators.reasons import Reasons
+from feedgen.hydrators.titles import PageTitles
+from feedgen.hydrators.visibility import Visibility
+from feedgen.last_resort.page import LastResort
+from feedgen.last_resort.popular import Popular, PopularList
+from feedgen.last_resort.ttl import TtlValue
 from feedgen.pipeline import Pipeline
-from feedgen.popular import Popular, PopularList
 from feedgen.queries.followed import Followed
 from feedgen.queries.followed_interests import FollowedInterests
 from feedgen.queries.seen import SeenPins
@@ -30,12 +33,12 @@ from feedgen.slate import Slate
 from feedgen.sources.followed_boards import FollowedBoards
 from feedgen.sources.fresh_pins import Fresh, FreshPins
 from feedgen.sources.interest_pins import InterestPins
-from feedgen.sources.most_saved import Kept
 from feedgen.sources.popular_pins import PopularPins
 from feedgen.sources.retrieval import Retrieval
 from feedgen.sources.walked_boards import WalkedBoards
 from feedgen.sources.walked_pins import WalkedPins
-from feedgen.stages import Filter, QueryStage, Source
+from feedgen.stages import Filter, Hydrator, PostFilter, QueryStage, Source
+from feedgen.titles import Titles
 from pixie.client import PixieClient
 from polaris.client import PolarisClient
 from realpin.client import RealpinClient
@@ -90,36 +93,42 @@ def feeds(ask: Clients, choose: Choices) -> dict[str, Pipeline]:
 
 def following(parts: "Parts") -> Pipeline:
     """Pins of the boards that a user follows, directly and through users."""
+    sources = [parts.followed_boards()]
     return Pipeline(
         surface=Surface.FOLLOWING,
         queries=parts.user(follows_required=True),
         walks=[],
-        sources=[parts.followed_boards()],
+        sources=sources,
         fillers=[],
         filters=parts.filters(),
-        scorers=[LightScore(), parts.ranked(), parts.pin_attributes(again=True)],
+        scorers=[LightScore(), parts.ranked()],
         checks=parts.checks(),
         slate=Slate(parts.choose.per_board, parts.choose.per_owner),
-        fallback=parts.last_good(),
-        resort=parts.last_resort(),
+        hydrators=parts.hydrators(sources),
+        post_filters=parts.checks(),
+        reserve=[parts.visibility()],
+        last_resort=parts.last_resort(),
         afterwards=[parts.served()],
     )
 
 
 def interest(parts: "Parts") -> Pipeline:
     """Pins of the interests that a user follows, and of those that their actions show."""
+    sources, fillers = [parts.interest_pins()], parts.fillers()
     return Pipeline(
         surface=Surface.INTEREST,
         queries=[*parts.user(), parts.followed_interests()],
         walks=[],
-        sources=[parts.interest_pins()],
-        fillers=[parts.popular_pins(), parts.fresh_pins()],
+        sources=sources,
+        fillers=fillers,
         filters=parts.filters(),
-        scorers=[LightScore(below_best=True), parts.ranked(), parts.pin_attributes(again=True)],
+        scorers=[LightScore(below_best=True), parts.ranked()],
         checks=parts.checks(),
         slate=parts.slate([1.0]),
-        fallback=parts.last_good(),
-        resort=parts.last_resort(),
+        hydrators=parts.hydrators([*sources, *fillers]),
+        post_filters=parts.checks(),
+        reserve=[parts.visibility()],
+        last_resort=parts.last_resort(),
         afterwards=[parts.served()],
     )
 
@@ -128,18 +137,21 @@ def picked(parts: "Parts") -> Pipeline:
     """Pins near what a user engaged with, and of boards near it."""
     share = parts.choose.walk_pins_share
     sources: list[Source] = [parts.walked_pins(), parts.walked_boards()]
+    fillers = parts.fillers()
     return Pipeline(
         surface=Surface.PICKED,
         queries=parts.user(),
         walks=parts.walks(sources),
         sources=sources,
-        fillers=[parts.popular_pins(), parts.fresh_pins()],
+        fillers=fillers,
         filters=parts.filters(),
         scorers=[LightScore(below_best=True), parts.ranked(), parts.pin_attributes()],
         checks=parts.checks(),
         slate=parts.slate([share, 1 - share]),
-        fallback=parts.last_good(),
-        resort=parts.last_resort(),
+        hydrators=parts.hydrators([*sources, *fillers]),
+        post_filters=parts.checks(),
+        reserve=[parts.visibility()],
+        last_resort=parts.last_resort(),
         afterwards=[parts.served()],
     )
 
@@ -157,8 +169,10 @@ def home(parts: "Parts") -> Pipeline:
         scorers=[LightScore(below_best=True), parts.ranked(), parts.pin_attributes()],
         checks=parts.checks(),
         slate=parts.slate(rates),
-        fallback=parts.last_good(),
-        resort=parts.last_resort(),
+        hydrators=parts.hydrators(sources),
+        post_filters=parts.checks(),
+        reserve=[parts.visibility()],
+        last_resort=parts.last_resort(),
         afterwards=[parts.served()],
     )
 
@@ -168,8 +182,11 @@ class Parts:
 
     def __init__(self, ask: Clients, choose: Choices) -> None:
         self.ask, self.choose, self.timeout = ask, choose, choose.timeout
-        self._keep_ms = choose.popular_keep_s * 1000
-        self._popular = Kept[Popular](self._keep_ms)
+        self._ttl_ms = choose.popular_keep_s * 1000
+        self._popular = PopularList(
+            ask.counters, ask.rockstore, choose.popular, TtlValue[Popular](self._ttl_ms), self.timeout
+        )
+        self._titles = Titles(ask.rockstore, self.timeout)
         self._served = Served(ask.roadrunner, choose.timeout)
 
     def user(self, follows_required: bool = False) -> Sequence[QueryStage]:
@@ -214,18 +231,16 @@ class Parts:
 
     def popular_pins(self, k: int = 0) -> PopularPins:
         """What everybody saves."""
-        return PopularPins(self._popular_list(k))
-
-    def _popular_list(self, k: int = 0) -> PopularList:
-        ask, most = self.ask, self.choose.popular
-        return PopularList(
-            ask.counters, ask.rockstore, most, k or most, self._popular, self.timeout, self.choose.own_pins
-        )
+        return PopularPins(self._popular, k or self.choose.popular, self.choose.own_pins)
 
     def fresh_pins(self, k: int = 0) -> FreshPins:
         """What is new where everybody saves from."""
         retrieval, most = self._retrieval(k or self.choose.popular), self.choose.popular_interests
-        return FreshPins(self.ask.counters, retrieval, most, Kept[Fresh](self._keep_ms), self.timeout)
+        return FreshPins(self.ask.counters, retrieval, most, TtlValue[Fresh](self._ttl_ms), self.timeout)
+
+    def fillers(self) -> list[Source]:
+        """For a feed whose own sources bring too little."""
+        return [self.popular_pins(), self.fresh_pins()]
 
     def blend(self) -> tuple[list[Source], list[float]]:
         """The sources of home and their rates, those that have one; of the candidates each brings its part."""
@@ -250,29 +265,33 @@ class Parts:
         """By the promoted model."""
         return Ranked(self.ask.scorpion, self.timeout)
 
-    def pin_attributes(self, again: bool = False) -> PinAttributes:
-        """Which interest pins are of, and which may not be shown. again: only for a page that is made once more."""
-        return PinAttributes(self.ask.rockstore, self.timeout, again)
+    def pin_attributes(self) -> PinAttributes:
+        """Which interest pins are of, and which may not be shown."""
+        return PinAttributes(self._titles)
 
     def filters(self) -> Sequence[Filter]:
         """What is known before anything is scored."""
-        return [Duplicate(), Withheld(), ShownBefore(), AlreadySeen()]
+        return [Duplicate(), ShownBefore(), AlreadySeen()]
 
-    def checks(self) -> Sequence[Filter]:
-        """What scorers find out."""
+    def checks(self) -> Sequence[PostFilter]:
+        """What scorers find out of a pin, and later hydrators."""
         return [TakenDown(), Undescribed(), *([] if self.choose.own_pins else [OwnPins()])]
 
     def slate(self, rates: Sequence[float]) -> Slate:
         """With all limits."""
         return Slate(self.choose.per_board, self.choose.per_owner, self.choose.per_interest, rates)
 
-    def last_good(self) -> LastGood:
-        """When no page can be made."""
-        return LastGood(self.ask.smartfeed, self.timeout)
+    def hydrators(self, sources: Sequence[Source]) -> Sequence[Hydrator]:
+        """What a reader sees of a page. sources: all of the feed, fillers last."""
+        return [PageTitles(self._titles), Reasons(sources)]
+
+    def visibility(self) -> Visibility:
+        """What may be shown of the reserve."""
+        return Visibility(self._titles)
 
     def last_resort(self) -> LastResort:
-        """When there is no fallback page either."""
-        return LastResort(self._popular_list())
+        """When no page can be made."""
+        return LastResort(self.ask.smartfeed, self._popular, self._titles, self.timeout, self.choose.own_pins)
 
     def served(self) -> Served:
         """Tells the log."""

@@ -1,18 +1,18 @@
 """What happens to candidates between sources and page: what several sources say of one pin, what was met before, and
-which rows the page is made of. `rows`: feedgen.candidates.ROW[n].
+which rows the page is made of. `rows`: feedgen.rows.ROW[n].
 """
 
 from typing import Any
 
 import numpy as np
 
-from feedgen.candidates import ROW
-from feedgen.slate import FILLER
+from feedgen.rows import ROW
 from services.core.columns import F32, F64, I64, U32, U64, Array
 from services.kernels.bloom import mix
 from services.kernels.jit import kernel
 from services.kernels.radix import in_order
 
+WITHIN, GAVE_WAY, FILLER = range(3)  # why a candidate fills a slot
 _MAGNITUDE = np.uint64((1 << 63) - 1)
 
 

@@ -29,7 +29,7 @@ LIGHT, NOTHING = Ranking("light"), Ranking()
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The candidates of a page in its order, and the score of each (float32[n]).
+    """The candidates of a page in its order, hydrated, and the score of each (float32[n]).
 
     fallback: the stage that gave it when it could not be made, empty when it was; probability: with which each pin was
     placed where it is; candidates: how many there were to choose from; losers: of some pages, what was not chosen.

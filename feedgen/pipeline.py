@@ -1,42 +1,51 @@
 """Runs a pipeline: query stages at once, walks from what they found, sources at once, then filters, scorers, checks of
-what these found out, and the slate. It only runs it: what a feed consists of is in `feeds.py`, what a stage does is in the
-stage.
+what these found out, the slate, hydrators and post-filters. It only runs it: what a feed consists of is in `feeds.py`,
+what a stage does is in the stage.
 
 Each phase gets a share of what is left of the deadline. A lost optional stage is skipped and named; a lost required one
 serves the fallback. A request never fails because one service did.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast, overload
+from typing import Any, TypeVar
 
 import numpy as np
 
-from feedgen.candidates import EMPTY, Candidates
+from feedgen.attempt import SHARES, Answer, Lost, answered, attempt
+from feedgen.candidates import Candidates
+from feedgen.last_resort.page import LastResort
 from feedgen.page import LIGHT, NOTHING, Page, Ranking
 from feedgen.query import Query
-from feedgen.slate import Slate
-from feedgen.stages import Afterwards, Fallback, Filter, Found, QueryStage, Resort, Scorer, Source, Stage
-from feedgen.xray import StageTrace, Xray
-from services.core import context
+from feedgen.slate import Chosen, Slate
+from feedgen.stages import (
+    Afterwards,
+    Filter,
+    Found,
+    Hydrator,
+    PostFilter,
+    QueryStage,
+    Scorer,
+    Source,
+    enabled,
+    is_enabled,
+)
+from feedgen.xray import Xray
 from services.core.columns import Array, among
-from services.core.errors import DeadlineExceeded, MeshError, described
+from services.core.errors import described
 from services.core.events import Surface
 from services.rpc.together import together
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
-FALLBACK = "fallback"
-Answer: TypeAlias = T | Awaitable[T | None] | None  # of an attempt: at once of a stage that asks nobody
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """A feed, read top to bottom. walks: queries that start from what the others found; fillers: sources asked only when
-    the others bring too little for a page; checks: filters of what only scorers know.
+    the others bring too little for a page; checks: filters of what only scorers know; reserve: hydrators of all
+    candidates that are left, once a post-filter has dropped a pin of the page.
     """
 
     surface: Surface
@@ -48,8 +57,10 @@ class Pipeline:
     scorers: Sequence[Scorer]
     checks: Sequence[Filter]
     slate: Slate
-    fallback: Fallback
-    resort: Resort
+    hydrators: Sequence[Hydrator]
+    post_filters: Sequence[PostFilter]
+    reserve: Sequence[Hydrator]
+    last_resort: LastResort
     afterwards: Sequence[Afterwards]
 
     @property
@@ -67,40 +78,22 @@ class Ranked:
     found: Sequence[Found]
 
 
-class Lost(Exception):
-    """A required stage was lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """Of the time that is left, how much each phase may take."""
-
-    queries: float = 0.4
-    walks: float = 0.25
-    sources: float = 0.5
-    scorers: float = 0.5
-    wording: float = 0.9
-    fallback: float = 0.8
-
-
-SHARES = Shares()
-
-
 async def run(pipeline: Pipeline, query: Query, xray: Xray) -> Page:
     """One page of `query.limit` pins, or as many as there are; whatever fails on the way, the fallback page."""
     try:
-        return choose(pipeline, query, await rank(pipeline, query, xray), xray)
+        return await finish(pipeline, query, await rank(pipeline, query, xray), xray)
     except Lost:
         pass
     except Exception as error:  # of a filter, the slate or between stages: what stages ask is attempted
         xray.failed(error, described(error, "a page could not be made"))
-    return await fall_back(pipeline.fallback, pipeline.resort, query, xray)
+    return await fall_back(pipeline.last_resort, query, xray)
 
 
 async def rank(pipeline: Pipeline, query: Query, xray: Xray) -> Ranked:
     """Every candidate with its score. Raises Lost when a required stage is, or when nothing was found for losses."""
-    await _ask(pipeline.queries, SHARES.queries, query, xray)
-    await _ask(pipeline.walks, SHARES.walks, query, xray)
+    with xray.span("queries"):
+        await _ask(pipeline.queries, SHARES.queries, query, xray)
+        await _ask(pipeline.walks, SHARES.walks, query, xray)
     found = await _find(pipeline.sources, 0, query, xray)
     ranked = await _scored(pipeline, query, found, bool(pipeline.fillers), xray)
     if ranked is None:
@@ -115,103 +108,122 @@ async def _scored(pipeline: Pipeline, query: Query, found: Sequence[Found], more
     """What filters, scorers and checks make of what was found; None when it does not fill a page and there is `more`."""
     if query.losers is not None:
         query.losers.begin()
-    candidates, ranking = _filtered(pipeline, query, found, xray), LIGHT
+    with xray.span("filters"):
+        candidates, ranking = _filtered(pipeline, query, found, xray), LIGHT
     if more and len(candidates) < query.limit:
         return None
-    for scorer in pipeline.scorers:
-        begin = partial(scorer.columns, query, candidates)
-        scores = await answered(attempt(scorer, "scorer", begin, SHARES.scorers, xray))
-        if scores is not None:
-            candidates, ranking = candidates.adding(scores.columns), scores.ranking or ranking
-    candidates = _kept(pipeline.checks, query, candidates, xray)
+    with xray.span("scorers"):
+        for scorer in enabled(pipeline.scorers, query):
+            begin = partial(scorer.columns, query, candidates)
+            scores = await answered(attempt(scorer, "scorer", begin, SHARES.scorers, xray))
+            if scores is not None:
+                candidates, ranking = candidates.adding(scores.columns), scores.ranking or ranking
+    with xray.span("checks"):
+        candidates = _kept(pipeline.checks, query, candidates, xray)
     if more and len(candidates) < query.limit:
         return None
     return Ranked(candidates, ranking, found)
 
 
-def choose(pipeline: Pipeline, query: Query, ranked: Ranked, xray: Xray) -> Page:
-    """The page."""
-    candidates = ranked.candidates
-    with xray.stage("slate", "select") as trace:
-        chosen = pipeline.slate.choose(candidates, query.limit)
-        trace.kept, trace.dropped = len(chosen.rows), len(candidates) - len(chosen.rows)
-    names = [source.name for source in pipeline.all_sources]
-    xray.ranked(query, candidates, ranked.ranking, names, pipeline.slate.rates, chosen)
-    scores = candidates.column("score")[chosen.rows].astype(np.float32)
-    if query.losers is not None:
-        left = np.ones(len(candidates), np.bool_)
-        left[chosen.rows] = False
-        query.losers.not_chosen(candidates.pin[left], candidates.column("score")[left].astype(np.float32))
-    wrong, rows = _false_positives(ranked.found, query, xray), candidates.take(chosen.rows)
-    return Page(rows, scores, ranked.ranking, false_positives=wrong, candidates=len(candidates), losers=query.losers)
+async def finish(pipeline: Pipeline, query: Query, ranked: Ranked, xray: Xray) -> Page:
+    """The page: chosen, hydrated, and without what post-filters drop, whose places go to the reserve.
 
-
-@overload
-def attempt(stage: Stage, kind: str, begin: Callable[[], Awaitable[T]], share: float, xray: Xray) -> Answer[T]: ...
-
-
-@overload
-def attempt(stage: Stage, kind: str, begin: Callable[[], T | Awaitable[T]], share: float, xray: Xray) -> Answer[T]: ...
-
-
-def attempt(stage: Stage, kind: str, begin: Callable[[], Any], share: float, xray: Xray) -> Answer[Any]:
-    """The stage's answer within its share of the time; None when an optional one is lost. Raises Lost.
-
-    `begin` is called at once and gives the answer, or work to await. An answer that says of itself what is missing
-    (`lost`, feedgen/stages.py) degrades the page and is used.
+    The reserve is all that was ranked and may still be shown. It is looked at only once a pin of the page was dropped, and
+    then as a whole, so that what comes next may be shown too. Nothing is retrieved or ranked again.
     """
-    trace = xray.stage(stage.name, kind)
-    try:
-        with trace:
-            work = begin()
-    except Exception as error:
-        _lose(stage, trace, error, xray)
-        return None
-    return _await(stage, trace, work, _remaining() * share, xray) if hasattr(work, "__await__") else _told(trace, work)
+    candidates, left = ranked.candidates, np.ones(len(ranked.candidates), np.bool_)
+    dropped: list[tuple[PostFilter, Array]] = []
+    while True:
+        chosen = _chosen(pipeline, candidates, left, query, xray)
+        with xray.span("hydrators"):
+            rows = await _hydrated(pipeline.hydrators, "hydrator", query, candidates.take(chosen.rows), xray)
+        late = _post_filtered(pipeline, query, rows, np.ones(len(rows), np.bool_), xray)
+        if not late:
+            break
+        dropped += [(stage, chosen.rows[at]) for stage, at in late]
+        left[np.concatenate([chosen.rows[at] for _, at in late])] = False
+        with xray.span("reserve"):
+            candidates = await _hydrated(pipeline.reserve, "reserve", query, candidates, xray)
+            dropped += _post_filtered(pipeline, query, candidates, left, xray)
+    _explain(pipeline, query, ranked, candidates, chosen, xray)
+    for stage, at in dropped:
+        xray.replaced(stage.name, candidates.pin[at], stage.reason)
+        if query.losers is not None:
+            query.losers.filtered(stage.name, candidates.pin[at])
+    return _page(query, ranked, candidates, left, chosen, rows, xray)
 
 
-async def _await(stage: Stage, trace: StageTrace, work: Awaitable[T], timeout: float, xray: Xray) -> T | None:
-    try:
-        with trace:
-            async with asyncio.timeout(timeout):
-                with context.serving(timeout):
-                    return _told(trace, await work)
-    except TimeoutError:
-        _lose(stage, trace, DeadlineExceeded(f"no answer within {timeout * 1000:.0f} ms"), xray)
-    except Exception as error:
-        _lose(stage, trace, error, xray)
-    return None
+def choose(pipeline: Pipeline, query: Query, ranked: Ranked, xray: Xray) -> Page:
+    """The page, not hydrated."""
+    candidates, left = ranked.candidates, np.ones(len(ranked.candidates), np.bool_)
+    chosen = _chosen(pipeline, candidates, left, query, xray)
+    _explain(pipeline, query, ranked, candidates, chosen, xray)
+    return _page(query, ranked, candidates, left, chosen, candidates.take(chosen.rows), xray)
 
 
-def _lose(stage: Stage, trace: StageTrace, error: Exception, xray: Xray) -> None:
-    """A stage was lost, to whatever: one that is not the mesh's own is logged with its traceback."""
-    trace.lost = described(error, f"{stage.name} failed")
-    xray.losses.append((stage.name, cause_of(error)))
-    logger.warning("%s was lost: %s", stage.name, trace.lost)
-    if stage.required:
-        raise Lost(stage.name)
+def _chosen(pipeline: Pipeline, candidates: Candidates, left: Array, query: Query, xray: Xray) -> Chosen:
+    """Rows of the candidates, of those that are left (bool[n])."""
+    with xray.span("slate"), xray.stage("slate", "select") as trace:
+        if left.all():
+            chosen, n = pipeline.slate.choose(candidates, query.limit), len(candidates)
+        else:
+            at = np.flatnonzero(left)
+            chosen, n = pipeline.slate.choose(candidates.take(at), query.limit), len(at)
+            chosen = replace(chosen, rows=at[chosen.rows])
+        trace.kept, trace.dropped = len(chosen.rows), n - len(chosen.rows)
+    return chosen
 
 
-def cause_of(error: Exception) -> str:
-    """What an error is counted as: its status, or `fault` for one that is not the mesh's own."""
-    return error.status.name.lower() if isinstance(error, MeshError) else "fault"
+async def _hydrated(stages: Sequence[Hydrator], kind: str, query: Query, rows: Candidates, xray: Xray) -> Candidates:
+    """The rows with the columns of these hydrators, those that were not lost."""
+    for stage in enabled(stages, query):
+        found = await answered(attempt(stage, kind, partial(stage.hydrate, query, rows), SHARES.hydrators, xray))
+        if found is not None:
+            rows = rows.adding(found.columns)
+    return rows
 
 
-def _told(trace: StageTrace, answer: T) -> T:
-    trace.lost = getattr(answer, "lost", "") or None
-    return answer
+def _post_filtered(
+    pipeline: Pipeline, query: Query, rows: Candidates, left: Array, xray: Xray
+) -> list[tuple[PostFilter, Array]]:
+    """What each post-filter drops of the rows that are left (bool[n], updated): int[m], of those filters that drop any."""
+    dropped = []
+    for stage in enabled(pipeline.post_filters, query):
+        with xray.stage(stage.name, "post_filter") as trace:
+            at = np.flatnonzero(left & ~stage.keep(query, rows))
+            left[at] = False
+            trace.kept, trace.dropped = int(np.count_nonzero(left)), len(at)
+        if len(at):
+            dropped.append((stage, at))
+    return dropped
 
 
-async def answered(answer: Answer[T]) -> T | None:
-    """What an attempt comes to."""
-    if hasattr(answer, "__await__"):
-        answer = await cast(Awaitable[T | None], answer)
-    return answer
+def _explain(
+    pipeline: Pipeline, query: Query, ranked: Ranked, candidates: Candidates, chosen: Chosen, xray: Xray
+) -> None:
+    if xray.explain:
+        names = [source.name for source in pipeline.all_sources]
+        xray.ranked(query, candidates, ranked.ranking, names, pipeline.slate.rates, chosen)
 
 
-def _remaining() -> float:
-    request = context.current()
-    return request.remaining() if request else 1.0
+def _page(
+    query: Query, ranked: Ranked, candidates: Candidates, left: Array, chosen: Chosen, rows: Candidates, xray: Xray
+) -> Page:
+    """left: bool[n], which candidates could be chosen; rows: those that were, hydrated."""
+    scores = candidates.column("score")
+    if query.losers is not None:
+        lost = left.copy()
+        lost[chosen.rows] = False
+        query.losers.not_chosen(candidates.pin[lost], scores[lost].astype(np.float32))
+    wrong = _false_positives(ranked.found, query, xray)
+    return Page(
+        rows,
+        scores[chosen.rows].astype(np.float32),
+        ranked.ranking,
+        false_positives=wrong,
+        candidates=len(candidates),
+        losers=query.losers,
+    )
 
 
 async def _all(begin: Sequence[Callable[[], Answer[T]]]) -> list[T | None]:
@@ -231,7 +243,8 @@ async def _all(begin: Sequence[Callable[[], Answer[T]]]) -> list[T | None]:
 
 
 async def _ask(stages: Sequence[QueryStage], share: float, query: Query, xray: Xray) -> None:
-    answers = await _all([partial(attempt, s, "query", partial(s.ask, query), share, xray) for s in stages])
+    asked = enabled(stages, query)
+    answers = await _all([partial(attempt, s, "query", partial(s.ask, query), share, xray) for s in asked])
     for answer in answers:
         for name, value in (answer.values if answer else {}).items():
             setattr(query, name, value)
@@ -239,13 +252,14 @@ async def _ask(stages: Sequence[QueryStage], share: float, query: Query, xray: X
 
 async def _find(stages: Sequence[Source], first: int, query: Query, xray: Xray) -> list[Found]:
     """What the sources find, those that were not lost; the candidates number them from `first`."""
-    share = SHARES.sources
-    work = [partial(attempt, s, "source", partial(s.find, query, first + i), share, xray) for i, s in enumerate(stages)]
+    asked = [(number, stage) for number, stage in enumerate(stages, first) if is_enabled(stage, query)]
+    work = [partial(attempt, s, "source", partial(s.find, query, i), SHARES.sources, xray) for i, s in asked]
     found = []
-    for stage, answer in zip(stages, await _all(work), strict=True):
-        if answer is not None:
-            found.append(answer)
-            xray.found(stage.name, answer)
+    with xray.span("sources"):
+        for (_, stage), answer in zip(asked, await _all(work), strict=True):
+            if answer is not None:
+                found.append(answer)
+                xray.found(stage.name, answer)
     return found
 
 
@@ -258,7 +272,7 @@ def _filtered(pipeline: Pipeline, query: Query, found: Sequence[Found], xray: Xr
 
 def _kept(filters: Sequence[Filter], query: Query, candidates: Candidates, xray: Xray) -> Candidates:
     keep: Array = np.ones(len(candidates), np.bool_)
-    for stage in filters:
+    for stage in enabled(filters, query):
         keep = _filter(stage, query, candidates, keep, xray)
     return candidates if keep.all() else candidates.take(np.flatnonzero(keep))
 
@@ -288,32 +302,11 @@ def _false_positives(found: Sequence[Found], query: Query, xray: Xray) -> int:
     return wrong
 
 
-async def fall_back(stage: Fallback, resort: Resort, query: Query, xray: Xray) -> Page:
-    """The last good list, less what this cursor has shown; of who has none, what is good for anybody. Where a list that was
-    read to its end may be followed by no such pins, the page is empty: the reader has had all that there is for now.
-
-    It does not wait for the request's token: what was lost may have been waiting for it already.
-    """
-    with context.serving(_remaining(), token=b""):
-        try:
-            fallen = await answered(attempt(stage, "fallback", partial(stage.last, query), SHARES.fallback, xray))
-        except Lost:
-            fallen = None
-        if fallen is not None:
-            left = np.flatnonzero(~query.shown.among(fallen.pins))[: query.limit]
-            rows = Candidates.of(fallen.pins[left], board=fallen.boards[left])
-            xray.stages[-1].kept = len(rows)
-            if len(rows) or (len(fallen.pins) and not resort.follows(query)):
-                return _fallen(rows, stage)
-        found = await answered(attempt(resort, "fallback", partial(resort.at_hand, query), SHARES.fallback, xray))
-    if found is None:
-        return _fallen(EMPTY, resort)
-    gone = ~among(found.pin, np.sort(fallen.removed)) if fallen is not None else np.ones(len(found), np.bool_)
-    return _fallen(found.take(np.flatnonzero(gone)[: query.limit]), resort)
-
-
-def _fallen(rows: Candidates, stage: Stage) -> Page:
-    return Page(rows, np.zeros(len(rows), np.float32), NOTHING, fallback=stage.name)
+async def fall_back(last_resort: LastResort, query: Query, xray: Xray) -> Page:
+    """The page when none can be made."""
+    fallen = await last_resort.page(query, query.seen.pins, xray)
+    rows = Candidates.of(fallen.pins, board=fallen.boards).adding(fallen.columns)
+    return Page(rows, np.zeros(len(rows), np.float32), NOTHING, fallback=fallen.stage)
 
 
 def tell(pipeline: Pipeline, query: Query, page: Page) -> list[Awaitable[None]]:

@@ -1,6 +1,5 @@
 """A feed request, and what the query stages found out about its user. A lost optional stage leaves what stands here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,15 +8,8 @@ from feedgen.losers import Losers
 from feedgen.shown import NOTHING, Shown
 from pixie.client import NOWHERE, Recommended
 from services.core.columns import F32, U32, U64
+from services.core.errors import DeadlineExceeded, MeshError
 from services.core.events import Surface
-
-#: Every feed, and the surface that its pages are.
-NAMES = {
-    "following": Surface.FOLLOWING,
-    "interest": Surface.INTEREST,
-    "picked": Surface.PICKED,
-    "home": Surface.HOME,
-}
 
 NO_IDS = np.empty(0, np.uint64)
 NO_WEIGHTS = np.empty(0, np.float32)
@@ -58,11 +50,16 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """What random walks from the recent pins reached: boards, and the pins on the way. lost: why they did not walk."""
+    """What random walks from the recent pins reached: boards, and the pins on the way. lost: why there was no walk."""
 
     boards: Recommended = NOWHERE
     pins: Recommended = NOWHERE
-    lost: str = ""
+    lost: MeshError | None = None
+
+    def check(self) -> None:
+        """Raise the error that they were lost to, if they were."""
+        if self.lost is not None:
+            raise type(self.lost)(str(self.lost))
 
 
 NOT_KNOWN = Recent(NO_IDS, NO_WEIGHTS, NO_IDS, NO_WEIGHTS, np.empty((0, 0), np.uint32), 0)
@@ -79,7 +76,6 @@ class Query:
     request_id: str
     explain: bool = False
     shown: Shown = NOTHING  # on the pages before this one
-    withheld: Mapping[int, str] = field(default_factory=dict)  # pins that may not be shown, found out late, and why
     losers: Losers | None = None  # notes the candidates that lose, of some pages
 
     audit_filter: bool = False  # also ask the leaves what the filter rejected, to count its false positives
@@ -87,5 +83,5 @@ class Query:
     followed: FollowedBoards = field(default_factory=lambda: FollowedBoards(NO_IDS, NO_WEIGHTS, NO_IDS))
     followed_interests: U64 = field(default_factory=lambda: NO_IDS)
     recent: Recent = NOT_KNOWN
-    walked: Walked = Walked(lost="no walk was answered in its time")
+    walked: Walked = Walked(lost=DeadlineExceeded("no walk was answered in its time"))
     seen: Seen = field(default_factory=lambda: Seen(b"", NO_IDS))

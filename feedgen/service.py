@@ -6,17 +6,21 @@ import random
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from feedgen import pipeline as pipelines
+from feedgen.attempt import SHARES, answered, attempt
 from feedgen.cursor import Cursors
+from feedgen.hydrators.titles import PageTitles
+from feedgen.items import add_items
 from feedgen.losers import Losers
+from feedgen.names import FALLBACK
 from feedgen.page import Page
-from feedgen.pipeline import FALLBACK, Pipeline
+from feedgen.pipeline import Pipeline
 from feedgen.query import Query
 from feedgen.sessions import Sessions
 from feedgen.turns import Turns
-from feedgen.wording import Wording, worded
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
 from protos import feedgen_pb2_grpc as rpc
@@ -50,7 +54,7 @@ class Feedgen(rpc.FeedgenServicer):
     def __init__(
         self,
         feeds: Mapping[str, Pipeline],
-        wording: Wording,
+        titles: PageTitles,
         cursors: Cursors,
         turns: Turns,
         metrics: Metrics,
@@ -58,9 +62,11 @@ class Feedgen(rpc.FeedgenServicer):
         sessions: Sessions,
         losers: Losing = Losing(),
     ) -> None:
-        """losers: of which pages the log gets a sample of the candidates that lost."""
+        """titles: for the X-ray of a page that is explained; losers: of which pages the log gets a sample of the candidates
+        that lost.
+        """
         self._losing, self._metrics, self._sessions = losers, metrics, sessions
-        self._feeds, self._wording, self._cursors, self._turns = feeds, wording, cursors, turns
+        self._feeds, self._titles, self._cursors, self._turns = feeds, titles, cursors, turns
         self._deadline_s = deadline_s
         self._afterwards: set[asyncio.Task[None]] = set()
         self._requests = self._fallbacks = self._degraded = self._untold = 0
@@ -79,36 +85,39 @@ class Feedgen(rpc.FeedgenServicer):
         query = self._query(request, pipeline)
         with context.serving(self._deadline_s):
             async with self._turns.taken():
-                page, reply, xray, withheld = await self._worded_page(pipeline, query)
-                if withheld and not page.fell_back:  # again, without them: the page is to be full
-                    query.withheld = withheld
-                    page, reply, xray, _ = await self._worded_page(pipeline, query)
-                    xray.withheld(withheld)
+                page, xray = await self._page(pipeline, query)
                 if len(page.rows) < query.limit and not page.fell_back and query.shown.is_rough:
                     exact = await self._sessions.exactly(query)
                     if exact is not None:  # again, with the pins that were only taken for shown ones
                         query.shown = exact
-                        page, reply, xray, _ = await self._worded_page(pipeline, query)
+                        page, xray = await self._page(pipeline, query)
+            reply = _reply(pipeline, page)
+            if request.explain:
+                reply.xray = await self._explained(query, xray)
         self._count(page, xray)
         if not (page.fell_back or request.explain):  # neither is a new list that a reader was given
             self._later(pipelines.tell(pipeline, query, page))
-        if request.explain:
-            xray.asked(query)
-            reply.xray = xray.encoded()
         reply.cursor, reply.model, reply.request_id = self._next(query, page), page.ranking.model, query.request_id
         reply.degraded.extend([*xray.degraded(), *([FALLBACK] if page.fell_back else [])])
         reply.took_ms = (time.perf_counter() - started) * 1000
         return reply
 
-    async def _worded_page(
-        self, pipeline: Pipeline, query: Query
-    ) -> tuple[Page, pb.FeedReply, Xray, Mapping[int, str]]:
+    async def _page(self, pipeline: Pipeline, query: Query) -> tuple[Page, Xray]:
         xray = Xray(query.explain)
         page = await pipelines.run(pipeline, query, xray)
-        reply, withheld = await worded(self._wording, page, pipeline.all_sources, query.user, xray)
-        for stage, cause in xray.losses:
-            self._metrics.count("stage_losses", stage=stage, cause=cause)
-        return page, reply, xray, withheld
+        for loss in xray.losses:
+            self._metrics.count("stage_losses", stage=loss.stage, cause=loss.cause)
+        feed = pipeline.surface.name.lower()
+        for span in xray.spans:
+            self._metrics.measure("feed_phase_seconds", span.took_ms / 1000, feed=feed, phase=span.phase)
+        return page, xray
+
+    async def _explained(self, query: Query, xray: Xray) -> bytes:
+        if rows := xray.untitled():
+            begin = partial(self._titles.titles.name, rows)
+            await answered(attempt(self._titles, "hydrator", begin, SHARES.hydrators, xray))
+        xray.asked(query)
+        return xray.encoded()
 
     def _pipeline(self, request: pb.FeedRequest) -> Pipeline:
         if request.feed not in self._feeds:
@@ -161,3 +170,12 @@ class Feedgen(rpc.FeedgenServicer):
         except MeshError as error:
             self._untold += 1
             logger.warning("a page was not logged: %s", error)
+
+
+def _reply(pipeline: Pipeline, page: Page) -> pb.FeedReply:
+    """A reply with the items of a page."""
+    reply, rows = pb.FeedReply(), page.rows
+    names = [source.name for source in pipeline.all_sources]
+    sources = [page.fallback] * len(rows) if page.fell_back else [names[source] for source in rows.source.tolist()]
+    add_items(reply.items, rows.pin, rows.board, rows.owner, rows.at_ms, page.scores, sources, rows.more)
+    return reply

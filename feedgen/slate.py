@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from feedgen import kernel
 from feedgen.candidates import Candidates
 from services.core.columns import I64
 
-WITHIN, GAVE_WAY, FILLER = range(3)
 WHY = ("within the limits", "limits gave way", "filler")
 
 
@@ -42,8 +42,6 @@ class Slate:
         """The page: min(n, size) rows of candidates that were counted. Ties go to the lower pin id; of a score that is
         NaN, last.
         """
-        from feedgen import kernel  # noqa: PLC0415 - as in feedgen/candidates.py
-
         score = np.array(candidates.column("score"), np.float64)  # copies: a kernel is compiled for one kind of array
         interest = np.array(candidates.column("interest"), np.uint64)
         limits = np.array([self.per_board, self.per_owner, self.per_interest])

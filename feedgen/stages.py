@@ -1,33 +1,42 @@
-"""What a stage of a pipeline may do. The kinds are structural: a filter returns a mask, a scorer returns columns.
+"""What a stage of a pipeline may do. The kinds are structural: a filter returns a mask, scorers and hydrators columns.
 
 An answer's `lost` says what of it is missing although the stage did not fail; the page then names the stage as degraded.
-A stage that asks nobody answers at once, and not through a task that waits for nothing.
+A stage that asks no service answers at once, and not through a task that waits for nothing. Any stage may also be
+`Conditional`.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from feedgen.attempt import Stage
 from feedgen.candidates import Candidates
 from feedgen.page import Page, Ranking
 from feedgen.query import Query
 from services.core.columns import U8, U64, Array
 
+S = TypeVar("S")
 
-class Stage(Protocol):
-    """name: as `degraded` and the X-ray have it. required: whether the feed falls back when the stage is lost."""
 
-    @property
-    def name(self) -> str:
-        """What it is called."""
+class Conditional(Protocol):
+    """A stage that some requests do without."""
+
+    def enabled(self, query: Query) -> bool:
+        """Whether it is asked for this request; the stage is neither traced nor lost when it is not."""
         ...
 
-    @property
-    def required(self) -> bool:
-        """Whether a page can't be made without it."""
-        ...
+
+def enabled(stages: Sequence[S], query: Query) -> list[S]:
+    """Those of the stages that this request is asked of."""
+    return [stage for stage in stages if is_enabled(stage, query)]
+
+
+def is_enabled(stage: object, query: Query) -> bool:
+    """Whether this stage is asked; one that is not `Conditional` always is."""
+    condition = getattr(stage, "enabled", None)
+    return condition is None or condition(query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,37 +127,35 @@ class Scorer(Stage, Protocol):
         ...
 
 
+class PostFilter(Filter, Protocol):
+    """A filter of hydrated rows: what hydration finds out of a pin may keep it off the page. A filter of what scorers find
+    out may be one too: it judges the newest column that there is.
+    """
+
+    @property
+    def reason(self) -> str:
+        """Why a pin is dropped, for the X-ray."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Fallen:
-    """A list that was good once: pins and their boards in order; removed: what the user last saved or hid."""
+class Hydrated:
+    """New columns of length n, by name: texts for readers (object[n]), or what post-filters judge by (bool[n])."""
 
-    pins: U64
-    boards: U64
-    removed: U64
-
-
-class Fallback(Stage, Protocol):
-    """Gives a page when none can be made."""
-
-    async def last(self, query: Query) -> Fallen:
-        """The last good list."""
-        ...
+    columns: Mapping[str, Array]
+    lost: str = ""
 
 
-class Resort(Stage, Protocol):
-    """Gives pins that are good for anybody, when there is not even a list that was good once."""
+class Hydrator(Stage, Protocol):
+    """Fills in what a reader sees, or what post-filters must know."""
 
-    def follows(self, query: Query) -> bool:
-        """Whether they may come after the end of a list that was made for this reader."""
-        ...
-
-    def at_hand(self, query: Query) -> Candidates | Awaitable[Candidates]:
-        """What is in memory, whatever its age; or else what can still be asked for."""
+    def hydrate(self, query: Query, rows: Candidates) -> Hydrated | Awaitable[Hydrated]:
+        """New columns of these rows; those of hydrators before it are there."""
         ...
 
 
 class Afterwards(Protocol):
-    """Told of every page after it was made; never waited for."""
+    """Gets every page after it was made; no reader waits for it."""
 
     @property
     def name(self) -> str:

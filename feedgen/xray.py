@@ -2,9 +2,8 @@
 and what dropped it. Costs next to nothing unless asked to explain. Its shape is in docs/feed.md.
 """
 
-import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -13,6 +12,7 @@ import msgspec
 import numpy as np
 
 from features.users import WINDOW_NAMES
+from feedgen.attempt import Loss, Traces
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.page import Ranking
 from feedgen.query import Query
@@ -27,41 +27,14 @@ DIGITS = 7  # what float32 holds
 
 
 @dataclass(slots=True)
-class StageTrace:
-    """One stage of one request. It took the time that was spent within it, as a context manager."""
-
-    stage: str
-    kind: str
-    took_ms: float = 0.0
-    kept: int | None = None
-    dropped: int | None = None
-    lost: str | None = None
-
-    def __enter__(self) -> "StageTrace":
-        self.took_ms -= time.perf_counter() * 1000
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.took_ms += time.perf_counter() * 1000
-
-
-@dataclass(slots=True)
-class Xray:
+class Xray(Traces):
     """Of one request. explain: whether pins are traced too."""
 
     explain: bool
-    stages: list[StageTrace] = field(default_factory=list)
     pins: dict[str, dict[str, Any]] = field(default_factory=dict)
     query: dict[str, float] = field(default_factory=dict)
-    losses: list[tuple[str, str]] = field(default_factory=list)  # stage and cause of each
     told: dict[str, Any] = field(default_factory=lambda: {"interests": [], "walk": None, "ranking": None, "blend": []})
     _together: Candidates = EMPTY
-
-    def stage(self, name: str, kind: str) -> StageTrace:
-        """A stage that begins."""
-        trace = StageTrace(name, kind)
-        self.stages.append(trace)
-        return trace
 
     def failed(self, error: Exception, why: str) -> None:
         """Something raised an error that is no loss of a stage: the stage that had begun last is named."""
@@ -69,19 +42,16 @@ class Xray:
             "page", "page"
         )
         trace.lost = why
-        self.losses.append((trace.stage, "fault"))
+        self.losses.append(Loss(trace.stage, error))
 
-    def withheld(self, reasons: Mapping[int, str]) -> None:
-        """Why the first attempt at this page had to leave pins out."""
+    def replaced(self, stage: str, pins: Array, reason: str) -> None:
+        """Pins (uint64[m]) that a post-filter dropped, so that the reserve took their places."""
         if self.explain:
-            for pin, reason in reasons.items():
-                gone: dict[str, Any] = {"sources": [], "scores": {}, "features": {}, "slot": None}
-                ray = self.pins.setdefault(str(pin), gone)
-                ray["slot"], ray["dropped"] = None, {"stage": "wording", "reason": reason}
-
-    def degraded(self) -> list[str]:
-        """Stages that were lost, or of whose answer something was."""
-        return list(dict.fromkeys(trace.stage for trace in self.stages if trace.lost is not None))
+            for pin in pins.tolist():
+                gone: dict[str, Any] = {"sources": [], "scores": {}, "features": {}}
+                self.pins[str(pin)] = {**self.pins.get(str(pin), gone), "slot": None} | {
+                    "dropped": {"stage": stage, "reason": reason}
+                }
 
     def untitled(self) -> list[dict[str, Any]]:
         """What is told of pins and interests, to be given titles."""
@@ -175,7 +145,8 @@ class Xray:
 
     def encoded(self) -> bytes:
         """As JSON."""
-        return msgspec.json.encode({"query": self.query, **self.told, "stages": self.stages, "pins": self.pins})
+        told = {"query": self.query, **self.told, "phases": self.spans, "stages": self.stages, "pins": self.pins}
+        return msgspec.json.encode(told)
 
 
 def _blend(

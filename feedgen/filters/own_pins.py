@@ -11,10 +11,11 @@ from services.core.columns import Array
 
 @dataclass(frozen=True, slots=True)
 class OwnPins:
-    """Drops what scorers found to be the user's own. What they were not asked of, the wording finds out."""
+    """Drops what scorers or hydrators found to be the user's own."""
 
     name: str = "own_pins"
     required: bool = True
+    reason: str = "the user made it"
 
     def keep(self, query: Query, candidates: Candidates) -> Array:
         """bool[n]."""

@@ -12,10 +12,11 @@ from services.core.columns import Array
 
 @dataclass(frozen=True, slots=True)
 class TakenDown:
-    """Drops what scorers found to be taken down. While nobody can say, it drops what walks alone found."""
+    """Drops what scorers or hydrators found to be taken down. While none can say, it drops what walks alone found."""
 
     name: str = "taken_down"
     required: bool = True
+    reason: str = "taken down"
 
     def keep(self, query: Query, candidates: Candidates) -> Array:
         """bool[n]."""

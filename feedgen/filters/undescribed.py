@@ -11,10 +11,11 @@ from services.core.columns import Array
 
 @dataclass(frozen=True, slots=True)
 class Undescribed:
-    """Drops what scorers found to be undescribed. What they were not asked of, the wording finds out."""
+    """Drops what scorers or hydrators found to be undescribed."""
 
     name: str = "undescribed"
     required: bool = True
+    reason: str = "nothing describes it yet"
 
     def keep(self, query: Query, candidates: Candidates) -> Array:
         """bool[n]."""

@@ -28,11 +28,13 @@ class Walk:
     name: str = "walk"
     required: bool = False
 
+    def enabled(self, query: Query) -> bool:
+        """Only where a walk can start: from recent pins."""
+        return len(query.recent.pins) > 0
+
     async def ask(self, query: Query) -> Known:
-        """`walked`; nothing for a user of whom no recent pin is known."""
+        """`walked`."""
         recent = query.recent
-        if not len(recent.pins):
-            return Known({})
         met = len(query.seen.pins) + query.shown.count
         try:
             boards, pins = await self.pixie.recommend_both(
@@ -46,5 +48,5 @@ class Walk:
                 timeout=self.timeout,
             )
         except MeshError as error:
-            return Known({"walked": Walked(lost=str(error))})
+            return Known({"walked": Walked(lost=error)})
         return Known({"walked": Walked(boards, pins)})

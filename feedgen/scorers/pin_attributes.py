@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.pins import first_interests
 from feedgen.candidates import Candidates
 from feedgen.filters.taken_down import walked_alone
 from feedgen.query import Query
 from feedgen.stages import Scores
-from rockstore.client import PIN, RockstoreClient
+from feedgen.titles import OWN, TAKEN_DOWN, UNDESCRIBED, Columns, Titles
 from services.core.columns import I64, Array
 
 PAGES = 2  # of each source, so many pages of candidates are asked for
@@ -21,13 +20,10 @@ PAGES = 2  # of each source, so many pages of candidates are asked for
 @dataclass(frozen=True, slots=True)
 class PinAttributes:
     """Asks rockstore, where scorpion did not say: for all that walks alone found, as their graph is as old as its
-    snapshot, and for the best of the others whose interest is not known: the rest won't be looked at. For a page that is
-    made again, as it had pins that may not be shown, for all; again: only then.
+    snapshot, and for the best of the others whose interest is not known: the rest won't be looked at.
     """
 
-    rockstore: RockstoreClient
-    timeout: float
-    again: bool = False
+    titles: Titles
     name: str = "pin_attributes"
     required: bool = False
 
@@ -36,10 +32,6 @@ class PinAttributes:
         `taken_down`, `undescribed`, `own`: bool[n].
         """
         interest = candidates.interest
-        if query.withheld:
-            return self._ask(query, candidates, np.arange(len(candidates)))
-        if self.again:
-            return Scores({})
         if "taken_down" in candidates.more:
             return Scores({"interest": np.where(interest == 0, candidates.column("first_interest"), interest)})
         asked = walked_alone(candidates)
@@ -49,17 +41,20 @@ class PinAttributes:
         return self._ask(query, candidates, rows) if len(rows) else Scores({})
 
     async def _ask(self, query: Query, candidates: Candidates, rows: I64) -> Scores:
-        known = await self.rockstore.attributes(PIN, candidates.pin[rows], self.timeout, bare=True)
-        interest = candidates.interest.copy()
-        first = first_interests(known.interests)
-        if len(first):
-            interest[rows] = np.where(interest[rows] == 0, first[:, 0], interest[rows])
-        columns: dict[str, Array] = {"interest": interest}
-        said = {"taken_down": known.taken_down, "undescribed": ~known.described, "own": known.owners == query.user}
-        for name, of_rows in said.items():
-            columns[name] = np.zeros(len(candidates), bool)
-            columns[name][rows] = of_rows
-        return Scores(columns)
+        return Scores(columns_of(candidates, rows, await self.titles.standing(query.user, candidates.pin[rows])))
+
+
+def columns_of(candidates: Candidates, rows: I64, standing: Columns) -> dict[str, Array]:
+    """Columns of n candidates from what is known of some rows: `interest`, uint64[n], through which each was found, or else
+    the first that the pin joined; and the others of `standing` (`feedgen.titles`), False where nothing is known.
+    """
+    interest = candidates.interest.copy()
+    interest[rows] = np.where(interest[rows] == 0, standing["first_interest"], interest[rows])
+    columns: dict[str, Array] = {"interest": interest}
+    for name in (TAKEN_DOWN, UNDESCRIBED, OWN):
+        columns[name] = np.zeros(len(candidates), np.bool_)
+        columns[name][rows] = standing[name]
+    return columns
 
 
 def best_of_each(source: Array, score: Array, most: int) -> I64:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,9 @@ from counters.client import CountersClient
 from features.requests import Origin
 from feedgen.candidates import Candidates
 from feedgen.filters.met import unmet
+from feedgen.last_resort.most_saved import most_saved
+from feedgen.last_resort.ttl import TtlValue
 from feedgen.query import Query
-from feedgen.sources.most_saved import Kept, most_saved
 from feedgen.sources.retrieval import Retrieval
 from feedgen.stages import Found, Words
 from polaris.client import INTEREST, Retrieved
@@ -41,24 +43,27 @@ class FreshPins:
     counters: CountersClient
     retrieval: Retrieval
     most: int
-    kept: Kept[Fresh]
+    cache: TtlValue[Fresh]
     timeout: float
     name: str = "fresh_pins"
     required: bool = False
 
     def find(self, query: Query, source: int) -> Found | Awaitable[Found]:
         """Candidates from popular interests."""
-        fresh = self.kept.at_hand(query.now_ms)
-        rows = None if fresh is None else self._unmet(query, fresh)
-        if fresh is None or rows is None:
-            return self._ask_first(query, source)
+        found = self.cache.used(query.now_ms, lambda: self._ask(query.now_ms), partial(self._of, query, source))
+        return found if isinstance(found, Found) else self._awaited(found)
+
+    def _of(self, query: Query, source: int, fresh: Fresh) -> Found | Awaitable[Found]:
+        rows = self._unmet(query, fresh)
+        if rows is None:
+            return self._ask_alone(query, source, fresh.interests)
         return Found(_candidates(source, fresh.interests, fresh.found, rows))
 
-    async def _ask_first(self, query: Query, source: int) -> Found:
-        fresh = await self.kept.get(query.now_ms, lambda: self._ask(query.now_ms))
-        if (rows := self._unmet(query, fresh)) is not None:
-            return Found(_candidates(source, fresh.interests, fresh.found, rows))
-        interests = fresh.interests
+    async def _awaited(self, found: Awaitable[Found | Awaitable[Found]]) -> Found:
+        answer = await found
+        return answer if isinstance(answer, Found) else await answer
+
+    async def _ask_alone(self, query: Query, source: int, interests: U64) -> Found:
         found, dropped = await self.retrieval.ask(query, INTEREST, interests, np.ones(len(interests), np.float32))
         return Found(_candidates(source, interests, found, np.arange(len(found.pins))), dropped)
 

@@ -2,31 +2,49 @@
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
+
+from features.requests import Origin
+from feedgen.candidates import EMPTY, Candidates
 from feedgen.filters.met import unmet
-from feedgen.popular import Popular, PopularList
+from feedgen.last_resort.popular import Popular, PopularList
 from feedgen.query import Query
 from feedgen.stages import Found, Words
 
 
 @dataclass(frozen=True, slots=True)
 class PopularPins:
-    """Brings the best of what is popular that the user has not met."""
+    """Brings the best k of what is popular that the user has not met. own: the user's own pins too."""
 
     popular: PopularList
+    k: int
+    own: bool = False
     name: str = "popular_pins"
     required: bool = False
 
     def find(self, query: Query, source: int) -> Found | Awaitable[Found]:
-        """Candidates that everybody saves."""
-        popular = self.popular.kept.at_hand(query.now_ms)
-        return self._ask_first(query, source) if popular is None else self._of(query, source, popular)
-
-    async def _ask_first(self, query: Query, source: int) -> Found:
-        return self._of(query, source, await self.popular.ask(query.now_ms))
+        """Candidates that everybody saves. The light score is ln(share)."""
+        return self.popular.used(query.now_ms, partial(self._of, query, source))
 
     def _of(self, query: Query, source: int, popular: Popular) -> Found:
-        return Found(self.popular.chosen(query, source, popular, unmet(query, popular.pins)))
+        new = unmet(query, popular.pins)
+        if not self.own:
+            new &= popular.creators != query.user
+        rows = np.flatnonzero(new)[: self.k]
+        if not len(rows):
+            return Found(EMPTY)
+        candidates = Candidates.of(
+            popular.pins[rows],
+            interest=popular.interests[rows],
+            source=source,
+            origin=Origin.POPULAR,
+            weight=popular.shares[rows],
+            light=np.log(popular.shares[rows]),
+            quality=popular.quality[rows],
+        )
+        return Found(candidates)
 
     def reason(self, words: Words) -> str:
         """Why a pin is here."""

@@ -12,7 +12,6 @@ from feedgen.sources.retrieval import Retrieval
 from feedgen.stages import Found, Words
 from pixie.client import Recommended
 from polaris.client import BOARD
-from services.core.errors import Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +30,12 @@ class WalkedBoards:
 
     async def find(self, query: Query, source: int) -> Found:
         """Candidates from the boards that the walks reached; seed: the pin whose walk visited the board most. Raises
-        Unavailable without a walk, and the errors of polaris.
+        the error that the walk was lost to, and the errors of polaris.
         """
         recent, walk = query.recent, query.walked.boards
         if not len(recent.pins):
             return Found(EMPTY)
-        if query.walked.lost:
-            raise Unavailable(query.walked.lost)
+        query.walked.check()
         told = {"walk": _told(query, walk)} if query.explain else {}
         reached = int(np.count_nonzero(walk.scores > 0))  # they are best first
         boards, scores, seeds = walk.ids[:reached], walk.scores[:reached], recent.pins[walk.seeds[:reached]]

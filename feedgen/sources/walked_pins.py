@@ -9,7 +9,6 @@ from feedgen.candidates import EMPTY, Candidates
 from feedgen.filters.met import unmet
 from feedgen.query import Query
 from feedgen.stages import Found, Words
-from services.core.errors import Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +24,13 @@ class WalkedPins:
     required: bool = False
 
     def find(self, query: Query, source: int) -> Found:
-        """Candidates that the walks passed; seed: the pin whose walk visited each most. Raises Unavailable."""
+        """Candidates that the walks passed; seed: the pin whose walk visited each most. Raises the error that the walk was
+        lost to.
+        """
         recent, walk = query.recent, query.walked.pins
         if not len(recent.pins):
             return Found(EMPTY)
-        if query.walked.lost:
-            raise Unavailable(query.walked.lost)
+        query.walked.check()
         rows = np.flatnonzero((walk.scores > 0) & unmet(query, walk.ids))[: self.k]
         if not len(rows):
             return Found(EMPTY)

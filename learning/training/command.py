@@ -132,7 +132,7 @@ def sampled(
 @contextmanager
 def _quietly() -> Iterator[None]:
     """A replay counts the moments without candidates; the stages that had nothing to find need not be named each time."""
-    stages = logging.getLogger("feedgen.pipeline")
+    stages = logging.getLogger("feedgen.attempt")
     level = stages.level
     stages.setLevel(logging.ERROR)
     try:

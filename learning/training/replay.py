@@ -20,6 +20,7 @@ from features.catalogue import CATALOGUE
 from features.matrix import Assembler
 from features.pins import KEPT, PinFacts
 from feedgen import pipeline as pipelines
+from feedgen.attempt import Lost
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.feeds import Clients, feeds
 from feedgen.page import NOTHING, Page
@@ -165,7 +166,7 @@ class Replay:
             with context.serving(TIMEOUT_S):
                 try:
                     return await pipelines.rank(pipeline, query, xray)
-                except pipelines.Lost:
+                except Lost:
                     return None
 
         ranked = self._run(ask())

@@ -60,6 +60,26 @@ class _Answers:
         self.count, self.errors, self.created = 0, errors, time.time()
 
 
+class _Histogram:
+    """Of one series: how many durations were within each bucket, and their sum in seconds."""
+
+    __slots__ = ("buckets", "created", "sum")
+
+    def __init__(self) -> None:
+        self.buckets, self.sum, self.created = [0] * len(_LE), 0.0, time.time()
+
+    def add(self, seconds: float) -> None:
+        self.buckets[bisect_left(BUCKETS, seconds)] += 1
+        self.sum += seconds
+
+    def add_to(self, family: Metric, labels: dict[str, str]) -> None:
+        """Its samples."""
+        for le, within in zip(_LE, accumulate(self.buckets), strict=True):
+            family.add_sample(f"{family.name}_bucket", {**labels, "le": le}, float(within))
+        for name, value in (("count", float(sum(self.buckets))), ("sum", self.sum), ("created", self.created)):
+            family.add_sample(f"{family.name}_{name}", labels, value)
+
+
 class Window:
     """Of one method, over the last minute or the last 4,096 calls, whichever is shorter."""
 
@@ -85,6 +105,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._gauges: dict[str, Callable[[], float]] = {}
         self._counters: dict[str, Counter[tuple[tuple[str, str], ...]]] = {}
+        self._histograms: dict[str, dict[tuple[tuple[str, str], ...], _Histogram]] = {}
         self.registry.register(self)
 
     def observe(self, method: str, seconds: float, code: grpc.StatusCode) -> None:
@@ -109,6 +130,16 @@ class Metrics:
         with self._lock:
             return self._counters.get(name, Counter())[tuple(labels.items())]
 
+    def measure(self, name: str, seconds: float, **labels: str) -> None:
+        """A duration, for the histogram feedmesh_<name> with these labels, of which there must be few: each is a series."""
+        key = tuple(labels.items())
+        with self._lock:
+            of = self._histograms.setdefault(name, {})
+            histogram = of.get(key)
+            if histogram is None:
+                histogram = of[key] = _Histogram()
+            histogram.add(seconds)
+
     def gauges(self) -> dict[str, float]:
         """Every gauge as it stands."""
         return {name: float(read()) for name, read in list(self._gauges.items())}  # others may come meanwhile
@@ -128,10 +159,15 @@ class Metrics:
                 for labels, n in counts.items():
                     total.add_sample(f"{total.name}_total", {**self._labels, **dict(labels)}, float(n))
                 families.append(total)
+            for name, histograms in self._histograms.items():
+                family = Metric(f"feedmesh_{name}", name.replace("_", " "), "histogram")
+                for labels, histogram in histograms.items():
+                    histogram.add_to(family, {**self._labels, **dict(labels)})
+                families.append(family)
         for name, value in self.gauges().items():
-            family = GaugeMetricFamily(f"feedmesh_{name}", name.replace("_", " "), labels=list(self._labels))
-            family.add_metric(list(self._labels.values()), value)
-            families.append(family)
+            gauge = GaugeMetricFamily(f"feedmesh_{name}", name.replace("_", " "), labels=list(self._labels))
+            gauge.add_metric(list(self._labels.values()), value)
+            families.append(gauge)
         return families
 
     def _requests(self) -> list[Metric]:

@@ -284,7 +284,7 @@ def test_why_this_shows_source_scores_and_stages(visit: Visit, reader: str) -> N
     expect(panel.get_by_test_id("why-scores").locator("dd").first).to_have_text(re.compile(r"\d+ of [\d,]+"))
     stages = panel.get_by_test_id("why-stages").locator(".stage-name")
     names = " ".join(stages.all_inner_texts())
-    assert [name for name in ("followed", "seen", "duplicate", "ranked", "slate", "wording") if name not in names] == []
+    assert [name for name in ("followed", "seen", "duplicate", "ranked", "slate", "titles") if name not in names] == []
     visit.page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
     expect(card.get_by_test_id("card-why")).to_be_focused()

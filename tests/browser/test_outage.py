@@ -94,15 +94,15 @@ def test_a_feed_without_words_is_still_a_feed(visit: Visit, mesh: Running, api: 
     assert whole["degraded"] == []  # who ranks, and who knows the reader's interests, has asked rockstore by now
     with away(mesh, "rockstore"):
         visit.feed(reader)
-        expect(visit.id("degraded-notice")).to_have_attribute("data-lost", "wording")
+        expect(visit.id("degraded-notice")).to_have_attribute("data-lost", "titles")
         expect(visit.id("degraded-notice")).to_contain_text("less complete than usual")
         expect(visit.cards.first.locator(".cover-title")).to_contain_text("pin ")
         visit.expects("/v1/pins/")
         visit.cards.first.get_by_test_id("card-closeup").click()
         expect(visit.id("closeup-dialog")).to_contain_text("could not be loaded: Something is away just now.")
         visit.page.keyboard.press("Escape")
-    refreshed = {"degraded": ["wording"]}
-    while "wording" in refreshed["degraded"]:  # until the others have found it again
+    refreshed = {"degraded": ["titles"]}
+    while "titles" in refreshed["degraded"]:  # until the others have found it again
         with visit.page.expect_response("**/v1/feeds/following**") as answered:
             visit.page.reload()  # the notice's own button may be gone: a further page that lacked nothing takes it away
         refreshed = answered.value.json()

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from feedgen import kernel, pipeline
+from feedgen import kernel
 from feedgen.choices import Choices
 from feedgen.client import FeedgenClient
 from feedgen.feeds import Clients, feeds
-from feedgen.query import NAMES
+from feedgen.filters.own_pins import OwnPins
+from feedgen.names import SURFACES
 from protos import feedgen_pb2 as pb
 from scorpion.client import ScorpionClient
 from services.core.events import Action, Surface, events
@@ -23,7 +24,7 @@ from services.rpc.mesh import Address, Mesh
 from tests.feedgen.world import NOW, NOWHERE, PATIENT, READER, World, did, interest_of, running_world, servicer_of
 
 A = Action
-FEEDS = tuple(NAMES)
+FEEDS = tuple(SURFACES)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,15 @@ async def broken_later(*_: Any, **__: Any) -> Any:
     broken()
 
 
+def broken_after(keep: Any) -> Any:
+    """A filter that is well among the checks, and breaks once rows are hydrated."""
+
+    def kept(self: Any, query: Any, candidates: Any) -> Any:
+        return broken() if "title" in candidates.more else keep(self, query, candidates)
+
+    return kept
+
+
 #: What breaks, and what the page names: a required part falls back, an optional one is left out.
 BREAKS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, bool]] = {
     "a kernel of the slate": (lambda patch: patch.setattr(kernel, "draft", broken), "slate", True),
@@ -84,8 +94,10 @@ BREAKS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, bool]] = {
     "an optional query": (lambda patch: patch.setattr("feedgen.queries.signals.Recent", broken), "signals", False),
     "a scorer": (lambda patch: patch.setattr(ScorpionClient, "score", broken_later), "ranked", False),
     "a source": (lambda patch: patch.setattr("feedgen.sources.interest_pins._told", broken), "interest_pins", True),
-    "the wording": (lambda patch: patch.setattr("feedgen.wording.Words", broken), "wording", False),
-    "the slate's arithmetic": (lambda patch: patch.setattr("feedgen.pipeline.Page", broken), "slate", True),
+    "titles": (lambda patch: patch.setattr("feedgen.titles._standing", broken), "titles", False),
+    "a reason": (lambda patch: patch.setattr("feedgen.hydrators.reasons.Words", broken), "reasons", False),
+    "a post-filter": (lambda patch: patch.setattr(OwnPins, "keep", broken_after(OwnPins.keep)), "own_pins", True),
+    "the slate's arithmetic": (lambda patch: patch.setattr("feedgen.slate.Chosen", broken), "slate", True),
 }
 
 
@@ -98,8 +110,6 @@ def test_H09_whatever_raises_inside_feedgen_is_a_page_without_its_inside(
     metrics = Metrics("feedgen", 0)
     with monkeypatch.context() as patch:
         breaks(patch)
-        if what == "the slate's arithmetic":
-            patch.setattr("feedgen.pipeline._fallen", lambda rows, stage: _page(rows, stage.name))
         explain = what == "a source"  # whose label names its interests then
         [reply] = replies(world, {"user": READER, "feed": "interest", "explain": explain}, metrics=metrics)
     assert stage in reply.degraded
@@ -112,12 +122,6 @@ def test_H09_whatever_raises_inside_feedgen_is_a_page_without_its_inside(
     assert f'feedmesh_stage_losses_total{{cause="fault",service="feedgen",shard="0",stage="{stage}"}} 1.0' in (
         metrics.prometheus().decode()
     )
-
-
-def _page(rows: Any, stage: str) -> Any:
-    from feedgen.page import NOTHING, Page
-
-    return Page(rows, np.zeros(len(rows), np.float32), NOTHING, fallback=stage)
 
 
 @pytest.mark.parametrize("scores", [np.nan, np.inf, 1e300])
@@ -185,16 +189,14 @@ def test_a_reader_without_a_fallback_page_gets_popular_pins(all_there: World, fe
 
     async def before(clients: Clients) -> Any:
         """What is in memory once any page of any user has asked what is popular."""
-        resort: Any = feeds(clients, PATIENT)[feed].resort
-        return await resort.popular.ask(NOW)
+        return await feeds(clients, PATIENT)[feed].last_resort.popular.ask(NOW)
 
     known = world.asked(before)
     world.away |= away
 
     async def page(clients: Clients) -> list[Any]:
         service = servicer_of(clients)
-        resort: Any = service._feeds[feed].resort
-        resort.popular.kept._value = known
+        service._feeds[feed].last_resort.popular.cache._value = known
         first = await service.Feed(pb.FeedRequest(user=user, feed=feed, limit=25), None)
         second = await service.Feed(pb.FeedRequest(user=user, feed=feed, limit=25, cursor=first.cursor), None)
         return [first, second]
@@ -224,7 +226,7 @@ def test_at_the_end_of_a_fallback_list_following_waits_and_other_feeds_go_on(all
     """Who reads the pins of those they follow gets no strangers' in place of them; the other feeds have these anyway."""
     world, user = all_there, 8_250
     listed = list(range(200, 230))
-    served(world, user, listed, NAMES[feed])
+    served(world, user, listed, SURFACES[feed])
     world.away.add("aperture")
 
     async def pages(clients: Clients) -> list[Any]:
@@ -314,7 +316,7 @@ def test_a_pin_that_nothing_describes_is_not_served_until_something_does(tmp_pat
             assert bare not in pins_of(reply), feed
             assert len(reply.items) == 25, f"{feed}: others take its place"
         said = msgspec.json.decode(before[1].xray)["pins"][str(bare)]["dropped"]
-        assert said == {"stage": "wording", "reason": "nothing describes it yet"}
+        assert said == {"stage": "undescribed", "reason": "nothing describes it yet"}
         world.publish(events(1, action=A.CREATE_PIN, pin=bare, at_ms=NOW, id=801, title=["now"], quality=1.0))
         after = replies(world, *asked)
         assert bare in pins_of(after[1])
@@ -383,4 +385,3 @@ def test_the_pipeline_counts_what_a_page_was_chosen_from(world: World) -> None:
     page, _ = world.page("home", READER)
     assert page.candidates > len(page.rows)
     assert page.probability == 1.0
-    assert pipeline.SHARES.fallback > 0

@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.requests import Origin
-from feedgen.candidates import ROW, Candidates
+from feedgen.candidates import Candidates
 from feedgen.filters.already_seen import AlreadySeen
 from feedgen.filters.duplicate import Duplicate
 from feedgen.filters.shown import ShownBefore
 from feedgen.pipeline import _filtered
 from feedgen.query import Query, Seen
+from feedgen.rows import ROW
 from feedgen.shown import Shown
 from feedgen.stages import Filter, Found
 from feedgen.xray import Xray

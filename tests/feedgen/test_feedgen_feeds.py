@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from features.requests import Origin
+from feedgen.kernel import FILLER
 from feedgen.page import Page
-from feedgen.slate import FILLER
 from services.core.events import Action
 from tests.feedgen.world import BOARDS, NAMED_INTEREST, READER, World, did, interest_of, pins_of, running_world
 
@@ -169,7 +169,7 @@ def test_without_rockstore_there_are_no_affinities_and_the_walks_go_on(all_there
     world.publish(did(A.SAVE, user, [3, 11]))
     world.away.add("rockstore")
     page, xray = world.page("picked", user)
-    assert xray.degraded() == ["pin_attributes"]  # who says which pins were taken down
+    assert xray.degraded() == ["pin_attributes", "titles"]  # which say which pins were taken down
     assert len(page.rows) == 25
     walked = page.rows.take(page.rows.origin == Origin.WALKED)
     assert (walked.column("found_by") == 3).all(), "polaris found them too, and knows"

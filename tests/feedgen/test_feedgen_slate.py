@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedgen.candidates import Candidates
-from feedgen.slate import FILLER, GAVE_WAY, WITHIN, Slate
+from feedgen.kernel import FILLER, GAVE_WAY, WITHIN
+from feedgen.slate import Slate
 from services.core.columns import ids
 
 

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from features.requests import Origin
+from feedgen.attempt import answered, attempt
 from feedgen.candidates import Candidates
 from feedgen.feeds import Clients, Parts
 from feedgen.filters.duplicate import Duplicate
 from feedgen.filters.taken_down import TakenDown
-from feedgen.page import Page
-from feedgen.pipeline import answered, attempt
+from feedgen.hydrators.titles import PageTitles
+from feedgen.last_resort.most_saved import Saved, most_saved
+from feedgen.last_resort.ttl import TtlValue
 from feedgen.query import Query, Recent, Seen
 from feedgen.scorers.light import LightScore
 from feedgen.scorers.pin_attributes import best_of_each
-from feedgen.sources.followed_boards import FollowedBoards
 from feedgen.sources.interest_pins import DISLIKED, InterestPins
-from feedgen.sources.most_saved import Kept, Saved, most_saved
-from feedgen.wording import Wording, worded
+from feedgen.titles import Titles
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
 from services.core.columns import ids
@@ -104,7 +104,7 @@ def test_what_probes_save_is_never_popular(world: World) -> None:
 def test_an_answer_is_kept_for_a_while_of_the_requests_clock() -> None:
     asked: list[int] = []
 
-    async def again(kept: Kept[int], now_ms: int) -> int:
+    async def again(kept: TtlValue[int], now_ms: int) -> int:
         async def ask() -> int:
             asked.append(now_ms)
             return now_ms
@@ -112,7 +112,7 @@ def test_an_answer_is_kept_for_a_while_of_the_requests_clock() -> None:
         return await kept.get(now_ms, ask)
 
     async def main() -> None:
-        kept, never = Kept[int](1000), Kept[int](0)
+        kept, never = TtlValue[int](1000), TtlValue[int](0)
         assert [await again(kept, now) for now in (5000, 5999, 6000, 2000)] == [5000, 5000, 6000, 2000]
         assert [await again(never, now) for now in (1, 1)] == [1, 1]
 
@@ -122,7 +122,7 @@ def test_an_answer_is_kept_for_a_while_of_the_requests_clock() -> None:
 
 def test_only_one_asks_again_and_the_others_get_what_was() -> None:
     async def main() -> None:
-        kept, answered, asked = Kept[int](1000), asyncio.Event(), []
+        kept, answered, asked = TtlValue[int](1000), asyncio.Event(), []
 
         async def soon(now_ms: int) -> int:
             asked.append(now_ms)
@@ -146,7 +146,7 @@ def test_only_one_asks_again_and_the_others_get_what_was() -> None:
 
 def test_nothing_is_kept_of_a_failure() -> None:
     async def main() -> None:
-        kept = Kept[int](1000)
+        kept = TtlValue[int](1000)
 
         async def fail() -> int:
             raise Unavailable("counters is away")
@@ -291,23 +291,18 @@ def test_each_item_says_why_it_is_here(world: World) -> None:
 def test_without_rockstore_a_page_is_bare(all_there: World) -> None:
     all_there.away.add("rockstore")
     found = reply(all_there, "interest", READER, explain=True)
-    assert list(found.degraded) == ["wording"]
+    assert list(found.degraded) == ["titles"]
     assert len(found.items) == 5
     assert {(item.title, item.reason, item.source) for item in found.items} == {("", "", "interest_pins")}
     assert b'"title":""' in found.xray
 
 
-def test_wording_that_hangs_is_lost_after_its_share_of_the_time(world: World) -> None:
-    page = Page(Candidates.of(ids([1, 2])), np.zeros(2, np.float32))
-
+def test_titles_that_hang_are_lost_after_their_share_of_the_time(world: World) -> None:
     async def ask(clients: Clients) -> None:
-        xray, wording = Xray(False), Wording(clients.rockstore, 60.0)
-        late = attempt(wording, "hydrator", lambda: asyncio.sleep(30, result=["never"]), 0.5, xray)
+        xray, titles = Xray(False), PageTitles(Titles(clients.rockstore, 60.0))
+        late = attempt(titles, "hydrator", lambda: asyncio.sleep(30, result=["never"]), 0.5, xray)
         assert await answered(late) is None
-        assert xray.degraded() == ["wording"]
-        source = FollowedBoards(None)  # type: ignore[arg-type]
-        bare, _ = await worded(wording, page, [source], 1, Xray(False))
-        assert [item.pin for item in bare.items] == [1, 2]
+        assert xray.degraded() == ["titles"]
 
     world.asked(ask, timeout=1.0)
 

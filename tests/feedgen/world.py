@@ -23,13 +23,15 @@ from feedgen import pipeline
 from feedgen.choices import Choices
 from feedgen.cursor import Cursors
 from feedgen.feeds import Clients, feeds
+from feedgen.hydrators.titles import PageTitles
+from feedgen.names import SURFACES
 from feedgen.page import Page
-from feedgen.query import NAMES, Query
+from feedgen.query import Query
 from feedgen.service import Feedgen
 from feedgen.sessions import Sessions
 from feedgen.shown import Shown
+from feedgen.titles import Titles
 from feedgen.turns import Turns
-from feedgen.wording import Wording
 from feedgen.xray import Xray
 from pixie.build import Edges, build
 from pixie.service import Pixie, Walking
@@ -204,7 +206,7 @@ def query_of(feed: str, user: int, limit: int = 25, now_ms: int = NOW, **more: A
     """A request."""
     if "shown" in more:
         more["shown"] = Shown.of(more["shown"])
-    return Query(user=user, surface=NAMES[feed], limit=limit, now_ms=now_ms, request_id="a request", **more)
+    return Query(user=user, surface=SURFACES[feed], limit=limit, now_ms=now_ms, request_id="a request", **more)
 
 
 def servicer_of(
@@ -212,13 +214,9 @@ def servicer_of(
 ) -> Feedgen:
     """The servicer over these clients, where nobody waits for a turn."""
     metrics = metrics or Metrics("feedgen", 0)
-    wording, turns = (
-        Wording(clients.rockstore, choose.timeout, choose.own_pins),
-        Turns(at_once, choose.timeout, 0, metrics),
-    )
-    return Feedgen(
-        feeds(clients, choose), wording, Cursors(b"secret"), turns, metrics, choose.timeout, Sessions(clients.smartfeed)
-    )
+    titles = PageTitles(Titles(clients.rockstore, choose.timeout))
+    turns, sessions = Turns(at_once, choose.timeout, 0, metrics), Sessions(clients.smartfeed)
+    return Feedgen(feeds(clients, choose), titles, Cursors(b"secret"), turns, metrics, choose.timeout, sessions)
 
 
 @contextmanager

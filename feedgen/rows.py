@@ -1,0 +1,14 @@
+"""What is stated of a candidate, as it lies in memory."""
+
+import numpy as np
+
+#: What is stated of every candidate, see `feedgen.candidates.Candidates`; as services know it from `features.requests`.
+ROW = np.dtype(
+    [
+        *((name, np.uint64) for name in ("pin", "board", "owner", "interest", "seed")),
+        ("at_ms", np.int64),
+        *((name, np.float32) for name in ("weight", "light", "quality")),
+        *((name, np.uint8) for name in ("source", "origin")),
+    ],
+    align=True,
+)
