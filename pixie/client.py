@@ -7,6 +7,7 @@ import numpy as np
 
 from protos import pixie_pb2 as pb
 from services.core.columns import F32, U32, U64, Array, pack, unpack
+from services.core.errors import NotReady
 from services.rpc.mesh import Mesh
 from services.rpc.routing import ReplicaSet
 
@@ -45,6 +46,10 @@ class Graph:
     built_ms: int
 
 
+class NoGraph(NotReady):
+    """None was built yet: there is nothing to walk, and nothing is wrong."""
+
+
 class PixieClient:
     """For asyncio. Every call takes its deadline in seconds and raises the MeshError of its status."""
 
@@ -75,7 +80,7 @@ class PixieClient:
         going back after each; stop_nodes and stop_visits: stop walking from a query pin once so many nodes were visited
         so often; 0 is the settings' value of all three. discount: scores are divided by degree ** discount. plain:
         without the multi-hit booster. bias: the probability of keeping within `bias_interest` where that is possible.
-        The same seed walks the same, 0 is any. Raises NotReady when no graph is loaded.
+        The same seed walks the same, 0 is any. Raises NoGraph when none was loaded yet, NotReady when none can be served.
         """
         request = pb.RecommendRequest(
             pins=pack(pins, "<u8"),
@@ -92,7 +97,7 @@ class PixieClient:
             bias=bias,
             seed=seed,
         )
-        return _recommended(await self._replicas.call(ONLY, "Recommend", request, timeout))
+        return _recommended(await self._recommend(request, timeout))
 
     async def recommend_both(
         self,
@@ -110,7 +115,7 @@ class PixieClient:
     ) -> tuple[Recommended, Recommended]:
         """Boards and pins from one walk, at little more than the cost of one of the two.
 
-        Each is what `recommend` answers to the same question and seed. Raises NotReady when no graph is loaded.
+        Each is what `recommend` answers to the same question and seed, and it raises the same.
         """
         request = pb.RecommendRequest(
             pins=pack(pins, "<u8"),
@@ -124,7 +129,7 @@ class PixieClient:
             restart=restart,
             seed=seed,
         )
-        r = await self._replicas.call(ONLY, "Recommend", request, timeout)
+        r = await self._recommend(request, timeout)
         boards = _recommended(r)
         return boards, boards._replace(
             ids=unpack(r.pin_ids, "<u8", "pin_ids"),
@@ -132,6 +137,12 @@ class PixieClient:
             seeds=unpack(r.pin_seeds, "<u4", "pin_seeds"),
             steps=unpack(r.pin_steps, "<u8", "pin_steps"),
         )
+
+    async def _recommend(self, request: pb.RecommendRequest, timeout: float) -> pb.RecommendReply:
+        reply: pb.RecommendReply = await self._replicas.call(ONLY, "Recommend", request, timeout)
+        if reply.no_graph:
+            raise NoGraph(f"{NAME}: {reply.no_graph}")
+        return reply
 
     async def load(self, version: str, timeout: float) -> Graph:
         """Make pixie serve another snapshot. Raises NotFound, InvalidArgument with the reason why it is refused."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from pixie import kernel
 from pixie.snapshot import Snapshot
-from pixie.store import PixieStore, Question
+from pixie.store import NO_SNAPSHOT, PixieStore, Question
 from protos import pixie_pb2 as pb
 from protos import pixie_pb2_grpc as rpc
 from services.core.columns import F32, U64, pack, unpack
@@ -44,6 +44,8 @@ class Pixie(rpc.PixieServicer):
         """What is near the query pins."""
         try:
             question = _question(request, self._walking)
+            if self.store.is_empty:
+                return pb.RecommendReply(no_graph=NO_SNAPSHOT)  # which is no error: feeds ask for every page
             found, pins = self.store.recommend_both(question, _alive(context))
         except TimeoutError:
             raise DeadlineExceeded("the caller is gone, or its deadline passed during the walk") from None

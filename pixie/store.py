@@ -130,6 +130,11 @@ class PixieStore:
         logger.error("%s", problem)
         self._problem = problem
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no graph was loaded yet, and none was refused."""
+        return self._snapshot is None and not self._problem
+
     def recommend(self, question: Question, alive: Callable[[], bool] = lambda: True) -> Found:
         """Walk and answer boards, or else pins.
 

@@ -18,6 +18,7 @@ from services.rpc.routing import ReplicaSet
 
 NAME = "scorpion"
 ROCKSTORE = "rockstore"  # as it stands in `lost`
+MODEL_NAME, MODEL_VERSION = keys.NAME, keys.VERSION  # what a name and a version may be called
 TAKEN_DOWN, UNDESCRIBED = 1, 2  # as `taken_down` of the reply has it
 
 

@@ -5,7 +5,6 @@ there is left out.
 """
 
 import asyncio
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +14,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import FileResponse
 
-from scorpion.client import Model, RegistryFiles, ScorpionClient
+from scorpion.client import MODEL_NAME, MODEL_VERSION, Model, RegistryFiles, ScorpionClient
 from services.blob.opening import open_blobs
 from services.core import summed
 from services.core.context import serving
@@ -26,8 +25,6 @@ from web.answers import LearningProgress, ModelEvaluation, ModelList, ModelVersi
 from web.questions import NoQuery
 from web.wire import asked
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # no dot and no slash: a name is one folder, below the registry
-VERSION = re.compile(r"[1-9][0-9]{0,8}")
 #: A report is one file with its pictures inside: it may show them and its own styles, and run, load and open nothing.
 REPORT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -112,9 +109,9 @@ class Models:
 def model_of(request: Request) -> tuple[str, str]:
     """Name and version of the path. Raises InvalidArgument for what no model can be called."""
     name, version = request.path_params["name"], request.path_params["version"]
-    if not NAME.fullmatch(name):
+    if not MODEL_NAME.fullmatch(name):
         raise InvalidArgument(f"name = {shown(name)} is not allowed: 1 to 64 of a-z, 0-9, _ and -, no _ or - first")
-    if not VERSION.fullmatch(version):
+    if not MODEL_VERSION.fullmatch(version):
         raise InvalidArgument(f"version = {shown(version)} is not allowed: a whole number from 1 to 999999999")
     return name, version
 

@@ -33,6 +33,7 @@ from feedgen.xray import Xray
 from learning.training.events import History
 from learning.training.views import Views
 from pixie import build
+from pixie.client import NoGraph
 from pixie.keys import graphs_of
 from pixie.sources import from_records
 from roadrunner.aggregation import Aggregation, MemoryValues
@@ -214,7 +215,9 @@ def _recording(pipeline: Pipeline, origin: MeshOrigin) -> Pipeline:
 
 def _complain(xray: Xray) -> None:
     """A replay has no excuse: what is lost would be missing from what a model learns."""
-    lost = [f"{trace.stage}: {trace.lost}" for trace in xray.stages if trace.lost]
-    lost = [one for one in lost if "no graph snapshot" not in one]  # before the first save there is none
+    excused = {
+        loss.stage for loss in xray.losses if isinstance(loss.error, NoGraph)
+    }  # before the first save there is none
+    lost = [f"{trace.stage}: {trace.lost}" for trace in xray.stages if trace.lost and trace.stage not in excused]
     if lost:
         raise MeshError(f"a replay lost {'; '.join(lost)}")

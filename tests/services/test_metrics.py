@@ -140,3 +140,19 @@ def test_what_is_counted_by_labels_is_a_counter_of_prometheus() -> None:
     lines = metrics.prometheus().decode().splitlines()
     assert "# TYPE feedmesh_stage_losses_total counter" in lines
     assert 'feedmesh_stage_losses_total{cause="fault",service="feedgen",shard="2",stage="ranked"} 1.0' in lines
+
+
+def test_durations_by_labels_are_a_histogram_of_prometheus() -> None:
+    metrics = Metrics("feedgen", 0)
+    for seconds in (0.0004, 0.001, 0.3, 60.0):
+        metrics.measure("feed_phase_seconds", seconds, feed="home", phase="slate")
+    metrics.measure("feed_phase_seconds", 0.01, feed="picked", phase="slate")
+    families = {family.name: family for family in text_string_to_metric_families(metrics.prometheus().decode())}
+    family = families["feedmesh_feed_phase_seconds"]
+    of_home = [sample for sample in family.samples if sample.labels.get("feed") == "home"]
+    within = {sample.labels["le"]: sample.value for sample in of_home if sample.name.endswith("_bucket")}
+    assert family.type == "histogram"
+    assert (within["0.0005"], within["0.001"], within["0.2"], within["0.5"], within["+Inf"]) == (1, 2, 2, 3, 4)
+    assert {sample.value for sample in of_home if sample.name.endswith("_count")} == {4}
+    assert [sample.value for sample in of_home if sample.name.endswith("_sum")] == [pytest.approx(60.3014)]
+    assert all(sample.labels["service"] == "feedgen" for sample in of_home)

@@ -221,15 +221,16 @@ EDGE_ALONE = """
 import sys
 import numpy as np
 import web.app, web.serving, web.wiring
-from feedgen.popular import Popular, PopularList
-from feedgen.query import Query
-from feedgen.sources.most_saved import Kept
+from feedgen.client import Asked
+from feedgen.last_resort.page import NO_IDS, LastResort
+from feedgen.last_resort.popular import Popular
+from feedgen.shown import NOTHING
 from services.core.events import Surface
 
 ids, shares = np.arange(1, 5, dtype=np.uint64), np.ones(4, np.float32)
-query = Query(user=3, surface=Surface.HOME, limit=25, now_ms=1, request_id="")
-found = PopularList(None, None, 4, 4, Kept(1), 1.0).unmet(query, Popular(ids, shares, shares, ids, ids))
-assert found.pin.tolist() == [1, 2, 4], found.pin
+asked = Asked(user=3, surface=Surface.HOME, limit=25, now_ms=1, shown=NOTHING)
+found = LastResort(None, None, None, 1.0)._unmet(asked, NO_IDS, Popular(ids, shares, shares, ids, ids))
+assert found.tolist() == [1, 2, 4], found
 sys.exit("numba" in sys.modules)
 """
 
