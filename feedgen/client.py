@@ -38,7 +38,7 @@ POPULAR, POPULAR_TTL_MS = 300, 60_000  # pins of the last resort, and how long t
 FEEDGEN_SHARE = 0.7  # of the caller's time; the rest is for the last good feed
 
 
-class Asked(NamedTuple):
+class Unanswered(NamedTuple):
     """A request that feedgen did not answer, for the last resort."""
 
     user: int
@@ -95,7 +95,7 @@ class FeedgenClient:
     async def _last_good(self, request: pb.FeedRequest, timeout: float) -> pb.FeedReply:
         started, surface = time.perf_counter(), SURFACES[request.feed]
         shown = self._cursors.read(request.cursor, request.user, surface)
-        asked, traces = Asked(request.user, surface, request.limit, wall_clock(), shown), Traces()
+        asked, traces = Unanswered(request.user, surface, request.limit, wall_clock(), shown), Traces()
         titles = Titles(self._rockstore, timeout)
         resort = LastResort(self._smartfeed, self._popular_list(timeout), titles, timeout)
         page = await resort.page(asked, NO_IDS, traces)

@@ -28,20 +28,12 @@ def add_items(
     for pin, board, owner, at, score, source, title, link, board_title, owner_name, interests, reason in zip(
         *numbers, sources, *map(texts, names), strict=True
     ):
-        items.add(
-            pin=pin,
-            board=board,
-            owner=owner,
-            at_ms=at,
-            score=score,
-            source=source,
-            title=title,
-            link=link,
-            board_title=board_title,
-            owner_name=owner_name,
-            interests=interests or (),
-            reason=reason,
-        )
+        item = items.add()
+        item.pin, item.board, item.owner, item.at_ms, item.score = pin, board, owner, at, score
+        item.source, item.reason, item.title, item.link = source, reason, title, link
+        item.board_title, item.owner_name = board_title, owner_name
+        if interests:
+            item.interests.extend(interests)
     if _EXTERNAL[0] in columns:
         for item, pin_id, board_id, owner_id in zip(items, *map(texts, _EXTERNAL), strict=True):
             item.pin_id, item.board_id, item.owner_id = pin_id, board_id, owner_id

@@ -187,13 +187,14 @@ def _post_filtered(
     pipeline: Pipeline, query: Query, rows: Candidates, left: Array, xray: Xray
 ) -> list[tuple[PostFilter, Array]]:
     """What each post-filter drops of the rows that are left (bool[n], updated): int[m], of those filters that drop any."""
-    dropped = []
+    dropped, kept = [], int(np.count_nonzero(left))
     for stage in enabled(pipeline.post_filters, query):
         with xray.stage(stage.name, "post_filter") as trace:
-            at = np.flatnonzero(left & ~stage.keep(query, rows))
-            left[at] = False
-            trace.kept, trace.dropped = int(np.count_nonzero(left)), len(at)
+            at = np.flatnonzero(left > stage.keep(query, rows))
+            kept -= len(at)
+            trace.kept, trace.dropped = kept, len(at)
         if len(at):
+            left[at] = False
             dropped.append((stage, at))
     return dropped
 

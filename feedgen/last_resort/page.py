@@ -35,7 +35,7 @@ LAST_GOOD, POPULAR_PINS, TITLES, VISIBILITY = map(Named, ("last_good", "popular_
 REASONS = {LAST_GOOD: "from your last feed", POPULAR_PINS: "popular with everybody"}
 
 
-class Asked(Protocol):
+class PageRequest(Protocol):
     """A request for a page, as a `feedgen.query.Query` is one."""
 
     @property
@@ -88,7 +88,7 @@ class LastResort:
     timeout: float
     own: bool | None = None
 
-    async def page(self, asked: Asked, met: U64, traces: Traces) -> Fallen:
+    async def page(self, asked: PageRequest, met: U64, traces: Traces) -> Fallen:
         """The last good list, less what this cursor has shown. A reader who has none, or has read it to its end, gets what
         is good for anybody; but *following* then ends, as it has pins of whom the reader follows alone.
 
@@ -112,25 +112,25 @@ class LastResort:
             left = np.flatnonzero(~among(found, np.sort(last.removed) if last is not None else NO_IDS))
             return await self._titled(POPULAR_PINS, found[left], np.zeros(len(left), np.uint64), asked, traces)
 
-    async def _last_served(self, asked: Asked) -> LastServed:
+    async def _last_served(self, asked: PageRequest) -> LastServed:
         return await self.smartfeed.last_served(asked.user, asked.surface, self.timeout)
 
-    def _popular_pins(self, asked: Asked, met: U64) -> U64 | Awaitable[U64]:
+    def _popular_pins(self, asked: PageRequest, met: U64) -> U64 | Awaitable[U64]:
         """What is in memory, whatever its age; or else what can still be asked for."""
         known = self.popular.cache.latest
         return self._ask_popular(asked, met) if known is None else self._unmet(asked, met, known)
 
-    async def _ask_popular(self, asked: Asked, met: U64) -> U64:
+    async def _ask_popular(self, asked: PageRequest, met: U64) -> U64:
         return self._unmet(asked, met, await self.popular.ask(asked.now_ms))
 
-    def _unmet(self, asked: Asked, met: U64, popular: Popular) -> U64:
+    def _unmet(self, asked: PageRequest, met: U64, popular: Popular) -> U64:
         """The pins of these that the user has not met. For now and then: a source has a kernel for it."""
         new = ~(among(popular.pins, met) | asked.shown.among(popular.pins))
         if not self.own:
             new &= popular.creators != asked.user
         return popular.pins[new]
 
-    async def _titled(self, stage: Named, pins: U64, boards: U64, asked: Asked, traces: Traces) -> Fallen:
+    async def _titled(self, stage: Named, pins: U64, boards: U64, asked: PageRequest, traces: Traces) -> Fallen:
         """The first of these pins that may be shown, with their titles; bare when rockstore does not answer.
 
         Once one of a page may not be shown, all of them are looked at: most pages cost one question, and no page two more
@@ -152,7 +152,7 @@ class LastResort:
         reasons = {"reason": objects([REASONS[stage]] * len(now))}
         return Fallen(stage.name, now, of, {**(columns or {}), **reasons})
 
-    async def _hydrated(self, pins: U64, boards: U64, asked: Asked, traces: Traces) -> Columns | None:
+    async def _hydrated(self, pins: U64, boards: U64, asked: PageRequest, traces: Traces) -> Columns | None:
         none = np.zeros(len(pins), np.uint64)
         begin = partial(self.titles.of_page, asked.user, pins, boards, none, none, none)
         return await answered(attempt(TITLES, "hydrator", begin, SHARES.hydrators, traces))

@@ -145,7 +145,7 @@ def test_the_xray_is_json_of_the_documented_shape(world: World) -> None:
     page, xray = world.page("home", USER, explain=True)
     xray.asked(query_of("home", USER))
     told = msgspec.json.decode(xray.encoded())
-    assert set(told) == {"query", "interests", "walk", "ranking", "blend", "stages", "pins"}
+    assert set(told) == {"query", "interests", "walk", "ranking", "blend", "phases", "stages", "pins"}
     assert all(isinstance(value, int | float) for value in told["query"].values())
     assert {"followed_boards", "followed_users", "seen", "shown_before", "recent_pins"} <= set(told["query"])
     assert set(told["walk"]) == {"seeds", "steps", "boards", "graph"}
@@ -153,7 +153,9 @@ def test_the_xray_is_json_of_the_documented_shape(world: World) -> None:
     assert set(told["interests"][0]) == {"interest", "title", "weight", "followed", "affinity"}
     rates = [part["rate"] for part in told["blend"]]
     assert rates == pytest.approx([0.35, 0.75 * 0.35, 0.25 * 0.35, 0.2, 0.05, 0.05])
-    assert {stage["kind"] for stage in told["stages"]} == {"query", "source", "filter", "scorer", "select"}
+    kinds = ["query", "source", "filter", "scorer", "select", "hydrator", "post_filter"]
+    assert list(dict.fromkeys(stage["kind"] for stage in told["stages"])) == kinds
+    assert all(set(phase) == {"phase", "took_ms"} for phase in told["phases"])
     on_page = [told["pins"][str(pin)] for pin in page.rows.pin.tolist()]
     assert [ray["slot"]["position"] for ray in on_page] == list(range(25))
     assert all(ray["dropped"] is None for ray in on_page)
@@ -282,7 +284,7 @@ def test_a_pin_of_the_graph_that_was_taken_down_is_on_no_page(world: World, away
     world.away.clear()
     assert down not in page.rows.pin.tolist()
     assert len(page.rows) == 25
-    [dropped] = [trace.dropped or 0 for trace in xray.stages if trace.stage == "taken_down"]
+    [dropped] = [trace.dropped or 0 for trace in xray.stages if (trace.stage, trace.kind) == ("taken_down", "filter")]
     assert dropped > 0
     assert xray.pins[str(down)]["dropped"]
     if len(away) == 2:

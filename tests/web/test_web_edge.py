@@ -221,14 +221,14 @@ EDGE_ALONE = """
 import sys
 import numpy as np
 import web.app, web.serving, web.wiring
-from feedgen.client import Asked
+from feedgen.client import Unanswered
 from feedgen.last_resort.page import NO_IDS, LastResort
 from feedgen.last_resort.popular import Popular
 from feedgen.shown import NOTHING
 from services.core.events import Surface
 
 ids, shares = np.arange(1, 5, dtype=np.uint64), np.ones(4, np.float32)
-asked = Asked(user=3, surface=Surface.HOME, limit=25, now_ms=1, shown=NOTHING)
+asked = Unanswered(user=3, surface=Surface.HOME, limit=25, now_ms=1, shown=NOTHING)
 found = LastResort(None, None, None, 1.0)._unmet(asked, NO_IDS, Popular(ids, shares, shares, ids, ids))
 assert found.tolist() == [1, 2, 4], found
 sys.exit("numba" in sys.modules)
