@@ -78,6 +78,11 @@ class Feedgen(rpc.FeedgenServicer):
         metrics.gauge("filter_rejections_audited", lambda: self._rejected)
         metrics.gauge("filter_false_positives_audited", lambda: self._false_positives)
 
+    @property
+    def feeds(self) -> Mapping[str, Pipeline]:
+        """The pipelines by feed name."""
+        return self._feeds
+
     async def Feed(self, request: pb.FeedRequest, context_: Any) -> pb.FeedReply:
         """A page, whatever is lost on the way."""
         started = time.perf_counter()

@@ -59,10 +59,20 @@ class Prober:
         """every_s: 0 for no probes."""
         self._every_s, self._publish, self._views = every_s, publish, views
         self._freshness: dict[str, Freshness] = {}
+        self._running: asyncio.Task[None] | None = None
 
     def freshness(self) -> dict[str, Freshness]:
         """By view, as far as measured."""
         return dict(self._freshness)
+
+    def start(self) -> None:
+        """Probe until stopped, on the running event loop."""
+        self._running = asyncio.get_running_loop().create_task(self.run())
+
+    def stop(self) -> None:
+        """Probe no more."""
+        if self._running is not None:
+            self._running.cancel()
 
     async def run(self) -> None:
         """Probe until cancelled."""

@@ -1,6 +1,10 @@
-"""Wires the operations to the clients of a mesh, on the running event loop."""
+"""How web is built: the operations over the clients of a mesh, as one application."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp
 
 from apiary.client import ApiaryClient
 from feedgen.client import FeedgenClient
@@ -8,13 +12,13 @@ from prober.client import ProberClient
 from roadrunner.client import RoadrunnerClient
 from rockstore.client import RockstoreClient
 from scorpion.client import ScorpionClient
-from services.core.clock import wall_clock
+from services.core.clock import Clock
 from services.core.metrics import Metrics
 from services.ops.probe import Probe
-from services.ops.process import Process
 from services.ops.status import Status
+from services.ops.wiring import Runtime
 from services.rpc.mesh import Address, Mesh
-from web.app import Policy
+from web.app import Policy, application
 from web.body import Bodies
 from web.connections import Limits
 from web.events import Events
@@ -48,9 +52,31 @@ class Clients:
         await asyncio.gather(*(client.close() for client in clients))
 
 
-def status_of(process: Process) -> Status:
-    """What this process tells of itself: it holds no view, so it is never behind, and ready once it serves."""
-    return Status(process.service, process.shard, process.metrics, lambda: "")
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The application of some operations, built and not served; what its connections may do; what its process reports of
+    itself; `http`: where it is to listen.
+    """
+
+    operations: Sequence[Operation]
+    app: ASGIApp
+    limits: Limits
+    status: Status
+    http: str
+    close: Callable[[], Awaitable[None]]
+
+
+def build(settings: Settings, runtime: Runtime) -> Edge:
+    """The edge of a mesh. To be called on the event loop that serves it. Raises InvalidArgument."""
+    mesh, clients = runtime.mesh, Clients(runtime.mesh)
+    own = next(process for process in mesh.of(runtime.service) if process.shard == runtime.shard)
+    # It holds no view, so it is never behind, and ready once it serves.
+    status = Status(runtime.service, runtime.shard, runtime.metrics, lambda: "")
+    policy = policy_of(settings, runtime.metrics, mesh.common.host)
+    ids = ids_of(clients, settings, runtime.clock)
+    api = operations_of(clients, settings, status, own, ids, runtime.clock)
+    app = application(api, policy, text_ids=mesh.text_ids)
+    return Edge(api, app, limits_of(settings), status, own.http, clients.close)
 
 
 def policy_of(settings: Settings, metrics: Metrics, host: str) -> Policy:
@@ -70,19 +96,20 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def ids_of(clients: Clients, settings: Settings) -> Ids:
+def ids_of(clients: Clients, settings: Settings, clock: Clock) -> Ids:
     """How this deployment writes ids."""
     if clients.text_ids:
-        return Texts(clients.objects, wall_clock, settings.read_timeout_s, settings.ids_mb)
+        return Texts(clients.objects, clock, settings.read_timeout_s, settings.ids_mb)
     return NUMBERS
 
 
-def operations_of(clients: Clients, settings: Settings, status: Status, address: Address) -> list[Operation]:
+def operations_of(
+    clients: Clients, settings: Settings, status: Status, address: Address, ids: Ids, clock: Clock
+) -> list[Operation]:
     """The API over these clients."""
-    ids = ids_of(clients, settings)
     events = Events(
         clients.roadrunner,
-        wall_clock,
+        clock,
         Bodies(settings.max_body_mb << 20, settings.max_bodies_mb << 20),
         settings.event_timeout_s,
         ids,

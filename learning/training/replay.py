@@ -12,17 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import msgspec
 import numpy as np
 
-import feedgen.settings
 from features.catalogue import CATALOGUE
 from features.matrix import Assembler
 from features.pins import KEPT, PinFacts
 from feedgen import pipeline as pipelines
 from feedgen.attempt import Lost
 from feedgen.candidates import EMPTY, Candidates
-from feedgen.feeds import Clients, feeds
 from feedgen.page import NOTHING, Page
 from feedgen.pipeline import Pipeline
 from feedgen.query import Query
@@ -31,7 +28,7 @@ from feedgen.stages import Scores
 from feedgen.stated import stated
 from feedgen.xray import Xray
 from learning.training.events import History
-from learning.training.views import Views
+from learning.training.views import DEADLINE_MS, Views
 from pixie import build
 from pixie.client import NoGraph
 from pixie.keys import graphs_of
@@ -47,7 +44,7 @@ from services.core.topics import Topic
 from services.log.protocol import Record
 
 T = TypeVar("T")
-TIMEOUT_S = 60.0  # of a request: nothing is late in a replay
+TIMEOUT_S = DEADLINE_MS / 1000  # of a request: nothing is late in a replay
 SLICE = 50_000  # events applied at once
 GROWN = 1.05  # the graph is built again when it would have so many times the saves
 ALL_FEATURES = tuple(CATALOGUE.values())
@@ -94,8 +91,7 @@ class Replay:
         self._aggregation = Aggregation(MemoryValues(), MemoryValues())
         self._graph = Graph(self.views)
         self._loop = asyncio.new_event_loop()
-        choices = msgspec.structs.replace(sections["feedgen"], deadline_ms=int(TIMEOUT_S * 1000))
-        self.served = self._made(choices)
+        self.served = self._run(self._feeds())
         self._recording = {name: _recording(made, self.views.origin) for name, made in self.served.items()}
 
     def __enter__(self) -> Self:
@@ -109,11 +105,8 @@ class Replay:
         self._loop.close()
         self.views.close()
 
-    def _made(self, choices: feedgen.settings.Settings) -> Mapping[str, Pipeline]:
-        async def make() -> Mapping[str, Pipeline]:
-            return feeds(Clients.of(self.views.mesh), choices)
-
-        return self._run(make())
+    async def _feeds(self) -> Mapping[str, Pipeline]:
+        return self.views.feedgen().feeds
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._loop.run_until_complete(work)

@@ -18,6 +18,7 @@ import apiary.wiring
 import counters.settings
 import counters.wiring
 import feedgen.settings
+import feedgen.wiring
 import pixie.settings
 import pixie.wiring
 import polaris.settings
@@ -28,6 +29,7 @@ import rockstore.settings
 import rockstore.wiring
 import scorpion.settings
 import scorpion.wiring
+from feedgen.service import Feedgen
 from pixie.store import PixieStore
 from scorpion.models import Models
 from scorpion.origin import MeshOrigin
@@ -54,6 +56,7 @@ BUILT: dict[str, tuple[Callable[[Any, Runtime], Parts], type[ServiceSettings]]] 
     "pixie": (pixie.wiring.build, pixie.settings.Settings),
     "scorpion": (scorpion.wiring.build, scorpion.settings.Settings),
 }
+DEADLINE_MS = 60_000  # of a page
 #: The sections that a replay reads.
 REPLAYED: Schema = {
     **DEPLOYMENT,
@@ -82,6 +85,16 @@ class Moment:
     metrics: Metrics
 
     @property
+    def shard(self) -> int:
+        """The only one."""
+        return 0
+
+    @property
+    def folder(self) -> Path:
+        """Of this service alone."""
+        return self.mesh.data / self.service
+
+    @property
     def partitions(self) -> range:
         """All of them."""
         return range(self.mesh.common.partitions)
@@ -93,12 +106,16 @@ class Moment:
 
     def open_shard(self, form: str, families: Iterable[str], settings: ShardSettings) -> Shard:
         """An empty one, or the one that was left there."""
-        folder, form = self.mesh.data / self.service, f"{form}, {len(self.partitions)} partitions"
-        return Shard(folder, form, families, settings.cache_mb, settings.memtable_mb)
+        form = f"{form}, {len(self.partitions)} partitions"
+        return Shard(self.folder, form, families, settings.cache_mb, settings.memtable_mb)
 
     def open_reader(self) -> Reader:
         """The log as it stands; records come by `Views.apply`."""
         return self.log.reader()
+
+    def no_room(self) -> str:
+        """A replay goes on until the disk is full."""
+        return ""
 
 
 class Views:
@@ -113,17 +130,28 @@ class Views:
         self.mesh.settings["mesh"] |= {"data": str(folder), "blobs": ""}
         # Counts of the moment, not of up to a minute before it: a replay learns from what was, and waits for nothing.
         self.mesh.settings["scorpion"] = {**self.mesh.settings["scorpion"], "counts_ttl_s": 0.0}
-        self.partitions = self.mesh.common.partitions
+        # A replay is never late.
+        self.mesh.settings["feedgen"] = {**self.mesh.settings["feedgen"], "deadline_ms": DEADLINE_MS}
+        self._clock, self.partitions = clock, self.mesh.common.partitions
         self.log = MemoryLog(self.partitions, retain=False)
         self._closing, self._follows = ExitStack(), list[Follows]()
         self.parts: dict[str, Parts] = {}
         for service, (build, struct) in BUILT.items():
-            moment = Moment(service, self.mesh, clock, self.log, Metrics(service, 0))
-            self._add(service, build(self.mesh.section(service, struct), moment))
+            self._add(service, build(self.mesh.section(service, struct), self.moment(service)))
         bridge = Bridge()
         self._closing.callback(bridge.close)
         self.origin = MeshOrigin(bridge, self.mesh)  # beside scorpion's own, for what no model is asked for
         self._closing.callback(self.origin.close)
+
+    def moment(self, service: str) -> Moment:
+        """The runtime of a service."""
+        return Moment(service, self.mesh, self._clock, self.log, Metrics(service, 0))
+
+    def feedgen(self) -> Feedgen:
+        """Feedgen, whose feeds ask these views. To be called on the event loop that runs them."""
+        settings = self.mesh.section("feedgen", feedgen.settings.Settings)
+        servicer: Feedgen = feedgen.wiring.build(settings, self.moment("feedgen")).servicer
+        return servicer
 
     @property
     def pixie(self) -> PixieStore:

@@ -33,11 +33,11 @@ from services.log.protocol import Reader
 from services.log.reading import open_reader
 from services.ops.memory import GIVE_BACK_EVERY_S, give_back, settle_memory
 from services.ops.status import Status
-from services.ops.wiring import Follows, Parts, Runtime
+from services.ops.wiring import AsyncParts, Follows, Parts, Runtime
 from services.rpc import mesh as meshes
 from services.rpc import server as servers
 from services.rpc.admission import AdmissionLimiter
-from services.rpc.dispatch import Dispatcher, Noticed, ignored
+from services.rpc.dispatch import Dispatcher, ignored
 from services.rpc.mesh import Mesh
 from services.rpc.server import AddServicer
 from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
@@ -268,46 +268,52 @@ def _report_ready(
             return
 
 
-def serve_on_asyncio(
-    process: Process,
-    settings: ServiceSettings,
-    wire: Callable[[], list[AddServicer]],
-    why_not_ready: Callable[[], str] = lambda: "",
-    dead: Callable[[], bool] = lambda: False,
-    drain: Callable[[], None] = lambda: None,
-    close: Callable[[], None] = lambda: None,
-    look: Callable[[], None] = lambda: None,
-    noticed: Noticed = ignored,
-) -> None:
-    """Serve on uvloop until told to stop, under the call policy.
+def run_async_service(service: str, struct: type[S], build: Callable[[S, Runtime], AsyncParts]) -> None:
+    """The whole of an entry point whose service serves from asyncio: build it and serve, on uvloop, until told to stop."""
 
-    `wire` is called on the loop and makes the servicers with their clients. `look`: whether the state is still there;
-    `noticed`: is told of each error that a call ends with.
-    """
+    def main() -> None:
+        process = open_process(service)
+        settings = process.settings(struct)
+        uvloop.run(_serve_on_asyncio(process, settings, build))
 
-    async def main() -> None:
-        stop, loop = Stop(), asyncio.get_running_loop()
-        status = Status(process.service, process.shard, process.metrics, why_not_ready)
-        add = [*wire(), lambda server: status_pb2_grpc.add_StatusServicer_to_server(status, server)]
-        limiter = AdmissionLimiter(settings.max_requests)
-        dispatcher = Dispatcher(process.metrics, limiter, noticed=noticed, at_once=True)
-        server = servers.on_asyncio(dispatcher, add, held=process.address in process.held)
-        health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
-        servers.bind(server, process.address)
-        settle_memory()
-        await server.start()
-        path = socket_path(process.mesh, process.address)
-        unix = AsyncUnixServer(path, dispatcher) if path else None
-        if unix:
-            await unix.start()
-        await loop.run_in_executor(None, _report_ready, process, health, why_not_ready, dead, look, stop.event)
-        health.enter_graceful_shutdown()
+    run_entry_point(main)
+
+
+async def _serve_on_asyncio(process: Process, settings: S, build: Callable[[S, Runtime], AsyncParts]) -> None:
+    """Serve until told to stop, under the call policy. Damage that a scrub finds makes the process not ready."""
+    parts, loop = build(settings, process), asyncio.get_running_loop()
+    stop, scrubber = Stop(), parts.scrubber
+    why = either(parts.why_not_ready, scrubber.problem) if scrubber else parts.why_not_ready
+    status = Status(process.service, process.shard, process.metrics, why)
+    add: list[AddServicer] = [
+        partial(parts.add, parts.servicer),
+        partial(status_pb2_grpc.add_StatusServicer_to_server, status),
+    ]
+    for start in parts.start:
+        start()
+    if scrubber:
+        scrubber.start(process.metrics)
+    limiter = AdmissionLimiter(settings.max_requests)
+    dispatcher = Dispatcher(process.metrics, limiter, noticed=parts.noticed or ignored, at_once=True)
+    server = servers.on_asyncio(dispatcher, add, held=process.address in process.held)
+    health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
+    servers.bind(server, process.address)
+    settle_memory()
+    await server.start()
+    path = socket_path(process.mesh, process.address)
+    unix = AsyncUnixServer(path, dispatcher) if path else None
+    if unix:
+        await unix.start()
+    await loop.run_in_executor(None, _report_ready, process, health, why, parts.dead, parts.look, stop.event)
+    health.enter_graceful_shutdown()
+    for drain in parts.drain:
         drain()
-        stopping = [server.stop(process.mesh.common.drain_s)]
-        if unix:
-            stopping.append(unix.stop(process.mesh.common.drain_s))
-        await asyncio.gather(*stopping)
+    stopping = [server.stop(process.mesh.common.drain_s)]
+    if unix:
+        stopping.append(unix.stop(process.mesh.common.drain_s))
+    await asyncio.gather(*stopping)
+    if scrubber:
+        scrubber.stop()
+    for close in parts.close:
         close()
-        logger.info("drained")
-
-    uvloop.run(main())
+    logger.info("drained")

@@ -6,6 +6,7 @@ Its entry point gives it the runtime of a process (`services/ops/process.py`), a
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from services.blob.protocol import Blobs
@@ -16,12 +17,32 @@ from services.core.topics import Topic
 from services.log.protocol import Reader
 from services.rpc.mesh import Mesh
 from services.state.follower import View
+from services.state.scrub import Scrubber
 from services.state.shard import Shard
 from services.state.stored import CheckValue
 
 
+def nothing() -> None:
+    """For a service that has nothing to do there."""
+
+
+def no_reason() -> str:
+    """For a service that is always ready."""
+    return ""
+
+
 class Runtime(Protocol):
     """What surrounds a service."""
+
+    @property
+    def service(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def shard(self) -> int:
+        """Which shard of it this instance is."""
+        ...
 
     @property
     def mesh(self) -> Mesh:
@@ -31,6 +52,11 @@ class Runtime(Protocol):
     @property
     def partitions(self) -> range:
         """The partitions that this instance of the service owns."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where this instance keeps its state."""
         ...
 
     @property
@@ -54,6 +80,10 @@ class Runtime(Protocol):
 
     def open_reader(self) -> Reader:
         """A reader of the log."""
+        ...
+
+    def no_room(self) -> str:
+        """Why there is not enough room on the disk; empty when there is."""
         ...
 
 
@@ -92,3 +122,19 @@ class Parts:
     families: Sequence[str] = ()  # of the main view's shard, and how a value of them is checked
     check: CheckValue | None = None
     close: Sequence[Callable[[], None]] = ()  # in this order, when nothing runs any more
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncParts:
+    """A service that serves from asyncio, built on the event loop that serves it, and not started."""
+
+    servicer: Any
+    add: Callable[[Any, Any], None]  # add_…Servicer_to_server, as generated
+    start: Sequence[Callable[[], None]] = ()  # before the first request
+    drain: Sequence[Callable[[], None]] = ()  # when no request is accepted any more, so that those under way end
+    close: Sequence[Callable[[], None]] = ()  # in this order, when nothing runs any more
+    why_not_ready: Callable[[], str] = no_reason
+    dead: Callable[[], bool] = bool  # whether it must be started again
+    look: Callable[[], None] = nothing  # whether the state is still there
+    noticed: Callable[[Exception], None] | None = None  # is given each error that a call ends with
+    scrubber: Scrubber | None = None  # reads the state again and again for damage

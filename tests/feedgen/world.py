@@ -19,19 +19,16 @@ from apiary.store import ApiaryStore
 from counters import layout as counters_layout
 from counters.service import Counters
 from counters.store import CountersStore
-from feedgen import pipeline
+from feedgen import pipeline, wiring
 from feedgen.choices import Choices
 from feedgen.cursor import Cursors
 from feedgen.feeds import Clients, feeds
-from feedgen.hydrators.titles import PageTitles
 from feedgen.names import SURFACES
 from feedgen.page import Page
 from feedgen.query import Query
 from feedgen.service import Feedgen
-from feedgen.sessions import Sessions
+from feedgen.settings import Settings
 from feedgen.shown import Shown
-from feedgen.titles import Titles
-from feedgen.turns import Turns
 from feedgen.xray import Xray
 from pixie.build import Edges, build
 from pixie.service import Pixie, Walking
@@ -213,10 +210,9 @@ def servicer_of(
     clients: Clients, choose: Choices = PATIENT, at_once: int = 100, metrics: Metrics | None = None
 ) -> Feedgen:
     """The servicer over these clients, where nobody waits for a turn."""
-    metrics = metrics or Metrics("feedgen", 0)
-    titles = PageTitles(Titles(clients.rockstore, choose.timeout))
-    turns, sessions = Turns(at_once, choose.timeout, 0, metrics), Sessions(clients.smartfeed)
-    return Feedgen(feeds(clients, choose), titles, Cursors(b"secret"), turns, metrics, choose.timeout, sessions)
+    chosen = {name: getattr(choose, name) for name in choose.__struct_fields__} | {"losers_pages": 0.0}
+    settings = Settings(**chosen, pages_at_once=at_once, turn_ms=choose.deadline_ms, pages_waiting=0)
+    return wiring.servicer_of(settings, clients, Cursors(b"secret"), metrics or Metrics("feedgen", 0))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import msgspec
 
 from apiary import layout as apiary_layout
 from apiary.service import Apiary, Weights
@@ -51,6 +52,7 @@ from services.core.errors import MeshError
 from services.core.metrics import Metrics
 from services.core.settings import MeshSettings
 from services.log.reading import open_reader
+from services.ops.process import Process
 from services.ops.status import Status
 from services.rpc import mesh as meshes
 from services.rpc import server as servers
@@ -65,10 +67,9 @@ from smartfeed.service import Smartfeed
 from smartfeed.store import TOPICS as SMARTFEED_TOPICS
 from smartfeed.store import SmartfeedStore
 from tests.kit import LoopServer
-from web.app import application
 from web.serving import http_server, listen
 from web.settings import Settings
-from web.wiring import Clients, limits_of, operations_of, policy_of
+from web.wiring import build
 
 PARTITIONS = 4
 
@@ -213,22 +214,21 @@ def _serve_http(mesh: Mesh, metrics: Metrics, settings: Settings, listen_on: str
     listener, ready = listen(f"{listen_on}:0"), threading.Event()
     address = "{}:{}".format(*listener.getsockname()[:2])
     own = Address(service="web", shard=0, shards=1, address="in this process", http=address)
-    status = Status("web", 0, metrics, lambda: "")
+    common = msgspec.structs.replace(mesh.common, host=listen_on)
+    of_web = msgspec.structs.replace(
+        mesh, settings={**mesh.settings, "mesh": msgspec.to_builtins(common)}, processes=[*mesh.processes, own]
+    )
+    process = Process("web", 0, 1, "in this process", of_web, metrics)
     stop: list[Any] = []
 
     async def run() -> None:
-        clients = Clients(mesh)
-        app = application(
-            operations_of(clients, settings, status, own),
-            policy_of(settings, metrics, listen_on),
-            text_ids=mesh.text_ids,
-        )
-        http = http_server(app, limits_of(settings), 2.0, ready.set)
+        edge = build(settings, process)
+        http = http_server(edge.app, edge.limits, 2.0, ready.set)
         stop.append(http)
         try:
             await http.serve(sockets=[listener])
         finally:
-            await clients.close()
+            await edge.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()

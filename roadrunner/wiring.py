@@ -1,0 +1,54 @@
+"""How roadrunner is built: the log, its committer, the aggregator, and the RPCs over them."""
+
+import psutil
+
+from protos.roadrunner_pb2_grpc import add_RoadrunnerServicer_to_server
+from roadrunner import aggregation, begun, layout, routing
+from roadrunner.aggregator import Aggregator
+from roadrunner.check import LogReading
+from roadrunner.committer import Committer
+from roadrunner.service import Roadrunner
+from roadrunner.settings import Settings
+from roadrunner.store import EventLog, Retention
+from services.core.metrics import Metrics
+from services.ops.wiring import AsyncParts, Runtime
+from services.state.scrub import Scrubber
+from services.state.stored import remedy
+
+
+def build(settings: Settings, runtime: Runtime) -> AsyncParts:
+    """The log of a mesh, opened. Raises Damaged when it is missing, or is another's."""
+    routing.warm()
+    aggregation.warm()
+    common, folder = runtime.mesh.common, runtime.folder
+    retention = Retention(settings.retention_mb << 20, settings.retention_hours * 3_600_000, settings.segment_mb << 20)
+    begun.check_there(runtime.mesh.data, folder)
+    log = EventLog(folder, common.partitions, retention, runtime.clock, settings.cache_mb, settings.memtable_mb)
+    begun.check_same(runtime.mesh.data, folder, log.history.identity)
+    committer = Committer(log, settings.max_requests, runtime.no_room)
+    aggregator = Aggregator(log, committer, runtime.no_room, common.partitions)
+    service = Roadrunner(log, committer, runtime.clock, settings.max_ahead_s * 1000)
+    database = log.database
+    _gauges(runtime.metrics, log, aggregator, str(folder))
+    return AsyncParts(
+        service,
+        add_RoadrunnerServicer_to_server,
+        start=(committer.start, aggregator.start),
+        drain=(service.close,),
+        close=(aggregator.stop, committer.stop, log.close),
+        why_not_ready=lambda: log.damage or runtime.no_room(),
+        dead=lambda: log.dead,
+        look=database.look,
+        noticed=database.noticed,
+        scrubber=Scrubber(
+            database, layout.FAMILIES, lambda: LogReading(database), remedy("roadrunner"), common.check_every_h
+        ),
+    )
+
+
+def _gauges(metrics: Metrics, log: EventLog, aggregator: Aggregator, folder: str) -> None:
+    metrics.gauge("log_bytes", lambda: float(log.bytes_kept()))
+    metrics.gauge("log_events", lambda: float(sum(end.events for end in log.ends().values())))
+    metrics.gauge("disk_free_bytes", lambda: float(psutil.disk_usage(folder).free))
+    metrics.gauge("aggregation_lag_events", lambda: float(aggregator.lag_events()))
+    metrics.gauge("aggregation_lag_seconds", aggregator.lag_seconds)
