@@ -8,10 +8,7 @@
 | segments | topic u1, partition u2, first offset u8 | next offset u8, newest accepted_ms i8, bytes u8     |
 | aggregated | topic u1, partition u2         | next u8: offset that the aggregator reads next, events u8: those before it |
 | interests | partition u2, pin u8 (big-endian) | <u8[n], at most 256: the interests that the pin is in at that offset |
-
-| voices   | day u4, 0 u2, user u8 (big-endian) | what the user counted for on that day: pin u8, partition u2, action u1 of each |
-| voices   | 0 u4, partition u2, user u8 (big-endian) | the same of one partition, for good                  |
-| voices   | 2^32 - 1 u4                      | <i8[partitions]: the newest date of an engagement of each    |
+| voices   | `voice_layout.py`                | who was counted for what |
 | boards   | partition u2, board u8 (big-endian) | owner u8, created_ms i8, deleted_ms i8, whether it is deleted u1 |
 | qualities | partition u2, pin u8 (big-endian) | quality f4 as last stated, at_ms i8 of that |
 | history  | "identity"                       | 16 random bytes: which log this is                           |
@@ -33,8 +30,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from protos import events_pb2
+from roadrunner import voice_layout
 from services.core.boards import Board
-from services.core.columns import U64, Array, pack
+from services.core.columns import U64, Array, pack, split_bytes
 from services.core.errors import InvalidArgument
 from services.core.events import COLUMNS, RAGGED, Batch
 from services.log.history import Epoch
@@ -73,10 +71,6 @@ _SCOPED = 1 << 62  # in accepted_ms
 _END = struct.Struct("<QQQQQ")
 _SEGMENT = struct.Struct("<QqQ")
 _AGGREGATED = struct.Struct("<QQ")
-_VOICES_KEY = np.dtype([("day", ">u4"), ("partition", ">u2"), ("user", ">u8")])
-_VOICE = np.dtype([("pin", "<u8"), ("partition", "<u2"), ("action", "u1")])
-_DAY = struct.Struct(">I")
-NEWEST_KEY = _DAY.pack(2**32 - 1)
 _OBJECT_KEY = np.dtype([("partition", ">u2"), ("id", ">u8")])
 _BOARD = struct.Struct("<Qqq?")
 _QUALITY = struct.Struct("<fq")
@@ -277,7 +271,7 @@ def object_keys(partition: Array, ids: U64) -> list[bytes]:
     """Keys of pins in `interests` and `qualities` or of boards in `boards`, each with its partition."""
     packed = np.empty(len(ids), _OBJECT_KEY)
     packed["partition"], packed["id"] = partition, ids
-    return split(packed.tobytes(), np.full(len(ids), _OBJECT_KEY.itemsize))
+    return split_bytes(packed.tobytes(), np.full(len(ids), _OBJECT_KEY.itemsize))
 
 
 def board_value(board: Board) -> bytes:
@@ -319,52 +313,6 @@ def interests_of(keys: Sequence[bytes], values: Sequence[bytes | None]) -> tuple
     return np.diff(ends, prepend=0), np.frombuffer(b"".join(present), "<u8")
 
 
-def voices_keys(day: Array, partition: Array, user: U64) -> list[bytes]:
-    """Keys of voices of users on days; of day 0, for good, in partitions."""
-    packed = np.empty(len(user), _VOICES_KEY)
-    packed["day"], packed["partition"], packed["user"] = day, partition, user
-    return split(packed.tobytes(), np.full(len(user), _VOICES_KEY.itemsize))
-
-
-def voices_from(day: int) -> bytes:
-    """Where the keys of a day begin."""
-    return _DAY.pack(day)
-
-
-def voices_values(pin: U64, partition: Array, action: Array, lengths: Array) -> list[bytes]:
-    """Voices as they are stored, the first lengths[0] of them in the first value, and so on."""
-    packed = np.empty(len(pin), _VOICE)
-    packed["pin"], packed["partition"], packed["action"] = pin, partition, action
-    return split(packed.tobytes(), lengths * _VOICE.itemsize)
-
-
-def voices_of(keys: Sequence[bytes], values: Sequence[bytes | None]) -> tuple[Array, U64, Array, Array]:
-    """Of several values: how many voices each has (int64[n]), and pins, partitions and actions back to back.
-
-    Raises Damaged for a value that is not whole voices.
-    """
-    present, ends = ends_of(_STORE, "voices", keys, values, _VOICE.itemsize)
-    voices = np.frombuffer(b"".join(present), _VOICE)
-    return np.diff(ends, prepend=0), voices["pin"], voices["partition"], voices["action"]
-
-
-def newest_value(at_ms: Array) -> bytes:
-    """The newest date of an engagement, of each partition."""
-    return pack(at_ms, "<i8")
-
-
-def newest_of(value: bytes | None) -> Array:
-    """Those dates of a value, int64[partitions]; none of none. Raises Damaged for what is not whole dates."""
-    check_rows(_STORE, "voices", NEWEST_KEY, value or b"", 8)
-    return np.frombuffer(value or b"", "<i8")
-
-
-def split(data: bytes, lengths: Array) -> list[bytes]:
-    """Pieces of so many bytes each."""
-    ends = np.cumsum(lengths)
-    return [data[start:stop] for start, stop in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
-
-
 def check(family: str, key: bytes, value: bytes) -> None:
     """Raise Damaged for what the log can't have written."""
     if family == "records":
@@ -387,11 +335,8 @@ def check(family: str, key: bytes, value: bytes) -> None:
         check_key(_STORE, family, key, _OBJECT_KEY.itemsize)
         if not 0 <= (quality_of(key, value) or (0.0, 0))[0] <= 1:
             refuse(_STORE, family, key, "a quality is 0 to 1")
-    elif family == "voices" and key == NEWEST_KEY:
-        newest_of(value)
     elif family == "voices":
-        check_key(_STORE, family, key, _VOICES_KEY.itemsize)
-        voices_of([key], [value])
+        voice_layout.check(key, value)
     elif family in ("ends", "aggregated"):
         check_key(_STORE, family, key, _AT.size)
         end_of(key, value) if family == "ends" else aggregated_of(key, value)

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from roadrunner import layout, voice_kernel
+from roadrunner import voice_kernel, voice_layout
 from roadrunner.kernel import numbered
 from services.core.clock import DAY_MS
 from services.core.columns import I64, U8, U64, Array
@@ -28,7 +28,7 @@ _DOES[flags(Action.SAVE, Action.HIDE)] = FOR_GOOD
 
 
 class Values(Protocol):
-    """A table of the aggregator, by key, as `layout` packs it."""
+    """A table of the aggregator, by key, as `voice_layout` packs it."""
 
     def get(self, keys: list[bytes]) -> list[bytes | None]:
         """The value of each key; None or empty: none."""
@@ -85,9 +85,9 @@ class Voices:
         first, shelf_of = numbered(rows.user, rows.shelf)
         shelf = rows.shelf[first]
         day = shelf >> np.uint64(voice_kernel.DAY_AT)
-        keys = layout.voices_keys(day, np.where(day == 0, shelf, 0), rows.user[first])
+        keys = voice_layout.keys_of(day, np.where(day == 0, shelf, 0), rows.user[first])
         stored = self._table.get(keys)
-        lengths, *known = layout.voices_of(keys, stored)
+        lengths, *known = voice_layout.voices_of(keys, stored)
         pin, partition, action = (column.astype(np.uint64) for column in known)
         of = np.repeat(np.arange(len(keys), dtype=np.uint64), lengths)
         heard = np.empty(len(rows.pin), np.bool_)
@@ -108,20 +108,20 @@ class Voices:
         """Put the new rows behind what is stored under their keys."""
         new = new[np.argsort(shelf_of[new], kind="stable")]
         grown, lengths = np.unique(shelf_of[new], return_counts=True)
-        values = layout.voices_values(rows.pin[new], rows.partition[new], rows.action[new], lengths)
+        values = voice_layout.values_of(rows.pin[new], rows.partition[new], rows.action[new], lengths)
         self._table.put({keys[i]: (stored[i] or b"") + value for i, value in zip(grown.tolist(), values, strict=True)})
 
     def _newest(self, partitions: int) -> I64:
         """int64[partitions, or more]: the newest date of an engagement of each, 0 of those without any."""
-        stored = layout.newest_of(self._table.get([layout.NEWEST_KEY])[0])
+        stored = voice_layout.newest_of(self._table.get([voice_layout.NEWEST_KEY])[0])
         return np.concatenate([stored, np.zeros(max(0, partitions - len(stored)), np.int64)])
 
     def _move(self, before: I64, newest: I64) -> None:
         """Keep what is newer now; days that no row will be compared with again are forgotten."""
         if (newest > before).any():
-            self._table.put({layout.NEWEST_KEY: layout.newest_value(newest)})
+            self._table.put({voice_layout.NEWEST_KEY: voice_layout.newest_value(newest)})
         if (past := _past(newest)) > _past(before):
-            self._table.forget(layout.voices_from(1), layout.voices_from(past + 1))
+            self._table.forget(voice_layout.first_key(1), voice_layout.first_key(past + 1))
 
 
 def _list(partition: U64, action: U64) -> U64:

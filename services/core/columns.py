@@ -148,3 +148,9 @@ class Ragged:
         if not begins[self.ends].all():
             raise ValueError("a run ends within a character")
         return np.asarray(np.append(0, np.cumsum(begins[:-1]))[self.ends])
+
+
+def split_bytes(data: bytes, lengths: Array) -> list[bytes]:
+    """Pieces of so many bytes each."""
+    ends = np.cumsum(lengths)
+    return [data[start:stop] for start, stop in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
