@@ -3,8 +3,6 @@
 import json
 import os
 import platform
-import shutil
-import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,6 +14,8 @@ import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from learning.evaluation.source import commit_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -101,16 +101,7 @@ def commit(root: Path = ROOT) -> str:
 
     Files that the benchmark writes do not count: one part's results say nothing of the code of the next.
     """
-    others = (".", *(f":!{path}" for path in WRITTEN))
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *others)
-    found = _git(root, "describe", "--always")
-    return f"{found}-dirty" if found and changed else found or "unknown"
-
-
-def _git(root: Path, *arguments: str) -> str:
-    if shutil.which("git") is None:
-        return ""
-    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+    return commit_of(root, WRITTEN) or "unknown"
 
 
 def failed(part: str, error: BaseException) -> Figure:

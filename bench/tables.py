@@ -14,6 +14,7 @@ from bench.drawing import sweeps
 from bench.parts import PARTS
 from bench.report import ROOT, Figure, Measured, number
 from bench.summary import SUMMARY, Noted, Row
+from learning.evaluation.marked import between
 
 BEGIN, END = "<!-- made by `make bench` from bench/results -->", "<!-- end of what is made -->"
 ABSENT = "not measured"
@@ -89,11 +90,7 @@ def everything() -> dict[str, Measured]:
 
 def inserted(text: str, table: str) -> str:
     """The text with the table between its marks. Raises ValueError where it has none."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"no place for the table: {BEGIN} … {END}")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    return between(text, BEGIN, END, table)
 
 
 def _machines(found: Mapping[str, Measured]) -> str:

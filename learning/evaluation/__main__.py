@@ -1,4 +1,4 @@
-"""`make eval`: every part on real data in turn; one table, one chart, a JSON file a part."""
+"""`make eval`: every part on real data, one after the other; one table, one chart, a JSON file for each part."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from learning.evaluation import gowalla, lastfm, mind, pinterest, table
+from learning.evaluation import gowalla, lastfm, mind, pinterest, readme, table
 from learning.evaluation.table import err
 
 PARTS = {
@@ -45,6 +45,7 @@ def main() -> int:
         ran.append(part)
     if ran:
         table.show(ran)
+        readme.write()
         table.say(f"written to {table.chart()}")
     return 0 if ran else 1
 

@@ -1,4 +1,4 @@
-"""What `make eval` shows and keeps: the table, a JSON file a part, and the chart of all parts that have one."""
+"""The output of `make eval`: a table, a JSON file for each part, and a chart of all parts that have one."""
 
 import base64
 import html
@@ -16,8 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from learning.evaluation.result import Row
+from learning.evaluation.source import commit_of
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parent / "results"
+WRITTEN = ("learning/evaluation/results", "README.md")  # by the evaluation itself
 PARTS = ("lastfm", "pinterest", "gowalla", "mind")
 CHARTED = 2  # metrics of a part, its first ones
 
@@ -25,11 +28,12 @@ out, err = Console(width=160), Console(stderr=True)
 
 
 class Saved(msgspec.Struct):
-    """A part's JSON file. seconds: all of it."""
+    """A part's JSON file. seconds: all of it; commit: of the code that was measured, "" where it was not noted."""
 
     part: str
     seconds: float
     rows: list[Row]
+    commit: str = ""
 
 
 def say(text: str) -> None:
@@ -40,8 +44,9 @@ def say(text: str) -> None:
 def save(part: str, rows: Sequence[Row], seconds: float) -> Path:
     """Keep a part's rows."""
     RESULTS.mkdir(exist_ok=True)
+    content = Saved(part, round(seconds, 1), list(rows), commit_of(ROOT, WRITTEN))
     path = RESULTS / f"{part}.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(Saved(part, round(seconds, 1), list(rows)))) + b"\n")
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
     return path
 
 
@@ -81,8 +86,8 @@ def chart() -> Path:
             _bars(place, one, name)
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=100)
-    (RESULTS / "learning.evaluation.png").write_bytes(data.getvalue())
-    page = RESULTS / "learning.evaluation.html"
+    (RESULTS / "evaluation.png").write_bytes(data.getvalue())
+    page = RESULTS / "evaluation.html"
     page.write_text(_page(data.getvalue(), kept), encoding="utf-8")
     return page
 
