@@ -1,4 +1,4 @@
-"""`make bench`: every part in turn, each in a process of its own, nothing beside it.
+"""`make bench`: one part after the other, each in a process of its own, nothing beside it.
 
 Figures are written when their part ends. A part that fails is reported as failed, keeps the results that it had, and does
 not stop the others.

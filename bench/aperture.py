@@ -1,7 +1,7 @@
 """The filter of what a user has seen: over 1,000 to 50,000 impressions of months, most of them frozen, in process; and by
 RPC over the most.
 
-Before anything is timed, what every user has seen is recounted from the events, and their filter must hold all of it and
+Before any timing the pins that every user has seen are recounted from the events, and the filter must hold all of them, and
 of other pins no more than chance allows.
 """
 
@@ -80,27 +80,27 @@ def users_of(number: int) -> range:
 
 
 def seen_by(user: int, size: int) -> U64:
-    """What the user has seen, recounted: distinct, ascending."""
+    """The pins that the user has seen, recounted: distinct, ascending."""
     return np.unique(history(user, size).pin)
 
 
-def rate_of(held: Array, seen: int, who: str) -> float:
+def rate_of(held: Array, seen: int, side: str) -> float:
     """The rate of false positives, of what a filter answers for the pins seen and then for absent ones: bool[seen + absent].
 
     Raises RuntimeError unless it holds all that were seen, and of the others no more than chance allows.
     """
     if not held[:seen].all():
-        raise RuntimeError(f"{who}: the filter misses pins that were seen")
+        raise RuntimeError(f"{side}: the filter misses pins that were seen")
     rate, most = float(held[seen:].mean()), RATE + 4 * sqrt(RATE / min(seen, len(held) - seen))
     if rate > most:
-        raise RuntimeError(f"{who}: {rate:.2%} of absent pins are in the filter, expected at most {most:.2%}")
+        raise RuntimeError(f"{side}: {rate:.2%} of absent pins are in the filter, expected at most {most:.2%}")
     return rate
 
 
-def check(words: U32, seen: U64, who: str) -> float:
+def check(words: U32, seen: U64, side: str) -> float:
     """`rate_of` a filter."""
     absent = np.random.default_rng(0).integers(PINS, 2**63, ABSENT).astype(np.uint64)
-    return rate_of(bloom.probe(words, np.append(seen, absent)), len(seen), who)
+    return rate_of(bloom.probe(words, np.append(seen, absent)), len(seen), side)
 
 
 def _checked(store: ApertureStore) -> Figure:

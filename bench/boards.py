@@ -40,7 +40,7 @@ class List(NamedTuple):
 
 
 def saved() -> list[Batch]:
-    """100 saves to each of 3,000 boards, ten of a board at once."""
+    """100 saves to each of 3,000 boards, ten of a board in one batch."""
     rng, n, now = np.random.default_rng(1), BOARDS * 10, wall_clock()
     return [
         events(
@@ -58,7 +58,7 @@ def saved() -> list[Batch]:
 
 
 def lists_of(saves: list[Batch]) -> dict[int, List]:
-    """What is on each board, recounted: of two saves of a pin the last stands."""
+    """The pins on each board, recounted: of two saves of a pin the last stands."""
     on: dict[int, dict[int, tuple[int, float]]] = {board: {} for board in range(1, BOARDS + 1)}
     for batch in saves:
         columns = (getattr(batch, name).tolist() for name in ("board", "pin", "at_ms", "quality"))

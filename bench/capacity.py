@@ -1,4 +1,4 @@
-"""What `feedmesh plan` multiplies, measured: bytes a unit of each part, and CPU a feed and memory of each process of a mesh.
+"""Measures the figures that `feedmesh plan` multiplies: bytes a unit of each part, CPU a feed and memory of each process.
 
 Written to `cli/capacity.json`, which is installed with the command.
 """

@@ -1,5 +1,5 @@
-"""A forest cut to one user: what scoring costs when splits by the user's features are decided before, not once a row
-(docs/decisions/0022-whole-forest-raw-rows.md). The cutting itself is plain Python, and not what is timed.
+"""A forest cut to one user: the cost of scoring when splits by the user's features are decided before, not once a row
+(docs/decisions/0022-whole-forest-raw-rows.md). The cutting itself is plain Python, and not timed.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ def cut(text: str, user: F32) -> Model:
     splits: list[tuple[int, int, int]] = []  # which it was, left, right
 
     def kept(child: int, split_at: int, leaf_at: int, first: tuple[int, int]) -> int:
-        """What is left of a child of a tree whose first split and leaf were split_at and leaf_at, and now are `first`."""
+        """The rest of a child of a tree whose first split and leaf were split_at and leaf_at, and now are `first`."""
         if child < 0:
             leaf.append(float(of.leaf[leaf_at + ~child]))
             return ~(len(leaf) - 1 - first[1])

@@ -58,7 +58,7 @@ def _at_least_a_decade(axes: Any) -> None:
 
 
 def grown(of: Any) -> list[Figure]:
-    """Figures of a `growth.Point`: what a question and a unit written cost, and the bytes of a unit."""
+    """Figures of a `growth.Point`: the cost of a question and of writing a unit, and the bytes of a unit."""
     shown = (
         (f": {of.question}", of.ask_us, "us"),
         (f": one {of.unit} written", of.apply_us, "us of CPU"),

@@ -24,7 +24,7 @@ NOTE = f"{ONE_CORE}, processor time"
 
 
 def measure(_: str | None) -> list[Figure]:
-    """Each size in turn."""
+    """Each size."""
     with on_one_core():
         bloom.probe(bloom.build(np.ones(1, np.uint64)), np.ones(1, np.uint64))
         return [figure for size in SIZES for figure in over("ids", size, _of_size(size))]

@@ -1,6 +1,6 @@
 """The parts that grow: each is opened on a folder, takes units (saves, pins, users, ...) and answers one question.
 
-Every unit is drawn evenly, so n units are n different ones; what is asked for is of the same size at every n.
+Every unit is drawn evenly, so n units are n different ones; a question is of the same size at every n.
 """
 
 import time
@@ -49,7 +49,7 @@ _AT_WORK = ("num-running-compactions", "num-running-flushes", "compaction-pendin
 
 
 class Grown(Protocol):
-    """A part that is open on a folder, for n units in the end. making: what it took to make the units up."""
+    """A part that is open on a folder, for n units in the end. making: the time that it took to make the units up."""
 
     making: "Making"
 
@@ -94,7 +94,7 @@ class View:
         self._families = layout.FAMILIES
 
     def add(self, start: int, stop: int) -> None:
-        """Until RocksDB is at rest again: what it compacts later is a cost of what was written."""
+        """Until RocksDB is at rest again: later compactions are a cost of these writes."""
         for first in range(start, stop, CHUNK):
             with self.making():
                 made = self._made(first, min(first + CHUNK, stop))
@@ -295,7 +295,7 @@ class Rows:
 
 
 class Part:
-    """How a part is opened, what its unit is and what is asked."""
+    """How a part is opened, its unit and its question."""
 
     def __init__(self, opened: Callable[[Path, int], Grown], unit: str, question: str) -> None:
         self._opened, self.unit, self.question = opened, unit, question

@@ -1,9 +1,9 @@
-"""What an operation costs and what is kept as the work grows: each part from 10^4 to 10^6 pins, users or edges; with
+"""The cost of an operation, and the bytes kept, as the work grows: each part from 10^4 to 10^6 pins, users or edges; with
 BENCH_LARGE=1 to 10^7, and edges to 10^8. A table, `results/growth.png` on two logarithmic axes, and the figures that
 `feedmesh plan` reads.
 
 Each size of each part runs in a process of its own, so that its memory is its own. Questions are timed when caches are as
-they stay, after WARM_S seconds of questions; what no cache has room for is read from files in the memory of the system.
+they stay, after WARM_S seconds of questions; values that fit in no cache are read from files in the memory of the system.
 """
 
 import os

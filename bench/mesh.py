@@ -20,7 +20,7 @@ from tests.running import Running, running_mesh
 LASTFM = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "lastfm"
 CANDIDATES = 1_750  # of home's sources together, of which some 1,000 are left when what several found counts once
 TREES, LEAVES = 200, 31
-USERS = [str(user) for user in range(2, 2_000) if user % 3]  # who read
+USERS = [str(user) for user in range(2, 2_000) if user % 3]  # the readers
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def world(data: str | None) -> Iterator[tuple[Running, Path, str]]:
 
 
 def promote(home: Path, running: Running) -> None:
-    """A model of so many trees of so many leaves over every feature, served. What it thinks of a pin is of no matter here."""
+    """A model of so many trees of so many leaves over every feature, served. Its scores are of no matter here."""
     features, rng = list(CATALOGUE.values()), np.random.default_rng(1)
     rows = rng.normal(size=(20_000, len(features))).astype(np.float32) * 10
     for i, feature in enumerate(features):

@@ -1,4 +1,4 @@
-"""The parts of the benchmark in the order that they run: what each measures, and the threads and cores that it does it on."""
+"""The parts of the benchmark in the order that they run: the subject of each, and its threads and cores."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ IN_PROCESS_AND_RPC = (
     "in process one thread on one core; by RPC client and server are threads of one process, on both cores"
 )
 WHOLE_MESH = "the whole mesh and the client share both cores"
-TURNS = "beside peers one thread a side, on one core, in turns"
+TURNS = "beside peers one thread a side, on one core, in alternation"
 
 
 class Part(NamedTuple):
@@ -17,7 +17,7 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "door": Part(
+    "ingest": Part(
         "the ingest API: batches and single publishes, acknowledged on disk",
         "roadrunner and its 8 or 48 writing threads share both cores",
     ),
@@ -34,7 +34,7 @@ PARTS = {
         f"{IN_PROCESS_AND_RPC}; beside Redis the same, and Redis' client on one core, its server on the other",
     ),
     "scorpion": Part(
-        "the cache of pins' facts and trees over rows, beside cachetools, LightGBM and lleaves", f"one thread; {TURNS}"
+        "the cache of pin features and trees over rows, beside cachetools, LightGBM and lleaves", f"one thread; {TURNS}"
     ),
     "growth": Part(
         "cost and memory as the work grows, and what a plan is made from (BENCH_LARGE=1: to 10^7 everywhere)",
@@ -46,6 +46,6 @@ PARTS = {
     ),
     "plain": Part(
         "home pages beside a plain stack of Redis, a walk in Python, LightGBM and asyncio gRPC that gives the same",
-        "each stack and the client share both cores, in turns",
+        "each stack and the client share both cores, in alternation",
     ),
 }

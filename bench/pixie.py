@@ -1,9 +1,9 @@
-"""Walks over graphs of 10^5 to 10^7 edges, and of 1.5 * 10^8 with BENCH_LARGE=1, beside the walk that anybody would write.
+"""Walks over graphs of 10^5 to 10^7 edges, and of 1.5 * 10^8 with BENCH_LARGE=1, beside a plain walk.
 
 The naive walk is in numba as well, one walker at a time over compressed sparse rows. Before any timing its answers are
 compared with ours: a chi-square test of single steps, and the total variation of the shares of visits with restarts.
-Every turn takes other query pins, and all sides the same ones and as many steps from each. Rates are of the time of one core
-that a thread used (`thread_time`): the median of the turns, and their quartiles.
+Every repetition takes other query pins, and all sides the same ones and as many steps from each. Rates are of one core's time
+that a thread used (`thread_time`): the median of the repetitions, and their quartiles.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ def drawn(edges: int, seed: int = 1) -> Edges:
 
 
 def measure(_: str | None) -> list[Figure]:
-    """Every size in turn; builds, RPCs and two cores on the largest."""
+    """Every size; builds, RPCs and two cores on the largest."""
     sizes = (*SIZES, LARGE) if os.environ.get("BENCH_LARGE") else SIZES
     check_equal()
     figures: list[Figure] = []
@@ -120,7 +120,7 @@ def _opening(folder: Path) -> list[Figure]:
 
 
 def _rates(what: str, snapshot: Snapshot, large: bool) -> list[Figure]:
-    """Raw steps, steps of whole requests, and the naive walk's, in turns; beside what the memory gives."""
+    """Raw steps, steps of whole requests, and the naive walk's, in alternation; beside the rate that the memory allows."""
     graph, rows = snapshot.graph, csr(snapshot)
     pins = _query_pins(snapshot, REPEATS * QUERIES).reshape(REPEATS, QUERIES)
     trace, rates = np.empty((2, CHUNK + AHEAD), np.uint64), defaultdict(list)
@@ -161,7 +161,7 @@ def _figures(what: str, rates: dict[str, Array], large: bool) -> list[Figure]:
 
 
 def _asked(snapshot: Snapshot, rows: I64, seed: int) -> kernel.Answer:
-    """What the store does for a request."""
+    """The store's work for a request."""
     graph, weights = snapshot.graph, np.ones(len(rows), np.float32)
     shares = kernel.budgets(snapshot.degrees(rows), weights, snapshot.manifest.most, STEPS)
     boards, _ = kernel.visited(graph, rows, shares, kernel.options(boards=True, restart=RESTART), seed)
@@ -171,7 +171,7 @@ def _asked(snapshot: Snapshot, rows: I64, seed: int) -> kernel.Answer:
 
 
 def _two_cores(store: PixieStore) -> list[Figure]:
-    """Requests answered by one thread and by two, in turns; the first turn warms up."""
+    """Requests answered by one thread and by two, in alternation; the first repetition warms up."""
     rates = [[_answered(store, threads) for threads in (1, 2)] for _ in range(1 + TURNS)][1:]
     one, two = np.median(rates, axis=0)
     note = f"{one:,.0f} and {two:,.0f} requests/s of {STEPS:,} steps; needs both cores, and what they share of caches, to itself"
@@ -305,7 +305,7 @@ def _places(graph: Graph, seed: int) -> Array:
 
 @compiled
 def _lines(pins: Any, boards: Any, places: Any) -> Any:
-    """The sum of the words at these places, LINES of one side and LINES of the other in turns, all asked for ahead."""
+    """The sum of the words at these places, LINES of one side and LINES of the other in alternation, all asked for ahead."""
     total, n = np.uint64(0), places.shape[1]
     for first in range(0, n, LINES):
         last = min(first + LINES, n)

@@ -1,7 +1,7 @@
 """Retrieval: 300 boards of 100 pins each to the best 1,000 that are not in a filter of 10,000, in process and by RPC.
 
-Cost as the work grows: 30 to 3,000 boards in process. The lists are in memory after the first questions; what they cost
-without that is measured too, with room for next to none. Before each is timed, its answers are those of `best_of`.
+Cost as the work grows: 30 to 3,000 boards in process. The lists are in memory after the first questions; their cost
+without that is measured too, with next to no memory for them. Before each is timed, its answers are those of `best_of`.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ Ask = Callable[[Question], Best]
 
 
 def opened(folder: Path, lists_bytes: int = LISTS_BYTES) -> PolarisStore:
-    """What is in the folder, with room for lists in memory."""
+    """The store in the folder, with memory for its lists."""
     shard = Shard(folder, layout.FORMAT, layout.FAMILIES)
     return PolarisStore(shard, PARTITIONS, Light(), Limits(64, 4096, lists_bytes))
 

@@ -1,4 +1,4 @@
-"""What a benchmark found: figures with their targets, as a table, as JSON, and with the machine they were taken on."""
+"""The findings of a benchmark: figures with their targets, as a table and as JSON, and the machine that they were taken on."""
 
 import json
 import os
@@ -25,9 +25,9 @@ WRITTEN = ("bench/results", "docs/images", "cli/capacity.json", "README.md")  # 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured number. value: None where there is none, and `note` says why. target: what it is to reach, at least or at
+    """One measured number. value: None where there is none, and `note` says why. target: the value to reach, at least or at
     most; None: reported for information. spread: around the median of the repetitions, their quartiles, or of a few the ends.
-    series, size, of: what is measured at several sizes, the size of this one, and what sizes count (`over` states them).
+    series, size, of: the quantity that is measured at several sizes, the size of this one, and its unit (`over` states them).
     """
 
     part: str
@@ -52,7 +52,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is written of a part. machine: what it ran on, looked at before it began."""
+    """The results of a part. machine: the one that it ran on, as it was before the part began."""
 
     machine: dict[str, str]
     threads: str
@@ -62,7 +62,7 @@ class Measured:
 def over(of: str, size: int, figures: Iterable[Figure], said: str = "") -> list[Figure]:
     """The figures as points of series: those that say the same but for the size are one line of a plot.
 
-    of: what sizes count. said: the words of each figure that state the size, `1,000 of` unless given. Raises ValueError
+    of: the unit of sizes. said: the words of each figure that state the size, `1,000 of` unless given. Raises ValueError
     where a figure does not have them.
     """
     said, points = said or f"{size:,} {of}", []
@@ -74,7 +74,7 @@ def over(of: str, size: int, figures: Iterable[Figure], said: str = "") -> list[
 
 
 def machine() -> dict[str, str]:
-    """What is measured on, as it is now."""
+    """The machine, the commit and the versions, as they are now."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -149,7 +149,7 @@ def save(part: str, measured: Measured) -> Path:
 
 
 def load(part: str) -> Measured | None:
-    """What was written last of a part; None where it was never measured."""
+    """The latest results of a part; None where it was never measured."""
     path = RESULTS / f"{part}.json"
     if not path.exists():
         return None

@@ -34,7 +34,7 @@ def repeated(
     part: str, what: str, values: Sequence[float], unit: str, target: float | None = None, *, at_most: bool = False,
     of: str = "", note: str = "",
 ) -> Figure:  # fmt: skip
-    """The figure of a measure that was taken len(values) times. of: what a round was."""
+    """The figure of a measure that was taken len(values) times. of: the content of a round."""
     found, how_many = around(values), f"{len(values)} rounds{of and ' of '}{of}"
     return Figure(
         part, what, found.median, unit, target, at_most, f"{how_many}; {note}" if note else how_many, found.spread

@@ -1,4 +1,4 @@
-"""The cache of pins' facts under a Zipf law, and forests over the rows of a request beside LightGBM's own.
+"""The cache of pin features under a Zipf law, and forests over the rows of a request beside LightGBM's own.
 
 Cost as the work grows: 1 to 10,000 rows by 300 trees, and 1,000 rows by 50 to 1,000 trees, of 64 leaves.
 """
@@ -125,7 +125,7 @@ def _sweeps() -> list[Figure]:
 
 
 def _beside(booster: Any, trees: int, rows: F32) -> list[Figure]:
-    """The booster's first trees over the rows: ours and LightGBM's in turns, on one thread, scores equal first."""
+    """The booster's first trees over the rows: ours and LightGBM's in alternation, on one thread, scores equal first."""
     model = forest.parse(booster.model_to_string(num_iteration=trees))
     sides: dict[str, Callable[[], Array]] = {
         "feedmesh": lambda: model.score(rows),

@@ -1,8 +1,8 @@
-"""Where the time of one home page goes: CPU by process, wall time by stage, RPCs by service, and what two cores leave room for.
+"""The time of one home page: CPU by process, wall time by stage, RPCs by service, and the pages that two cores can make.
 
 CPU is what the kernel's scheduler counted for every thread of a process (/proc/PID/task/*/schedstat, to the nanosecond)
 while readers came at a fixed rate, less what the idle mesh uses. A stage's time is its wall time in the
-page's X-ray, one page at a time, what explaining costs included. RPCs are the calls that each process counted, those of
+page's X-ray, one page at a time, the cost of explaining included. RPCs are the calls that each process counted, those of
 HTTP too.
 """
 
@@ -167,7 +167,7 @@ def draw(measured: Measured, title: str, path: Path = IMAGE) -> Path:
     _bars(cpu, dict(sorted(measured.cpu_ms.items(), key=lambda of: of[1])), "ms")
     cpu.set(title=f"CPU of a page: {total:.1f} ms\nroom for {CORES * 1_000 / total:.0f} pages/s on {CORES} cores")
     _bars(wall, {f"{s.name} ({s.kind})": s.took_ms for s in reversed(measured.stages)}, "ms")
-    wall.set(title="wall time of the stages, median\nqueries run at once, and so do sources")
+    wall.set(title="wall time of the stages, median\nqueries run in parallel, and so do sources")
     _bars(rpcs, dict(sorted(measured.rpcs.items(), key=lambda of: of[1])), "")
     rpcs.set(title=f"RPCs of a page: {sum(measured.rpcs.values()):.1f}\nby the service that answers")
     figure.suptitle(title, fontsize=10)

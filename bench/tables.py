@@ -1,6 +1,6 @@
 """The tables that are made of the results: the summary in README.md, and every size in `results/README.md`.
 
-`make bench` writes both when it ends, `python -m bench.tables` without measuring. What a cell shows is looked up in the JSON
+`make bench` writes both when it ends, `python -m bench.tables` without measuring. The figures of a cell are looked up in the JSON
 files, so that no figure is typed, and a test holds that the tables are those of the files.
 """
 
@@ -57,8 +57,8 @@ def summary(found: Mapping[str, Measured]) -> str:
 
 
 def sizes(found: Mapping[str, Measured]) -> str:
-    """`results/README.md`: what every part ran on, and what it measured over sizes."""
-    lines = ["# What was measured", "", "Made by `make bench` from the JSON files beside it, which have every figure with",
+    """`results/README.md`: the machine of every part, and its figures over sizes."""
+    lines = ["# Results", "", "Made by `make bench` from the JSON files beside it, which have every figure with",
              "its spread and target, and the versions. Missed targets are in bold.", "",
              "| part | began | commit | load before | threads |", "|---|---|---|---|---|"]  # fmt: skip
     for part, of in found.items():
@@ -83,7 +83,7 @@ def write() -> list[Path]:
 
 
 def everything() -> dict[str, Measured]:
-    """What was measured last, by part."""
+    """The latest results, by part."""
     found = {part: report.load(part) for part in PARTS}
     return {part: of for part, of in found.items() if of}
 

@@ -42,7 +42,7 @@ from smartfeed.store import SmartfeedStore
 
 PARTITIONS = 16
 PINS = 1_000_000
-EVENTS, BATCH, CHUNK = 400_000, 1_000, 8  # published in batches of 1,000; the log serves about 8 of them at once
+EVENTS, BATCH, CHUNK = 400_000, 1_000, 8  # published in batches of 1,000; the log serves about 8 of them together
 ROUNDS = 3
 A = Action
 OWN = range(PARTITIONS)
@@ -65,7 +65,7 @@ def follows(n: int, seed: int) -> Batch:
 
 
 def engagements(n: int, seed: int) -> Batch:
-    """What users do: pages of impressions, and some actions on them."""
+    """The actions of users: pages of impressions, and some actions on them."""
     actions = (A.IMPRESSION, A.CLOSEUP, A.CLICK, A.SAVE, A.HIDE)
     one_by_one = drawn(n, seed, actions, (30, 4, 2, 2, 1))
     return one_by_one.replace(user=np.repeat(one_by_one.user[::25], 25)[:n])
@@ -122,7 +122,7 @@ Check = Callable[[Any, list[list[Record]]], None]
 
 
 def measure(_: str | None) -> list[Figure]:
-    """Each view in turn. Pinned first, so that RocksDB's threads are too."""
+    """Each view. Pinned first, so that RocksDB's threads are too."""
     with on_one_core():
         return _measured()
 

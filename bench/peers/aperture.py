@@ -1,4 +1,4 @@
-"""What a user has seen, of 50,000 impressions, and the filter of it, beside a table in sqlite with a set, and pybloom-live.
+"""The pins that a user has seen, of 50,000 impressions, and their filter, beside a table in sqlite with a set, and pybloom-live.
 
 All sides hold the users of `bench/aperture.py`. The table keeps of each user and pin the last time, by user and pin: all that
 this question needs, so less than aperture, which keeps every event.

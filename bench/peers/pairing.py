@@ -1,4 +1,4 @@
-"""Two or more sides of a comparison: answers first, then times, a repetition of each in turn, the same cores for all.
+"""Two or more sides of a comparison: answers first, then times, repetitions in alternation, the same cores for all.
 
 Ours runs in this process, a peer in a process of its own environment; only one of them works at a time. The report has
 the median of the repetitions and the quartiles around it.
@@ -56,7 +56,7 @@ class Ours:
         self.name, self.about, self._work = name, about, work
 
     def answer(self, operation: str) -> Array:
-        """What the operation returns, as an array."""
+        """The result of the operation, as an array."""
         return np.asarray(self._work[operation]())
 
     def seconds(self, operation: str, times: int) -> float:
@@ -90,7 +90,7 @@ class Peer:
         self.opened_s = float(self._reply()["opened_s"])
 
     def answer(self, operation: str) -> Array:
-        """What the operation returns, as an array."""
+        """The result of the operation, as an array."""
         return np.asarray(np.load(self._ask({"do": "answer", "operation": operation})["saved"]))
 
     def seconds(self, operation: str, times: int) -> float:

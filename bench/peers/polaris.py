@@ -1,8 +1,8 @@
-"""The best 1,000 of 300 boards beside numpy as anybody would write it, and Redis' sorted sets; answers compared first.
+"""The best 1,000 of 300 boards beside plain numpy and Redis' sorted sets; answers compared first.
 
 The question is that of `bench/polaris.py`. In Redis each board is a sorted set of its pins by e to the light score, so that a
 board's weight multiplies; ages are as of one moment, since it is only the order that counts. Redis and numpy know exactly
-what is seen: the pins that our filter holds, so that all answer the same.
+which pins are seen: those that our filter holds, so that all answer the same.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ def measure(_: str | None) -> list[Figure]:
 
 
 def plain(lists: dict[int, List], question: Question, seen: U64) -> Best:
-    """As anybody would write it: the lists back to back, the unseen, each pin's best score, the best K in order."""
+    """Plain numpy: the lists back to back, the unseen, each pin's best score, the best K in order."""
     found = [lists[board] for board in question.boards.tolist()]
     pins, at_ms, quality = (np.concatenate(column) for column in zip(*found, strict=True))
     weights = np.repeat(np.log(question.weights), [len(one.pins) for one in found])

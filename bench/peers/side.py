@@ -1,7 +1,7 @@
 """A peer's end of a comparison: reads its input from a folder, answers and times what it is asked for, a line a time.
 
-Runs in the peer's environment. Requests on standard input, replies on standard output, both JSON; what the peer itself
-prints goes to standard error.
+Runs in the peer's environment. Requests on standard input, replies on standard output, both JSON; the peer's own output
+goes to standard error.
 """
 
 import json

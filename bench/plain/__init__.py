@@ -1,5 +1,5 @@
 """A plain stack that gives the mesh's home page from the mesh's data with the parts most people would take: Redis, a random
-walk in Python, `lightgbm.predict`, asyncio gRPC. What is measured beside it is in `comparing.py`.
+walk in Python, `lightgbm.predict`, asyncio gRPC. `comparing.py` measures the mesh beside it.
 
 Everything but `world.py`, `stack.py`, `agreeing.py` and `comparing.py` runs in the environment `.peers/plain`, and imports
 nothing of the mesh.

@@ -1,4 +1,4 @@
-"""What is checked before the plain stack is timed: it gives the mesh's pages, and its walk goes where the mesh's goes.
+"""Checks before the plain stack is timed: it gives the mesh's pages, and its walk goes where the mesh's goes.
 
 Two things in a page are left to chance, and the plain stack is given them as the mesh had them: where the walks went, and
 which unseen pins the filter of what was seen rejects. Everything else it finds out itself.
@@ -27,7 +27,7 @@ from services.rpc.mesh import Mesh
 
 USERS, PAGES = 50, 2
 TIMEOUT_S = 10.0
-SCORES_WITHIN = 2e-6  # what the mesh rounds to float32, and both to six digits
+SCORES_WITHIN = 2e-6  # the mesh rounds to float32, and both to six digits
 MOST_PINS = 10_000  # that pixie answers
 WALKS, STEPS_OF_A_WALK, WATCHED = 40, 7_000, 100  # without early stopping; the pins that are looked at
 STEPS = WALKS * STEPS_OF_A_WALK
@@ -87,7 +87,7 @@ async def _close(clients: _Clients) -> None:
 
 
 async def _given(clients: _Clients, user: int, now_ms: int, everything: U64) -> dict[str, Array]:
-    """What is left to chance, as the mesh has it."""
+    """The random parts of a page, as the mesh has them."""
     of = await clients.realpin.signals(
         user, pins=rules.WALK_PINS, interests=rules.AFFINITIES, now_ms=now_ms, timeout=TIMEOUT_S
     )

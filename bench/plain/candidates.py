@@ -24,7 +24,7 @@ NONE = np.empty(0, ID)
 
 
 class User(NamedTuple):
-    """What one request knows of its user. met: pins, ascending; also: pins that retrieval is to leave out besides; shares:
+    """The user of one request. met: pins, ascending; also: pins that retrieval is to leave out besides; shares:
     candidates of each source at most.
     """
 
@@ -43,8 +43,8 @@ class User(NamedTuple):
     interest_weights: Rows
 
 
-class Everybody(NamedTuple):
-    """What everybody saves: pins that are popular; the postings of popular interests, and the best of these for somebody who
+class Shared(NamedTuple):
+    """The same for all users: pins that are popular; the postings of popular interests, and the best of these for a user who
     has met none of them, in the order in which they are taken. more: there are others beyond these.
     """
 
@@ -60,7 +60,7 @@ class Everybody(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Candidates of one source: columns by name; what is not named is 0, a weight 1."""
+    """Candidates of one source: columns by name; columns that are not named are 0, a weight 1."""
 
     columns: Mapping[str, Any]
     n: int
@@ -71,7 +71,7 @@ class Candidates:
 
     def __init__(self, store: Any, graph: Graph, candidates: int) -> None:
         self._redis, self._graph, self._shares = store, graph, rules.shares(candidates)
-        self._everybody: Everybody | None = None
+        self._shared: Shared | None = None
         self._script = sha1(LISTS.encode()).hexdigest()
 
     async def find(self, request: Message) -> Message:
@@ -79,7 +79,7 @@ class Candidates:
         now_ms = request["now_ms"] or int(time.time() * 1000)
         user = await self._user(request)
         boards, pins = self._walked(user, request)
-        everybody = await self._popular(now_ms)
+        shared = await self._popular(now_ms)
         lists = await self._lists(user, boards)
         n, m = len(user.boards), len(user.interests)
         found = [
@@ -87,8 +87,8 @@ class Candidates:
             _walked_pins(user, pins),
             _walked_boards(user, boards, lists[n + m :], now_ms),
             _interests(user, lists[n : n + m], now_ms),
-            _popular(user, everybody),
-            _fresh(user, everybody, now_ms),
+            _popular(user, shared),
+            _fresh(user, shared, now_ms),
         ]
         person = of_user(user.affinities, len(user.liked.pins), user.done, len(user.boards), len(user.met), now_ms)
         about = {"interests": user.inferred, "affinities": user.affinities}
@@ -156,16 +156,16 @@ class Candidates:
         found, *facts = await ask.execute()
         return found, facts_of(facts[0] if facts else [])
 
-    async def _popular(self, now_ms: int) -> Everybody:
+    async def _popular(self, now_ms: int) -> Shared:
         """Kept for KEEP_S seconds."""
-        if self._everybody is None or self._everybody.until < time.monotonic():
+        if self._shared is None or self._shared.until < time.monotonic():
             pins, saves = await self._most("pins", rules.POPULAR_PINS)
             interests, _ = await self._most("interests", rules.POPULAR_INTERESTS)
             lists, facts = await self._read([f"interest:{of}" for of in interests.tolist()], -1, pins)
             up, k = facts["down"] == 0, self._shares[FRESH]
             postings, held = read(lists, POSTING), lengths(lists, POSTING)
             fresh = _of_anybody(postings, held, k, now_ms)
-            self._everybody = Everybody(
+            self._shared = Shared(
                 time.monotonic() + rules.KEEP_S,
                 pins[up],
                 (saves / saves.max(initial=1)).astype(np.float32)[up],
@@ -176,7 +176,7 @@ class Candidates:
                 fresh,
                 len(fresh.rows) == rules.DEEP * k,
             )
-        return self._everybody
+        return self._shared
 
     async def _most(self, kind: str, k: int) -> tuple[Rows, Rows]:
         """Ids and counts of the k saved most; of equals the lowest id."""
@@ -240,11 +240,11 @@ def _interests(user: User, lists: list[bytes], now_ms: int) -> Found:
     return Found({**columns, "interest": user.interests[at]}, len(rows))
 
 
-def _popular(user: User, everybody: Everybody) -> Found:
-    new = ~among(everybody.pins, user.met) & ~among(everybody.pins, user.shown)
+def _popular(user: User, shared: Shared) -> Found:
+    new = ~among(shared.pins, user.met) & ~among(shared.pins, user.shown)
     rows = np.flatnonzero(new)[: user.shares[POPULAR]]
-    shares = everybody.shares[rows]
-    columns = {"pin": everybody.pins[rows], "interest": everybody.pin_interests[rows]}
+    shares = shared.shares[rows]
+    columns = {"pin": shared.pins[rows], "interest": shared.pin_interests[rows]}
     return Found({**columns, "weight": shares, "light": np.log(shares)}, len(rows))
 
 
@@ -259,20 +259,20 @@ def _of_anybody(postings: Rows, held: Rows, k: int, now_ms: int) -> Best:
     return Best(found.rows[order], found.places[order], found.scores[order])
 
 
-def _fresh(user: User, everybody: Everybody, now_ms: int) -> Found:
-    """What anybody gets less what the user has met; all of it looked through where too little is left."""
-    found, k = everybody.best, user.shares[FRESH]
-    pins = everybody.postings["pin"][found.rows]
+def _fresh(user: User, shared: Shared, now_ms: int) -> Found:
+    """The pins for all users less those that the user has met; all are looked through where too few are left."""
+    found, k = shared.best, user.shares[FRESH]
+    pins = shared.postings["pin"][found.rows]
     new = np.flatnonzero(~among(pins, user.met) & ~among(pins, user.shown))[:k]
-    if len(new) == k or not everybody.more:
-        chosen, at = everybody.postings[found.rows[new]], found.places[new]
+    if len(new) == k or not shared.more:
+        chosen, at = shared.postings[found.rows[new]], found.places[new]
         columns = {"pin": chosen["pin"], "light": found.scores[new], "at_ms": chosen["at_ms"]}
         columns["weight"] = np.ones(len(new), np.float32)
     else:
-        ones = np.ones(len(everybody.interests), np.float32)
-        of = (everybody.postings, everybody.lengths, everybody.interests, ones)
+        ones = np.ones(len(shared.interests), np.float32)
+        of = (shared.postings, shared.lengths, shared.interests, ones)
         chosen, at, columns = _best_of(user, *of, FRESH, now_ms)
-    return Found({**columns, "interest": everybody.interests[at]}, len(chosen))
+    return Found({**columns, "interest": shared.interests[at]}, len(chosen))
 
 
 def _together(user: User, found: list[Found]) -> dict[str, Rows]:

@@ -1,7 +1,7 @@
 """The mesh beside the plain stack: one after the other in one run, with the same world, the same readers and both cores.
 
 First both are checked to give the same pages (`agreeing.py`); when they do not, nothing is timed. Then CPU of a page at a
-low rate, in turns, and the highest rate at which P99 stays within the limit.
+low rate, in alternation, and the highest rate at which P99 stays within the limit.
 """
 
 import os
@@ -115,7 +115,7 @@ def _by_process(rounds: list[dict[str, float]]) -> str:
 
 
 def _cpu(*sides: Side) -> dict[str, list[dict[str, float]]]:
-    """ms by process of a page, of rounds in turns; the first round warms up and is left out."""
+    """ms by process of a page, of alternating rounds; the first round warms up and is left out."""
     found: dict[str, list[dict[str, float]]] = {side.name: [] for side in sides}
     for turn in range(ROUNDS + 1):
         for side in sides:

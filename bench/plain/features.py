@@ -56,7 +56,7 @@ def of_request(columns: Mapping[str, Rows], now_ms: int) -> dict[str, Rows]:
 
 
 def of_pins(facts: Rows, now_ms: int) -> dict[str, Rows]:
-    """float32[n] of each: what is kept, ages and rates."""
+    """float32[n] of each: the columns that are kept, ages and rates."""
     kept = facts["kept"]
     found: dict[str, Rows] = dict(zip(KEPT, kept.T, strict=True))
     found["pin_age_days"] = np.maximum(np.float32(now_ms / DAY_MS) - found["created_day"], 0)

@@ -60,7 +60,7 @@ def best(postings: Rows, lengths: Rows, weights: Rows, met: Rows, now_ms: int, p
 
 
 class Pins(NamedTuple):
-    """What a user did things to: weights above 0 of what they like, below 0 of what they hid."""
+    """The pins that a user acted on: weights above 0 of pins that they like, below 0 of pins that they hid."""
 
     pins: Rows
     weights: Rows

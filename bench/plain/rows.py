@@ -1,6 +1,6 @@
-"""What is kept in Redis, and how: lists of packed elements, packed facts of pins, documents for people to read.
+"""The values in Redis: lists of packed elements, packed features of pins, documents for people to read.
 
-user:<id>:users, :boards, :interests   list of (id, at_ms), newest first: what a user follows
+user:<id>:users, :boards, :interests   list of (id, at_ms), newest first: the follows of a user
 user:<id>:own                          list of (id, at_ms), newest first: the boards of a user
 user:<id>:recent                       list of (pin, action, at_ms), oldest first, the newest 500
 user:<id>:seen                         set of pins
@@ -49,7 +49,7 @@ return found
 
 
 class Doc(msgspec.Struct, array_like=True):
-    """What people read of a pin, a board, a user or an interest."""
+    """The text that people read of a pin, a board, a user or an interest."""
 
     title: str = ""
     link: str = ""

@@ -1,4 +1,4 @@
-"""What a home page consists of: the mesh's defaults, stated once more. tests/bench holds the two lists to be the same."""
+"""The rules of a home page: the mesh's defaults, stated once more. tests/bench holds the two lists to be the same."""
 
 PAGE = 25
 SOURCES = ("followed_boards", "walked_pins", "walked_boards", "interest_pins", "popular_pins", "fresh_pins")
@@ -8,11 +8,11 @@ RATES = (0.35, 0.35 * 0.75, 0.35 * (1 - 0.75), 0.2, 0.05, 0.05)
 LEAST = 25  # candidates of a source, however small its rate
 
 BOARDS, BOARDS_OF_A_USER = 500, 100  # followed boards of a page, and the newest of each followed user
-DIRECT, THROUGH = 1.0, 0.7  # what a board weighs
+DIRECT, THROUGH = 1.0, 0.7  # weights of a board
 INTERESTS_LOOKED_AT, INFERRED, DISLIKED, AFFINITIES = 30, 2.0, 0.25, 100
 POPULAR_PINS, POPULAR_INTERESTS, KEEP_S = 300, 30, 10.0
 SPREAD = 4  # a place may bring so many times its equal part
-DEEP = 4  # of fresh pins, so many times the candidates are kept for everybody
+DEEP = 4  # of fresh pins, so many times the candidates are kept for all users
 
 WALK_PINS, WALK_STEPS, WALK_BOARDS = 200, 30_000, 300
 RESTART, DISCOUNT, SHARPNESS = 0.5, 0.25, 2.0

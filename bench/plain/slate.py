@@ -61,7 +61,7 @@ class _Draft:
             place = places[next_at[source]]
             if place not in self._taken and not (within and self._full(place)):
                 return place
-            next_at[source] += 1  # what is taken stays so, and limits only get tighter
+            next_at[source] += 1  # a pin that is taken stays so, and limits only get tighter
         return None
 
     def _full(self, place: int) -> bool:

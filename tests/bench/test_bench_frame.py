@@ -57,20 +57,20 @@ def test_a_part_that_fails_is_told_and_keeps_its_results_and_the_others_go_on(
 def test_one_part_writes_what_the_whole_run_writes(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "measure_alone", measuring(set(), []))
     assert bench.main([]) == 0
-    of_all = (results / "door.json").read_text()
-    assert bench.main(["door"]) == 0
-    assert (results / "door.json").read_text() == of_all
+    of_all = (results / "ingest.json").read_text()
+    assert bench.main(["ingest"]) == 0
+    assert (results / "ingest.json").read_text() == of_all
     assert json.loads(of_all)["threads"] == "one thread"
     assert json.loads(of_all)["machine"] == ON
 
 
 def test_what_is_written_is_read_again(results: Path) -> None:
     figures = [
-        Figure("door", "a", 1.5, "ms", 2, True, "a note", (1.0, 2.0)),
-        *over("pins", 1_000, [Figure("door", "of 1,000 pins", 1.0, "ms")]),
+        Figure("ingest", "a", 1.5, "ms", 2, True, "a note", (1.0, 2.0)),
+        *over("pins", 1_000, [Figure("ingest", "of 1,000 pins", 1.0, "ms")]),
     ]
-    save("door", Measured(ON, "two", figures))
-    assert load("door") == Measured(ON, "two", figures)
+    save("ingest", Measured(ON, "two", figures))
+    assert load("ingest") == Measured(ON, "two", figures)
     assert load("views") is None
 
 
@@ -107,24 +107,24 @@ def test_a_commit_is_dirty_when_the_code_has_changed_not_the_results(tmp_path: P
 def test_points_of_a_series_say_the_same_but_for_the_size(results: Path) -> None:
     found = []
     for size, value in ((1_000, 1.0), (100, 2.0), (10_000, 9.0)):
-        figures = [Figure("door", f"asked of {size:,} pins, P50", value, "ms", 5, True)]
-        found += over("pins", size, [*figures, Figure("door", f"bytes of {size:,} pins", 8.0, "bytes")])
-    found.append(Figure("door", "without a size", 1.0, "ms"))
+        figures = [Figure("ingest", f"asked of {size:,} pins, P50", value, "ms", 5, True)]
+        found += over("pins", size, [*figures, Figure("ingest", f"bytes of {size:,} pins", 8.0, "bytes")])
+    found.append(Figure("ingest", "without a size", 1.0, "ms"))
     panels = drawing.sweeps(found)
     assert {panel: list(series) for panel, series in panels.items()} == {
         ("pins", "ms"): ["asked of n pins, P50"],
         ("pins", "bytes"): ["bytes of n pins"],
     }
     assert [f.value for f in panels["pins", "ms"]["asked of n pins, P50"]] == [2.0, 1.0, 9.0]
-    path = drawing.plot("door", found)
-    assert path == results / "door.png"
+    path = drawing.plot("ingest", found)
+    assert path == results / "ingest.png"
     assert path.stat().st_size > 1_000
     assert drawing.plot("views", found[-1:]) is None
-    table = tables.sizes({"door": Measured(ON, "one", found)})
+    table = tables.sizes({"ingest": Measured(ON, "one", found)})
     assert "| ms, over pins | 100 | 1,000 | 10,000 |" in table
     assert "| asked of n pins, P50 | 2 | 1 | **9** |" in table
     with pytest.raises(ValueError, match="does not say '7 pins'"):
-        over("pins", 7, [Figure("door", "asked of 8 pins", 1.0, "ms")])
+        over("pins", 7, [Figure("ingest", "asked of 8 pins", 1.0, "ms")])
 
 
 def test_growth_is_a_line_a_store_and_a_table_of_bytes_a_unit(results: Path) -> None:
@@ -157,7 +157,7 @@ def test_growth_is_a_line_a_store_and_a_table_of_bytes_a_unit(results: Path) -> 
 def test_a_cell_shows_three_digits_and_what_missed(
     values: list[float], target: float | None, at_most: bool, spec: str, shown: str
 ) -> None:
-    figures = [Figure("door", "a", value, "ms", target, at_most, spread=(1.0, 2_000.0)) for value in values]
+    figures = [Figure("ingest", "a", value, "ms", target, at_most, spread=(1.0, 2_000.0)) for value in values]
     assert format(tables.Cell(values, figures), spec) == shown
 
 

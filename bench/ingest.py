@@ -92,8 +92,8 @@ def _batches(publish: Callable[..., object]) -> list[Figure]:
     what, note = f"batches of {BATCH:,}, {WRITERS} writers", NOTE.format(WRITERS)
     events_s = [rate * BATCH for rate in rates]
     return [
-        repeated("door", what, events_s, "events/s", 300_000, of=f"{BATCHES} batches", note=note),
-        *latencies("door", what, rounds, None, note),
+        repeated("ingest", what, events_s, "events/s", 300_000, of=f"{BATCHES} batches", note=note),
+        *latencies("ingest", what, rounds, None, note),
     ]
 
 
@@ -101,6 +101,6 @@ def _singles(publish: Callable[..., object]) -> list[Figure]:
     rates, rounds = _rounds(publish, SINGLES, 1, SINGLE_WRITERS, 2)
     what, note = f"single events, {SINGLE_WRITERS} writers", NOTE.format(SINGLE_WRITERS)
     return [
-        repeated("door", what, rates, "publishes/s", 2_000, of=f"{SINGLES:,} events", note=note),
-        *latencies("door", what, rounds, None, note),
+        repeated("ingest", what, rates, "publishes/s", 2_000, of=f"{SINGLES:,} events", note=note),
+        *latencies("ingest", what, rounds, None, note),
     ]
