@@ -1,6 +1,6 @@
 """Archives: sets whose newest event is old. Their dates are moved, so that the newest is of today.
 
-What is "fresh", "popular this week" or "of the last year" is measured from now. In an archive as it is nothing is any of
+"Fresh", "popular this week" and "of the last year" are measured from now. In an archive as it is nothing is any of
 that: half of the sources of a feed are empty. Moved as one, intervals, order and the time of day stay as they are.
 """
 
@@ -15,8 +15,8 @@ OLD_MS = 7 * DAY_MS  # "popular this week" has nothing beyond it
 def move_of(newest_ms: int, now_ms: int, earlier: int | None = None) -> int:
     """By how many ms the dates of a set are moved forward, whole days: 0 unless it is older than OLD_MS.
 
-    `earlier`: what the data folder's earlier loads of the set were moved by, which later files of it follow as far as they
-    do not reach beyond now.
+    `earlier`: the milliseconds that the data folder's earlier loads of the set were moved by. Later files follow these as far
+    as they do not reach beyond now.
     """
     if not newest_ms:
         return 0  # nothing has a date
@@ -33,7 +33,7 @@ def moved(batches: Iterator[Batch], by_ms: int) -> Iterator[Batch]:
 
 
 def move_text(newest_ms: int, by_ms: int, now_ms: int) -> str:
-    """What was done to the dates, for people."""
+    """The change to the dates, in words for people."""
     if not newest_ms:
         return "there are no events"
     if not by_ms:

@@ -63,7 +63,7 @@ def feed(
 @plainly
 def event(
     action: Annotated[str, typer.Argument(help=f"one of {', '.join(ACTIONS)}")],
-    user: Annotated[str, typer.Option(help="who did it")] = "",
+    user: Annotated[str, typer.Option(help="the user who did it")] = "",
     pin: Annotated[str, typer.Option(help="to which pin")] = "",
     board: Annotated[str, typer.Option(help="on which board")] = "",
     target: Annotated[str, typer.Option(help="the user or interest that is followed, joined or named")] = "",

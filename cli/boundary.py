@@ -1,7 +1,7 @@
 """The boundary of the command: whatever goes wrong inside ends with a message and an exit code, never with a traceback.
 
-What this project foresaw is a MeshError, and each command says it (`console.plainly`). What the machine refuses, such as
-room on a disk, is an OSError that names itself. Anything else is a fault of the program: the message names it, and a file
+An error that this project foresaw is a MeshError, and each command prints it (`console.plainly`). A refusal of the machine, such
+as a full disk, is an OSError that names itself. Anything else is a fault of the program: the message names it, and a file
 has the whole of it for developers.
 """
 
@@ -82,7 +82,7 @@ def written(error: Exception) -> str:
 
 
 def stay_in_the_background() -> None:
-    """Leave the processors to everybody else, and end when the supervisor does, however it ended: it holds a pipe to the
+    """Leave the processors to other processes, and end when the supervisor does, however it ended: it holds a pipe to the
     standard input.
     """
     os.nice(NICE)

@@ -1,4 +1,4 @@
-"""`feedmesh check`: whether what is on the disk is what was written."""
+"""`feedmesh check`: whether the files on the disk are as they were written."""
 
 import random
 from dataclasses import asdict

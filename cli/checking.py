@@ -50,7 +50,7 @@ VIEWS: dict[str, Checked] = {
     "smartfeed": smartfeed.check.CHECKED,
 }
 LOG = "roadrunner"
-#: What looks at the files beside databases, each as (file, what is wrong, what to do).
+#: Checks of the files beside databases, each answering (file, problem, remedy).
 FILES = (
     external.damaged_files,
     ledger.damaged_files,
@@ -62,7 +62,7 @@ CACHE_MB, MEMTABLE_MB = 8, 16
 PIECE = 200  # records applied together
 SAMPLED = 40  # records of a partition from which ids are sampled
 D = TypeVar("D", bound=Database)
-Say = Callable[[str, int, int], None]  # what is done, how much of it, of how much (0: not known)
+Say = Callable[[str, int, int], None]  # the work, how much of it is done, of how much (0: not known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Folder:
 
 @dataclass(slots=True)
 class Checks:
-    """What was looked at, and what is wrong."""
+    """The parts that were checked, and the findings."""
 
     findings: list[Finding]
     entries: int = 0

@@ -61,7 +61,7 @@ def as_typed(text: str) -> str:
 
 
 def hint(text: str) -> None:
-    """What to do next, on standard error, with its commands as they work when typed."""
+    """Print a hint for the next step on standard error, with its commands as they work when typed."""
     err.print(as_typed(text), highlight=False, markup=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""`feedmesh demo`: makes a world of people, boards and pins as Parquet files, to be loaded like anybody's own."""
+"""`feedmesh demo`: makes a world of people, boards and pins as Parquet files, to be loaded like a user's own data."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`feedmesh doctor`: what this machine lacks, which ports are free, what stands in the data folder, and what is stale."""
+"""`feedmesh doctor`: missing packages and files, free ports, and the data folder with its stale parts."""
 
 from dataclasses import asdict
 from pathlib import Path

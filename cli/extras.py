@@ -1,4 +1,4 @@
-"""What is installed besides the command itself: packages that it needs, those of the training extra, and strangers' modules
+"""The packages installed besides the command itself: those that it needs, those of the training extra, and strangers' modules
 of our names.
 """
 
@@ -19,7 +19,7 @@ TRAINING = "training"
 
 
 def lacking(extra: str = "") -> list[str]:
-    """What is missing of the packages that we run on, or of an extra's besides, in words."""
+    """The missing packages of those that we run on, or of an extra's besides, in words."""
     return [words for wanted in _required(extra) if (words := _wrong(wanted))]
 
 
@@ -54,7 +54,7 @@ def openmp_lacking() -> str:
 
 
 def training() -> ModuleType:
-    """What trains models. Raises NotReady, with what to do, where the packages for it are not installed or do not load."""
+    """The module that trains models. Raises NotReady, with a remedy, where its packages are not installed or do not load."""
     if wrong := lacking(TRAINING):
         raise NotReady(
             f"to train a model takes packages that are not here: {'; '.join(wrong)}; install them: `{remedy(TRAINING)}`"

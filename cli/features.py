@@ -1,4 +1,4 @@
-"""`feedmesh features`: datasets of feature rows, loaded in bulk, switched at once, and changed row by row.
+"""`feedmesh features`: datasets of feature rows, loaded in bulk, switched atomically, and changed row by row.
 
 A load writes files beside the data; the mesh takes them when the log says so. Rockstore says what came of it.
 """
@@ -87,7 +87,7 @@ def switch(
     config: Config = None,
     data: Data = None,
 ) -> None:
-    """Serve another version of a dataset, at once: a new one, or one from before.
+    """Serve another version of a dataset, atomically: a new one, or an earlier one.
 
     Example:
 
@@ -137,7 +137,7 @@ def remove(
 @features.command("list")
 @plainly
 def list_(as_json: AsJson = False, config: Config = None, data: Data = None) -> None:
-    """The datasets: what is served, what can be switched to, and what is wrong.
+    """The datasets: the version that is served, those that can be switched to, and problems.
 
     Example:
 
@@ -163,7 +163,7 @@ def list_(as_json: AsJson = False, config: Config = None, data: Data = None) -> 
         table.add_row(name, version, f"{of.rows:,}", Text(shown), _date(of.as_of_ms), kept, there, Text(of.problem))
     out.print(table)
     if running is None:
-        err.print("no mesh runs on this data folder: what is served is not known", highlight=False)
+        err.print("no mesh runs on this data folder: the versions that are served are not known", highlight=False)
 
 
 @features.command(context_settings={"ignore_unknown_options": True})  # else -0.5 would be an option
@@ -231,7 +231,7 @@ def _no_such(dataset: str, there: Iterable[str]) -> InvalidArgument:
 
 
 def _record(name: str, of: Any, there: list[int]) -> dict[str, Any]:
-    """What is served of a dataset, and which versions have files."""
+    """The version of a dataset that is served, and those that have files."""
     if of is None:
         return {"dataset": name, "served": None, "files": there}
     served = {"version": of.version or None, "rows": of.rows, "columns": list(of.columns), "as_of_ms": of.as_of_ms}
@@ -239,7 +239,7 @@ def _record(name: str, of: Any, there: list[int]) -> dict[str, Any]:
 
 
 def _switch(folder: Path, dataset: str, version: int) -> None:
-    """Tell the log, and wait until every shard of rockstore has heard: it serves the version, or says why not."""
+    """Publish the switch, and wait until every shard of rockstore has applied it: it serves the version, or says why not."""
     token = _publish(folder, _event(Action.SWITCH_DATASET, dataset, version))
     with context.serving(TAKING_S, token):
         found = next((of for of in _described(meshes.load(meshes.mesh_file(folder))) if of.name == dataset), None)
@@ -268,7 +268,7 @@ def _running(folder: Path) -> meshes.Mesh | None:
 
 
 def _described(mesh: meshes.Mesh) -> list[Any]:
-    """What rockstore serves."""
+    """The datasets that rockstore serves."""
 
     async def ask() -> list[Any]:
         client = RockstoreClient(mesh)

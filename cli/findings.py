@@ -1,4 +1,4 @@
-"""What `feedmesh doctor` looks at: the machine, the ports and the data folder. Nothing is changed."""
+"""The checks of `feedmesh doctor`: the machine, the ports and the data folder. Nothing is changed."""
 
 import fcntl
 import os
@@ -126,7 +126,7 @@ def _port(what: str, setting: str, host: str, port: int, own: bool) -> Finding:
 
 
 def folder_findings(data: Path) -> Iterator[Finding]:
-    """The data folder: its format, whether a mesh runs on it, what it serves, and what is stale."""
+    """The data folder: its format, whether a mesh runs on it, the models that it serves, and stale files."""
     if not data.exists():
         yield Finding("data", "note", f"{data} does not exist yet", "`feedmesh up --demo` makes it, with a world in it")
         return

@@ -41,7 +41,7 @@ def build(
         float, typer.Option(help="a pin of d boards keeps the d ** delta nearest in interests; 1: all")
     ] = 1.0,
     push_it: Annotated[
-        bool, typer.Option("--push/--no-push", help="make the running mesh serve it at once, if one runs")
+        bool, typer.Option("--push/--no-push", help="make the running mesh serve it, if one runs")
     ] = True,
     config: Config = None,
     data: Data = None,
@@ -115,7 +115,7 @@ def _build(folder: Path, found: Any, pruning: Any, source: str, say: Any) -> str
 @app.command("list")
 @plainly
 def list_(as_json: AsJson = False, config: Config = None, data: Data = None) -> None:
-    """List the snapshots: what is in each, which one is opened at a start, and which one pixie serves now.
+    """List the snapshots: their contents, the one that is opened at a start, and the one that pixie serves now.
 
     Example:
 

@@ -71,7 +71,7 @@ class Learner:
         every_s: float = LOOK_EVERY_S,
     ) -> None:
         """config: the mesh.toml that the mesh was started with; say: prints a line at the terminal, from another thread;
-        program: what runs the commands; every_s: seconds between two checks.
+        program: the command line of `feedmesh`; every_s: seconds between two checks.
         """
         self._data, self._events, self._say = mesh.data.resolve(), events, say
         self._program, self._every_s = program, every_s
@@ -90,7 +90,7 @@ class Learner:
             again = "it was stopped midway, and begins again"
             self.state = Learning(state=WAITING, message=again, kept=self.state.kept, ended_ms=self.state.ended_ms)
         if self.state.state == FAILED:
-            self.state = self.state.changed(events=0)  # what was wrong may have been mended
+            self.state = self.state.changed(events=0)  # the problem may have been mended
         self._thread.start()
 
     def stop(self) -> None:

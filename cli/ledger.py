@@ -1,4 +1,4 @@
-"""What is remembered of loads in `<data>/loads`: how far each input got, and which rows of its set are in the log.
+"""The ledger of loads in `<data>/loads`: how far each input got, and which rows of its set are in the log.
 
 Roadrunner accepts an event id once a day. Beyond that day it is this that keeps rows from being published twice.
 """
@@ -23,7 +23,7 @@ from services.core.errors import InvalidArgument, Unavailable
 from services.core.events import Batch
 
 SAVE_EVERY_S = 1.0
-_SPREAD = 0x9E3779B97F4A7C15  # an odd number: turns stay distinct, and far apart
+_SPREAD = 0x9E3779B97F4A7C15  # an odd number: multiples stay distinct, and far apart
 
 
 class Published(Protocol):
@@ -68,7 +68,7 @@ class Loaded(msgspec.Struct, kw_only=True):
     accepted: int = 0
     duplicates: int = 0
     at_ms: int = 0
-    moved_ms: int | None = None  # what was added to all dates; None: not decided
+    moved_ms: int | None = None  # added to all dates; None: not decided
     turn: int = 0  # the place of its latest load among those of the set, from 1; 0 of versions that had none
     record: int = 0  # the identity of the record that has its rows; 0 of versions that kept none
     recorded: int = 0  # events that the record had then, or more
@@ -174,14 +174,14 @@ class Ledger:
         return int(self._fresh[self._landed]) if self._landed < len(self._fresh) else self.loaded.size
 
     def decide_dates(self, newest_ms: int, keep: bool) -> int:
-        """What is added to all dates. Decided once a set: a load that goes on, and later files of the set, follow it."""
+        """The milliseconds added to all dates. Decided once a set: a load that goes on, and later files of the set, follow it."""
         if self.loaded.moved_ms is None:
             begun = 0 if keep or self.loaded.events else move_of(newest_ms, wall_clock(), self._earlier())
             self.loaded.moved_ms = begun
         return self.loaded.moved_ms
 
     def _earlier(self) -> int | None:
-        """What other loads of the same set were moved by."""
+        """The milliseconds that other loads of the same set were moved by."""
         decided = [other for _, other in self._others if other.events and other.moved_ms is not None]
         return max(decided, key=lambda other: other.at_ms).moved_ms if decided else None
 
@@ -257,7 +257,7 @@ def alone(data: Path, name: str) -> Iterator[None]:
 
 
 def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, str, str]]:
-    """(file, what is wrong, what to do) of the records of what was loaded."""
+    """(file, problem, remedy) of the records of loads."""
     for path in sorted((data / "loads").glob("*.json")):
         try:
             _read(path)

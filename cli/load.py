@@ -1,7 +1,7 @@
-"""`feedmesh load`: publishes what is new of a set of events through roadrunner.
+"""`feedmesh load`: publishes the new rows of a set of events through roadrunner.
 
-Which rows are in the log is recorded beside the data (ledger.py), so loading again goes on where it stopped, adds what
-is new, or does nothing. Several batches are under way at once; what is recorded is the contiguous run of acknowledged
+Which rows are in the log is recorded beside the data (ledger.py), so loading again goes on where it stopped, adds new
+rows, or does nothing. Several batches are under way in parallel; the record holds the contiguous run of acknowledged
 ones.
 """
 
@@ -55,14 +55,14 @@ class Publisher(Protocol):
 
 
 def pump(dataset: Dataset, publisher: Publisher, ledger: Ledger, batch: int, report: Say) -> None:
-    """Publish what is new to the ledger, up to IN_FLIGHT batches at once.
+    """Publish the rows that are new to the ledger, up to IN_FLIGHT batches in parallel.
 
     A batch with an unsave waits for those before it, and holds back those after it: it undoes what they did. Raises
     the MeshError of the first batch that failed for good; the ledger is saved whatever happens.
     """
     flight: deque[tuple[int, Future[Published]]] = deque()
     found = ledger.begin()
-    ledger.save()  # which turn it is: what is published from here on has its ids
+    ledger.save()  # with the number of this load: events published from here on have its ids
     stop, single = threading.Event(), False
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         try:
@@ -167,7 +167,7 @@ def load(
 
     csv reads a file of interactions (user and item; rating, timestamp, board, title, genres and link if there are any), or a
     folder with one and a file of items (item, title, genres, link). Separator, encoding, header and compression are found
-    out. Everybody gets a board; the graph is built afterwards.
+    out. Each user gets a board; the graph is built afterwards.
     """
     if dataset not in DATASETS:
         known = "; ".join(f"{name}: {what}" for name, what in DATASETS.items())
@@ -188,7 +188,7 @@ def load(
 
 
 def _opening(name: str, path: Path, form: tuple[str, str, str, bool], save_from: float | None) -> Callable[[], Dataset]:
-    """What opens the set. form: columns, separator, encoding, quotes, as stated."""
+    """The function that opens the set. form: columns, separator, encoding, quotes, as stated."""
     if name == "csv":
         from loaders import ratings
         from loaders.delimited import form_of
@@ -208,7 +208,7 @@ def _opening(name: str, path: Path, form: tuple[str, str, str, bool], save_from:
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """What a load did. `new` of `rows` rows were published by it; `duplicates` of them roadrunner knew by their ids."""
+    """The result of a load. `new` of `rows` rows were published by it; `duplicates` of them roadrunner knew by their ids."""
 
     set: str
     rows: int

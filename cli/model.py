@@ -1,4 +1,4 @@
-"""`feedmesh model`: what the registry of models holds, and which of them the mesh serves.
+"""`feedmesh model`: the models in the registry, and the one that the mesh serves.
 
 The registry is scorpion's, found by name: the kit knows no service. A mesh that does not run is not asked; what is
 promoted then is served when it starts.
@@ -95,7 +95,7 @@ def list_(as_json: AsJson = False, config: Config = None, data: Data = None) -> 
 
 
 def _listed(home: Path, ref: Any, problem: str) -> dict[str, Any]:
-    """What is known of a version; of one whose files can't be read, why."""
+    """A version by its manifest; of one whose files can't be read, the reason."""
     from scorpion import registry
 
     state = {"model": str(ref), "promoted": registry.promoted(home).promoted == str(ref)}
@@ -173,7 +173,10 @@ def train(
     name: Annotated[str, typer.Option(help="of the model: a-z, 0-9, _ and -")] = "ranker",
     origin: Annotated[
         str,
-        typer.Option("--from", help="replay: moments of the past; log-served: what was served; auto: enough of it?"),
+        typer.Option(
+            "--from",
+            help="replay: past moments; log-served: pages that were served; auto: these, if enough",
+        ),
     ] = "auto",
     samples: Annotated[int, typer.Option(min=60, max=1_000_000, help="requests to learn from and to judge by")] = 6_000,
     moments: Annotated[
@@ -285,7 +288,7 @@ def _running(home: Path, service: str) -> Mesh | None:
 
 
 def _ask(mesh: Mesh, client: Callable[[Mesh], C], question: Callable[[C], Coroutine[Any, Any, T]]) -> T:
-    """What a client of the mesh answers."""
+    """The answer of a client of the mesh."""
 
     async def ask() -> T:
         asking = client(mesh)
@@ -311,7 +314,7 @@ def _datasets(home: Path) -> Mapping[str, Collection[str]] | None:
 
 
 def _problems(home: Path) -> dict[str, str]:
-    """What the running mesh says is wrong, by model."""
+    """The problems that the running mesh reports, by model."""
     mesh = _running(home, "scorpion")
     if mesh is None:
         return {}
@@ -323,7 +326,7 @@ def _problems(home: Path) -> dict[str, str]:
 
 
 def _asking(home: Path) -> Callable[[object], str]:
-    """Tells every shard of the running mesh to look; why one refuses the model, empty when all serve it.
+    """Make every shard of the running mesh look; the reason why one refuses the model, empty when all serve it.
 
     A mesh, or a shard, that is away is not waited for: it reads the registry when it starts.
     """

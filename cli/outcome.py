@@ -16,7 +16,7 @@ Report = Callable[[str, int, int], None]  # what, done, of
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """stage: what is done now; fraction: of it, 0 to 1; ended: "" while it goes on, "promoted", "kept" (a model that is
+    """stage: the work under way; fraction: of it, 0 to 1; ended: "" while it goes on, "promoted", "kept" (a model that is
     not better than a baseline), "too-little" or "failed"; message: why, in words; model: name@version.
     """
 
@@ -28,7 +28,7 @@ class Outcome(msgspec.Struct, kw_only=True):
 
 
 def read(file: Path) -> Outcome:
-    """What the file says; nothing where there is none."""
+    """The content of the file; an empty outcome where there is none."""
     try:
         return summed.decoded(file.read_bytes(), Outcome)
     except (OSError, msgspec.MsgspecError):
@@ -36,7 +36,7 @@ def read(file: Path) -> Outcome:
 
 
 def write(file: Path, outcome: Outcome) -> None:
-    """Replace the file at once."""
+    """Replace the file atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_durably(file, summed.encoded(outcome))
 

@@ -16,7 +16,7 @@ from services.core.errors import InvalidArgument
 from services.core.settings import ShardedSettings
 
 SINGLE = "roadrunner"  # one process, whatever is asked of it
-BUSY = 0.6  # of a core, and of a process: what is left over is for peaks
+BUSY = 0.6  # of a core, and of a process: the rest is for peaks
 FULL = 0.8  # of a machine's memory
 CACHED = 0.2  # of all pins, those that scorpion keeps
 PARTITIONS = settings.MeshSettings().partitions
@@ -41,7 +41,7 @@ class Capacity(Struct):
 
 
 class Line(NamedTuple):
-    """What a service needs. copies: processes that each hold everything, instead of shards."""
+    """The needs of a service. copies: processes that each hold everything, instead of shards."""
 
     service: str
     processes: int
@@ -53,7 +53,7 @@ class Line(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What is planned for, by the unit in which a service's bytes are given."""
+    """The load to plan for, by the unit in which a service's bytes are given."""
 
     units: dict[str, float]
     feeds_per_second: float
@@ -114,7 +114,7 @@ def plan(
 
 
 def read() -> Capacity:
-    """What was measured, as it is installed."""
+    """The measured figures, as they are installed."""
     return msgspec.json.decode((files("cli") / "capacity.json").read_bytes(), type=Capacity)
 
 
@@ -185,7 +185,7 @@ def _say(capacity: Capacity, load: Load, lines: list[Line]) -> None:
             f"{SINGLE} is one process, and {ingest.cores:,.2f} cores are asked of it: so many feeds are more than it can log"
         )
     if n > 1:
-        say("a mesh runs on one machine so far: what is more than that machine has is a plan for later")
+        say("a mesh runs on one machine so far: more than one machine is a plan for later")
     of = capacity.measured
     say(
         f"measured {of['date']} at commit {of['commit']} on {of['cpu']}, {of['memory']}, by `{of['command']}`\n"

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from cli.console import err
 
-#: What is done, how much of it, and of how much; 0 of 0 where that is not known. A last word may stand for the present state.
+#: The work, how much of it is done, and of how much; 0 of 0 where that is not known. A last word may stand for the present state.
 Report = Callable[[str, int, int], None]
 LINE_EVERY_S = 5.0
 

@@ -1,6 +1,6 @@
 """The record of a set: which rows of it are in the log, as hashes, in `<data>/loads/<set>.record`.
 
-Sorted arrays in one file with a checksum; what a load adds is appended to `<set>.record.new` as blocks, and put into the
+Sorted arrays in one file with a checksum; new rows of a load are appended to `<set>.record.new` as blocks, and put into the
 first at the end. Read whole: 8 bytes for each event, 16 for each thing that is defined. Damage is refused.
 """
 
@@ -131,7 +131,7 @@ class Record:
         self.events, self.things = every[:events], every[events:].reshape(-1, 2)
 
     def _blocks(self) -> list[tuple[U64, U64]]:
-        """What was appended. What a crash left of the last block is cut off, so that the next does not stand behind it."""
+        """The blocks that were appended. A block that a crash cut short is dropped, so that the next does not follow it."""
         try:
             data = self._added.read_bytes()
         except FileNotFoundError:
@@ -168,7 +168,7 @@ def _checksum(head: bytes, data: bytes) -> bytes:
 
 
 def damage(data: bytes) -> str:
-    """What is wrong with the bytes of a record's sorted file; empty when nothing is."""
+    """The problem with the bytes of a record's sorted file; empty when there is none."""
     head, rows = data[:_HEAD], data[_HEAD + _SUM :]
     if not head.startswith(MAGIC) or len(data) < _HEAD + _SUM:
         return "it is no record of a load"

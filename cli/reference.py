@@ -35,7 +35,7 @@ KINDS = {"int": "whole number", "float": "number", "str": "text"}
 
 
 def settings_reference() -> str:
-    """The whole page: every setting of every section, with its default, what is allowed, and what it does."""
+    """The whole page: every setting of every section, with its default, the values that are allowed, and its effect."""
     sections = SCHEMA
     parts = [
         TITLE,
@@ -75,7 +75,7 @@ def _section(heading: str, rows: list[Row], after: str = "") -> str:
 
 
 def _words(allowed: str) -> str:
-    """What is allowed as a person says it: "int from 0 to 65535" is "whole number from 0 to 65535"."""
+    """The allowed values as a person says them: "int from 0 to 65535" is "whole number from 0 to 65535"."""
     kind, _, bounds = allowed.partition(" ")
     return f"{KINDS.get(kind, kind)} {bounds}".strip()
 

@@ -161,9 +161,7 @@ def _first_unready(health: list[Health]) -> str:
 
 
 def _first_world(supervisor: Supervisor, stop: _Stop, data: Path) -> None:
-    """A demo world, made and loaded once, and its graph; never into a folder that somebody loaded a set of their own
-    into.
-    """
+    """A demo world, made and loaded once, and its graph; never into a folder that holds another set."""
     world, draft = data / "demo", data / "demo.draft"
     if not world.exists() and not any((data / "loads").glob("*.json")):
         with phase(data, "a demo world is being made"):
