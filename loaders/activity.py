@@ -1,6 +1,6 @@
-"""What the people of the demo world do: whom they follow, what they save, and what they looked at around it.
+"""The activity of the demo world's people: follows, saves, and the looks around each save.
 
-Follows and saves are drawn at once, without repetition; the rest is made for one slice of time after another.
+Follows and saves are drawn in one go, without repetition; the rest is made for one slice of time after another.
 """
 
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def follow_boards(world: World, rng: np.random.Generator) -> tuple[U32, U32, Arr
 
 
 def follow_interests(world: World) -> tuple[U32, U32, Array]:
-    """(follower, interest, moment): everybody's own interests, when they join."""
+    """(follower, interest, moment): each user's own interests, when they join."""
     user, column = np.nonzero(world.own >= 0)
     return user.astype(np.uint32), world.own[user, column].astype(np.uint32), world.joined[user]
 
@@ -119,7 +119,7 @@ def _chunks(counts: I64) -> Iterator[tuple[int, int]]:
 
 
 def _distinct(world: World, rng: np.random.Generator, board: U32) -> tuple[U32, U32]:
-    """A pin for each row, none twice on a board: what repeats is drawn again, from further and further away."""
+    """A pin for each row, none twice on a board: repeated ones are drawn again, from further and further away."""
     pin = _draw(world, rng, board, 0)
     again = repeats(board, pin)
     for attempt in range(1, 10):
@@ -148,7 +148,7 @@ def slices(count: int) -> int:
 
 
 def around(world: World, clock: Clock, rng: np.random.Generator, saved: Saves, span: tuple[int, int]) -> Actions:
-    """All actions of one slice of time, by date: the saves, what came before and after each, and what was passed by.
+    """All actions of one slice of time, by date: the saves, the actions before and after each, and the pins passed by.
 
     `span`: first and last Unix ms of the slice; nothing is dated outside it, or before its pin was there.
     """

@@ -1,4 +1,4 @@
-"""From the arrays of somebody's file to what an event has, by what a value is and not by how Arrow encodes it.
+"""Converts the arrays of a user's file to the columns of events, by values and not by Arrow's encodings.
 
 A dictionary, a run-end encoding, a view, a wide or an extension type says how values are laid out, and `plain` takes that
 away. A float, a decimal or a text that is a whole number is that number. Everything is converted by pyarrow's casts

@@ -1,4 +1,4 @@
-"""What every set yields: sections of events in a fixed order, each with an id that depends on what its row states alone.
+"""The sections of events that every set yields, in a fixed order. The id of an event depends on the content of its row alone.
 
 A section is asked for a range of rows and builds just those, so a set of any size can be read from any event on.
 """

@@ -1,4 +1,4 @@
-"""Dates as somebody's files have them, to Unix milliseconds."""
+"""Dates of users' files, to Unix milliseconds."""
 
 from typing import Any
 
@@ -79,7 +79,7 @@ class _Shown:
 
 
 def _of_text(words: Any, place: Place) -> Any:
-    """Text as timestamps, or as integers where all of it is digits. What has no zone is UTC."""
+    """Text as timestamps, or as integers where all of it is digits. Text without a zone is UTC."""
     if not len(words.drop_null()):
         return words.cast(pa.timestamp("us"))
     if bool(pc.all(pc.match_substring_regex(words, DIGITS)).as_py()):

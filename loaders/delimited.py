@@ -23,9 +23,9 @@ SEPARATORS = ("::", "\t", ";", ",", "|", " ")  # the first of them that every li
 UNIT = "\x1f"  # stands for "::", as Arrow's reader takes one character
 LINES = 25  # looked at to find the separator and the header
 LONGEST = 65_536  # bytes of one value: more is a quote that was never closed
-#: What tools write for a value that is missing: SQL, Hive, pandas, R, Python, spreadsheets. In quotes it is text.
+#: Texts that tools write for a missing value: SQL, Hive, pandas, R, Python, spreadsheets. In quotes it is text.
 NULLS = ["", "NULL", "null", "\\N", "NaN", "nan", "NA", "<NA>", "None", "N/A", "#N/A"]
-BLOCK = 1 << 24  # bytes of text that are parsed at once; no row may be longer
+BLOCK = 1 << 24  # bytes of text that are parsed together; no row may be longer
 _STATED = re.compile(rb'"?sep=([\t;,|])"?\r?\n')
 _BLANK = re.compile(rb"\A(?:[ \t]*(?:\r\n|\r|\n))*")
 _LINE = re.compile(rb"\r\n|\r|\n")
@@ -35,7 +35,7 @@ _MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a file is written, where that is stated; None: find out. columns: what its columns are called, in order."""
+    """How a file is written, where that is stated; None: find out. columns: the names of its columns, in order."""
 
     columns: tuple[str, ...] | None = None
     separator: str | None = None
@@ -44,7 +44,7 @@ class Form:
 
 
 def form_of(columns: str, separator: str, encoding: str, quotes: bool) -> Form:
-    """What is stated on a command line; empty: find out. Raises InvalidArgument naming the option."""
+    """The options of a command line; empty: find out. Raises InvalidArgument naming the option."""
     separator = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(separator, separator)
     if separator and separator != "::" and (len(separator) != 1 or not separator.isascii() or separator in '\r\n"\0'):
         raise InvalidArgument(f"--separator {separator!r}: allowed is one character of ASCII, :: or tab")

@@ -1,4 +1,4 @@
-"""Reads the fixed sets' Parquet files, and says by name what is missing. What people bring is read by `tables.py`."""
+"""Reads the fixed sets' Parquet files, and names what is missing. Files that people bring are read by `tables.py`."""
 
 from pathlib import Path
 

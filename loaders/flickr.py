@@ -1,6 +1,6 @@
 """Flickr favourites with the follow graph (DiffNet, SIGIR 2019): pin = image, board = a user's favourites.
 
-Only the training part is read: what the set holds out is for measuring with.
+Only the training part is read: the held-out part of the set is for evaluation.
 """
 
 from pathlib import Path

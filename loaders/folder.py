@@ -1,6 +1,6 @@
-"""What a folder of somebody's data holds: which files are the known ones, and which are not understood.
+"""The files of a folder of a user's data: those that are known, and those that are not understood.
 
-A file that is not read may be all that people did, under another name. What looks like data is therefore refused by
+A file that is not read may be all that people did, under another name. A file that looks like data is therefore refused by
 name, and everything else is named in the notes of the load.
 """
 

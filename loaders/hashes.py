@@ -1,4 +1,4 @@
-"""Hashes of 64 bits that stay the same from version to version: what was loaded is kept by them."""
+"""Hashes of 64 bits that stay the same from version to version, since the record of loads is kept by them."""
 
 import hashlib
 

@@ -15,7 +15,7 @@ from services.core.columns import U64, Array, Ragged
 from services.core.events import ENGAGEMENTS, Action, Batch, Kind, flags
 
 ROWS_AT_ONCE = 65_536
-#: What says how a thing is, and not what somebody did: a later row about the same thing takes the place of an earlier one.
+#: Actions that state how a thing is, and not what a user did: a later row about the same thing takes the place of an earlier one.
 DEFINES = flags(
     *(Action.NAME_USER, Action.NAME_INTEREST, Action.NAME_ID),
     *(Action.CREATE_BOARD, Action.CREATE_PIN, Action.UPDATE_PIN),
@@ -47,7 +47,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """What the n rows of a set are, k of which define things.
+    """The identities of the n rows of a set, k of which define things.
 
     ids: uint64[n], the event of each row, never 0. defines: bool[n]. keys, states: uint64[k], which thing each definition is
     about, and a hash of all that the set says of that thing. last: bool[k], whether it is the set's last row about it.
@@ -77,7 +77,7 @@ def identify(name: str, parts: Iterable[Part]) -> Identities:
 
 
 def content_of(n: int, columns: dict[str, Any]) -> U64:
-    """uint64[n]: the content of n rows of columns (arrays of n, or Ragged of n). What is not stated (0, NaN, no date, empty)
+    """uint64[n]: the content of n rows of columns (arrays of n, or Ragged of n). One that is not stated (0, NaN, no date, empty)
     counts as if the column were not there, so a column that is added empty changes nothing.
     """
     total = np.zeros(n, np.uint64)
@@ -123,7 +123,7 @@ def own_ids(texts: Ragged) -> U64:
 
 
 def numbered(marks: U64) -> U64:
-    """uint64[n]: the event of each row. The n-th row of the same content is an event of its own: somebody may look at a pin
+    """uint64[n]: the event of each row. The n-th row of the same content is an event of its own: a user may look at a pin
     twice within a millisecond. Rows with the same id of their own are one.
     """
     nth = np.where(marks & OWN, np.uint64(0), occurrence(marks, np.argsort(marks, kind="stable")))
@@ -145,7 +145,7 @@ def _first_of_runs(in_order: U64) -> Array:
 
 
 def keys_of(batch: Batch) -> U64:
-    """uint64[n]: what each row of definitions is about."""
+    """uint64[n]: the subject of each row of definitions."""
     action = batch.action
     about = [action == Action.NAME_USER, action == Action.NAME_INTEREST, action == Action.CREATE_BOARD]
     about.append(action == Action.NAME_ID)

@@ -1,4 +1,4 @@
-"""Ids as somebody's files have them, to the mesh's uint64: the one place where a column of ids is read."""
+"""Ids of users' files, to the mesh's uint64: the one place where a column of ids is read."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a file says of items: titles, links, and genres or tags as interests."""
+"""The items of a file: titles, links, and genres or tags as interests."""
 
 import ast
 import re
@@ -40,7 +40,7 @@ class Items:
     notes: list[str] = field(default_factory=list)
 
     def titles_of(self, pins: U64) -> Ragged:
-        """A title for each pin (sorted, with all of `ids`); what has none is called after its id."""
+        """A title for each pin (sorted, with all of `ids`); a pin without one is called after its id."""
         found = dict(zip(self.ids.tolist(), self.titles, strict=True))
         return texts([found.get(pin) or f"pin {pin}" for pin in pins.tolist()])
 
@@ -71,7 +71,7 @@ class Items:
 
 
 def items_of(described: Text | None, rated: Text) -> Items:
-    """What `described` says of items, or else what stands beside the interactions of `rated`."""
+    """The items of `described`, or else those beside the interactions of `rated`."""
     text = described or rated
     roles = roles_of(text.names)
     wanted = {role: name for role, name in roles.items() if role in ("item", "title", "interests", "link")}

@@ -18,7 +18,7 @@ FILES = ("artists", "tags", "user_artists", "user_friends", "user_tagged_artists
 INTERESTS_OF_A_PIN = 5
 INTERESTS_OF_A_USER = 5
 DAY_MS = 86_400_000
-FIRST_MS = 946_684_800_000  # 2000-01-01: what the set dates before its site began is a mistake
+FIRST_MS = 946_684_800_000  # 2000-01-01: dates before the site began are mistakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def _quality(t: Tables) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
 
 
 def _users(t: Tables) -> tuple[I64, I64]:
-    """Everybody, sorted, and each one's first activity."""
+    """All users, sorted, and the first activity of each."""
     users = np.unique(np.concatenate([t.user, t.listens[0], *t.friends]))
     return users, _first(t, users, t.user)
 

@@ -1,4 +1,4 @@
-"""The column `id` of events: whatever somebody's own system calls a row, so that it is the same event in every file."""
+"""The column `id` of events: the name of a row in the system that it comes from, so that it is the same event in every file."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Dates of delimited text: seconds to nanoseconds since 1970, or ISO 8601. What is no date is marked, not refused."""
+"""Dates of delimited text: seconds to nanoseconds since 1970, or ISO 8601. Text that is no date is marked, not refused."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from services.core.columns import I64, Array
 from services.core.events import EARLIEST_MS
 
-#: Numbers below are seconds (until the year 5138), milliseconds, microseconds; what is greater is nanoseconds.
+#: Numbers below are seconds (until the year 5138), milliseconds, microseconds; greater ones are nanoseconds.
 _UNITS = ((1e11, 1000.0), (1e14, 1.0), (1e17, 1e-3), (np.inf, 1e-6))
 _NUMBER = r"^[0-9]{1,20}(\.[0-9]{1,9})?$"
 _ISO = (

@@ -31,7 +31,7 @@ def with_names(dataset: Dataset, ids: TextIds) -> tuple[Dataset, Named]:
     def names(start: int, stop: int) -> Batch:
         some = numbers[start:stop]
         named = external.naming(kinds[start:stop].tolist(), some, ids.texts(some), EARLIEST_MS)
-        return named.replace(id=np.zeros(len(named), np.uint64))  # what a row is depends on what it states
+        return named.replace(id=np.zeros(len(named), np.uint64))  # the id of a row depends on its content
 
     named = [
         Section(section.name, section.size, _translated(section, ids), section.newest_ms)

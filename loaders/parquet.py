@@ -1,4 +1,4 @@
-"""Anybody's own data: a folder of Parquet files, one a kind of thing. The columns are in README.md beside this."""
+"""A user's own data: a folder of Parquet files, one for each kind of thing. README.md beside this lists the columns."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -120,7 +120,7 @@ def _section(name: str, table: Table, first_ms: int, build: Callable[[int, Decod
 
 
 def _content(n: int, columns: Decoded) -> U64:
-    """uint64[n]: what each row states, or the id of its own. `import` is what a row without a surface has."""
+    """uint64[n]: the content of each row, or the id of its own. A row without a surface has `import`."""
     stated = {name: values for name, values in columns.items() if name not in ("id", "surface")}
     if "surface" in columns:
         stated["surface"] = np.where(columns["surface"] == int(Surface.IMPORT), np.uint8(0), columns["surface"])
@@ -207,6 +207,6 @@ class Stated:
         return events(n, action=int(Action.CREATE_PIN), **columns)
 
     def events(self, n: int, columns: Decoded) -> Batch:
-        """What users did; a save carries the quality of its pin."""
+        """The actions of users; a save carries the quality of its pin."""
         batch = events(n, **columns)
         return batch.replace(quality=np.where(batch.action == Action.SAVE, self._of(batch.pin), NEVER_STATED))

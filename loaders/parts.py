@@ -1,4 +1,4 @@
-"""One table of somebody's data: a Parquet file, or a folder of part files as Spark, DuckDB and Hive write them.
+"""One table of a user's data: a Parquet file, or a folder of part files as Spark, DuckDB and Hive write them.
 
 Each part is read by itself, so that parts may encode a column differently. Columns that stand in the names of folders
 (`action=save/part-0.parquet`) are columns of the part.
@@ -106,7 +106,7 @@ def _part(path: Path, constants: dict[str, str | None]) -> Part:
 
 
 def _refuse_others(path: Path) -> None:
-    """Say what a file is that is not Parquet. What is no plain file is not opened: a pipe would never answer."""
+    """Name the format of a file that is not Parquet. Only a plain file is opened: a pipe would never answer."""
     with readable(path):
         kind = path.stat().st_mode
         if not stat.S_ISREG(kind):

@@ -1,4 +1,4 @@
-"""Where a value of somebody's file stands, so that a message can name it."""
+"""The place of a value in a user's file, for messages."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

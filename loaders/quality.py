@@ -43,12 +43,12 @@ def of_saves(saves: F64, views: F64) -> F32:
     """
     if not views.any():
         return np.asarray(np.log1p(saves) / np.log1p(max(float(saves.max(initial=0)), 1)), np.float32)
-    rates = shrunk(saves, np.maximum(views, saves), VIEWS)  # who saved it saw it
+    rates = shrunk(saves, np.maximum(views, saves), VIEWS)  # a user who saved it saw it
     return np.asarray(rates / max(float(rates.max(initial=0)), 1e-9), np.float32)
 
 
 class Votes:
-    """Counts who saw and who saved each of the pins (uint64[n], sorted and distinct), a run of events after the other.
+    """Counts the users who saw and who saved each of the pins (uint64[n], sorted and distinct), a run of events after the other.
 
     A user's second save of a pin does not count, their second look does.
     """

@@ -1,4 +1,4 @@
-"""Ratings or interactions of any site as delimited text: MovieLens, Amazon, Goodreads, or somebody's own.
+"""Ratings or interactions of any site as delimited text: MovieLens, Amazon, Goodreads, or a user's own.
 
 A rating from `save_from` on is a save on the user's board, a lower one a close-up; without ratings every row is a save.
 Titles and genres come from a second file of items, or from columns beside the ratings.
@@ -186,7 +186,7 @@ class Skips:
         self._path, self.rows, self._said = path, np.zeros(n, bool), [f"{path.name}: {n:,} rows"]
 
     def add(self, why: str, bad: Array, values: Any = None, allowed: str = "") -> None:
-        """Leave out the rows of the mask `bad`; values: what stands in them; allowed: what could."""
+        """Leave out the rows of the mask `bad`; values: their values; allowed: the values that are allowed."""
         new = bad & ~self.rows
         self.rows |= bad
         if new.any():
@@ -195,7 +195,7 @@ class Skips:
             self._said.append(f"{self._path.name}: {int(new.sum()):,} rows skipped with {why}{first}")
 
     def notes(self) -> list[str]:
-        """What was left out, for people. Raises InvalidArgument where that is most of the file."""
+        """The rows that were left out, in words for people. Raises InvalidArgument where that is most of the file."""
         if self.rows.sum() > MOST_SKIPPED * len(self.rows):
             raise InvalidArgument(f"{self._path}: more than a fifth of the rows can't be read: {'; '.join(self._said)}")
         return self._said
@@ -254,7 +254,7 @@ def _sections(rows: Rows, items: Items, save_from: float | None) -> tuple[list[S
 
 
 def _content(rows: Rows) -> U64:
-    """uint64[n]: what each row states. What is a save depends on all ratings, so it is not of the row."""
+    """uint64[n]: the content of each row. Whether it is a save depends on all ratings, so that is not part of it."""
     stated = {"user": rows.user, "item": rows.item, "rating": rows.rating, "at": rows.at_ms, "board": rows.board}
     return content_of(len(rows.user), stated)
 

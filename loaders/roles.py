@@ -1,4 +1,4 @@
-"""What the columns of people's interaction files mean, by the names that such files are known to give them."""
+"""The meanings of columns in files of interactions, by the names that such files are known to give them."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Reads the Parquet files that people bring: what a column may hold, and what to say when it holds something else.
+"""Reads the Parquet files that people bring: the values that a column may hold, and messages about others.
 
 A table whose rows are in order of date is read a row group at a time; any other is sorted in memory.
 """

@@ -1,4 +1,4 @@
-"""Sets that are only pairs: who saved what, perhaps who follows whom. No names and no dates, so both are made up.
+"""Sets that are only pairs: saves, perhaps follows. No names and no dates, so both are made up.
 
 A save's date depends on its user and pin alone, spread evenly over the 90 days before 2025-01-01.
 """
@@ -23,7 +23,7 @@ NOTES = [
 
 
 def notes(noun: str) -> list[str]:
-    """What was made up, for people."""
+    """Notes for people about names and dates that were made up."""
     return [line.replace("<noun>", noun) for line in NOTES]
 
 

@@ -1,4 +1,4 @@
-"""The bytes of somebody's file, unpacked; and what a file is that can't be read, by its first bytes."""
+"""The bytes of a user's file, unpacked; and the format of a file that can't be read, by its first bytes."""
 
 import bz2
 import gzip
@@ -20,7 +20,7 @@ CHUNK = 1 << 24
 SHARE = 10  # a file that is read whole into columns takes up to ten times its bytes
 PARQUET = b"PAR1"
 _LFS = b"version https://git-lfs.github.com/spec/"
-#: What a file is by its first bytes, for messages.
+#: The format of a file by its first bytes, for messages.
 _KINDS = {
     PARQUET: "a Parquet file", b"PARE": "encrypted Parquet", b"ARROW1": "an Arrow file (Feather)", b"FEA1": "a Feather file",
     b"Obj\x01": "an Avro file", b"\x89HDF\r\n": "an HDF5 file", b"\x93NUMPY": "an array of numpy",
@@ -41,7 +41,7 @@ _PACKED: dict[bytes, Callable[[Any], Any]] = {
 
 
 def kind_of(head: bytes) -> str | None:
-    """What a file is that begins so; None where it may be text."""
+    """The format of a file that begins so; None where it may be text."""
     if head.startswith(b"PK\x03\x04"):
         office = b"[Content_Types].xml" in head or b"opendocument" in head
         return "a workbook; export its sheet as CSV" if office else "a zip archive; unpack it first"

@@ -119,7 +119,7 @@ def vocabulary(rng: np.random.Generator, pins: int) -> Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Who and what there is. Users, boards and pins are numbered by the moment they came."""
+    """The users, interests, boards and pins. Users, boards and pins are numbered by the moment they came."""
 
     spec: Spec
     words: Vocabulary
@@ -178,10 +178,10 @@ def _interests(rng: np.random.Generator, words: Vocabulary, users: int) -> NDArr
 def _boards(
     rng: np.random.Generator, spec: Spec, joined: F64, own: NDArray[np.int16]
 ) -> tuple[U32, NDArray[np.uint16], F64]:
-    """Owner, interest and moment of each board: one for everybody while they last, then more for the busy."""
-    everybody = rng.permutation(spec.users)
+    """Owner, interest and moment of each board: one for each user while they last, then more for the busy."""
+    everyone = rng.permutation(spec.users)
     busy = (spec.users * rng.random(max(spec.boards - spec.users, 0)) ** 2).astype(np.int64)
-    owner = np.r_[everybody[: spec.boards], everybody[busy]]
+    owner = np.r_[everyone[: spec.boards], everyone[busy]]
     column = (rng.random(spec.boards) * (own[owner] >= 0).sum(axis=1)).astype(np.int64)
     opened = joined[owner] + (1 - joined[owner]) * 0.5 * rng.random(spec.boards) ** 2
     order = np.argsort(opened, kind="stable")

@@ -126,7 +126,7 @@ class _Rows:
         return exact.best_of(starts, steps, [self._degrees**-beta for beta in betas], CUT)
 
     def exact_walk(self, beta: float) -> dict[str, Array]:
-        """What Pixie's single steps come to when there are infinitely many."""
+        """The limit of Pixie's single steps when there are infinitely many."""
         began = time.perf_counter()
         starts = exact.weighted(self._saves[self._test], starting_weights(self._degrees))
         best = exact.best_of(starts, self._steps, [self._degrees**-beta], CUT)[0]

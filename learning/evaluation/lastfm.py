@@ -1,4 +1,4 @@
-"""The feeds on Last.fm: what they would have shown, against what people saved next.
+"""The feeds on Last.fm: the pins that they would have shown, against those that people saved next.
 
 The last tenth of the saves by time is held back. For every user and day there, the feeds are asked as of that day, with
 all that was strictly before, and so are three baselines; relevant are the pins that the user saved that day and never
@@ -167,7 +167,7 @@ class Answers:
 
 
 def answered(replay: Replay, wanted: Sequence[Request], progress: Progress) -> dict[str, Answers]:
-    """What the feeds show."""
+    """The pages of the feeds."""
     pages: dict[str, list[Array]] = {feed: [] for feed in FEEDS}
     reach: dict[str, list[float]] = {feed: [] for feed in FEEDS}
     seconds = dict.fromkeys(FEEDS, 0.0)
@@ -185,7 +185,7 @@ def answered(replay: Replay, wanted: Sequence[Request], progress: Progress) -> d
 
 
 def baselines(tags: Tags, wanted: Sequence[Request]) -> dict[str, Answers]:
-    """What they show."""
+    """The pages of the baselines."""
     known, found = Baselines(tags), {}
     for name in BASELINES:
         began, pages = time.perf_counter(), []

@@ -21,7 +21,7 @@ from services.core.events import Action, Batch, Surface, events
 FILES = ("artists", "tags", "user_friends", "user_tagged_artists")
 GIVEN_BY = 2  # users, from whom on a tag is an interest of a pin
 USED_ON = 3  # pins, from where on a user follows an interest
-FIRST_MS = 946_684_800_000  # 2000-01-01: what the set dates before its site began is a mistake
+FIRST_MS = 946_684_800_000  # 2000-01-01: dates before the site began are mistakes
 INTERESTS = 8  # of a pin, and of a user, the first ones
 A = Action
 

@@ -72,7 +72,7 @@ def _runs(of: Array, names: Array) -> list[Array]:
 
 
 def replay(requests: Sequence[Request], news: int, progress: Progress = lambda *_: None) -> Iterator[dict[str, Array]]:
-    """The features of each request in turn, from the requests strictly before its moment."""
+    """The features of one request after the other, from the requests strictly before its moment."""
     past, applied = Past(news), 0
     for i, request in enumerate(requests):
         while requests[applied].ts < request.ts:

@@ -1,4 +1,4 @@
-"""What is known of MIND's news and users before a request: running counts, ratings and neighbours, and nothing later.
+"""The past of MIND's news and users before a request: running counts, ratings and neighbours, and nothing later.
 
 `Past` is fed with requests in order of time and asked for the features of the next one; training and test rows come
 from the same single pass. The shown set of a request is known before its clicks are, so features may compare its news
@@ -168,7 +168,7 @@ class Taste:
             self._rate(request, self._users[row])
 
     def features(self, request: Request) -> dict[str, Array]:
-        """By name; zero before there is anybody to compare with."""
+        """By name; zero before there are users to compare with."""
         own, n = np.unique(request.history), len(self._requests)
         user = self._user(own)
         near = np.maximum(self._users[:n] @ user, 0) ** 2

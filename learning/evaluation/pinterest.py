@@ -1,7 +1,7 @@
 """Pixie alone on Pinterest's saves: one more save of each board held out, to be found among 99 pins not on the board.
 
 The protocol of He et al. (WWW 2017) and of Ferrari Dacrema et al. (TOIS 2021), whose published figures stand in
-FIGURES: hit rate and NDCG of the first 10. What is chosen (alpha, beta, the discount) is chosen on other boards.
+FIGURES: hit rate and NDCG of the first 10. Alpha, beta and the discount are chosen on other boards.
 """
 
 import time
@@ -149,7 +149,7 @@ class _Rows:
         return exact.scores_of(starts, steps, candidates), self._degrees[candidates]
 
     def exact_walk(self, beta: float) -> dict[str, Array]:
-        """What Pixie's single steps come to when there are infinitely many."""
+        """The limit of Pixie's single steps when there are infinitely many."""
         began = time.perf_counter()
         candidates = self._cut.candidates[self._test]
         starts = exact.weighted(self._saves[self._cut.asked[self._test]], starting_weights(self._degrees))

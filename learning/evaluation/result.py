@@ -1,11 +1,11 @@
-"""One line of the table: what a method reached on a part, with intervals where there are any."""
+"""One line of the table: the metrics of a method on a part, with intervals where there are any."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """metrics: by name; intervals: 95 % bounds by name of a metric; note: a line for people; seconds: what it took."""
+    """metrics: by name; intervals: 95 % bounds by name of a metric; note: a line for people; seconds: its duration."""
 
     part: str
     method: str

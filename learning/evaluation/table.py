@@ -51,7 +51,7 @@ def save(part: str, rows: Sequence[Row], seconds: float) -> Path:
 
 
 def saved(part: str) -> Saved | None:
-    """What a part gave when it last ran."""
+    """The latest results of a part."""
     path = RESULTS / f"{part}.json"
     return msgspec.json.decode(path.read_bytes(), type=Saved) if path.is_file() else None
 

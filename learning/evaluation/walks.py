@@ -20,7 +20,7 @@ from services.core.columns import I64, Array, ids
 THREADS = 2
 #: One step a walk, visits added up: a sample of the walk that RP3beta computes.
 SINGLE = kernel.options(boards=False, plain=True, restart=1.0)
-#: What a request gets that asks for nothing special: restarts, early stopping and the multi-hit booster.
+#: The options of a request that states none: restarts, early stopping and the multi-hit booster.
 SERVED = kernel.options(boards=False, restart=0.5, stop_nodes=2_000, stop_visits=4)
 
 

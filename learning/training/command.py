@@ -1,4 +1,4 @@
-"""What `feedmesh model train` does: history from the running mesh's log, samples, a model's folder and its report."""
+"""The steps of `feedmesh model train`: history from the running mesh's log, samples, a model's folder and its report."""
 
 import itertools
 import logging
@@ -39,7 +39,7 @@ REPLAYS = "feedmesh-replay-"
 class Origin(StrEnum):
     """Where samples come from."""
 
-    AUTO = "auto"  # what was served, once there is enough of it
+    AUTO = "auto"  # served pages, once there are enough
     REPLAY = "replay"
     SERVED = "log-served"
 
@@ -165,7 +165,7 @@ def sweep(folder: Path) -> None:
 
 
 def described(history: History, origin: Origin, wanted: Wanted, periods: Periods, trained: Trained) -> dict[str, Any]:
-    """What the model learned from, for its manifest and report."""
+    """The origin of the model's samples, for its manifest and report."""
     found: dict[str, Any] = {
         "history": history.source,
         "events": len(history.events),

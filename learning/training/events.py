@@ -17,7 +17,7 @@ from services.rpc.mesh import Mesh
 A = Action
 READ_TIMEOUT_S = 600.0
 ENDS_TIMEOUT_S = 10.0
-#: What is read of each topic, so that an event comes once: there are copies of engagements, boards and takedowns.
+#: The actions read of each topic, so that an event comes once: there are copies of engagements, boards and takedowns.
 _OWN = {
     Topic.USERS: flags(*(a for a in Action if a < A.UNSAVE)),
     Topic.OBJECTS: flags(*(a for a in Action if A.UNSAVE <= a <= A.NAME_INTEREST and a != A.SWITCH_DATASET)),
@@ -28,7 +28,7 @@ Progress = Callable[[str, int, int], None]  # what, done, of
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Events with at_ms ascending; equal moments keep their order. served: what feedgen logged of its pages."""
+    """Events with at_ms ascending; equal moments keep their order. served: feedgen's log of its pages."""
 
     events: Batch
     served: Batch
@@ -39,7 +39,7 @@ class History:
         return int(np.searchsorted(self.events.at_ms, at_ms, side="left"))
 
     def until(self, at_ms: int) -> "History":
-        """What there was strictly before a moment, as if the rest had never been."""
+        """The events strictly before a moment, as if the rest had never been."""
         return History(self.events.slice(0, self.before(at_ms)), self.served, self.source)
 
 

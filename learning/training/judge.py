@@ -21,7 +21,7 @@ CUT = 10
 RESAMPLES = 2000
 DECIDING = f"ndcg@{CUT}"  # the metric by which one method is better than another
 MODEL, POPULARITY, RECENCY, NEIGHBOURS = "model", "popularity", "recency", "item-knn"
-#: What a model is compared with. An order as served is reported and decides nothing: people engage with what is on top.
+#: The methods that a model is compared with. An order as served is reported and decides nothing: people engage with a page's top.
 BASELINES = (POPULARITY, RECENCY, LIGHT, NEIGHBOURS)
 LEAST_USERS = 10  # below it an interval over users says nothing
 POWER = 0.8  # of the number of requests that would be needed
@@ -74,7 +74,7 @@ def baselines(samples: Samples) -> dict[str, Array]:
 
 
 def evaluation(samples: Samples, found: Mapping[str, Quality]) -> Evaluation:
-    """What all methods reached, and whether the model is better than the best baseline."""
+    """The metrics of all methods, and whether the model is better than the best baseline."""
     resampled = _Resampled(samples)
     methods = {
         name: {"auc": Figure(value=_finite(one.auc), requests=len(samples.sizes))}

@@ -54,7 +54,7 @@ class Neighbours:
 
 
 class _Known:
-    """What was known at a moment."""
+    """The neighbours as of a moment."""
 
     def __init__(self, all_of: Neighbours, at_ms: int) -> None:
         self._all, self._saves = all_of, all_of.before(at_ms)

@@ -45,7 +45,7 @@ from services.log.protocol import Record
 
 T = TypeVar("T")
 TIMEOUT_S = DEADLINE_MS / 1000  # of a request: nothing is late in a replay
-SLICE = 50_000  # events applied at once
+SLICE = 50_000  # events applied together
 GROWN = 1.05  # the graph is built again when it would have so many times the saves
 ALL_FEATURES = tuple(CATALOGUE.values())
 _ASSEMBLER = Assembler(ALL_FEATURES)
@@ -207,7 +207,7 @@ def _recording(pipeline: Pipeline, origin: MeshOrigin) -> Pipeline:
 
 
 def _complain(xray: Xray) -> None:
-    """A replay has no excuse: what is lost would be missing from what a model learns."""
+    """Raises for a lost stage: its candidates or features would be missing from a model's samples."""
     excused = {
         loss.stage for loss in xray.losses if isinstance(loss.error, NoGraph)
     }  # before the first save there is none

@@ -24,12 +24,12 @@ FEATURES = [feature.name for feature in ALL_FEATURES]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to sample.
+    """The samples to make.
 
     requests: in all; moments: of the past, and more where these give too few requests; horizon_days: after a moment, in
     which an engagement counts;
     positive: weight of a row by what the user did; negatives: kept of a training request, drawn at random (each then
-    weighs as many as it stands for); feeds: asked in turn; shares: of time for training and validation, the rest is for
+    weighs as many as it stands for); feeds: asked alternately; shares: of time for training and validation, the rest is for
     the test; until_ms: end of the moments, 0: all.
     """
 
@@ -63,7 +63,7 @@ class Samples:
     """n rows of r requests, the rows of a request together.
 
     rows: float32[n, f], of features.catalogue's order; label: uint8[n]; weight: float32[n]; light: float32[n];
-    sizes: int64[r]; at_ms: int64[r]; user: uint64[r]; pin: uint64[n]. light_name: what `light` is the score of.
+    sizes: int64[r]; at_ms: int64[r]; user: uint64[r]; pin: uint64[n]. light_name: the method whose score `light` is.
     """
 
     rows: F32
@@ -185,7 +185,7 @@ def asks(history: History, deeds: Deeds, wanted: Wanted) -> list[Ask]:
 
 
 def _shares(sizes: Sequence[int], wanted: int) -> list[int]:
-    """How many of each to take: equal parts, what a small one leaves goes to the others."""
+    """How many of each to take: equal parts; the remainder of a small one goes to the others."""
     left, shares = wanted, [0] * len(sizes)
     for rank, i in enumerate(sorted(range(len(sizes)), key=lambda i: sizes[i])):
         shares[i] = min(sizes[i], left // (len(sizes) - rank))

@@ -19,7 +19,7 @@ AS_SERVED = "as served"  # the order of the page, which people also followed bec
 
 
 def models(data: Path) -> dict[int, list[str]]:
-    """The columns of every model in the registry, by its fingerprint: what the logged features are."""
+    """The columns of every model in the registry, by its fingerprint: the names of logged features."""
     found = {}
     for ref in registry.models(data):
         try:

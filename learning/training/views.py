@@ -1,8 +1,8 @@
-"""The services of a mesh, in this process, over an empty folder: what a replay feeds and asks.
+"""The services of a mesh, in this process, over an empty folder, for a replay to feed and to ask.
 
-Each is built by its own `wiring.py`, as its process is. What differs is the runtime: the clock is that of the moment, each
+Each is built by its own `wiring.py`, as its process is. Only the runtime differs: the clock is that of the moment, each
 service is one shard that owns every partition, and records come from `apply` instead of a follower. Nothing runs in the
-background: what a background would do is done after each `apply`.
+background: background work is done after each `apply`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -161,7 +161,7 @@ class Views:
 
     @property
     def models(self) -> Models:
-        """What ranks."""
+        """The models that rank."""
         models: Models = self.parts["scorpion"].servicer.models
         return models
 
