@@ -2,9 +2,9 @@
 
 An object's buckets are one ascending run of `runs`, uint64[r], each `code << 32 | count`. `slots`, uint64[s, 2], is the
 table: the object, and where its run is (start << 28 | length << 8 | size class << 3 | kind; 0: an empty slot). A run has
-room for 2^class buckets; one that is full moves to twice the room, and what it leaves is the head of a list of free
+room for 2^class buckets; one that is full moves to a run of twice the size, and its old run becomes the head of a list of free
 runs of its class, `free`, int64[32], each of which begins with the next. `state`, int64[2]: objects, and the end of
-what `runs` has ever given out.
+the used part of `runs`.
 
 An object's slot is the first free one from a place that grows with its hash, so equal high bits of hashes, a page, are
 neighbours, and a page can be written by itself. Every look-up misses the processor's caches twice, in `slots` and in
@@ -258,7 +258,7 @@ def page(
     objects = buckets = 0
     first = np.uint64(number) << _PAGE
     slot, last = _home(slots, first), _home(slots, first | ((np.uint64(1) << _PAGE) - np.uint64(1)))
-    while slot <= last or slots[slot % len(slots), 1] != 0:  # beyond the page's own slots, what was pushed out of them
+    while slot <= last or slots[slot % len(slots), 1] != 0:  # beyond the page's own slots, objects pushed out of them
         object_, where = slots[slot % len(slots), 0], slots[slot % len(slots), 1]
         slot += 1
         kind = where & _KIND_MASK

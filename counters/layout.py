@@ -39,7 +39,7 @@ ACTION_SHIFT, LEVEL_SHIFT = 24, 22
 NUMBER_MASK = (1 << LEVEL_SHIFT) - 1
 WHAT_KIND, WHAT_ACTION = 25, 22
 MOST = 2**32 - 1  # that a bucket can hold
-MOST_BUCKETS = 2**20 - 1  # of an object: what a place of the table has room to say
+MOST_BUCKETS = 2**20 - 1  # of an object: as many as a place of the table can state
 
 INCREMENT_BYTES = 16
 _PAGE_KEY = struct.Struct(">HB")

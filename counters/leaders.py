@@ -3,8 +3,8 @@
 Of counts that only grow, a bounded table is exact: an object that is not in it was offered when it last grew, and was below all
 that were in it. Of counts that also fall, as those of the last days do, it is an approximation.
 
-Objects that may belong into a table are noted as they are counted, and looked at together: when somebody asks, or when
-many wait. The thresholds say who can't belong into any, so that most are never noted.
+Objects that may belong into a table are noted as they are counted, and looked at together: at a question, or when
+many wait. The thresholds say which can't belong into any, so that most are never noted.
 """
 
 import threading
@@ -39,7 +39,7 @@ class Leaders:
     ) -> None:
         """`most`, `recent`: sizes of the two. `sums`: int64[n, 2] of a kind, an action and objects: ever, and lately.
 
-        `never`: what no count reaches, the threshold of other kinds.
+        `never`: a number that no count reaches, the threshold of other kinds.
         """
         self._sizes, self._sums = (most, recent), sums
         pairs = [(int(kind), action) for kind, action in product(kinds, range(ACTIONS))]
@@ -66,7 +66,7 @@ class Leaders:
             return self._tables[kind, action]
 
     def look_again(self) -> None:
-        """See what those who led lately still have, as buckets expire: else they would keep others out."""
+        """Count the recent leaders again, as buckets expire: else they would keep others out."""
         with self._noting:
             self._settle()
             for (kind, action), (ever, lately) in self._tables.items():

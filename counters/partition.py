@@ -3,8 +3,8 @@
 A record of the log becomes one value of `increments`, in the write batch that holds its offset: so a count costs 16
 bytes of disk when it comes, wherever its object lies. When the increments have grown as long as the pages, the pages
 are written anew one after the other, a few with every batch, each with the offset up to which it holds everything; then
-the increments from before the first of them are deleted. Whoever opens the folder reads the pages, and adds to each
-what came after its offset.
+the increments from before the first of them are deleted. A process that opens the folder reads the pages, and adds to
+each the increments after its offset.
 """
 
 from collections.abc import Callable, Sequence

@@ -39,7 +39,7 @@ class CountersStore:
     def __init__(self, shard: Shard, own: range, partitions: int, clock: Clock, recent: int = 4_000) -> None:
         """`recent`: objects of a kind and action remembered as candidates of `top` by their last 7 days.
 
-        Reads all objects into memory, and finds who leads.
+        Reads all objects into memory, and finds the leaders.
         """
         self.shard, self._partitions, self._clock = shard, partitions, clock
         self._own = {number: Partition(shard, number) for number in own}
@@ -53,7 +53,7 @@ class CountersStore:
                 self._leaders.note(*found)
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Apply records of `counts`; what no engagement of a known kind of object is passed over."""
+        """Apply records of `counts`; all but engagements with known kinds of objects are passed over."""
         if self.shard.dead:
             raise Unavailable(f"{self.shard.folder}: takes no writes since one failed, until this process starts again")
         new: dict[int, list[tuple[int, Increments]]] = {}
@@ -108,7 +108,7 @@ class CountersStore:
         return sum(len(partition.table) for partition in self._own.values())
 
     def memory_bytes(self) -> int:
-        """What their buckets take in memory."""
+        """The memory of their buckets."""
         return sum(partition.table.memory_bytes() for partition in self._own.values())
 
     def _led(self, kind: int, action: int, objects: U64) -> I64:
@@ -116,7 +116,7 @@ class CountersStore:
         return self._sums(kind, objects, _ALL[[action]], _LED_WINDOWS, self._newest_ms, self._newest_ms)[:, 0]
 
     def _sums(self, kinds: U8 | int, objects: U64, actions: U8, windows_ms: I64, now_ms: int, clock_ms: int) -> I64:
-        """int64[n, a, w]: what the windows of these objects hold. clock_ms: the time of the question.
+        """int64[n, a, w]: the counts of these objects in the windows. clock_ms: the time of the question.
 
         What has expired by the latest increment of a partition is in no answer: it may be gone, or not yet.
         """
@@ -139,7 +139,7 @@ class CountersStore:
 
 
 def _increments(batch: Batch) -> Increments:
-    """What a record adds."""
+    """The increments of a record."""
     known = IS_ENGAGEMENT[batch.action] & _KINDS[batch.kind]
     if not known.all():
         batch = batch.take(known)

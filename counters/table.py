@@ -43,7 +43,7 @@ class Table:
         return int(8 * self._state[END] + 13 * self._state[OBJECTS])
 
     def memory_bytes(self) -> int:
-        """What the arrays take."""
+        """The size of the arrays."""
         return self._slots.nbytes + self._runs.nbytes
 
     def add(
@@ -76,7 +76,7 @@ class Table:
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
     def _make_room(self, objects: int, buckets: int) -> None:
-        """Room for so many more. What is read meanwhile is the old arrays; there is one writer."""
+        """Make place for so many more. Readers meanwhile have the old arrays; there is one writer."""
         wanted = (len(self) + objects) / _FULL
         if wanted > len(self._slots):
             larger = np.zeros((max(2 * len(self._slots), int(wanted) + 1), 2), np.uint64)

@@ -11,7 +11,7 @@ _AGAIN = "`feedmesh graph build` makes another and loads it"
 
 
 def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, str, str]]:
-    """(file, what is wrong, what to do) of every snapshot, read whole, and of what says which is served."""
+    """(file, problem, remedy) of every snapshot, read whole, and of the file that names the one served."""
     graphs, folder = keys.graphs_of(data), folder_of(data) / keys.GRAPHS
     try:
         for version in snapshot.current(graphs)[:1]:

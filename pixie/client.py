@@ -74,7 +74,7 @@ class PixieClient:
         seed: int = 0,
         timeout: float,
     ) -> Recommended:
-        """What is visited most by `steps` steps from 1 to 1,000 query pins of these weights (> 0), at most k.
+        """The nodes visited most by `steps` steps from 1 to 1,000 query pins of these weights (> 0), at most k.
 
         want: BOARDS or PINS of this module. A step goes from a pin over a board to a pin. restart: the probability of
         going back after each; stop_nodes and stop_visits: stop walking from a query pin once so many nodes were visited

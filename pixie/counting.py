@@ -111,7 +111,7 @@ def _slot(table: Any, start: Any, bits: Any) -> Any:
 
 @kernel
 def _refill(tally: Any, before: Any) -> None:
-    """What the table before held into this one."""
+    """Copy the previous table into this one."""
     for at in range(tally.numbers[_FIRST], tally.numbers[_FIRST] + tally.numbers[_USED]):
         held = before[tally.entries[at]]
         slot = _slot(tally.table, held >> _START, tally.numbers[_BITS])
@@ -131,7 +131,9 @@ def count(trace: Any, n: Any, tally: Any, chosen: Any) -> Any:
         held = table[slot]
         count = (held & _COUNT) + _ONE
         table[slot] = start << _START | count
-        entries[np.uint64(end + used)] = slot  # without a branch: what was there already is written over by the next
+        entries[np.uint64(end + used)] = (
+            slot  # without a branch: a slot that is there already is overwritten by the next
+        )
         used += held == 0
         high += np.int64(count) == enough
         if high >= stop_nodes:

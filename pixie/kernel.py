@@ -6,10 +6,10 @@ pins, as in the paper, and counts a visit of what is wanted: the board, the pin,
 back to its query pin with the restart probability; 1 makes every step a walk of its own, which is P3 (Cooper et al.,
 "Random Walks in Recommender Systems", WWW 2014) by sampling.
 
-Up to 64 walkers of a query pin take turns (`pixie/steps.py`), each a walk of its own with an equal part of the budget.
+Up to 64 walkers of a query pin step alternately (`pixie/steps.py`), each a walk of its own with an equal part of the budget.
 All begin at the query pin, which a budget of few steps shows (README, "Beside the paper").
-What they visit is counted after every two thousand steps (`pixie/counting.py`), so early stopping is exact: what was
-walked beyond it is not counted.
+Their visits are counted after every two thousand steps (`pixie/counting.py`), so early stopping is exact: steps beyond
+it are not counted.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ from pixie.steps import DEGREE_BITS, GAMMA, MAX_DEGREE, biased_steps, mixed, ste
 from services.core.columns import F32, I64, U32, U64
 from services.kernels.jit import kernel
 
-WALKERS = 64  # that take turns; more are no faster
+WALKERS = 64  # that step alternately; more are no faster
 PART = 16  # steps of a walker at least: a smaller budget has fewer walkers
 SLICE = 1 << 18  # steps between two looks at whether the caller still waits: about a hundredth of a second
 NOTHING = np.empty(0, np.int64)
@@ -134,7 +134,7 @@ def rows_among(ids: Any, values: Any) -> Any:
 
 @kernel
 def edges_to(starts: Any, rows: Any) -> Any:
-    """uint64[n]: what an edge to each of these nodes is. starts: uint64[nodes + 1] of their side."""
+    """uint64[n]: the edge to each of these nodes. starts: uint64[nodes + 1] of their side."""
     found = np.empty(len(rows), np.uint64)
     for i in range(len(rows)):
         start = starts[rows[i]]

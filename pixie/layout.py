@@ -37,7 +37,7 @@ class File(Struct, forbid_unknown_fields=True):
 
 
 class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What a snapshot says of itself. most: the highest degree of a pin."""
+    """The manifest of a snapshot. most: the highest degree of a pin."""
 
     format: str
     version: str

@@ -23,7 +23,7 @@ REMEMBERED = 20
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A snapshot in the folder: what it says of itself, or why it can't be read."""
+    """A snapshot in the folder: its manifest, or why it can't be read."""
 
     version: str
     manifest: Manifest | None
@@ -91,12 +91,12 @@ def _served(mesh: Mesh | None) -> str:
 
 
 def _pushed(graphs: Place) -> list[str]:
-    """The versions pushed, as far as it is known: what is damaged is written anew."""
+    """The versions pushed, as far as they are known: a damaged list is written anew."""
     with suppress(InvalidArgument):
         return current(graphs)
     return []
 
 
 def _remember(graphs: Place, pushed: list[str]) -> None:
-    """Written at once or not at all."""
+    """Written whole or not at all."""
     open_blobs(graphs).put(CURRENT, layout.pack_current(pushed[:REMEMBERED]).encode())

@@ -1,4 +1,4 @@
-"""The best of what was visited, in order: what degrees discount, and a selection that sorts no more than it must."""
+"""The best of the visited nodes, in order: discounts by degree, and a selection that sorts no more than it must."""
 
 from functools import lru_cache
 from typing import Any

@@ -91,7 +91,7 @@ def fault(runs: Array, starts: Array, others: Array, other_starts: Array) -> int
 
 
 def starts_in(runs: Array, nodes: int) -> Array:
-    """uint64[nodes + 1]: where runs begin, by their headers; what goes beyond the last word stays at it."""
+    """uint64[nodes + 1]: where runs begin, by their headers; a run beyond the last word begins at it."""
     starts = np.empty(nodes + 1, np.uint64)
     _follow(runs, starts)
     return starts

@@ -26,7 +26,7 @@ WANTED = {pb.WANT_BOARDS: (True, False), pb.WANT_PINS: (False, True), pb.WANT_BO
 
 @dataclass(frozen=True, slots=True)
 class Walking:
-    """What a request leaves to the settings, and the most steps that it may ask for."""
+    """The settings of walks, and the most steps that a request may ask for."""
 
     restart: float = 0.5
     stop_nodes: int = 2_000
@@ -41,7 +41,7 @@ class Pixie(rpc.PixieServicer):
         self.store, self._walking = store, walking
 
     def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendReply:
-        """What is near the query pins."""
+        """The nodes near the query pins."""
         try:
             question = _question(request, self._walking)
             if self.store.is_empty:

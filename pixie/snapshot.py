@@ -70,7 +70,7 @@ def versions(graphs: Place) -> list[str]:
 
 
 def manifest_of(graphs: Place, version: str) -> Manifest:
-    """What a version says of itself. Raises NotFound, and InvalidArgument when it is not of this format."""
+    """The manifest of a version. Raises NotFound, and InvalidArgument when it is not of this format."""
     return read_manifest(folder_of(graphs, version), version)
 
 
@@ -93,7 +93,7 @@ def open_snapshot(folder: Path, verify: bool = True, version: str = "") -> Snaps
     version: which it must be; by default the folder's name.
 
     Always checked are format, sizes, where things begin and end, and SAMPLES parts of every file; with `verify` every
-    byte: checksums, and that each edge leads to a node. What only `verify` and `check_sums` can see makes a walk go astray,
+    byte: checksums, and that each edge leads to a node. Damage that only `verify` and `check_sums` see makes a walk go astray,
     but never beyond the graph (`pixie/steps.py`).
     """
     manifest = read_manifest(folder, version)
@@ -116,7 +116,7 @@ def open_snapshot(folder: Path, verify: bool = True, version: str = "") -> Snaps
 
 
 def read_manifest(folder: Path, version: str = "") -> Manifest:
-    """What the snapshot says of itself. Raises InvalidArgument when it is not of this format, or of another version.
+    """The manifest of the snapshot. Raises InvalidArgument when it is not of this format, or of another version.
 
     version: which it must be; by default the folder's name.
     """

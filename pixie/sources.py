@@ -1,4 +1,4 @@
-"""Where the edges of a graph come from: the log of the mesh, or anybody's Parquet files."""
+"""The sources of a graph's edges: the log of the mesh, or Parquet files."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ _ALLOWED = "ids are whole numbers from 0 to 2**64 - 1"
 
 
 class Gathered(NamedTuple):
-    """What a graph is built from. dropped: records that the log no longer has, at most."""
+    """The edges of a graph, and their origin. dropped: records that the log no longer has, at most."""
 
     edges: Edges
     topics: Topics
@@ -91,9 +91,9 @@ def _joined(parts: list[_Rows]) -> _Rows:
 
 
 def _gathered(parts: list[_Rows]) -> Gathered:
-    """What holds at the end, as polaris has it; what was taken down is gone.
+    """The edges that hold at the end, as polaris has them, without pins that were taken down.
 
-    Of what is said of a pin and a board the latest stands, of equal dates the one that came last; of a pin and an interest
+    Of the statements about a pin and a board the latest stands, of equal dates the one that came last; of a pin and an interest
     what came last.
     """
     rows = _joined([_none(), *parts])

@@ -1,4 +1,4 @@
-"""The steps of walkers that take turns, so that the memory that one waits for comes while the others walk.
+"""The steps of walkers that step alternately, so that the memory that one waits for comes while the others walk.
 
 Nearly every edge that a walk reads is in no cache. Two things make it wait less:
 
@@ -46,7 +46,7 @@ def _place(edge: Any, drawn: Any, last: Any) -> Any:
 @kernel
 def steps(graph: Any, chosen: Any, start: Any, n: Any, count: Any, state: Any, walkers: Any, boards: Any,
            pins: Any) -> Any:  # fmt: skip
-    """n steps of so many walkers in turns; which edges they went over goes to `boards` and `pins`. The rng's state."""
+    """n steps of so many walkers, alternately; which edges they went over goes to `boards` and `pins`. The rng's state."""
     of_pins, of_boards, restart = graph.pins, graph.boards, chosen.restart
     at, asked, drawn = walkers
     last_pin, last_board = np.uint64(len(of_pins) - 1), np.uint64(len(of_boards) - 1)

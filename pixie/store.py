@@ -1,7 +1,7 @@
-"""The graph that is served, and the one that takes its place: swapped at once, without a dropped request.
+"""The graph that is served, and the one that takes its place: swapped atomically, without a dropped request.
 
 A request takes the snapshot once and walks on it to its end; the mapping of the one before lasts until the last such
-request lets go of it. What is refused changes nothing.
+request lets go of it. A refused snapshot changes nothing.
 """
 
 import logging
@@ -44,7 +44,7 @@ class Question:
 
 
 class Found(NamedTuple):
-    """What is near, best first, and which query pins were known and how far each was walked."""
+    """The nodes that are near, best first, and which query pins were known and how far each was walked."""
 
     ids: U64
     scores: F32
@@ -66,7 +66,7 @@ class PixieStore:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """What is served; None before the first one is loaded."""
+        """The snapshot that is served; None before the first one is loaded."""
         return self._snapshot
 
     @property
@@ -144,7 +144,7 @@ class PixieStore:
         return found[0] if question.options.boards else found[1]
 
     def recommend_both(self, question: Question, alive: Callable[[], bool] = lambda: True) -> tuple[Found, Found]:
-        """Boards and pins from one walk: what `recommend` answers to each, nothing for what is not wanted."""
+        """Boards and pins from one walk: the answer of `recommend` to each, nothing for a kind that is not wanted."""
         snapshot = self._snapshot
         if snapshot is None:
             raise NotReady(self._problem or NO_SNAPSHOT)
@@ -185,7 +185,7 @@ def _near(snapshot: Snapshot, question: Question, alive: Callable[[], bool]) -> 
 
 
 def _warm(snapshot: Snapshot) -> None:
-    """Compile the kernels, or read them from their cache, before anybody waits for them."""
+    """Compile the kernels, or read them from their cache, before a request waits for them."""
     pins = snapshot.pin_ids[:2]
     for bias in (0.0, 1.0):
         options = kernel.options(boards=True, pins=True, bias=bias, interest=1)

@@ -231,14 +231,14 @@ COUNTERS = facts(
     (rf"whole days above 7, up to {N} ", buckets.KEPT[1]),
     (rf"A bucket holds {POWERS} at most", buckets.MOST),
     (rf"the {N} best of all time", LEADERS),
-    (rf"when somebody asks or {N} wait", MANY),
+    (rf"when a request asks or {N} wait", MANY),
     (rf"at most {N} % of them taken", counters_table._FULL * 100),
     (rf"{N} bytes an increment", buckets.INCREMENT_BYTES),
     (rf"for up to {N} objects", counters.MAX_OBJECTS),
     (rf"objects, {N} actions and", counters.MAX_COLUMNS),
     (rf"and {N} counts a call", counters.MAX_COUNTS),
     (rf"the `k` \(1 to {N}\)", LEADERS),
-    (rf"sums what comes within {N} ms", TOGETHER_S * 1000),
+    (rf"sums the actions that come within {N} ms", TOGETHER_S * 1000),
 )
 APERTURE = facts(
     "aperture/README.md",
