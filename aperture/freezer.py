@@ -4,10 +4,10 @@ A day of a user is due when it has ended, or when it has gathered more than `rec
 few of them and, in one write batch, writes the merged values, deletes the recent keys and strikes them off `pending`:
 a reader's iterator and a kill see all of a step or nothing of it.
 
-Law: whoever changes `pending` holds `writing`. Applying adds a recent key and its pending entry together; a step reads
+Rule: a thread that changes `pending` holds `writing`. Applying adds a recent key and its pending entry together; a step reads
 and strikes off together; so no recent key is ever without an entry. Readers take no lock.
 
-What is due is known without a scan of the rows: applying says so as it happens (a bounded set in memory), and a sweep
+Due days are known without a scan of the rows: applying notes them as it happens (a bounded set in memory), and a sweep
 of `pending` up to today, from where the last one ended, finds what the passing of midnight, a restart or a full set
 left behind. With `keep_days`, when nothing is due, a second sweep hops from user to user and drops days past keeping.
 """
@@ -36,7 +36,7 @@ RETRY_S = 2.0
 
 
 class _Recent(NamedTuple):
-    """What a step found of one user and day, in order of arrival: values begins with that of `frozen`, if any.
+    """The rows that a step found of one user and day, in order of arrival: values begins with that of `frozen`, if any.
 
     keys: of the recent values; sources: of all.
     """

@@ -9,7 +9,7 @@ A day counts from 1970-01-01, UTC. A value of `days` is n rows as columns back t
 at_ms i8[n], action u1[n], surface u1[n], ascending by at_ms, equals in order of arrival.
 
 kind RECENT: the rows of one applied chunk; its sequence is the log offset of the first record they came from, so no
-two chunks share a key and keys ascend in order of arrival. kind FROZEN: what recent keys were merged into; its
+two chunks share a key and keys ascend in order of arrival. kind FROZEN: recent keys, merged; its
 sequence is that of its first, and there is more than one only in a day of over SEGMENT_BYTES.
 
 Recent and frozen rows share one family because an iterator is a consistent state of one family only: whatever a
@@ -86,7 +86,7 @@ class Rows:
 
 
 def day_key(partition: int, user: int, day: int) -> bytes:
-    """What the keys of a user and day begin with; also the bound before them, and after those of the day before."""
+    """The prefix of the keys of a user and day; also the bound before them, and after those of the day before."""
     return _USER_DAY.pack(partition, user, day)
 
 

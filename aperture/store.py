@@ -1,4 +1,4 @@
-"""What each user has seen and done: the view of `users` that answers a span of time with one scan of one key range."""
+"""The history of each user: the view of `users` that answers a span of time with one scan of one key range."""
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
@@ -24,7 +24,7 @@ _BLOCK_ROWS = 1024
 
 
 class By(IntEnum):
-    """What counts are told apart by; as CountsBy on the wire."""
+    """The grouping of counts; as CountsBy on the wire."""
 
     NOTHING = 0
     PIN = 1
@@ -51,7 +51,7 @@ class ApertureStore:
         self.freezer = Freezer(shard, own, clock, recent_keys, keep_days)
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Apply records of `users`; what is not an engagement, or past keeping when it was accepted, is passed over."""
+        """Apply records of `users`; all but engagements within `keep_days` when they were accepted are passed over."""
         write = self.shard.batch()
         with self.freezer.writing:
             if records:

@@ -15,7 +15,7 @@ USER, BOARD, INTEREST = pb.FOLLOW_KIND_USER, pb.FOLLOW_KIND_BOARD, pb.FOLLOW_KIN
 
 
 class Followed(NamedTuple):
-    """What a user follows, newest first: ids (uint64) and dates (int64 ms) of users, boards and interests."""
+    """The follows of a user, newest first: ids (uint64) and dates (int64 ms) of users, boards and interests."""
 
     users: U64
     users_at_ms: I64

@@ -1,4 +1,4 @@
-"""Followed boards as columns, and the merge of what several shards knew, best first. Plain numpy: who asks needs no kernels."""
+"""Followed boards as columns, and the merge of several shards' answers, best first. Plain numpy: a client needs no kernels."""
 
 from typing import NamedTuple
 

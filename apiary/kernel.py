@@ -1,4 +1,4 @@
-"""Merges events into the packed lists of many users at once, and puts what is read in order: pure arithmetic on arrays."""
+"""Merges events into the packed lists of many users together, and puts results in order: pure arithmetic on arrays."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a read found, put in order by kernels: the newest of what is followed, and the boards of both hops, best first."""
+"""The results of reads, put in order by kernels: the newest follows, and the boards of both hops, best first."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from services.core.columns import I64, U64
 
 
 class Newest(NamedTuple):
-    """What a user follows: users, then boards from `users` on, then interests from `boards` on, to `interests`; each
+    """The follows of a user: users, then boards from `users` on, then interests from `boards` on, to `interests`; each
     newest first, the higher id first among equals.
     """
 

@@ -16,7 +16,7 @@ MAX_IDS = 100_000
 
 
 class Weights(NamedTuple):
-    """What a followed board weighs, and how many boards each followed user brings."""
+    """The weights of followed boards, and how many boards each followed user brings."""
 
     direct: float
     through: float
@@ -31,7 +31,7 @@ class Apiary(rpc.ApiaryServicer):
         self.FollowedBoards(pb.FollowedBoardsRequest(user=1, limit=1), None)  # kernels are compiled, or loaded, by now
 
     def Followed(self, request: pb.FollowedRequest, context: Any) -> pb.FollowedReply:
-        """What a user follows, newest first."""
+        """The follows of a user, newest first."""
         limit = _limit(request.limit)
         found = order.newest(self._store.followed(request.user), limit)
         ids, at_ms = pack(found.ids, "<u8"), pack(found.at_ms, "<i8")

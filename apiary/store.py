@@ -1,4 +1,4 @@
-"""Who follows what, and who owns which boards: the view of `users` that answers from one packed value a user."""
+"""Follows, and the owners of boards: the view of `users` that answers from one packed value a user."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -45,7 +45,7 @@ class ApiaryStore:
         self.shard, self._own, self._partitions = shard, own, partitions
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Apply records of `users`; what is neither a follow nor a board is passed over."""
+        """Apply records of `users`; all but follows and boards are passed over."""
         write = self.shard.batch()
         if records:
             batch, partition = rows(records)

@@ -12,7 +12,7 @@ NAME = "realpin"
 
 
 class Signals(NamedTuple):
-    """What a user is about. Weights and affinities are as of the newest action for a pin: only proportions mean anything.
+    """The signals of a user. Weights and affinities are as of the newest action for a pin: only proportions mean anything.
 
     Engaged pins, greatest weight first: pins uint64[n], weights float32[n] above 0, boards uint64[n] and at_ms int64[n]
     of the last action. Interests, greatest affinity first: interests uint64[m], affinities float32[m], below 0 where

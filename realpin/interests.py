@@ -1,8 +1,8 @@
-"""What rockstore knows of pins, for the threads that serve: their interests, and which were taken down.
+"""Interests and takedowns of pins by rockstore, for the threads that serve.
 
-Rockstore is asked for what is not kept here. What is kept is what rockstore says as of this process' position in the log:
+Rockstore is asked for pins that are not kept here. A kept answer is rockstore's as of this process' position in the log:
 `services/state/changes.py` drops a pin as it changes, and says which answers may be kept. A read that must see a write takes
-what is kept only where all changes before that write have come here; else rockstore, which waits for the write, is asked.
+a kept answer only where all changes before that write have come here; else rockstore, which waits for the write, is asked.
 """
 
 from typing import cast
@@ -21,7 +21,7 @@ from services.state.kept import Kept
 A = Action
 #: The actions that change what is known of their pin.
 RELEVANT = flags(A.CREATE_PIN, A.UPDATE_PIN, A.TAKEDOWN, A.JOIN_INTEREST, A.LEAVE_INTEREST)
-#: Of what is left of the request's time, how much asking may take: the rest is for the answer without interests.
+#: Of the request's remaining time, the share that asking may take: the rest is for the answer without interests.
 SHARE = 0.75
 NO_REQUEST_S = 10.0  # where no request is being served, as in a replay
 PLACE_BYTES = 190  # of a pin that is kept, besides its words: measured
@@ -44,7 +44,7 @@ class Interests:
         self._bridge, self._client, self._kept = bridge, client, kept
 
     def __call__(self, pins: U64) -> Known:
-        """What is known of the pins, in their order; nothing of those that a rockstore which is away was asked for."""
+        """Interests and takedowns of the pins, in their order; nothing of those for which rockstore could not be asked."""
         request, keys = context.current(), pins.tolist()
         words: list[bytes | None] = [None] * len(keys)
         if self._kept is not None and self._kept.changes.shows(request.token if request else b""):

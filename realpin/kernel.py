@@ -1,4 +1,4 @@
-"""Pure arithmetic on arrays: merges events into the lists of many users at once, and makes signals of one user's lists."""
+"""Pure arithmetic on arrays: merges events into the lists of many users together, and makes signals of one user's lists."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def newest(
     out_ends: I64,
 ) -> int:
     """Which rows stay of sorted lists and the events that came to them: of each list the `kept` newest hides, and the
-    `kept` newest of the rest. Hides have room of their own, so that no amount of other actions lets one be forgotten.
+    `kept` newest of the rest. Hides have a limit of their own, so that no amount of other actions lets one be forgotten.
 
     at_ms: int64[n], the lists of s users back to back, each ascending; ends: int64[s]. owner: int64[e], the list of
     each event; events are ordered by (owner, at_ms, arrival). hides, event_hides: bool. Of equal dates what is in the
@@ -124,7 +124,7 @@ def _grouped(keys: U64) -> Any:
 
 @kernel
 def weighed(pins: U64, at_ms: I64, kinds: I64, hide: int, weights: F64, half_lives_ms: F64) -> tuple[I64, F32]:
-    """What each pin of n actions weighs: (int64[m] row of the last action of each distinct pin, the newest first;
+    """The weight of each pin of n actions: (int64[m] row of the last action of each distinct pin, the newest first;
     float32[m] weight).
 
     at_ms ascends; kinds: int64[n], where weights and half_lives_ms have the action; hide: the kind of hides.

@@ -1,4 +1,4 @@
-"""What is known of pins that signals need: their interests, and which were taken down; as one array of words.
+"""Interests and takedowns of the pins that signals need, as one array of words.
 
 Of each pin a word, the number of its interests times two, plus one if it was taken down, and then those interests.
 """
@@ -15,7 +15,7 @@ UNKNOWN = bytes(8)
 
 
 class Known(NamedTuple):
-    """Of n pins, in their order: the words, uint64[...], and whether somebody could not be asked about some of them."""
+    """Of n pins, in their order: the words, uint64[...], and whether some of them could not be asked for."""
 
     words: U64
     lost: bool

@@ -2,7 +2,7 @@
 
 | family  | value                                                                                   |
 |---------|-----------------------------------------------------------------------------------------|
-| actions | rows of 24 bytes, ascending by date, equals in the order of the log: what is decayed     |
+| actions | rows of 24 bytes, ascending by date, equals in the order of the log: weights decay       |
 | minutes | rows of 24 bytes, ascending by minute: how often the user did each action in that minute |
 
 A row of `actions` is three little-endian u8: pin, board (0: none stated), and `at_ms << 8 | action`. A row of `minutes`

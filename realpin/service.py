@@ -15,7 +15,7 @@ from services.core.errors import InvalidArgument
 MAX_PINS = 1000
 MAX_INTERESTS = 1000
 _WINDOWS = pack(signals.WINDOWS_MS, "<i8")
-AskInterests = Callable[[U64], Known]  # what is known of pins, in their order
+AskInterests = Callable[[U64], Known]  # interests and takedowns of pins, in their order
 
 
 class Realpin(rpc.RealpinServicer):
@@ -26,7 +26,7 @@ class Realpin(rpc.RealpinServicer):
         signals.warm(decay)
 
     def Signals(self, request: pb.SignalsRequest, context: Any) -> pb.SignalsReply:
-        """Engaged pins, interests and counts of one user; all empty for one who is not known."""
+        """Engaged pins, interests and counts of one user; all empty for an unknown user."""
         _refuse_wrong(request)
         recent = self._store.recent(request.user, request.now_ms)
         wanted = self._most if request.pins or request.interests else 0

@@ -14,7 +14,7 @@ class Settings(ShardSettings, kw_only=True):
     """[realpin]"""
 
     impression_weight: Annotated[
-        float, Meta(ge=-1000, le=1000, description="weight of an impression; 0: counted only, takes no room of actions")
+        float, Meta(ge=-1000, le=1000, description="weight of an impression; 0: counted only, not kept as an action")
     ] = 0.0
     closeup_weight: Annotated[Weight, Meta(description="weight of a closeup")] = 1.0
     click_weight: Annotated[Weight, Meta(description="weight of a click")] = 2.0
@@ -34,5 +34,5 @@ class Settings(ShardSettings, kw_only=True):
         int, Meta(ge=1, le=1000, description="pins of greatest weight whose interests count in a request")
     ] = 200
     pins_mb: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="memory for what rockstore said of pins; about 220 bytes a pin")
+        int, Meta(ge=1, le=1_000_000, description="memory for rockstore's answers about pins; about 220 bytes a pin")
     ] = 32

@@ -2,7 +2,7 @@
 
 Weights are as of the newest action that speaks for a pin, not as of now: an action weighs `weight * 2 ** -(age /
 half-life)`, age being the time from it to that one. So a user who was away for years comes back to the interests they left
-with, and one who comes back and hides a pin has them still.
+with, and a user who comes back and hides a pin has them still.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ _HIDE, _WINDOWS = int(KIND[Action.HIDE]), WINDOWS_MS // MINUTE_MS
 
 
 class Decay(NamedTuple):
-    """What each action weighs and how fast it fades, in the order of ENGAGEMENTS. A hide weighs at most 0."""
+    """The weight of each action and how fast it fades, in the order of ENGAGEMENTS. A hide weighs at most 0."""
 
     weights: NDArray[np.float64]
     half_lives_ms: NDArray[np.float64]
@@ -59,8 +59,8 @@ def strongest_pins(actions: Actions, decay: Decay, limit: int) -> Pins:
 
     Greatest weight first; of equals the newest, then the lowest id. Those below 0 are at most half of them while there are
     enough above: a user who hides a lot still likes something. A pin weighs the sum of what was done to it. One that was
-    hidden weighs its hides alone: whatever was done to it besides, it is no longer what the user is about. What comes
-    after the action that ages count from weighs in full.
+    hidden weighs its hides alone: whatever was done to it besides, the user is no longer about it. Actions after
+    the one that ages count from weigh in full.
     """
     return Pins(*kernel.strongest_pins(*actions, KIND, _HIDE, *decay, limit))
 

@@ -1,4 +1,4 @@
-"""What each user did of late: the view of `users` that answers from two packed values a user."""
+"""The recent actions of each user: the view of `users` that answers from two packed values a user."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ _BUT_IMPRESSIONS = flags(*(action for action in ENGAGEMENTS if action != Action.
 
 
 class Recent(NamedTuple):
-    """What one user did at or before now_ms, and all minutes that are kept."""
+    """The actions of one user at or before now_ms, and all minutes that are kept."""
 
     actions: Actions
     minutes: Minutes
@@ -46,9 +46,9 @@ class RealpinStore:
         self._is_action = IS_ENGAGEMENT if impressions else _BUT_IMPRESSIONS
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Apply records of `users`; what is not done to a pin is passed over.
+        """Apply records of `users`; events that are not actions on a pin are passed over.
 
-        What is kept depends on the events and their order alone, not on the chunks they come in or the clock.
+        The values depend on the events and their order alone, not on the chunks they come in or the clock.
         """
         write = self.shard.batch()
         relevant = kept(records, IS_ENGAGEMENT)
@@ -86,7 +86,7 @@ class RealpinStore:
             write.put(key, value, handle)
 
     def recent(self, user: int, now_ms: int = 0) -> Recent:
-        """What a user did at or before now_ms (0: the clock's); nothing of a user who is not known."""
+        """The actions of a user at or before now_ms (0: the clock's); none of an unknown user."""
         now_ms = now_ms or self._clock()
         key = layout.user_key(partition_of_one(user, self._partitions), user)
         actions = layout.unpack_actions(self._get("actions", key))
@@ -96,7 +96,7 @@ class RealpinStore:
         return Recent(actions, minutes, now_ms)
 
     def _get(self, family: str, key: bytes) -> bytes:
-        """The rows of one user; none of one who is not known."""
+        """The rows of one user; none of an unknown user."""
         return layout.joined(family, [key], [self.shard.family(family).get(key)])[0]
 
 

@@ -28,7 +28,7 @@ class SmartfeedClient:
         self._replicas = ReplicaSet(mesh, NAME)
 
     async def last_served(self, user: int, feed: int, timeout: float) -> LastServed:
-        """What a user was last served of a feed (services.core.events.Surface); an unknown user: nothing."""
+        """The pins that a user was last served of a feed (services.core.events.Surface); an unknown user: none."""
         request = pb.LastServedRequest(user=user, feed=feed)
         reply = await self._replicas.call(self._replicas.shard_of(user), "LastServed", request, timeout)
         pins = unpack(reply.pins, "<u8", "pins")

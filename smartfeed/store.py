@@ -1,4 +1,4 @@
-"""What each user was last served of each feed: the view of `feeds`, less what `users` says was saved or hidden since.
+"""The pins that each user was last served of each feed: the view of `feeds`, less the saves and hides of `users` since.
 
 A list is the newest pages merged: those since the last first page, then those before, each pin once, up to so many pins in
 all, and of the pages since then whatever they had. So a short page shortens nothing, and a cursor can be given exactly what
@@ -46,7 +46,7 @@ class _List:
     changed: bool = False
 
     def begin(self, at_ms: int, most: int) -> None:
-        """A first page comes: what is there is older now, and no more than `most` of it is kept."""
+        """A first page comes: the pins there are older now, and no more than `most` of them are kept."""
         self.older = dict(islice((self.newest | self.older).items(), most))
         self.at_ms, self.newest, self.changed = at_ms, {}, True
 
@@ -60,7 +60,7 @@ class _List:
 
 @dataclass(slots=True)
 class _User:
-    """What is kept of one user, being changed."""
+    """The lists of one user, being changed."""
 
     partition: int
     lists: dict[int, _List] = field(default_factory=dict)  # by feed: those that this chunk changes
@@ -88,7 +88,7 @@ class SmartfeedStore:
     def __init__(self, shard: Shard, own: range, partitions: int, max_pins: int) -> None:
         """`own`: the partitions of this shard; `partitions`: how many there are; `max_pins`: of a list, at most."""
         self.shard, self._partitions, self._max_pins = shard, partitions, max_pins
-        self._takedowns = np.empty(0, np.uint64)  # ascending; of all partitions: what one has heard holds for all
+        self._takedowns = np.empty(0, np.uint64)  # ascending; of all partitions: a takedown in one holds for all
         for partition in own:
             keys = shard.family("takedowns").keys(from_key=layout.takedown_key(partition, 0))
             self._add_takedowns(layout.takedowns_of(takewhile(layout.is_in(partition), keys)))
