@@ -161,8 +161,8 @@ EVENTS = facts(
 )
 CAPACITY = facts(
     "docs/capacity.md",
-    (rf"\| {N} and [\d,]+ unless stated: what", default(plan.plan, "follows_per_user")),
-    (rf"\| [\d,]+ and {N} unless stated: what", default(plan.plan, "events_per_user")),
+    (rf"\| {N} and [\d,]+ unless stated: kept", default(plan.plan, "follows_per_user")),
+    (rf"\| [\d,]+ and {N} unless stated: kept", default(plan.plan, "events_per_user")),
     (rf"GB and cores, {N} and", default(plan.plan, "memory_per_machine")),
     (rf"GB and cores, \d+ and {N} unless", default(plan.plan, "cores_per_machine")),
     (r"a (\w+) of the pins in scorpion's cache", CACHED),
@@ -233,7 +233,7 @@ COUNTERS = facts(
     (rf"the {N} best of all time", LEADERS),
     (rf"when a request asks or {N} wait", MANY),
     (rf"at most {N} % of them taken", counters_table._FULL * 100),
-    (rf"{N} bytes an increment", buckets.INCREMENT_BYTES),
+    (rf"{N} bytes each", buckets.INCREMENT_BYTES),
     (rf"for up to {N} objects", counters.MAX_OBJECTS),
     (rf"objects, {N} actions and", counters.MAX_COLUMNS),
     (rf"and {N} counts a call", counters.MAX_COUNTS),

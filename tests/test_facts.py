@@ -88,7 +88,7 @@ def test_the_table_of_actions_has_every_action_with_its_number_and_the_ids_that_
     ("pattern", "members"),
     [
         (r"\| where: ([^|]+) \|", Surface),
-        (r"what is counted \(([^)]+)\)", Kind),
+        (r"the kind of object \(([^)]+)\)", Kind),
         (r"`LostAt` of services/core/events.py: ([^)]+)\)", LostAt),
     ],
     ids=["surfaces", "kinds", "stages that lose candidates"],
