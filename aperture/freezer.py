@@ -8,7 +8,7 @@ Rule: a thread that changes `pending` holds `writing`. Applying adds a recent ke
 and strikes off together; so no recent key is ever without an entry. Readers take no lock.
 
 Due days are known without a scan of the rows: applying notes them as it happens (a bounded set in memory), and a sweep
-of `pending` up to today, from where the last one ended, finds what the passing of midnight, a restart or a full set
+of `pending` up to today, from where the last one ended, finds the days that midnight, a restart or a full set
 left behind. With `keep_days`, when nothing is due, a second sweep hops from user to user and drops days past keeping.
 """
 

@@ -209,7 +209,7 @@ def pins_of(keys: Sequence[bytes], values: Sequence[bytes]) -> U64:
 
 
 def check(family: str, key: bytes, value: bytes) -> None:
-    """Raise Damaged for what the store can't have written."""
+    """Raise Damaged for a value that the store can't have written."""
     if family == "pending":
         pending_of(key)
         check_size(_STORE, family, key, value, 4)

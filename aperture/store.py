@@ -81,7 +81,7 @@ class ApertureStore:
     def history(
         self, user: int, since_ms: int = 0, until_ms: int = LAST_MS, wanted: Array = ALL, limit: int = 1_000_000
     ) -> Rows:
-        """The `limit` newest events from since_ms to before until_ms, newest first; of equals what came last is first.
+        """The `limit` newest events from since_ms to before until_ms, newest first; of equals the last to come is first.
 
         wanted: bool[256], the actions asked for.
         """

@@ -2,12 +2,12 @@
 
 | family    | key                              | value                                             |
 |-----------|----------------------------------|---------------------------------------------------|
-| follows   | partition, user u8               | entries of what the user follows, by (kind, id)   |
+| follows   | partition, user u8               | entries of the user's follows, by (kind, id)      |
 | boards    | partition, owner u8              | entries of the boards the user owns, by id        |
 | followers | partition, kind u1, target u8    | u4: how many users of this partition follow it    |
 
 An entry is two little-endian u8: the id, and `at_ms << 8 | gone << 7 | kind`. One packed value a user: a read decodes it
-in place, and leaves out what is gone. An entry that is gone stays, with its date, so that an older event which comes
+in place, and leaves out entries that are gone. An entry that is gone stays, with its date, so that an older event which comes
 late does not bring it back: 16 bytes for each thing that a user ever followed or owned.
 """
 
@@ -135,7 +135,7 @@ def _there(packed: U64, ends: I64) -> tuple[U64, U8, I64, I64]:
 
 
 def check(family: str, key: bytes, value: bytes) -> None:
-    """Raise Damaged for what the store can't have written."""
+    """Raise Damaged for a value that the store can't have written."""
     if family == "followers":
         check_key(_STORE, family, key, _TARGET_KEY.size)
         count_of(key, value)

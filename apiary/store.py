@@ -79,7 +79,7 @@ class ApiaryStore:
         return came
 
     def _count(self, write: Any, partitions: Array, kinds: Array, targets: U64, came: Array) -> None:
-        """Add what came or went to the follower counts of its targets."""
+        """Add the follows that came or went to the follower counts of their targets."""
         order = np.lexsort((targets, kinds, partitions))
         at = np.rec.fromarrays([partitions[order], kinds[order], targets[order]])
         starts = np.flatnonzero(np.append(True, at[1:] != at[:-1]))

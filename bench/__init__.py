@@ -1,1 +1,1 @@
-"""Measures what the README claims: one table, a JSON file for each part, the machine named."""
+"""Measures the README's claims: one table, a JSON file for each part, the machine named."""

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measured(part: str, data: str | None) -> list[Figure]:
-    """Measure a part, write it and draw what it measured over sizes."""
+    """Measure a part, write it and draw its figures over sizes."""
     found = measure_alone(part, data)
     print(f"written: {save(part, found)}", file=sys.stderr, flush=True)
     drawing.plot(part, found.figures)

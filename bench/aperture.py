@@ -1,4 +1,4 @@
-"""The filter of what a user has seen: over 1,000 to 50,000 impressions of months, most of them frozen, in process; and by
+"""The filter of pins that a user has seen: over 1,000 to 50,000 impressions of months, most of them frozen, in process, and by
 RPC over the most.
 
 Before any timing the pins that every user has seen are recounted from the events, and the filter must hold all of them, and
@@ -85,7 +85,7 @@ def seen_by(user: int, size: int) -> U64:
 
 
 def rate_of(held: Array, seen: int, side: str) -> float:
-    """The rate of false positives, of what a filter answers for the pins seen and then for absent ones: bool[seen + absent].
+    """The rate of false positives, of a filter's answers for the pins seen and then for absent ones: bool[seen + absent].
 
     Raises RuntimeError unless it holds all that were seen, and of the others no more than chance allows.
     """

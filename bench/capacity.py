@@ -23,7 +23,7 @@ from tests.running import Running, running_mesh
 
 PATH = Path(__file__).resolve().parent.parent / "cli" / "capacity.json"
 FEED, RATE, WARM_S, SECONDS = "home", 40, 5, 15
-IN_MEMORY = ("counters", "scorpion")  # whose state is in memory, besides what is on disk
+IN_MEMORY = ("counters", "scorpion")  # whose state is in memory, besides the disk
 MAPPED = ("pixie",)  # whose files are mapped and read all over
 HOT = 0.2  # of the others' files, the part that is to stay in the page cache
 

@@ -78,7 +78,7 @@ class Recount:
         self._of_action[list(ENGAGEMENTS)] = range(len(ENGAGEMENTS))
 
     def add(self, records: list[Record]) -> None:
-        """Remember what was applied."""
+        """Remember the applied increments."""
         for record in records:
             made = record.batch
             self._pins.append(made.target)
@@ -217,7 +217,7 @@ def _applied(store: CountersStore, increments: Increments, recount: Recount) -> 
 
 
 def _started(folder: Path, recount: Recount) -> Figure:
-    """From the folder as it was left, and what is then answered."""
+    """From the folder as it was left, and the answers then."""
     took = []
     for _ in range(STARTS):
         began = time.perf_counter()

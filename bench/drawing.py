@@ -1,4 +1,4 @@
-"""The plots of what a part costs as the work grows: a line a series, both axes logarithmic, a panel for each unit."""
+"""The plots of a part's costs as the work grows: a line a series, both axes logarithmic, a panel for each unit."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ GROWN = "pins, users, edges or events"
 
 
 def sweeps(figures: Sequence[Figure]) -> dict[tuple[str, str], dict[str, list[Figure]]]:
-    """By what sizes count and the unit: series by name, each in the order of its sizes. Only what has two sizes or more."""
+    """By the unit of sizes and of values: series by name, each in the order of its sizes. Only those of two sizes or more."""
     lines: defaultdict[tuple[str, str], defaultdict[str, list[Figure]]] = defaultdict(lambda: defaultdict(list))
     for f in figures:
         if f.size is not None and f.value is not None:
@@ -50,7 +50,7 @@ def plot(part: str, figures: Sequence[Figure]) -> Path | None:
 
 
 def _at_least_a_decade(axes: Any) -> None:
-    """So that what is flat looks flat."""
+    """So that a flat line looks flat."""
     low, high = axes.get_ylim()
     short = 10 / (high / low)
     if short > 1:

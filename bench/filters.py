@@ -1,8 +1,8 @@
-"""Filters of what was seen: built and probed, over 1,000 to 10,000,000 ids, with their size and their measured rate.
+"""Filters of seen pins: built and probed, over 1,000 to 10,000,000 ids, with their size and their measured rate.
 
 One thread, pinned to one core; the median of many runs with their quartiles, in the processor's time of that thread.
-Beyond 100,000 ids a filter is larger than the caches of a core, and a key costs the line of its block from what the
-cores share: the kernel asks ahead for 16 of them, and what is left depends on what the other cores leave of that cache.
+Beyond 100,000 ids a filter is larger than the caches of a core, and a key costs the line of its block from the cache
+that cores share: the kernel asks ahead for 16 of them, and the rest depends on the other cores' use of that cache.
 """
 
 import time

@@ -173,7 +173,7 @@ def _engagements(n: int, each: int) -> Callable[[int, int], Batch]:
 
 
 def aperture(folder: Path, n: int) -> View:
-    """Engagements: 500 of each user; the filter of what one has seen."""
+    """Engagements: 500 of each user; the filter of the pins that one has seen."""
     users = max(1, n // 500)
     return View(folder, aperture_layout, (Topic.USERS,), lambda x: ApertureStore(x, OWN, PARTITIONS, wall_clock),
                 _engagements(n, 500), lambda store, i: bloom.build(store.seen(1 + i * 7919 % users)))  # fmt: skip

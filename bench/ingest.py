@@ -27,7 +27,7 @@ MIX = (Action.IMPRESSION,) * 12 + (Action.CLOSEUP, Action.CLICK, Action.SAVE, Ac
 
 
 def requests(count: int, size: int, seed: int) -> list[pb.PublishRequest]:
-    """Publishes of `size` events each: what a busy site's edge and loaders send."""
+    """Publishes of `size` events each, as a busy site's edge and loaders send them."""
     rng, now, made = np.random.default_rng(seed), wall_clock(), []
     for _ in range(count):
         batch = events(

@@ -25,7 +25,7 @@ USERS = [str(user) for user in range(2, 2_000) if user % 3]  # the readers
 
 @contextmanager
 def world(data: str | None) -> Iterator[tuple[Running, Path, str]]:
-    """The mesh, the folder that it lives in (its data under `data`) and what the world is called: Last.fm from the folder
+    """The mesh, the folder that it lives in (its data under `data`) and the name of the world: Last.fm from the folder
     `data` or where it is shared, else the demo world.
     """
     lastfm = Path(data) if data else LASTFM

@@ -14,7 +14,7 @@ from services.ops.memory import settle_memory
 
 
 def measure_alone(part: str, data: str | None) -> Measured:
-    """A part, alone and beside its peers. Raises what it raised."""
+    """A part, alone and beside its peers. Raises its error."""
     found: list[Measured] = []
     for module in (f"bench.{part}", f"bench.peers.{part}"):
         if find_spec(module):

@@ -23,7 +23,7 @@ PARTS = {
     ),
     "filters": Part("bloom filters of ids beside rbloom and pybloom-live", f"one thread on one core; {TURNS}"),
     "views": Part("how fast each view applies the log, on one core", "one core, RocksDB's own threads included"),
-    "aperture": Part("the filter of what was seen, beside sqlite and pybloom-live", f"{IN_PROCESS_AND_RPC}; {TURNS}"),
+    "aperture": Part("the filter of seen pins, beside sqlite and pybloom-live", f"{IN_PROCESS_AND_RPC}; {TURNS}"),
     "polaris": Part("retrieval, beside plain numpy and Redis", f"{IN_PROCESS_AND_RPC}; {TURNS}"),
     "pixie": Part(
         "random walks beside the naive walk, over the size of the graph (BENCH_LARGE=1: up to 150 M edges)",
@@ -37,7 +37,7 @@ PARTS = {
         "the cache of pin features and trees over rows, beside cachetools, LightGBM and lleaves", f"one thread; {TURNS}"
     ),
     "growth": Part(
-        "cost and memory as the work grows, and what a plan is made from (BENCH_LARGE=1: to 10^7 everywhere)",
+        "cost and memory as the work grows, and the figures of a plan (BENCH_LARGE=1: to 10^7 everywhere)",
         f"one core, RocksDB's own threads included; for the CPU of a page {WHOLE_MESH}",
     ),
     "feed": Part("following and home pages over the whole mesh, and the memory of every process", WHOLE_MESH),

@@ -99,7 +99,7 @@ class Measured:
 
 
 def measure(_: str | None) -> list[Figure]:
-    """In process at each size, then by RPC, then with what is read from disk."""
+    """In process at each size, then by RPC, then with reads from disk."""
     saves = saved()
     lists = lists_of(saves)
     seen, left_out = filter_of(lists)

@@ -21,7 +21,7 @@ class Read(NamedTuple):
 
 
 class Connection:
-    """One HTTP/1.1 connection that is kept alive: as little client as will do, so that the mesh is what is measured."""
+    """One HTTP/1.1 connection that is kept alive: as little client as will do, so that the mesh is measured, not it."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port

@@ -41,7 +41,7 @@ def _equal(what: str, held: object, expected: object) -> None:
 
 
 def apiary(store: ApiaryStore, chunks: Sequence[list[Record]]) -> None:
-    """Users and what they follow, since when."""
+    """Users and their follows, with dates."""
     some, expected = recounted(chunks, "user")
     for user in some.tolist():
         of, named, at_ms = (column.tolist() for column in store.followed(user))
@@ -75,7 +75,7 @@ def rockstore(store: RockstoreStore, chunks: Sequence[list[Record]]) -> None:
 
 
 def realpin(store: RealpinStore, chunks: Sequence[list[Record]]) -> None:
-    """Users and what they did to pins, but looked at in passing."""
+    """Users and their actions on pins, without impressions."""
     some, expected = recounted(chunks, "user")
     for user in some.tolist():
         did = [

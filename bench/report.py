@@ -97,7 +97,7 @@ def machine() -> dict[str, str]:
 
 @cache
 def commit(root: Path = ROOT) -> str:
-    """The commit, `-dirty` where what is measured has changed since; as it was when this process first asked.
+    """The commit, `-dirty` where the measured code has changed since; as it was when this process first asked.
 
     Files that the benchmark writes do not count: one part's results say nothing of the code of the next.
     """

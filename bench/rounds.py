@@ -1,4 +1,4 @@
-"""A measure taken several times: its median, with what is around it; and where it ran."""
+"""A measure taken several times: its median and its spread; and where it ran."""
 
 import os
 import time

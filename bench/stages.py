@@ -1,7 +1,7 @@
 """The time of one home page: CPU by process, wall time by stage, RPCs by service, and the pages that two cores can make.
 
 CPU is what the kernel's scheduler counted for every thread of a process (/proc/PID/task/*/schedstat, to the nanosecond)
-while readers came at a fixed rate, less what the idle mesh uses. A stage's time is its wall time in the
+while readers came at a fixed rate, less that of the idle mesh. A stage's time is its wall time in the
 page's X-ray, one page at a time, the cost of explaining included. RPCs are the calls that each process counted, those of
 HTTP too.
 """
@@ -33,12 +33,12 @@ PAGES = 200  # whose X-rays are read
 CORES = 2
 IMAGE = Path(__file__).resolve().parent.parent / "docs" / "images" / "stages.png"
 CLIENT = "client"
-LEAST_RPCS = 0.01  # a page: less is what the mesh does by itself
+LEAST_RPCS = 0.01  # a page: the mesh makes fewer by itself
 NOT_PAGES = ("Status", "grpc.health", "channelz")  # methods that watch, and serve no page
 
 
 class Stage(NamedTuple):
-    """One stage of a page: its median milliseconds, and what is left of the page without it."""
+    """One stage of a page: its median milliseconds, and those of the page without it."""
 
     name: str
     kind: str
@@ -161,7 +161,7 @@ def figures(measured: Measured, world: str) -> list[Figure]:
 
 
 def draw(measured: Measured, title: str, path: Path = IMAGE) -> Path:
-    """Bars: CPU by process with what is left of the cores, wall time by stage, RPCs by service."""
+    """Bars: CPU by process with the rest of the cores, wall time by stage, RPCs by service."""
     figure, (cpu, wall, rpcs) = plt.subplots(1, 3, figsize=(15, 5.5))
     total = sum(measured.cpu_ms.values())
     _bars(cpu, dict(sorted(measured.cpu_ms.items(), key=lambda of: of[1])), "ms")

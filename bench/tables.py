@@ -16,7 +16,7 @@ from bench.report import ROOT, Figure, Measured, number
 from bench.summary import SUMMARY, Noted, Row
 from learning.evaluation.marked import between
 
-BEGIN, END = "<!-- made by `make bench` from bench/results -->", "<!-- end of what is made -->"
+BEGIN, END = "<!-- made by `make bench` from bench/results -->", "<!-- end of the table of `make bench` -->"
 ABSENT = "not measured"
 README = ROOT / "README.md"
 

@@ -77,7 +77,7 @@ def saves(n: int, seed: int) -> Batch:
 
 
 def pins(n: int, seed: int) -> Batch:
-    """Pins made, with titles, links and interests, and what was done to others."""
+    """Pins made, with titles, links and interests, and actions on others."""
     made = drawn(n, seed, (A.CREATE_PIN, A.IMPRESSION, A.SAVE), (2, 5, 1))
     titles = [f"A pin with a title of its own, number {i}" for i in range(n)]
     links = [f"https://example.org/pins/{i}" for i in range(n)]

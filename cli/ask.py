@@ -116,7 +116,7 @@ def _encoded(query: dict[str, Any]) -> str:
 
 
 def _call(method: str, path: str, data: Any, body: object = None) -> Any:
-    """The edge's JSON answer. Raises InvalidArgument for what it refuses, MeshError for the rest."""
+    """The edge's JSON answer. Raises InvalidArgument where it refuses, else MeshError."""
     edge = meshes.load(meshes.mesh_file(data)).of("web")[0].http
     content = json.dumps(body).encode() if body is not None else None
     headers = {"content-type": "application/json"}

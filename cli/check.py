@@ -84,7 +84,7 @@ def _print(found: "Checks") -> None:
         return
     out.print(Text.assemble((f"{len(found.findings)} findings", "bold red"), f": {looked}"), soft_wrap=True)
     table = Table(box=None, header_style="bold")
-    for name in ("where", "what is wrong", "what to do"):
+    for name in ("where", "damage", "remedy"):
         table.add_column(name, overflow="fold")
     for one in found.findings:
         table.add_row(_where(one), one.what, one.remedy)

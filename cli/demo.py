@@ -28,7 +28,7 @@ def demo(
     as_json: AsJson = False,
     no_hint: Annotated[bool, typer.Option("--no-hint", hidden=True, help="`up` loads it itself")] = False,
 ) -> None:
-    """Make a demo world: people in communities, boards, pins with titles, and 90 days of what they did.
+    """Make a demo world: people in communities, boards, pins with titles, and 90 days of their actions.
 
     Examples:
 

@@ -149,7 +149,7 @@ class Learner:
             self._set(state=OFF, message="a model is there" if has else "[learning] first is off")
 
     def _waits(self, message: str) -> None:
-        """Say what is waited for, unless the last run has said why it made nothing."""
+        """Print the missing data, unless the last run has printed why it made nothing."""
         if self.state.state in (OFF, WAITING):
             self._set(state=WAITING, message=message)
 

@@ -111,7 +111,7 @@ class Ledger:
         return self._landed
 
     def begin(self) -> tuple[I64, U64]:
-        """(int64[m], the positions of what is new, ascending; uint64[m], the ids to publish it under).
+        """(int64[m], the positions of new rows, ascending; uint64[m], the ids to publish them under).
 
         Reads the whole set. Raises InvalidArgument where rows were loaded by what kept no record of them.
         """
@@ -186,7 +186,7 @@ class Ledger:
         return max(decided, key=lambda other: other.at_ms).moved_ms if decided else None
 
     def add(self, rows: int, published: Published) -> None:
-        """The next `rows` of what is new are acknowledged."""
+        """The next `rows` of the new ones are acknowledged."""
         some = self._fresh[self._landed : self._landed + rows]
         self._landed += rows
         found = self._dataset.identities()
@@ -216,7 +216,7 @@ class Ledger:
         self._due = time.monotonic() + SAVE_EVERY_S
 
     def finish(self) -> None:
-        """Save, and put what is recorded in order."""
+        """Save, and put the record in order."""
         self.save()
         self.record.merge()
 
@@ -262,7 +262,7 @@ def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path
         try:
             _read(path)
         except InvalidArgument as error:
-            yield path, str(error), "what was loaded is in the log and stays there"
+            yield path, str(error), "rows that were loaded are in the log and stay there"
     for path in sorted((data / "loads").glob("*.record")):
         say(f"what was loaded: {path.name}")
         if why := damage(path.read_bytes()):

@@ -57,7 +57,7 @@ class Publisher(Protocol):
 def pump(dataset: Dataset, publisher: Publisher, ledger: Ledger, batch: int, report: Say) -> None:
     """Publish the rows that are new to the ledger, up to IN_FLIGHT batches in parallel.
 
-    A batch with an unsave waits for those before it, and holds back those after it: it undoes what they did. Raises
+    A batch with an unsave waits for those before it, and holds back those after it: it undoes their effect. Raises
     the MeshError of the first batch that failed for good; the ledger is saved whatever happens.
     """
     flight: deque[tuple[int, Future[Published]]] = deque()
@@ -121,7 +121,7 @@ def _patiently(publisher: Publisher, events: Batch, stop: threading.Event, repor
 
 
 Csv = partial(typer.Option, rich_help_panel="csv")
-Columns = Annotated[str, Csv(help="what the columns are, in order, of a file without a header; - is not read")]
+Columns = Annotated[str, Csv(help="the columns, in order, of a file without a header; - is not read")]
 Separator = Annotated[str, Csv(help="one character, or ::, or tab; found out by default")]
 Encoding = Annotated[str, Csv(help="such as latin-1 or utf-16; by default UTF-8, or else windows-1252")]
 SaveFrom = Annotated[float | None, Csv(help="the lowest rating that is a save; by default 3/4 up the scale: 4 of 5")]

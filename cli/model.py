@@ -69,7 +69,7 @@ def push(
 @model.command(name="list")
 @plainly
 def list_(as_json: AsJson = False, config: Config = None, data: Data = None) -> None:
-    """Show every model of the registry, which of them is served, and what a running mesh says of it.
+    """Show every model of the registry, which of them is served, and the state that a running mesh reports.
 
     The figure is that of the metric which decides, on a period later than the one learned from, beside the best baseline.
 

@@ -1,4 +1,4 @@
-"""`feedmesh plan`: shards, memory and machines for so many users, pins and edges, from what was measured."""
+"""`feedmesh plan`: shards, memory and machines for so many users, pins and edges, from measured figures."""
 
 from importlib.resources import files
 from math import ceil
@@ -75,7 +75,7 @@ def plan(
 ) -> None:
     """Plan a deployment: shards, disk, memory, cores and machines, by service.
 
-    Bytes and CPU are measured ones, multiplied; the last lines say when and where they were measured, and what is assumed.
+    Bytes and CPU are measured ones, multiplied; the last lines say when and where they were measured, and the assumptions.
 
     Examples:
 
@@ -119,7 +119,7 @@ def read() -> Capacity:
 
 
 def planned(capacity: Capacity, load: Load) -> list[Line]:
-    """A line a service. Raises InvalidArgument when what can't be split does not fit on a machine."""
+    """A line a service. Raises InvalidArgument when a service that can't be split does not fit on a machine."""
     return [_line(service, capacity.services[service], load) for service in SERVICES]
 
 

@@ -73,7 +73,7 @@ class Record:
         self._waiting.append((events, things))
 
     def save(self) -> None:
-        """Append what was added. A crash leaves it out, or a part of it, which counts as nothing."""
+        """Append the added rows. A crash leaves them out, or a part of them, which counts as nothing."""
         events = np.concatenate([_NONE, *(events for events, _ in self._waiting)])
         things = np.concatenate([_NONE.reshape(0, 2), *(things for _, things in self._waiting)])
         if not len(events) and not len(things):
@@ -156,7 +156,7 @@ class Record:
         files = f"{self.path.name} and {self._added.name}"
         return InvalidArgument(
             f"{path}: {what}, so which rows were loaded is not known. Restore the folder from a copy, or remove {files} there "
-            "and load each of the files again that were loaded before: what the .json files there say is loaded is then "
+            "and load each of the files again that were loaded before: rows that the .json files there count as loaded are then "
             "recorded anew, and not published twice"
         )
 

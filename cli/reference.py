@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from what the services declare: `python -m cli.reference > docs/settings.md`.
+"""Writes docs/settings.md from the services' settings: `python -m cli.reference > docs/settings.md`.
 
 The text is the declared structs' own words and nothing else; a test holds the file equal to it.
 """
@@ -19,7 +19,7 @@ structs (`services/core/settings.py`, and each service's `settings.py`), not thi
 
 Settings stand in a TOML file, one section for each service, all of them optional. The `feedmesh` command reads
 `./mesh.toml` if it is there, or what `--config` names; `--data` and `--port` win over it. A section or setting that is
-not known, of another type or out of bounds is refused by its name, with what is allowed. They are read once, when the
+not known, of another type or out of bounds is refused by its name, with the allowed values. They are read once, when the
 mesh starts.
 
     [mesh]

@@ -163,7 +163,7 @@ def add(
     objects: uint64[e]; what: uint32[e], as `layout.what`; times: uint32[e]. Each is added to its object's bucket of all
     time, and to those of its day and hour unless they are before first_day, first_hour: they have expired. `slots` must
     have room for e more objects. Increments for a page (int64[256]) whose watermark is above `offset` are passed over.
-    notable: int64[e], the rows after which what was ever done is at least thresholds[kind, action] (int64[8, 8]).
+    notable: int64[e], the rows after which the count of all time is at least thresholds[kind, action] (int64[8, 8]).
     """
     found = 0
     kinds = np.empty(_AHEAD, np.uint8)
@@ -300,7 +300,7 @@ def load(
 
 @kernel
 def leading(slots: U64, runs: U64, first: int, stop: int, thresholds: I64, out_objects: U64, out_pairs: U8) -> int:
-    """Of slots first..stop, the objects and pairs (kind << 3 | action) of which what was ever done reaches thresholds.
+    """Of slots first..stop, the objects and pairs (kind << 3 | action) of which the count of all time reaches thresholds.
 
     thresholds: int64[8, 8]; the out columns have room for all actions of all slots. Returns how many there are.
     """

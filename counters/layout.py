@@ -3,7 +3,7 @@
 | family     | key                         | value                                                            |
 |------------|-----------------------------|------------------------------------------------------------------|
 | pages      | partition u2, page u1       | the page's objects and their buckets, as of an offset of the log |
-| increments | partition u2, offset u8     | what a record of the log added                                   |
+| increments | partition u2, offset u8     | the increments of a record of the log                            |
 
 A page holds the objects of a partition whose hash begins with its number. Its value is, little-endian: the offset u8 up
 to which increments are in it, the number of objects u4, then columns: object u8[n], buckets of each u4[n], kind u1[n],
@@ -99,7 +99,7 @@ def page_of(key: bytes) -> tuple[int, int]:
 
 
 def increments_key(partition: int, offset: int) -> bytes:
-    """Key of what a record added; also the bound before those of later records."""
+    """Key of a record's increments; also the bound before those of later records."""
     return _INCREMENTS_KEY.pack(partition, offset)
 
 
@@ -121,7 +121,7 @@ def pack_increments(increments: Increments) -> bytes:
 
 
 def unpack_increments(key: bytes, value: bytes) -> Increments:
-    """The increments of a value, read in place. Raises Damaged when it can't be one: kernels index by what it holds."""
+    """The increments of a value, read in place. Raises Damaged when it can't be one: kernels index by its content."""
     check_rows(_STORE, "increments", key, value, INCREMENT_BYTES)
     n = len(value) // INCREMENT_BYTES
     of = np.frombuffer(value, "<u8", n)
@@ -141,7 +141,7 @@ def pack_page(offset: int, page: Page) -> bytes:
 
 
 def unpack_page(key: bytes, value: bytes) -> tuple[int, Page]:
-    """(offset, page) of a value. Raises Damaged when it can't be one: kernels index by what it holds."""
+    """(offset, page) of a value. Raises Damaged when it can't be one: kernels index by its content."""
     if len(value) < _PAGE_HEAD.size:
         refuse(_STORE, "pages", key, f"{len(value)} bytes, expected at least {_PAGE_HEAD.size}")
     offset, n = _PAGE_HEAD.unpack_from(value)
@@ -176,12 +176,12 @@ def _check_page(key: bytes, page: Page) -> None:
 
 
 def refuse_page(key: bytes, why: str) -> NoReturn:
-    """Raise Damaged: a page holds what it can't."""
+    """Raise Damaged: a page holds an impossible value."""
     refuse(_STORE, "pages", key, why)
 
 
 def check(family: str, key: bytes, value: bytes) -> None:
-    """Raise Damaged for what the store can't have written."""
+    """Raise Damaged for a value that the store can't have written."""
     if family == "pages":
         page_of(key)
         unpack_page(key, value)

@@ -32,7 +32,7 @@ EMPTY = Table(np.empty(0, np.uint64), np.empty(0, np.int64))
 
 
 class Leaders:
-    """Two tables for each kind and action: by what was ever done, and by what was done in the last 7 days."""
+    """Two tables for each kind and action: by the counts of all time, and by those of the last 7 days."""
 
     def __init__(
         self, kinds: Iterable[int], most: int, recent: int, sums: Callable[[int, int, U64], I64], never: int

@@ -44,7 +44,7 @@ class Partition:
         self._sweep, self._staged = Sweep(), Sweep()
 
     def open(self) -> None:
-        """Read what is on disk."""
+        """Read the disk."""
         watermarks, behind = np.zeros(PAGES, np.int64), 0
         for key, value in self._shard.family("pages").items(from_key=layout.page_key(self._number, 0)):
             partition, page = layout.page_of(key)

@@ -21,7 +21,7 @@ from services.state.shard import Shard
 
 TOPICS = (Topic.COUNTS,)
 MOST_F16 = 65_504  # the largest finite float16
-LEADERS = 1_000  # of a kind and action by what was ever done to them: the most that `top` answers
+LEADERS = 1_000  # of a kind and action by their counts of all time: the most that `top` answers
 LED_KINDS = (Kind.PIN, Kind.BOARD, Kind.INTEREST)
 SCANNED = 65_536  # slots looked at together at the start
 

@@ -28,7 +28,7 @@ def is_window(window_ms: int) -> bool:
 
 
 def first_kept(level: int, as_of_ms: int) -> int:
-    """The number of the oldest bucket that has not expired: that starts after that time less what is kept."""
+    """The number of the oldest bucket that has not expired: that starts after that time less the kept span."""
     return as_of_ms // SIZE_MS[level] - KEPT[level] + 1
 
 

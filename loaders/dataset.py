@@ -33,7 +33,7 @@ class Section:
 
 @dataclass(slots=True)
 class Dataset:
-    """One set of events in a fixed order: definitions, then follows, then what was done, each part by date.
+    """One set of events in a fixed order: definitions, then follows, then actions, each part by date.
 
     `fingerprint` (hex) is that of the input's bytes. `notes` are lines for people on what was skipped or made up, and why.
     """
@@ -122,7 +122,7 @@ def section(action: Action, at_ms: Array, done: Array | None = None, **columns: 
 
 
 def _ordered(name: str, values: Any, n: int, order: Array) -> Any:
-    """A column in another order; a scalar stays one, so that only what is stated takes memory."""
+    """A column in another order; a scalar stays one, so that only stated values take memory."""
     if np.isscalar(values):
         return values
     if len(values) != n:

@@ -16,7 +16,7 @@ SUFFIX = ".parquet"
 
 
 def find(folder: Path, known: list[str]) -> tuple[dict[str, Path], list[str]]:
-    """(name -> file or folder of parts, notes on what is not read) of the known names that `folder` has.
+    """(name -> file or folder of parts, notes on files that are not read) of the known names that `folder` has.
 
     `events.parquet` may be a file or a folder of part files, and `events` a folder of them. Raises InvalidArgument naming
     what looks like data and is not known, or what stands there twice.

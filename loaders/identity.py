@@ -1,4 +1,4 @@
-"""Which event a row is: a hash of what the row states, so that the same row of another file is the same event.
+"""Which event a row is: a hash of its content, so that the same row of another file is the same event.
 
 Not counted are what a load works out for itself (a date that no row has, a computed quality) and how a file encodes a
 value. See docs/decisions/0047-loads-by-content.md.
@@ -15,7 +15,7 @@ from services.core.columns import U64, Array, Ragged
 from services.core.events import ENGAGEMENTS, Action, Batch, Kind, flags
 
 ROWS_AT_ONCE = 65_536
-#: Actions that state how a thing is, and not what a user did: a later row about the same thing takes the place of an earlier one.
+#: Actions that state how a thing is, and not an action of a user: a later row of the same thing replaces an earlier one.
 DEFINES = flags(
     *(Action.NAME_USER, Action.NAME_INTEREST, Action.NAME_ID),
     *(Action.CREATE_BOARD, Action.CREATE_PIN, Action.UPDATE_PIN),
@@ -42,7 +42,7 @@ class Part(Protocol):
 
     @property
     def rows(self) -> Callable[[int, int], Batch]:
-        """(start, stop) -> Batch; its ids are hashes of what the rows state, or 0."""
+        """(start, stop) -> Batch; its ids are hashes of the rows' contents, or 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ HINT = '; text, such as UUIDs, loads where the mesh was begun with [mesh] ids = 
 def read_ids(column: Any, place: Place, null: bool) -> U64:
     """uint64[n] of a column (array or chunks of any type that holds whole numbers); where `null` is allowed it is 0.
 
-    Raises InvalidArgument naming the file, column, row and value of what is no id.
+    Raises InvalidArgument naming the file, column, row and value that is no id.
     """
     ids = being_read()
     if ids is not None:

@@ -18,7 +18,7 @@ ALLOWED = "ids of events are whole numbers, text, or bytes, or null"
 def read_own_ids(column: Any, place: Place) -> U64:
     """uint64[n]: a hash of each value; 0 where it is null or empty. A number is the text of its digits.
 
-    Raises InvalidArgument naming the file, column, row and value of what is none.
+    Raises InvalidArgument naming the file, column, row and value that is none.
     """
     array = uuids(column)
     array = plain(column) if array is None else array

@@ -15,7 +15,7 @@ Named = tuple[U8, U64]  # of each id that a set names: kind and number
 
 
 def with_names(dataset: Dataset, ids: TextIds) -> tuple[Dataset, Named]:
-    """The set with a section of names before all others, and what is named. Reads the whole set once.
+    """The set with a section of names before all others, and the ids that are named. Reads the whole set once.
 
     Raises InvalidArgument for two texts with one number.
     """

@@ -50,7 +50,7 @@ class Part:
 
 
 def parts_of(path: Path) -> list[Part]:
-    """The parts of the file or folder `path`, in order of name. Raises InvalidArgument naming what can't be read."""
+    """The parts of the file or folder `path`, in order of name. Raises InvalidArgument naming the file that can't be read."""
     if not path.is_dir():
         return [_part(path, {})]
     with readable(path):

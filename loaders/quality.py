@@ -69,7 +69,7 @@ class Votes:
         self._saved.append(slots[saved])
 
     def quality(self) -> F32:
-        """float32[len(pins)]: of_saves of what was counted."""
+        """float32[len(pins)]: of_saves of the counts."""
         slots = np.concatenate([*self._saved, np.empty(0, np.int64)])
         _, first = np.unique(np.concatenate([*self._savers, np.empty(0, np.uint64)]), return_index=True)
         return of_saves(np.bincount(slots[first], minlength=len(self.pins)).astype(float), self._views)

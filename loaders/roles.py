@@ -46,7 +46,7 @@ def roles_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def check_columns(columns: tuple[str, ...]) -> None:
-    """Raises InvalidArgument unless `columns` names a user, an item and only roles, or "-" for what is not read."""
+    """Raises InvalidArgument unless `columns` names a user, an item and only roles, or "-" for a column that is not read."""
     unknown = [name for name in columns if name != "-" and not roles_of([name])]
     roles = [role for name in columns for role in roles_of([name])]
     if unknown or "user" not in roles or "item" not in roles or len(roles) != len(set(roles)):

@@ -56,7 +56,7 @@ def _shares(column: Any, place: Place) -> Array:
     allowed = "numbers from 0 to 1, or null"
     array = numbers(plain(column), place, allowed)
     values = checked(array, pa.float64(), place, allowed).fill_null(np.nan).to_numpy(zero_copy_only=False)
-    place.refuse((values < 0) | (values > 1), values, allowed)  # before float32 rounds what is just above 1
+    place.refuse((values < 0) | (values > 1), values, allowed)  # before float32 rounds values just above 1
     return np.asarray(values, np.float32)
 
 

@@ -103,7 +103,7 @@ def as_text(ids: TextIds | None) -> Iterator[None]:
 
 
 def settle() -> None:
-    """Raise InvalidArgument for two texts with one hash among what was read."""
+    """Raise InvalidArgument for two texts with one hash among those that were read."""
     ids = being_read()
     if ids is not None:
         ids.texts(np.empty(0, np.uint64))
@@ -118,7 +118,7 @@ def as_stated(numbers: U64) -> list[str]:
 def read_texts(ids: TextIds, column: Any, place: Place, null: bool) -> U64:
     """uint64[n] of a column of text, of UUIDs, or of whole numbers, which are the texts of their digits.
 
-    Raises InvalidArgument naming the file, column, row and value of what is no id.
+    Raises InvalidArgument naming the file, column, row and value that is no id.
     """
     allowed = f"{ALLOWED}, or null" if null else ALLOWED
     array = uuids(column)

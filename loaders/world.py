@@ -28,7 +28,7 @@ STEEPNESS = 5.0  # rank = n * u**5: popularity falls as rank**-0.8, a Zipf law
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """How large a world, and which one. Raises InvalidArgument for what can't be."""
+    """How large a world, and which one. Raises InvalidArgument for sizes that can't be."""
 
     users: int = 2_000
     pins: int = 20_000

@@ -2,7 +2,7 @@
 
 Pixie (Eksombatchai et al., "Pixie: A System for Recommending 3+ Billion Items to 200+ Million Users in Real-Time",
 WWW 2018), section 3.1, algorithms 2 and 3. A step goes from a pin to one of its boards and from there to one of its
-pins, as in the paper, and counts a visit of what is wanted: the board, the pin, or both. After each step the walk goes
+pins, as in the paper, and counts a visit as asked: of the board, the pin, or both. After each step the walk goes
 back to its query pin with the restart probability; 1 makes every step a walk of its own, which is P3 (Cooper et al.,
 "Random Walks in Recommender Systems", WWW 2014) by sampling.
 

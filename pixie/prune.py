@@ -44,7 +44,7 @@ class Pruning(NamedTuple):
         return self.entropy_fraction > 0 or self.delta < 1
 
     def check(self) -> None:
-        """Raise InvalidArgument for what is not allowed."""
+        """Raise InvalidArgument for values that are not allowed."""
         if not 0 <= self.entropy_fraction < 1:
             raise InvalidArgument(f"entropy_fraction = {self.entropy_fraction}: allowed are 0 to below 1")
         if not 0 < self.delta <= 1:

@@ -3,7 +3,7 @@
 Pushing one reads every byte and follows every edge; opening one that was pushed compares its checksums, at the start or
 while it serves already.
 
-Arrays are memory-mapped, so a snapshot costs what is walked over, and lives until the last request that uses it is done.
+Arrays are memory-mapped, so a snapshot takes the memory of the parts walked, until the last request that uses it is done.
 """
 
 import hashlib

@@ -61,7 +61,7 @@ class PixieStore:
         """`graphs`: where the snapshots alone lie (`keys.graphs_of`); nothing is opened yet."""
         self._graphs, self._clock = open_blobs(graphs), clock
         self._snapshot: Snapshot | None = None
-        self._problem = ""  # of what was pushed last
+        self._problem = ""  # of the snapshot pushed last
         self._loading = threading.Lock()
 
     @property
@@ -90,7 +90,7 @@ class PixieStore:
         return snapshot
 
     def load_current(self, sums: bool = True) -> None:
-        """Serve what was pushed last; when that can't be, say so and serve what was pushed before it, or nothing."""
+        """Serve the snapshot pushed last; when that can't be, say so and serve the one before it, or none."""
         try:
             pushed = current(self._graphs)
         except MeshError as error:
@@ -109,7 +109,7 @@ class PixieStore:
             self._refuse(f"the graph that was pushed last can't be served: {problem}; {_AGAIN}")
 
     def verify(self, rest: Callable[[], None] = lambda: None) -> None:
-        """Compare the checksums of what is served; one that is damaged is served no longer. rest: called now and then."""
+        """Compare the checksums of the served snapshot; a damaged one is served no longer. rest: called now and then."""
         snapshot = self._snapshot
         if snapshot is None:
             return

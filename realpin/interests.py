@@ -19,7 +19,7 @@ from services.state.changes import Changes
 from services.state.kept import Kept
 
 A = Action
-#: The actions that change what is known of their pin.
+#: The actions that change interests or takedown of their pin.
 RELEVANT = flags(A.CREATE_PIN, A.UPDATE_PIN, A.TAKEDOWN, A.JOIN_INTEREST, A.LEAVE_INTEREST)
 #: Of the request's remaining time, the share that asking may take: the rest is for the answer without interests.
 SHARE = 0.75
@@ -53,7 +53,7 @@ class Interests:
         return Known(joined(cast(list[bytes], words)), lost)
 
     def _complete(self, pins: U64, words: list[bytes | None]) -> bool:
-        """Ask for what is missing; False: in vain."""
+        """Ask for the missing pins; False: in vain."""
         rows = [row for row, known in enumerate(words) if known is None]
         wanted = pins[rows]
         try:

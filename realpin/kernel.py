@@ -65,7 +65,7 @@ def tally(
     out_counts: U32,
     out_ends: I64,
 ) -> int:
-    """Count events into lists of minutes, and leave out what is `kept` minutes or more before a list's newest.
+    """Count events into lists of minutes, and leave out those `kept` minutes or more before a list's newest.
 
     minutes: int64[n], the lists of s users back to back, each ascending; counts: uint32[n, k]; ends: int64[s]. owner:
     int64[e], the list of each event; events are ordered by (owner, minute); event_kinds: their columns of counts. out

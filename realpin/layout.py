@@ -133,7 +133,7 @@ def unpack_minutes(data: bytes) -> Minutes:
 
 
 def check(family: str, key: bytes, value: bytes) -> None:
-    """Raise Damaged for what the store can't have written."""
+    """Raise Damaged for a value that the store can't have written."""
     check_key(_STORE, family, key, _KEY.itemsize)
     check_rows(_STORE, family, key, value, ROW_BYTES)
     if family == "minutes":

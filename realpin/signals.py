@@ -17,7 +17,7 @@ from services.core.columns import F32, I64, U32, U64
 from services.core.events import ENGAGEMENTS, Action
 
 WINDOWS_MS = np.array([10, 60, 24 * 60], np.int64) * MINUTE_MS
-#: The place of an action in what is listed by ENGAGEMENTS.
+#: The place of an action in ENGAGEMENTS.
 KIND = np.zeros(256, np.int64)
 KIND[list(ENGAGEMENTS)] = np.arange(len(ENGAGEMENTS))
 _HIDE, _WINDOWS = int(KIND[Action.HIDE]), WINDOWS_MS // MINUTE_MS
@@ -58,7 +58,7 @@ def strongest_pins(actions: Actions, decay: Decay, limit: int) -> Pins:
     """Of one user's actions (ascending by date), the at most `limit` pins whose weight is furthest from 0.
 
     Greatest weight first; of equals the newest, then the lowest id. Those below 0 are at most half of them while there are
-    enough above: a user who hides a lot still likes something. A pin weighs the sum of what was done to it. One that was
+    enough above: a user who hides a lot still likes something. A pin weighs the sum of the actions on it. One that was
     hidden weighs its hides alone: whatever was done to it besides, the user is no longer about it. Actions after
     the one that ages count from weigh in full.
     """

@@ -14,7 +14,7 @@ from services.rpc.bridge import Bridge
 
 
 def build(settings: Settings, runtime: Runtime) -> Parts:
-    """A shard of realpin, with what it keeps of pins."""
+    """A shard of realpin, with the pins that it keeps."""
     shard, partitions = runtime.open_shard(layout.FORMAT, layout.FAMILIES, settings), runtime.mesh.common.partitions
     store = RealpinStore(shard, partitions, runtime.clock, settings.actions_kept, settings.impression_weight != 0)
     log, bridge = runtime.open_reader(), Bridge()

@@ -108,7 +108,7 @@ def unpack_pins(key: bytes, value: bytes | None) -> tuple[int, ...]:
 
 
 def check(family: str, key: bytes, value: bytes) -> None:
-    """Raise Damaged for what the store can't have written."""
+    """Raise Damaged for a value that the store can't have written."""
     if family == "lists":
         check_key(_STORE, family, key, _LIST_KEY.size)
         pins = unpack_list(key, value).pins

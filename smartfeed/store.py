@@ -161,7 +161,7 @@ class SmartfeedStore:
                     write.put(key, layout.pack_list(last.at_ms, len(last.newest), boards), lists)
 
     def last_served(self, user: int, feed: int) -> LastServed:
-        """The list a user was last served of a feed, without what was removed or taken down since."""
+        """The list a user was last served of a feed, without pins removed or taken down since."""
         last = self._list(user, feed)
         gone = _among(last.pins, self._takedowns) | _among(last.pins, np.sort(self.removed(user)))
         stays = ~gone & (last.boards != GONE)

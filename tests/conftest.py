@@ -82,7 +82,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByGroup:
 
 @pytest.fixture(scope="session")
 def kept(pytestconfig: pytest.Config) -> Kept:
-    """What the tests of a folder use together; a fixture of a module asks it, since a session outlives the folder."""
+    """The objects that the tests of a folder share; a fixture of a module asks it, since a session outlives the folder."""
     return pytestconfig.stash[KEPT]
 
 

@@ -95,7 +95,7 @@ def number(text: str) -> float:
 
 
 def default(function: Callable[..., Any], name: str) -> float:
-    """What a parameter is unless it is stated."""
+    """The default of a parameter."""
     return float(inspect.signature(function).parameters[name].default)
 
 

@@ -1,4 +1,4 @@
-"""What a first `make run` comes to: waits until a trained model ranks *home*, then opens the page and reads it.
+"""The result of a first `make run`: waits until a trained model ranks *home*, then opens the page and reads it.
 
 python -m tests.first_run DATA --process PID
 """
@@ -23,7 +23,7 @@ def main() -> int:
     """0 once a model ranked *home* and the page showed its cards; 1 with what came instead."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the data folder of the mesh that runs, or will")
-    parser.add_argument("--process", type=int, help="end at once when this process has ended")
+    parser.add_argument("--process", type=int, help="end when this process has ended")
     chosen = parser.parse_args()
     model, user, last = "", "", "no answer yet"
     end = time.monotonic() + MODEL_WITHIN_S
@@ -44,7 +44,7 @@ def _edge(data: Path) -> str:
 
 
 def _ranked_by(data: Path) -> tuple[str, str, str]:
-    """The model that ranks *home* for somebody of the world, or ""; who that is; and how things stand in words."""
+    """The model that ranks *home* for a user of the world, or ""; that user; and the state in words."""
     try:
         url = _edge(data)
         users = httpx.get(f"{url}/v1/users", params={"limit": 1}, timeout=30).raise_for_status().json()["users"]

@@ -1,4 +1,4 @@
-"""What the tests of several services share: log records without a log, and a mesh of real servers in this process."""
+"""Shared by the tests of several services: log records without a log, and a mesh of real servers in this process."""
 
 import asyncio
 import threading
@@ -59,7 +59,7 @@ def open_shards(
 
 
 def asked(client: Callable[[Mesh], C], mesh: Mesh, question: Callable[[C], Awaitable[T]]) -> T:
-    """What a client of the mesh answers to a question; the client is closed afterwards."""
+    """The answer of a client of the mesh to a question; the client is closed afterwards."""
 
     async def ask() -> T:
         asking = client(mesh)

@@ -190,14 +190,14 @@ def running_mesh(folder: Path, sections: dict[str, Any] | None = None) -> Iterat
 
 
 class Kept:
-    """What the tests of a folder use together, by name: made for the first that asks, ended after the folder's last."""
+    """The objects that the tests of a folder share, by name: made for the first that asks, ended after the folder's last."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
         self._ending = ExitStack()
 
     def of(self, name: str, make: Callable[[], AbstractContextManager[Any]]) -> Any:
-        """What `make` made, now or before."""
+        """The object that `make` made, now or before."""
         if name not in self._made:
             self._made[name] = self._ending.enter_context(make())
         return self._made[name]

@@ -1,6 +1,6 @@
-"""What every store of blobs must do behind `services.blob.protocol.Blobs`, whichever it is.
+"""The contract of every store of blobs behind `services.blob.protocol.Blobs`.
 
-A backend is one more class and one name in BACKENDS. What makes stores of one place twice is what processes do.
+A backend is one more class and one name in BACKENDS. Two stores of one place are as two processes.
 """
 
 import os
@@ -282,7 +282,7 @@ def test_an_error_is_one_of_the_mesh_and_names_the_key(blobs: Blobs, tmp_path: P
             call()
 
 
-# --- the folder alone: what was on disk before there were keys --------------------------------------------------------
+# --- the folder alone: files from before there were keys --------------------------------------------------------------
 
 
 def test_files_of_before_are_blobs_and_odd_names_are_none(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What documents state of the code is what the code has: numbers, defaults of settings, actions, metrics and figures."""
+"""Documents state the facts that the code has: numbers, defaults of settings, actions, metrics and figures."""
 
 import base64
 import hashlib

@@ -92,7 +92,7 @@ def _fill(store: CountersStore, counts: Array) -> None:
 
 
 def _keys(folder: Path, counts: Array, asked: U64) -> None:
-    """All keys with their counts, and those that are asked for with what they must answer."""
+    """All keys with their counts, and those that are asked for with their answers."""
     pins, actions = np.arange(1, PINS + 1, dtype=np.uint64), np.array(ENGAGEMENTS, np.uint64)
     np.save(folder / "keys.npy", np.column_stack([np.repeat(pins, ACTIONS), np.tile(actions, PINS)]))
     np.save(folder / "counts.npy", counts.ravel())

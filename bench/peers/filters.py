@@ -20,7 +20,7 @@ OPERATIONS = (
 
 
 def measure(_: str | None) -> list[Figure]:
-    """Every key is found by every side and the rates are what was asked for, or nothing is timed."""
+    """Every key is found by every side and the rates are those that were asked for, or nothing is timed."""
     pinned()
     rng = np.random.default_rng(1)
     drawn = rng.permutation(np.unique(rng.integers(1, 2**63, KEYS + ABSENT + 1_000).astype(np.uint64)))

@@ -19,7 +19,7 @@ WITHIN_S = 900
 
 
 def main() -> int:
-    """Install what is missing; 0 unless none is there."""
+    """Install the missing peers; 0 unless none is there."""
     locks = sorted(LOCKS.glob("*.txt"))
     there = [installed(lock.stem, lock) for lock in locks]
     print(f"{sum(there)} of {len(there)} peers are in {PEERS}")

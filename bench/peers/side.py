@@ -1,4 +1,4 @@
-"""A peer's end of a comparison: reads its input from a folder, answers and times what it is asked for, a line a time.
+"""A peer's end of a comparison: reads its input from a folder, answers and times operations, a line for each.
 
 Runs in the peer's environment. Requests on standard input, replies on standard output, both JSON; the peer's own output
 goes to standard error.

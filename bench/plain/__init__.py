@@ -10,6 +10,6 @@ from typing import Any
 
 def measure(data: str | None) -> list[Any]:
     """The part `plain` of the benchmark."""
-    from bench.plain.comparing import measure as compared  # noqa: PLC0415 - the servers have none of what it needs
+    from bench.plain.comparing import measure as compared  # noqa: PLC0415 - the servers have none of its packages
 
     return compared(data)

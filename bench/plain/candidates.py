@@ -75,7 +75,7 @@ class Candidates:
         self._script = sha1(LISTS.encode()).hexdigest()
 
     async def find(self, request: Message) -> Message:
-        """Columns of the candidates, each pin once, without what the user has met; and the inputs of the model."""
+        """Columns of the candidates, each pin once, without those that the user has met; and the inputs of the model."""
         now_ms = request["now_ms"] or int(time.time() * 1000)
         user = await self._user(request)
         boards, pins = self._walked(user, request)

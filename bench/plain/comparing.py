@@ -75,7 +75,7 @@ def _checked(running: Running, url: str, events: Path) -> list[Figure]:
     walks = agreeing.same_walks(running.mesh, (edges[0], edges[1]), walked_from)
     users = USERS[: agreeing.USERS]
     pages = agreeing.same_pages(running.mesh, running.url, url, users, everything)
-    note = "every pin with its words and score, given where the walks went and what the filter of what was seen rejects"
+    note = "every pin with its words and score, given where the walks went and the rejections of the filter"
     what = f"{TREES} trees of {LEAVES} leaves, first pages of {len(users)} users and those after them"
     return [
         Figure(PART, f"pages that are the same, {what}", pages, "pages", note=note),

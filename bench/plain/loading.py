@@ -27,7 +27,7 @@ AT_ONCE = 5_000  # commands
 
 
 class Loader:
-    """Writes what the three parts of the log come to."""
+    """Writes the state by the three parts of the log."""
 
     def __init__(self, store: Any, folder: Path) -> None:
         self._redis, self._folder = store, folder
@@ -109,7 +109,7 @@ class Loader:
     def _facts(self, events: dict[str, Rows], interests: list[list[int]]) -> None:
         saved = _where(events, events["action"] == SAVE)
         if (saved["at_ms"] > (time.time() - LONGEST_WINDOW_DAYS * 86_400) * 1000).any():
-            raise ValueError("saves of the last 90 days: the plain stack counts what was ever done alone")
+            raise ValueError("saves of the last 90 days: the plain stack has counts of all time alone")
         pins, saves = np.unique(saved["pin"], return_counts=True)
         self._waiting.zadd("saved:pins", dict(zip(pins.tolist(), saves.tolist(), strict=True)))
         of_pin = dict(zip(pins.tolist(), saves.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""The best postings of some lists by the light score, and what a user is about, in numpy."""
+"""The best postings of some lists by the light score, and the interests of a user, in numpy."""
 
 from typing import NamedTuple
 

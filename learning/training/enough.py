@@ -12,7 +12,7 @@ LEAST_DAYS = 7.0
 
 
 def check(history: History, deeds: Deeds, wanted: Wanted) -> None:
-    """Raise TooLittle with what there is and what is needed."""
+    """Raise TooLittle with the present and the needed numbers."""
     names = " or ".join(action.name.lower() for action in wanted.positive)
     within = deeds.at_ms < wanted.until_ms if wanted.until_ms else deeds.at_ms >= 0
     count, users = int(within.sum()), len(set(deeds.user[within].tolist()))

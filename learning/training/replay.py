@@ -56,7 +56,7 @@ PAGE = 25
 @dataclass(frozen=True, slots=True)
 class Recording:
     """Stands where a model ranks: assembles all features of the catalogue, as scorpion does, says as it does which pins may
-    not be shown, and leaves the order to the light score. So what a model learns from is what it would rank.
+    not be shown, and leaves the order to the light score. So a model learns from the candidates that it would rank.
     """
 
     origin: MeshOrigin
@@ -172,7 +172,7 @@ class Replay:
 
 
 class Graph:
-    """Pixie's snapshot of what was saved before the moment, built again when it has grown by GROWN."""
+    """Pixie's snapshot of the saves before the moment, built again when it has grown by GROWN."""
 
     def __init__(self, views: Views) -> None:
         self._views = views

@@ -28,7 +28,7 @@ class Wanted:
 
     requests: in all; moments: of the past, and more where these give too few requests; horizon_days: after a moment, in
     which an engagement counts;
-    positive: weight of a row by what the user did; negatives: kept of a training request, drawn at random (each then
+    positive: weight of a row by the user's action; negatives: kept of a training request, drawn at random (each then
     weighs as many as it stands for); feeds: asked alternately; shares: of time for training and validation, the rest is for
     the test; until_ms: end of the moments, 0: all.
     """
@@ -136,7 +136,7 @@ class Periods:
 
 
 class Deeds:
-    """Engagements by user and time: answers what a user did within the horizon after a moment."""
+    """Engagements by user and time: answers the actions of a user within the horizon after a moment."""
 
     def __init__(self, events: Batch, positive: Mapping[Action, float]) -> None:
         """events: in order of time."""
@@ -149,7 +149,7 @@ class Deeds:
         self.moments = np.sort(self.at_ms)
 
     def after(self, user: int, at_ms: int, horizon_ms: int) -> dict[int, float]:
-        """Pin -> the greatest weight of what the user did to it in [at_ms, at_ms + horizon_ms)."""
+        """Pin -> the greatest weight of the user's actions on it in [at_ms, at_ms + horizon_ms)."""
         first, last = np.searchsorted(self.user, [user, user + 1])
         times = self.at_ms[first:last]
         a, b = first + np.searchsorted(times, [at_ms, at_ms + horizon_ms])

@@ -1,4 +1,4 @@
-"""Samples from what was really served: feedgen logs each page with its features, and the log has what users did afterwards."""
+"""Samples from pages that were served: feedgen logs each page with its features, and the log has the actions afterwards."""
 
 import itertools
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from services.core.columns import F32, Array
 from services.core.errors import MeshError
 from services.core.events import Batch
 
-ENOUGH = 300  # requests with an engagement, from which on what was served is worth learning from
+ENOUGH = 300  # requests with an engagement, from which on served pages are worth learning from
 AS_SERVED = "as served"  # the order of the page, which people also followed because it was the order
 
 

@@ -1,6 +1,6 @@
 """A new model beside the one that serves, on the same requests and candidates of the later period.
 
-The one that serves may have learned from a part of that period: only requests that are later than what it learned from
+The one that serves may have learned from a part of that period: only requests that are later than its samples
 are compared. Its scores are those that scorpion gives, from the rows that the replay has recorded.
 """
 

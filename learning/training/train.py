@@ -65,7 +65,7 @@ class Trained:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """For the manifest: of the model, then of what it is compared with."""
+        """For the manifest: of the model, then of the methods that it is compared with."""
         found: dict[str, float] = {}
         for method, quality in self.quality.items():
             prefix = "" if method == judge.MODEL else f"{method}_"

@@ -140,7 +140,7 @@ class Views:
             self._add(service, build(self.mesh.section(service, struct), self.moment(service)))
         bridge = Bridge()
         self._closing.callback(bridge.close)
-        self.origin = MeshOrigin(bridge, self.mesh)  # beside scorpion's own, for what no model is asked for
+        self.origin = MeshOrigin(bridge, self.mesh)  # beside scorpion's own, for requests without a model
         self._closing.callback(self.origin.close)
 
     def moment(self, service: str) -> Moment:

@@ -1,4 +1,4 @@
-"""What is frozen when, what is dropped, and that readers, kills and the log's applying never see half of it."""
+"""Freezing and dropping; and readers, kills and the log's applying never see half of it."""
 
 import signal
 import subprocess
@@ -136,7 +136,7 @@ def test_rows_that_wait_to_be_frozen_past_keeping_are_dropped(tmp_path: Path) ->
         assert found.freezer.recent == 0
 
 
-# --- at once --------------------------------------------------------------------------------------------------------
+# --- concurrently ---------------------------------------------------------------------------------------------------
 
 
 def test_reading_while_freezing_and_applying_shows_every_row_once(tmp_path: Path) -> None:

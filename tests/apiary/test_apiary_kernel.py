@@ -26,7 +26,7 @@ def there(lists: list[Entry]) -> int:
 
 
 def merged(lists: list[Entry], events: list[Event]) -> tuple[list[Entry], list[int]]:
-    """The same through the kernel; and the changes it told of."""
+    """The same through the kernel; and the changes that it reported."""
     flat = [(kind, id_, at) for entries in lists for (kind, id_), at in sorted(entries.items(), key=_place)]
     ends = np.cumsum([len(entries) for entries in lists], dtype=np.int64)
     order = sorted(range(len(events)), key=lambda i: (*events[i][:3], i))

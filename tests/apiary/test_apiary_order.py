@@ -1,4 +1,4 @@
-"""What is read, put in order by kernels, against plain Python: sorted lists and dictionaries."""
+"""Results of reads, put in order by kernels, against plain Python: sorted lists and dictionaries."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What the loader believes of pyarrow: which casts are checked, which are not, and what is wrong in them."""
+"""Beliefs of the loader about pyarrow: which casts are checked, which are not, and the faults in them."""
 
 import pyarrow as pa
 import pyarrow.compute as pc

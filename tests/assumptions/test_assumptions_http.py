@@ -1,4 +1,4 @@
-"""What the edge's connections believe of httptools and uvicorn: what is reported when, what is refused, and what is not."""
+"""Beliefs of the edge's connections about httptools and uvicorn: when they report, which input they refuse, and which not."""
 
 import inspect
 from typing import Any
@@ -24,7 +24,7 @@ class Reports:
         return lambda *values: self.events.append((name.removeprefix("on_"), *values))
 
     def of(self, name: str) -> list[tuple[Any, ...]]:
-        """What was reported under this name."""
+        """The reports under this name."""
         return [event[1:] for event in self.events if event[0] == name]
 
 

@@ -1,4 +1,4 @@
-"""How the system treats a port that one socket is bound to without listening: what services/ops/ports.py relies on."""
+"""How the system treats a port that one socket is bound to without listening: services/ops/ports.py relies on it."""
 
 import socket
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What Feedmesh believes of RocksDB and rocksdict (DESIGN.md, section 5), one test a fact.
+"""Beliefs of Feedmesh about RocksDB and rocksdict (DESIGN.md, section 5), one test a fact.
 
 When an upgrade breaks one of these, the code that builds on it is wrong before any of its own tests say so.
 """
@@ -111,7 +111,7 @@ def test_column_families_may_be_scanned_by_threads_while_another_writes(db: Any)
     assert all(5_000 <= count <= 10_000 for count in counts)
 
 
-# --- who holds the GIL ----------------------------------------------------------------------------------------------
+# --- holding the GIL ------------------------------------------------------------------------------------------------
 
 
 def longest_freeze(call: Callable[[], object]) -> tuple[float, float]:

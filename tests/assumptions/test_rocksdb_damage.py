@@ -1,4 +1,4 @@
-"""What RocksDB and rocksdict do about damaged files, one test a fact: where they are silent, Feedmesh must not be."""
+"""RocksDB and rocksdict on damaged files, one test a fact: where they are silent, Feedmesh must not be."""
 
 import shutil
 from collections.abc import Callable

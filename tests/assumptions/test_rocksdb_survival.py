@@ -1,4 +1,4 @@
-"""What survives in RocksDB: kill -9, a copy, a second process, a full disk (DESIGN.md, section 5)."""
+"""Data in RocksDB survive: kill -9, a copy, a second process, a full disk (DESIGN.md, section 5)."""
 
 import gc
 import os
@@ -62,7 +62,7 @@ def test_batches_over_column_families_are_all_or_nothing_after_kill_9(tmp_path: 
 
 
 def test_an_unsynced_write_is_in_the_wal_file_at_once(db: Any) -> None:
-    """No manual WAL flush by default: what is written is the operating system's, and only a power cut can lose it."""
+    """No manual WAL flush by default: written data are the operating system's, and only a power cut can lose them."""
 
     def wal_bytes() -> int:
         return sum(path.stat().st_size for path in Path(db.path()).glob("*.log"))
@@ -73,7 +73,7 @@ def test_an_unsynced_write_is_in_the_wal_file_at_once(db: Any) -> None:
 
 
 def test_flush_wal_with_sync_syncs_the_wal_file(tmp_path: Path) -> None:
-    """What a power cut leaves can't be tested here, so: the kernel is asked to sync, and only on request."""
+    """A power cut can't be tested here, so: the kernel is asked to sync, and only on request."""
     if subprocess.run(["which", "strace"], capture_output=True, check=False).returncode:
         pytest.skip("needs strace")
     code = """

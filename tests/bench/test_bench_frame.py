@@ -1,4 +1,4 @@
-"""What holds whatever is measured: a part that fails stops no other, and the tables are those of the results."""
+"""The frame of all benchmarks: a part that fails stops no other, and the tables are those of the results."""
 
 import json
 import shutil

@@ -49,7 +49,7 @@ def readers(api: Api, kept: Kept) -> Iterator[str]:
 
 @pytest.fixture
 def reader(readers: Iterator[str]) -> str:
-    """Somebody with a long feed whom no other test has touched."""
+    """A user with a long feed, touched by no other test."""
     return next(readers)
 
 

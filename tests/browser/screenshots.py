@@ -48,7 +48,7 @@ def shoot(visit: Visit, name: str) -> None:
 
 @contextmanager
 def traffic(url: str, users: list[str]) -> Iterator[None]:
-    """Readers who come and go: feeds, saves, looks, in waves of 20 seconds."""
+    """Readers that come and go: feeds, saves, looks, in waves of 20 seconds."""
     stop = threading.Event()
 
     def read(worker: int) -> None:

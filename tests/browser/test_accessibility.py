@@ -1,4 +1,4 @@
-"""What a screen reader finds on every page and in every dialog. No substitute for one, but it catches what is forgotten."""
+"""Every page and dialog as a screen reader finds it. No substitute for one, but it catches omissions."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -10,7 +10,7 @@ from tests.running import Running
 
 pytestmark = pytest.mark.browser
 
-# What is wrong on the page as it stands, in words. Hidden parts do not count.
+# Faults of the page as it stands, in words. Hidden parts do not count.
 FAULTS = """() => {
   const seen = (node) => node.checkVisibility({ visibilityProperty: true }) && !node.closest('[aria-hidden="true"]');
   const all = (css) => [...document.querySelectorAll(css)].filter(seen);
@@ -71,7 +71,7 @@ def check(visit: Visit) -> None:
 
 
 def violations(visit: Visit) -> list[str]:
-    """What axe-core finds, a line each: the rule, what is wrong, and where."""
+    """The findings of axe-core, a line each: the rule, the fault, and the place."""
     found = Axe().run(visit.page).response["violations"]
     return [f"{one['id']}: {one['help']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
 

@@ -1,4 +1,4 @@
-"""The feed page with people in it: choosing somebody, reading, saving, hiding, looking closer, and coming back."""
+"""The feed page with people in it: choosing a user, reading, saving, hiding, looking closer, and coming back."""
 
 import re
 from collections.abc import Iterator
@@ -354,7 +354,7 @@ def test_what_was_looked_at_is_reported_and_does_not_come_again(visit: Visit, ap
     tokens = [answer.json()["token"] for answer in answers]
     reported = [event["pin"] for answer in answers for event in events(answer.request)]
     assert len(reported) == len(set(reported))
-    assert 3 <= len(reported) <= 20  # what fits on the screen, and not the whole page
+    assert 3 <= len(reported) <= 20  # the cards on the screen, and not the whole page
     left = api.pins(reader, ",".join(tokens))
     assert not set(left) & set(reported)
 

@@ -1,5 +1,5 @@
-"""The health page: a card a process, moving charts, and what is dead said loudly. And the models page: what is in the
-registry, what ranks the feeds, and why something does not. Both over an empty mesh.
+"""The health page: a card for each process, moving charts, and a loud note about dead ones. And the models page: the
+registry, the model that ranks the feeds, and why one does not. Both over an empty mesh.
 """
 
 from collections.abc import Iterator
@@ -227,4 +227,4 @@ def test_when_the_whole_mesh_stops_the_page_says_that_no_data_comes(health: Visi
     expect(banner).to_contain_text("old")
     assert "no report" in health.page.title()
     expect(health.page.locator("body")).to_have_attribute("data-stale", "true")
-    expect(health.id("process-card")).to_have_count(len(mesh.mesh.processes))  # what was known stays, faded
+    expect(health.id("process-card")).to_have_count(len(mesh.mesh.processes))  # the last report stays, faded

@@ -21,7 +21,7 @@ from tests.services.children import until
 from tests.web.edge import Edge, serve_edge
 
 EVENT = '{"action":"follow_user","user":"7001","target":"7002"}'
-#: What a page may send without asking first, by itself or by a form; each ends when it is answered or has failed.
+#: Requests that a page may send without asking first, by itself or by a form; each ends when it is answered or has failed.
 SIMPLE = {
     "fetch of text": "fetch(url, {method: 'POST', headers: {'content-type': 'text/plain'}, body}).catch(() => 0)",
     "fetch no-cors": "fetch(url, {method: 'POST', mode: 'no-cors', body}).catch(() => 0)",
@@ -61,7 +61,7 @@ pytestmark = pytest.mark.skipif(
 
 @contextmanager
 def site(folder: Path) -> Iterator[str]:
-    """A page of somebody else, on another port of the same address."""
+    """A page of another site, on another port of the same address."""
     (folder / "index.html").write_text("<!doctype html><title>elsewhere</title><body></body>")
 
     class Quiet(SimpleHTTPRequestHandler):

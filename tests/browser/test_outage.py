@@ -24,7 +24,7 @@ POPULAR = "popular with everybody"
 
 
 def reasons(visit: Visit) -> list[str]:
-    """What each card says of why it is here, in feed order."""
+    """The reason on each card, in feed order."""
     return visit.cards.get_by_test_id("card-reason").all_text_contents()
 
 
@@ -54,7 +54,7 @@ def test_reading_goes_on_while_aperture_is_away(visit: Visit, mesh: Running, rea
         assert listed[: len(shown)] == shown
         assert POPULAR not in reasons(visit)  # strangers' pins are not what those one follows have
         visit.page.evaluate("() => scrollTo(0, 0)")
-        visit.cards.nth(3).get_by_test_id("card-closeup").click()  # what is there can be used
+        visit.cards.nth(3).get_by_test_id("card-closeup").click()  # the cards that are there can be used
         expect(visit.id("closeup-dialog").locator(".facts")).to_be_visible()
         visit.page.keyboard.press("Escape")
         assert visit.pins() == listed
@@ -91,7 +91,7 @@ def test_a_page_opened_while_aperture_is_away(visit: Visit, mesh: Running, reade
 
 def test_a_feed_without_words_is_still_a_feed(visit: Visit, mesh: Running, api: Api, reader: str) -> None:
     whole = api.get("/v1/feeds/following", user=reader)
-    assert whole["degraded"] == []  # who ranks, and who knows the reader's interests, has asked rockstore by now
+    assert whole["degraded"] == []  # scorpion and realpin have asked rockstore by now
     with away(mesh, "rockstore"):
         visit.feed(reader)
         expect(visit.id("degraded-notice")).to_have_attribute("data-lost", "titles")

@@ -1,4 +1,4 @@
-"""What every browser test shares: Debian's Chromium, a mesh with people in it, and a page whose every error counts."""
+"""Shared by all browser tests: Debian's Chromium, a mesh with people in it, and a page whose every error counts."""
 
 import json
 import os
@@ -160,7 +160,7 @@ class Visit:
 
     def _asked(self, request: Request) -> None:
         if not request.url.startswith((self.url, "data:")):
-            self.faults.append(f"asked somebody else: {request.url}")
+            self.faults.append(f"asked another server: {request.url}")
 
     def expects(self, pattern: str) -> None:
         """From now on a request whose URL has this may fail."""
@@ -230,7 +230,7 @@ def wrote(action: str) -> Any:
 
 
 def events(request: Request) -> list[dict[str, Any]]:
-    """What a request writes."""
+    """The events that a request writes."""
     found: list[dict[str, Any]] = json.loads(request.post_data or "{}")["events"]
     return found
 

@@ -86,7 +86,7 @@ def broken_after(keep: Any) -> Any:
     return kept
 
 
-#: What breaks, and what the page names: a required part falls back, an optional one is left out.
+#: The part that breaks, and the names on the page: a required part falls back, an optional one is left out.
 BREAKS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, bool]] = {
     "a kernel of the slate": (lambda patch: patch.setattr(kernel, "draft", broken), "slate", True),
     "a filter": (lambda patch: patch.setattr(kernel, "unshown", broken), "shown_before", True),
@@ -183,12 +183,12 @@ def test_a_failure_of_feedgen_itself_is_a_fallback_page_at_the_edge(
 @pytest.mark.parametrize("feed", FEEDS)
 @pytest.mark.parametrize("away", [{"aperture"}, {"aperture", "smartfeed"}, {"aperture", "smartfeed", "counters"}])
 def test_a_reader_without_a_fallback_page_gets_popular_pins(all_there: World, feed: str, away: set[str]) -> None:
-    """Never an empty 200: what was popular a while ago is still good for anybody, even when nothing answers."""
+    """Never an empty 200: pins that were popular a while ago are still good for all users, even when nothing answers."""
     world, user = all_there, 8_100
     world.publish(did(A.HIDE, user, [1]))
 
     async def before(clients: Clients) -> Any:
-        """What is in memory once any page of any user has asked what is popular."""
+        """The memory of feedgen once any page of any user has asked for popular pins."""
         return await feeds(clients, PATIENT)[feed].last_resort.popular.ask(NOW)
 
     known = world.asked(before)
@@ -223,7 +223,7 @@ def test_a_page_of_one_pin_does_not_shorten_the_fallback(all_there: World) -> No
 
 @pytest.mark.parametrize("feed", FEEDS)
 def test_at_the_end_of_a_fallback_list_following_waits_and_other_feeds_go_on(all_there: World, feed: str) -> None:
-    """Who reads the pins of those they follow gets no strangers' in place of them; the other feeds have these anyway."""
+    """*following* shows no strangers' pins in place of those of followed users; the other feeds have these anyway."""
     world, user = all_there, 8_250
     listed = list(range(200, 230))
     served(world, user, listed, SURFACES[feed])
@@ -291,7 +291,7 @@ def test_R01_ones_own_pins_are_not_recommended_to_their_author(tmp_path: Path) -
             if feed != "following":
                 assert len(reply.items) == 25, f"{feed}: others take their places"
         other = replies(world, *({"user": 8_400, "feed": feed} for feed in ("picked", "home")))
-        assert all(set(pins_of(reply)) & set(OWN) for reply in other), "they are for everybody else"
+        assert all(set(pins_of(reply)) & set(OWN) for reply in other), "they are for all other users"
         shown = replies(world, *asked, choose=Choices(deadline_ms=60_000, own_pins=True))
         for feed, reply in zip(FEEDS, shown, strict=True):
             if feed != "picked":  # whose author did nothing that leads there

@@ -41,7 +41,7 @@ def test_M01_a_model_of_several_classes_may_be_pushed_and_is_not_promoted(tmp_pa
 
 
 def test_M01_a_pointer_to_a_model_of_several_classes_is_refused_where_it_is_read(tmp_path: Path) -> None:
-    """One that an earlier version promoted, or that somebody wrote: the model before it goes on."""
+    """One that an earlier version promoted, or that a person wrote: the model before it goes on."""
     written(tmp_path / "good", trees=3)
     good = registry.promote(tmp_path, str(registry.push(tmp_path / "good", tmp_path)))
     bad = registry.push(CASES / "M01-multiclass-model", tmp_path)

@@ -38,7 +38,7 @@ Said = tuple[Action, int, int]  # what, by whom or of which pin, when
 
 
 class Seen(NamedTuple):
-    """What one view, or two that must agree, say of a board."""
+    """The state of a board by one view, or by two that must agree."""
 
     owner: int  # 0: none
     deleted: bool
@@ -47,7 +47,7 @@ class Seen(NamedTuple):
 
 
 def batch_of(rows: list[tuple[int, Said]], first_id: int = 1) -> Batch:
-    """Events of boards: a save is everybody's (user 9)."""
+    """Events of boards: a save is another user's (user 9)."""
     of_pins = [action in (SAVE, UNSAVE) for _, (action, _, _) in rows]
     return events(
         len(rows),
@@ -76,7 +76,7 @@ def in_chunks(store: Any, records: list[Record], own: range, chunks: int) -> Non
 
 
 def seen(log: EventLog, asked: list[int], partitions: int, shards: int = 1, chunks: int = 1) -> dict[int, Seen]:
-    """What views that are built of the log from its beginning say of these boards."""
+    """The state of these boards by views that are built of the log from its beginning."""
     records, users = records_of(log), ids([ANA, BEN, EVE])
     said: dict[int, Any] = {board: [0, False, (), ()] for board in asked}
     held: dict[int, set[int]] = {board: set() for board in asked}
@@ -121,7 +121,7 @@ def seen(log: EventLog, asked: list[int], partitions: int, shards: int = 1, chun
 
 
 def agreed(of: Seen) -> None:
-    """What must be true of any board, whatever happened."""
+    """Invariants of any board, whatever happened."""
     assert of.listed == ((of.owner,) if of.owner and not of.deleted else ()), of
     assert not (of.deleted and of.pins), of
 
@@ -249,7 +249,7 @@ def test_R07_an_owners_events_and_saves_give_the_same_in_any_order() -> None:
 
 
 def test_R28_a_log_of_before_owners_is_set_right_once(tmp_path: Path) -> None:
-    """What a stranger did in such a log is undone in the topics that took it for true."""
+    """A stranger's actions in such a log are undone in the topics that took them for true."""
     alive, claimed, gone = 7, 8, 9
     rows: list[tuple[int, Said]] = [
         (alive, (CREATE, ANA, 1)), (alive, (SAVE, 10, 2)), (alive, (DELETE, EVE, 3)), (alive, (SAVE, 11, 4)),

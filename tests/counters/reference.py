@@ -1,4 +1,4 @@
-"""What counters must answer, one increment after the other in plain Python; and records of increments without a log."""
+"""The answers of counters, one increment after the other in plain Python; and records of increments without a log."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -44,7 +44,7 @@ class Slow:
         return partition_of_one(object_, self.partitions)
 
     def _of(self) -> dict[tuple[int, int, int], list[tuple[int, int]]]:
-        """What happened, by object and action; sorted out as it comes."""
+        """The increments, by object and action; sorted out as they come."""
         for kind, object_, action, at_ms, times in self.happened[self._sorted :]:
             self._by.setdefault((kind, object_, action), []).append((at_ms, times))
             partition = self.partition(object_)

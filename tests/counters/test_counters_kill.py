@@ -52,7 +52,7 @@ def mesh_of_two(folder: Path, shards: int) -> Iterator[Running]:
 
 
 def happened(turn: int, n: int = 50) -> Batch:
-    """n events on a few objects, within the last days: of many people, and of three who do the same again and again and count
+    """n events on a few objects, within the last days: of many users, and of three that do the same again and again and count
     once for it.
     """
     chance = np.random.default_rng(turn)

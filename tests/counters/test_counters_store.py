@@ -36,7 +36,7 @@ class Clock:
 
 
 class Opened:
-    """A store, its clock, and the same told to the slow reference."""
+    """A store, its clock, and the slow reference with the same increments."""
 
     def __init__(self, folder: Path, recent: int = 4_000) -> None:
         self.clock, self.slow, self._folder, self._recent = Clock(), Slow(partitions=PARTITIONS), folder, recent
@@ -56,7 +56,7 @@ class Opened:
         return float(found[0, 0, 0])
 
     def agrees(self, windows: list[int], now: int = 0) -> None:
-        """The store answers what the reference does, all at once."""
+        """The store answers what the reference does, all together."""
         objects = sorted({(kind, object_) for kind, object_, *_ in self.slow.happened})
         kinds, found = np.array([k for k, _ in objects], np.uint8), ids([o for _, o in objects])
         actions = np.array([*ENGAGEMENTS[::-1], A.SAVE], np.uint8)
@@ -213,14 +213,14 @@ def test_who_waited_for_a_write_sees_it_and_nobody_before(counting: Opened, monk
         write(batch)
         seen.append(counting.count(PIN, 4, A.SAVE, 0))
 
-    class Told(dict[Any, Any]):
+    class Watched(dict[Any, Any]):
         def update(self, *_: Any, **__: Any) -> None:
             seen.append(counting.count(PIN, 4, A.SAVE, 0))
 
     monkeypatch.setattr(counting.store.shard, "write", writing)
-    monkeypatch.setattr(counting.store.shard, "_applied", Told(counting.store.shard._applied))
+    monkeypatch.setattr(counting.store.shard, "_applied", Watched(counting.store.shard._applied))
     counting.apply((PIN, 4, A.SAVE, NOW, 1))
-    assert seen == [20, 20, 21], "old until it is on disk, new before anybody is told"
+    assert seen == [20, 20, 21], "old until it is on disk, new before a waiting token is let go"
 
 
 def test_a_write_that_fails_changes_nothing_and_may_be_tried_again(
@@ -295,7 +295,7 @@ def test_increments_that_are_in_all_pages_are_deleted(counting: Opened, monkeypa
     counting.agrees([0, DAY_MS])
 
 
-# --- who leads --------------------------------------------------------------------------------------------------------
+# --- leaders ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reopened", [False, True])

@@ -36,7 +36,7 @@ from services.rpc import mesh
 from services.rpc.mesh import Address
 from tests.damage.cells import BEFORE, NOTHING, RIGHT, THEN, WRONG, Cell, Outcome, happens
 from tests.damage.files import damages
-from tests.loaders.test_load import Door, saves
+from tests.loaders.test_load import Ingest, saves
 from tests.scorpion.making import written
 
 IDENTITY = bytes(range(16))
@@ -251,6 +251,6 @@ def _loads(older: Path, now: Path) -> Iterator[Small]:
 
 def _load(data: Path, dataset: Any, calls: int | None) -> None:
     """Publish it, or so many batches of it."""
-    door = Door(plan={} if calls is None else {calls: MeshError("no")})
+    ingest = Ingest(plan={} if calls is None else {calls: MeshError("no")})
     with suppress(MeshError):
-        load.pump(dataset, door, Ledger(data, dataset), 2, lambda said: None)
+        load.pump(dataset, ingest, Ledger(data, dataset), 2, lambda said: None)

@@ -25,7 +25,7 @@ WEEK_MS = 7 * 86_400_000
 
 
 def differences(mesh: Mesh, expected: Recount) -> list[str]:
-    """What any view holds that the log does not say, or the other way round; empty when all is well."""
+    """Differences between the views and the recount of the log; empty when all is well."""
     return asyncio.run(_differences(mesh, expected))
 
 
@@ -142,7 +142,7 @@ async def counters(mesh: Mesh, expected: Recount) -> list[str]:
         kinds, keys = np.array([kind for kind, _ in part], np.uint8), ids([object_ for _, object_ in part])
         with context.serving(TIMEOUT_S, token):
             answer = await client.counts(kinds, keys, actions, (0, WEEK_MS), now_ms=now, timeout=TIMEOUT_S)
-        expired = int(time.time() * 1000) - WEEK_MS + 2 * HOUR_MS  # what may expire meanwhile is not compared
+        expired = int(time.time() * 1000) - WEEK_MS + 2 * HOUR_MS  # counts that may expire meanwhile are not compared
         for i, (kind, object_) in enumerate(part):
             for j, action in enumerate(actions):
                 hours = expected.counts.get((kind, object_, action), Counter())

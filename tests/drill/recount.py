@@ -1,6 +1,6 @@
 """Recounts the log in plain Python, one event after the other; `differences.py` compares every view with it.
 
-Nothing here is shared with the stores: what they must hold is said a second time, as simply as can be.
+Nothing here is shared with the stores: their contents are computed a second time, as simply as can be.
 """
 
 from collections import Counter, defaultdict
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Recount:
-    """What every view must hold, by the log alone."""
+    """The contents of every view, by the log alone."""
 
     follows: dict[int, dict[tuple[str, int], int]] = field(default_factory=lambda: defaultdict(dict))
     boards: dict[int, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))

@@ -1,4 +1,4 @@
-"""What realpin must answer, from a recount of the log: the weights said a second time, pin by pin."""
+"""The signals of realpin, from a recount of the log: the weights computed a second time, pin by pin."""
 
 from realpin.client import RealpinClient
 from services.core.events import Action
@@ -8,7 +8,7 @@ from tests.drill.recount import TIMEOUT_S, Recount
 DAY_MS = 86_400_000
 A = Action
 WEIGHTS = {A.CLOSEUP: (1.0, 3.0), A.CLICK: (2.0, 7.0), A.SAVE: (4.0, 30.0)}  # weight, days until it is half
-MOST = 200  # pins that are looked at; who has more is not compared
+MOST = 200  # pins that are looked at; a user with more is not compared
 
 
 async def realpin(mesh: Mesh, expected: Recount) -> list[str]:

@@ -21,7 +21,7 @@ def locked(*files: str) -> list[str]:
 
 
 def run(command: Iterable[object], **how: object) -> str:
-    """What a command prints, having gone well."""
+    """The output of a command that went well."""
     ran = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=300, **how)  # type: ignore[call-overload]
     assert ran.returncode == 0, f"{ran.args}: {ran.stdout}{ran.stderr}"
     return str(ran.stdout)

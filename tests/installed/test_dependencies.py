@@ -28,7 +28,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def needed(*start: str) -> set[str]:
-    """The distributions that these need, and what they need in turn, here."""
+    """The distributions that these need, directly and indirectly, here."""
     found: set[str] = set()
     left = [*start]
     while left:

@@ -14,7 +14,7 @@ RELEASE = re.compile(r"(?P<version>\d+\.\d+\.\d+) \((?P<date>\d{4}-\d\d-\d\d), c
 
 
 def headings(text: str) -> list[str]:
-    """What stands in the changelog's headings of releases."""
+    """The texts of the changelog's headings of releases."""
     return re.findall(r"^## (.*)$", text, re.MULTILINE)
 
 

@@ -106,7 +106,7 @@ class Elsewhere:
         self._environment = kept | QUICKLY | {"XDG_CACHE_HOME": str(home / "cache"), "COLUMNS": "200"}
 
     def feedmesh(self, *words: object) -> str:
-        """What a command prints, having gone well."""
+        """The output of a command that went well."""
         return run([self._command, *words], cwd=self.folder, env=self._environment)
 
     def run(self, *words: object) -> "subprocess.CompletedProcess[str]":

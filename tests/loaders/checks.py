@@ -42,7 +42,7 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def check(dataset: Dataset, again: Dataset, resume_at: Iterable[int]) -> Batch:
-    """What every set must hold; the whole of it as one batch."""
+    """Check the invariants of every set; the whole of it as one batch."""
     now_ms = time.time_ns() // 1_000_000
     events = whole(dataset)
     validate(events, now_ms, 0)

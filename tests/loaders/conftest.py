@@ -9,7 +9,7 @@ import typer
 
 from cli import load as loading
 from cli.demo import demo
-from tests.loaders.test_load import Door
+from tests.loaders.test_load import Ingest
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def app() -> typer.Typer:
 
 
 @pytest.fixture
-def door(monkeypatch: pytest.MonkeyPatch) -> Door:
+def ingest(monkeypatch: pytest.MonkeyPatch) -> Ingest:
     """Stands where the running mesh's ingest API would be found."""
-    made = Door()
+    made = Ingest()
 
     @contextmanager
-    def open_publisher(data: Path) -> Iterator[Door]:
+    def open_publisher(data: Path) -> Iterator[Ingest]:
         yield made
 
     monkeypatch.setattr(loading, "open_publisher", open_publisher)

@@ -72,7 +72,7 @@ def test_movielens_as_it_is(tmp_path: Path) -> None:
     by_pin = {pin: {words[i] for i in pins.interests.run(row).tolist()} for row, pin in enumerate(pins.pin.tolist())}
     assert by_pin == {10: {"Drama", "War"}, 20: set(), 30: set(), 40: {"War"}}
     saves = of(events, Action.SAVE)
-    assert saves.board.tolist() == saves.user.tolist(), "everybody has a board"
+    assert saves.board.tolist() == saves.user.tolist(), "every user has a board"
     assert saves.at_ms.tolist() == [964982703000, 964983100000]
     assert of(events, Action.CREATE_BOARD).user.tolist() == [1, 2]
     said = " ".join(dataset.notes)

@@ -1,4 +1,4 @@
-"""What is damaged, hostile or odd is refused by name, or loads; there is never any other error."""
+"""Damaged, hostile or odd files are refused by name, or load; there is never any other error."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
-"""What was loaded is not loaded again, whatever file it comes in: only rows that are new are published.
+"""A row that was loaded is not loaded again, whatever file it comes in: only new rows are published.
 
-Each load here meets a Door that knows no ids: roadrunner's memory of a day hides nothing.
+Each load here meets an ingest API that knows no ids: roadrunner's memory of a day hides nothing.
 """
 
 import datetime
@@ -30,7 +30,7 @@ from loaders.naming import with_names
 from loaders.text_ids import TextIds, as_text
 from services.core.errors import InvalidArgument
 from services.core.events import Action, Batch
-from tests.loaders.test_load import Door, saves
+from tests.loaders.test_load import Ingest, saves
 
 AT = 1_600_000_000_000
 Columns = dict[str, list[Any]]
@@ -52,13 +52,13 @@ def written(folder: Path, pins: Columns = PINS, events: Columns = EVENTS, **opti
 
 
 def load(dataset: Dataset | Path, data: Path) -> list[Batch]:
-    """What a load publishes."""
+    """The events that a load publishes."""
     opened = parquet.open(dataset) if isinstance(dataset, Path) else dataset
-    door, ledger = Door(), Ledger(data, opened)
-    loading.pump(opened, door, ledger, 2, lambda said: None)
+    ingest, ledger = Ingest(), Ledger(data, opened)
+    loading.pump(opened, ingest, ledger, 2, lambda said: None)
     assert ledger.loaded.events == ledger.loaded.size == opened.size
     assert Ledger(data, opened).is_done
-    return door.batches
+    return ingest.batches
 
 
 def rows(batches: list[Batch]) -> int:
@@ -201,23 +201,23 @@ def test_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize("call", [0, 7, 30])
 def test_a_load_that_failed_goes_on_and_publishes_no_acknowledged_run_twice(tmp_path: Path, call: int) -> None:
     dataset = saves(100)
-    door = Door(plan={call: InvalidArgument("no")})
+    ingest = Ingest(plan={call: InvalidArgument("no")})
     with pytest.raises(InvalidArgument):
-        loading.pump(dataset, door, Ledger(tmp_path, dataset), 2, lambda said: None)
+        loading.pump(dataset, ingest, Ledger(tmp_path, dataset), 2, lambda said: None)
     done = Ledger(tmp_path, dataset).loaded.events
     dataset.fingerprint = "beef"  # it was recompressed meanwhile
     published = load(dataset, tmp_path)
     assert rows(published) == 100 - done
-    assert door.ids | set(Batch.concat(published).id.tolist()) == set(dataset.identities().ids.tolist())
+    assert ingest.ids | set(Batch.concat(published).id.tolist()) == set(dataset.identities().ids.tolist())
 
 
 KILLED = """
 import os, sys
 from pathlib import Path
 from cli import ledger, load
-from tests.loaders.test_load import Door, saves
+from tests.loaders.test_load import Ingest, saves
 ledger.SAVE_EVERY_S = 0.0
-class Killed(Door):
+class Killed(Ingest):
     def publish(self, batch, timeout):
         if self.calls > 30: os._exit(9)
         return super().publish(batch, timeout)
@@ -239,7 +239,7 @@ def test_a_load_that_was_killed_goes_on(tmp_path: Path) -> None:
 def test_a_block_that_was_written_in_part_counts_as_nothing(tmp_path: Path) -> None:
     dataset = saves(100)
     with pytest.raises(InvalidArgument):
-        loading.pump(dataset, Door(plan={30: InvalidArgument("no")}), Ledger(tmp_path, dataset), 2, lambda said: None)
+        loading.pump(dataset, Ingest(plan={30: InvalidArgument("no")}), Ledger(tmp_path, dataset), 2, lambda said: None)
     added = tmp_path / "loads" / "small.record.new"
     added.write_bytes(added.read_bytes()[:-3])
     done = Ledger(tmp_path, dataset).loaded.events
@@ -290,18 +290,18 @@ def test_what_an_older_version_loaded_counts_as_loaded(tmp_path: Path) -> None:
     assert rows(load(grown, data)) == 1
 
 
-def test_two_loads_of_a_set_at_once_are_refused(app: typer.Typer, door: Door, tmp_path: Path) -> None:
+def test_two_loads_of_a_set_at_once_are_refused(app: typer.Typer, ingest: Ingest, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     command = ["load", "parquet", str(written(tmp_path / "one")), "--data", str(tmp_path / "data")]
     with alone(tmp_path / "data", "parquet"):
         refused = CliRunner().invoke(app, command)
     assert refused.exit_code == 1
     assert "another load of parquet" in refused.stderr
-    assert not door.batches
+    assert not ingest.batches
     assert CliRunner().invoke(app, command).exit_code == 0
 
 
-def test_the_command_says_what_was_new(app: typer.Typer, door: Door, tmp_path: Path) -> None:
+def test_the_command_says_what_was_new(app: typer.Typer, ingest: Ingest, tmp_path: Path) -> None:
     command = ["load", "parquet", str(written(tmp_path / "one")), "--data", str(tmp_path / "data")]
     first = CliRunner().invoke(app, [*command, "--json"])
     said = json.loads(first.stdout)
@@ -313,4 +313,4 @@ def test_the_command_says_what_was_new(app: typer.Typer, door: Door, tmp_path: P
     assert json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)["new"] == 0
     written(tmp_path / "one", events=more(EVENTS, user=8, action="click", pin=1, at=AT))
     assert "9 rows, 1 new: 1 events accepted" in CliRunner().invoke(app, command).stdout
-    assert np.unique(Batch.concat(door.batches).id).size == 9
+    assert np.unique(Batch.concat(ingest.batches).id).size == 9

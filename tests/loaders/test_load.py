@@ -1,4 +1,4 @@
-"""`feedmesh load` and `demo`: what is remembered, what is tried again, what is said."""
+"""`feedmesh load` and `demo`: the record, the retries, the messages."""
 
 import threading
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Published:
 
 
 @dataclass
-class Door:
+class Ingest:
     """Accepts every id once, on any thread; `plan` says at which calls (from 0) to raise what."""
 
     plan: dict[int, BaseException] = field(default_factory=dict)
@@ -54,72 +54,72 @@ def saves(n: int, actions: list[int] | None = None) -> Dataset:
     return Dataset("small", "f00d", [made], ["one thing skipped"])
 
 
-def pump(dataset: Dataset, door: Door, data: Path, batch: int = 10) -> Ledger:
+def pump(dataset: Dataset, ingest: Ingest, data: Path, batch: int = 10) -> Ledger:
     ledger = Ledger(data, dataset)
-    loading.pump(dataset, door, ledger, batch, lambda said: None)
+    loading.pump(dataset, ingest, ledger, batch, lambda said: None)
     return ledger
 
 
 def test_everything_is_published_and_remembered(tmp_path: Path) -> None:
-    door = Door()
-    pump(saves(105), door, tmp_path)
-    assert door.ids == set(whole(saves(105)).id.tolist())
+    ingest = Ingest()
+    pump(saves(105), ingest, tmp_path)
+    assert ingest.ids == set(whole(saves(105)).id.tolist())
     again = Ledger(tmp_path, saves(105)).loaded
     assert (again.size, again.events, again.accepted, again.duplicates) == (105, 105, 105, 0)
 
 
 def test_a_failure_remembers_the_contiguous_run_and_the_next_load_goes_on(tmp_path: Path) -> None:
-    door = Door(plan={7: InvalidArgument("no")})
+    ingest = Ingest(plan={7: InvalidArgument("no")})
     with pytest.raises(InvalidArgument):
-        pump(saves(500), door, tmp_path)
+        pump(saves(500), ingest, tmp_path)
     done = Ledger(tmp_path, saves(500)).loaded.events
     assert done % 10 == 0
     assert done < 500
-    assert set(whole(saves(500)).id[:done].tolist()) <= door.ids, "what is remembered was acknowledged"
-    ledger = pump(saves(500), door, tmp_path)
-    assert door.ids == set(whole(saves(500)).id.tolist())
+    assert set(whole(saves(500)).id[:done].tolist()) <= ingest.ids, "recorded rows were acknowledged"
+    ledger = pump(saves(500), ingest, tmp_path)
+    assert ingest.ids == set(whole(saves(500)).id.tolist())
     assert ledger.loaded.accepted + ledger.loaded.duplicates == ledger.loaded.events == 500
 
 
 def test_what_passes_is_tried_again_and_said(tmp_path: Path) -> None:
     said: list[str] = []
-    door = Door(plan={0: Unavailable("away"), 1: Unavailable("away")})
-    loading.pump(saves(10), door, Ledger(tmp_path, saves(10)), 10, said.append)
-    assert len(door.ids) == 10
+    ingest = Ingest(plan={0: Unavailable("away"), 1: Unavailable("away")})
+    loading.pump(saves(10), ingest, Ledger(tmp_path, saves(10)), 10, said.append)
+    assert len(ingest.ids) == 10
     assert [line for line in said if line] == ["trying again in 0.1 s: away", "trying again in 0.2 s: away"]
 
 
 def test_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "PATIENCE_S", 0.2)
-    door = Door(plan={call: Unavailable("away") for call in range(100)})
+    ingest = Ingest(plan={call: Unavailable("away") for call in range(100)})
     with pytest.raises(Unavailable, match="away"):
-        pump(saves(10), door, tmp_path)
+        pump(saves(10), ingest, tmp_path)
 
 
 def test_ctrl_c_remembers_what_came(tmp_path: Path) -> None:
-    door = Door(plan={20: KeyboardInterrupt()})
+    ingest = Ingest(plan={20: KeyboardInterrupt()})
     with pytest.raises(KeyboardInterrupt):
-        pump(saves(1000), door, tmp_path)
+        pump(saves(1000), ingest, tmp_path)
     done = Ledger(tmp_path, saves(1000)).loaded.events
     assert 100 <= done < 1000
-    assert set(whole(saves(1000)).id[:done].tolist()) <= door.ids
+    assert set(whole(saves(1000)).id[:done].tolist()) <= ingest.ids
 
 
 def test_an_unsave_is_published_alone(tmp_path: Path) -> None:
     actions = [int(Action.SAVE)] * 100
     actions[50] = int(Action.UNSAVE)
-    door = Door()
-    pump(saves(100, actions), door, tmp_path, batch=1)
-    pins = [int(batch.pin[0]) for batch in door.batches]
+    ingest = Ingest()
+    pump(saves(100, actions), ingest, tmp_path, batch=1)
+    pins = [int(batch.pin[0]) for batch in ingest.batches]
     assert pins[50] == 51
     assert set(pins[:50]) == set(range(1, 51))
 
 
 def test_a_ledger_of_another_reading_is_refused_unless_its_rows_are_recorded(tmp_path: Path) -> None:
-    pump(saves(10), Door(), tmp_path)
-    door = Door()
-    assert pump(saves(11), door, tmp_path).new == 1
-    assert len(door.ids) == 1
+    pump(saves(10), Ingest(), tmp_path)
+    ingest = Ingest()
+    assert pump(saves(11), ingest, tmp_path).new == 1
+    assert len(ingest.ids) == 1
     path = next((tmp_path / "loads").glob("small-*.json"))
     path.write_text('{"size": 10, "events": 10}')
     with pytest.raises(InvalidArgument, match="begun as 10 events, and the same input now makes 11"):
@@ -129,7 +129,7 @@ def test_a_ledger_of_another_reading_is_refused_unless_its_rows_are_recorded(tmp
         Ledger(tmp_path, saves(10))
 
 
-def test_demo_then_load_then_load_again(app: typer.Typer, door: Door, tmp_path: Path) -> None:
+def test_demo_then_load_then_load_again(app: typer.Typer, ingest: Ingest, tmp_path: Path) -> None:
     run, out = CliRunner(), str(tmp_path / "world")
     made = run.invoke(app, ["demo", "--out", out, "--users", "20", "--pins", "200", "--boards", "30", "--saves", "300"])
     assert made.exit_code == 0
@@ -137,16 +137,16 @@ def test_demo_then_load_then_load_again(app: typer.Typer, door: Door, tmp_path: 
     command = ["load", "parquet", out, "--data", str(tmp_path / "data")]
     first = run.invoke(app, command)
     assert first.exit_code == 0, first.stderr
-    assert f"{len(door.ids):,} events accepted, 0 duplicates" in first.stdout
-    calls = door.calls
+    assert f"{len(ingest.ids):,} events accepted, 0 duplicates" in first.stdout
+    calls = ingest.calls
     again = run.invoke(app, command)
     assert again.exit_code == 0
-    assert f"already loaded: {len(door.ids):,} rows, 0 new; loaded on 20" in again.stdout
+    assert f"already loaded: {len(ingest.ids):,} rows, 0 new; loaded on 20" in again.stdout
     assert "nothing to do" in again.stdout
-    assert door.calls == calls
+    assert ingest.calls == calls
 
 
-def test_csv_moves_old_dates_and_says_what_it_did(app: typer.Typer, door: Door, tmp_path: Path) -> None:
+def test_csv_moves_old_dates_and_says_what_it_did(app: typer.Typer, ingest: Ingest, tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text(
         "user,item,rating,timestamp\n" + "1,10,5,964982703\n2,20,1,964982703\n3,,1,9\n" * 2
     )
@@ -161,19 +161,19 @@ def test_csv_moves_old_dates_and_says_what_it_did(app: typer.Typer, door: Door, 
     assert done.exit_code == 0, done.stderr
     assert "1 rows skipped with no item" in done.stdout
     assert "the newest date is 2000-07-30 18:45:03 UTC: all were moved" in done.stdout
-    saved = Batch.concat(door.batches)
+    saved = Batch.concat(ingest.batches)
     assert 0 <= wall_clock() - int(saved.at_ms.max()) < DAY_MS
     assert (saved.at_ms.max() - 964982703000) % DAY_MS == 0
     assert "nothing to do" in CliRunner().invoke(app, command).stdout
 
 
-def test_dates_stay_when_asked(app: typer.Typer, door: Door, tmp_path: Path) -> None:
+def test_dates_stay_when_asked(app: typer.Typer, ingest: Ingest, tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text("user,item,rating,timestamp\n1,10,5,964982703\n")
     command = ["load", "csv", str(tmp_path), "--no-graph", "--keep-dates", "--data", str(tmp_path / "data")]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.stderr
     assert "dates are as they are, as asked" in done.stdout
-    assert set(Batch.concat(door.batches).at_ms.tolist()) == {964982703000}
+    assert set(Batch.concat(ingest.batches).at_ms.tolist()) == {964982703000}
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_links_pipes_and_rights_are_said(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_says_so(tmp_path: Path) -> None:
-    """By somebody without rights: a superuser reads anything, and becomes nobody for it where the test is one."""
+    """By a user without rights: a superuser reads anything, and becomes `nobody` for it where the test runs as one."""
     shut = write(tmp_path, HEAD + ROWS)
     shut.chmod(0)
     program = (

@@ -1,4 +1,4 @@
-"""People's own files: what is read, in which order, and what is said of each mistake."""
+"""Users' own files: which parts are read, in which order, and the message of each mistake."""
 
 from pathlib import Path
 from typing import Any

@@ -17,7 +17,7 @@ from loaders.quality import Votes, of_ratings, of_saves, shrunk
 from services.core.clock import DAY_MS
 from services.core.events import Action
 from tests.loaders.checks import whole
-from tests.loaders.test_load import Door, saves
+from tests.loaders.test_load import Ingest, saves
 
 NOW = 1_796_000_000_000
 PINS = np.array([10, 20, 30], np.uint64)
@@ -109,12 +109,12 @@ def test_old_sets_are_moved_by_whole_days_and_never_beyond_now(newest: int, earl
 
 def test_a_load_decides_once_how_far_dates_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledgers, "wall_clock", lambda: NOW)
-    door, dataset = Door(), saves(30)
+    ingest, dataset = Ingest(), saves(30)
     ledger = Ledger(tmp_path, dataset)
     by_ms = ledger.decide_dates(dataset.newest_ms or 1_600_000_000_000, keep=False)
     assert 0 <= NOW - (1_600_000_000_000 + by_ms) < DAY_MS
-    loading.pump(dataset, door, ledger, 10, lambda said: None)
-    assert {at for batch in door.batches for at in batch.at_ms.tolist()} == {1_600_000_000_000 + by_ms}
+    loading.pump(dataset, ingest, ledger, 10, lambda said: None)
+    assert {at for batch in ingest.batches for at in batch.at_ms.tolist()} == {1_600_000_000_000 + by_ms}
     monkeypatch.setattr(ledgers, "wall_clock", lambda: NOW + 40 * DAY_MS)
     assert Ledger(tmp_path, dataset).decide_dates(1_600_000_000_000, keep=True) == by_ms, "it is decided"
     more = saves(31)

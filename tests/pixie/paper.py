@@ -63,7 +63,7 @@ class Paper:
     def walk(self, query: int, budget: int, rules: Rules, random: Random) -> tuple[Tally, Tally]:
         """Algorithm 2: excursions from the query pin until the budget is spent, or both kinds have stopped early.
 
-        Boards and pins are counted, each as if it alone were: what the walk visits does not hang on what is counted.
+        Boards and pins are counted, each as if it alone were: the visits of the walk do not depend on the kind that is counted.
         """
         boards, pins = Tally(rules), Tally(rules)
         taken = 0

@@ -39,7 +39,7 @@ def built(folder: Path, pairs: Pairs, interests: dict[int, list[int]] | None = N
 
 
 def neighbours(words: Array) -> list[list[int]]:
-    """Of each node of a side in turn where the runs that its edges lead to begin; headers and degrees are compared."""
+    """Of one node of a side after the other, where the runs that its edges lead to begin; headers and degrees are compared."""
     found: list[list[int]] = []
     at = 0
     while at < len(words):
@@ -121,7 +121,7 @@ def chosen_of(neighbours: list[int], interests: list[int], interest: int | None,
 
 def walked(snapshot: Snapshot, pins: list[int], shares: list[int], options: Options, seed: int
            ) -> tuple[dict[int, float], dict[int, int], list[int]]:  # fmt: skip
-    """Score and seed of each node visited, and the steps taken from each query pin: walkers take turns, a step each."""
+    """Score and seed of each node visited, and the steps taken from each query pin: walkers step alternately, a step each."""
     of_pin, of_board = adjacent(snapshot)
     pin_interests, board_interests = snapshot.graph.pin_interests.tolist(), snapshot.graph.board_interests.tolist()
     visits: list[Counter[int]] = []
@@ -170,7 +170,7 @@ def transition(snapshot: Snapshot) -> Array:
 
 
 def together(visits: list[dict[int, int]], plain: bool) -> list[tuple[int, float, int]]:
-    """Start, score and seed of each node, by starts: of each query pin in turn how often it visited where."""
+    """Start, score and seed of each node, by starts: of one query pin after the other how often it visited where."""
     boosted = not plain and sum(map(bool, visits)) > 1
     scores: dict[int, float] = defaultdict(float)
     seeds: dict[int, int] = {}

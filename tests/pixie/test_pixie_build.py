@@ -1,4 +1,4 @@
-"""What a snapshot is built from, and what is left of it by pruning, against sets and dictionaries."""
+"""The edges of a snapshot, and its rest after pruning, against sets and dictionaries."""
 
 import math
 from collections import defaultdict

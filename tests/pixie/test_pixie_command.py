@@ -51,7 +51,7 @@ def free_port() -> int:
 
 @contextmanager
 def process(service: str, mesh: Path) -> Iterator[None]:
-    """A door of the mesh, until the block ends."""
+    """The ingest API of the mesh, until the block ends."""
     command = [sys.executable, "-m", service, "--mesh", str(mesh)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as running:
         try:
@@ -73,7 +73,7 @@ def mesh(tmp_path: Path) -> Mesh:
 
 
 def near(mesh: Mesh, pin: int) -> Recommended:
-    """What pixie answers, once it listens."""
+    """Pixie's answer, once it listens."""
     end = time.monotonic() + 60
     while True:
         try:

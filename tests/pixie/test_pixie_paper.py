@@ -1,10 +1,10 @@
-"""The kernel against the paper's walk (`paper.py`): what many walks of each visit, where they stop, what they rank first.
+"""The kernel against the paper's walk (`paper.py`): the visits of many walks of each, where they stop, and their first ranks.
 
 Visits of one walk depend on one another, so each of many independent walks gives one number, or one vector, to a
 two-sample test: chi-square of numbers, Hotelling's T-square of vectors, which is the chi-square test of means whose
 parts depend on one another. Seeds are fixed: a test that passes passes always.
 
-Walkers that take turns all begin at the query pin, and the budget cuts the last excursion of each short. So what is
+Walkers that step alternately all begin at the query pin, and the budget cuts the last excursion of each short. So what is
 equal to one walker in distribution is a walk whose budget is too small for several, or one that restarts after every
 step; longer walks are equal as far as samples of these sizes tell, and the last test says by how much they are not.
 """

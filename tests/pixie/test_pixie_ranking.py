@@ -1,4 +1,4 @@
-"""What comes after the walk: entries put in order and together, and the best of them, against sorting in plain Python."""
+"""The ranking after the walk: entries put in order and together, and the best of them, against sorting in plain Python."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What realpin keeps of pins: rockstore is asked for what is not known or has changed, and for nothing else."""
+"""Pins in realpin's memory: rockstore is asked for those that are not known or have changed, and for no others."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack

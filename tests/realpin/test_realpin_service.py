@@ -153,7 +153,7 @@ def test_as_many_as_asked_for_and_as_of_then(tmp_path: Path) -> None:
         few, nothing = signals(mesh, pins=1, interests=2), signals(mesh, pins=0, interests=0)
         then, before = signals(mesh, now_ms=NOW - 4500), signals(mesh, now_ms=NOW - 40 * DAY_MS)
     assert few.pins.tolist() == [12]
-    assert few.interests.tolist() == [1, 2], "one of each sign, whoever hides a lot"
+    assert few.interests.tolist() == [1, 2], "one of each sign, however many a user hides"
     assert (len(nothing.pins), len(nothing.interests)) == (0, 0)
     assert nothing.counts[2].tolist() == [1, 1, 1, 3, 1]
     weights, affinities = about(then)

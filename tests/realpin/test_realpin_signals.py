@@ -39,7 +39,7 @@ def weighed(rows: list[Row], decay: Decay = DECAY) -> Pins:
 
 
 def known(interests: list[list[int]], down: list[bool] | None = None) -> U64:
-    """What is known of pins, as the kernels take it."""
+    """Interests and takedowns of pins, as the kernels take them."""
     taken = down or [False] * len(interests)
     words = [np.array([2 * len(of) + is_down, *of], "<u8") for of, is_down in zip(interests, taken, strict=True)]
     return joined([word.tobytes() for word in words])
@@ -69,7 +69,7 @@ row = st.tuples(
 def test_a_pin_weighs_what_was_done_to_it(rows: list[Row]) -> None:
     rows = sorted(rows, key=lambda r: r[2])
     found = weighed(rows)
-    expected = {pin: told for pin, told in reference(rows, DECAY).items() if told[0]}
+    expected = {pin: of for pin, of in reference(rows, DECAY).items() if of[0]}
     assert found.pins.tolist() == sorted(expected)
     assert found.boards.tolist() == [expected[pin][1] for pin in sorted(expected)]
     assert found.at_ms.tolist() == [expected[pin][2] for pin in sorted(expected)]
@@ -164,9 +164,9 @@ def test_an_affinity_is_the_sum_of_its_pins_shares(interests: list[list[int]], d
             expected[interest] += weight / math.sqrt(len(of))
     given_weights = np.array(weights, np.float32)
     found = signals.strongest_affinities(given_weights, known(interests), 100)
-    order, told = np.argsort(found.interests), {i for i in expected if np.float32(expected[i]) != 0}
-    assert found.interests[order].tolist() == sorted(told)
-    assert found.affinities[order] == pytest.approx([expected[i] for i in sorted(told)], rel=1e-5, abs=1e-5)
+    order, nonzero = np.argsort(found.interests), {i for i in expected if np.float32(expected[i]) != 0}
+    assert found.interests[order].tolist() == sorted(nonzero)
+    assert found.affinities[order] == pytest.approx([expected[i] for i in sorted(nonzero)], rel=1e-5, abs=1e-5)
     assert found.affinities.tolist() == sorted(found.affinities.tolist(), reverse=True)
     numpys = plain.affinities_of(given_weights, Ragged.of_lists(interests))
     ours = dict(zip(found.interests.tolist(), found.affinities.tolist(), strict=True))

@@ -192,7 +192,7 @@ def contents(store: RealpinStore) -> list[list[tuple[bytes, bytes]]]:
 
 
 def reference(rows: list[Row], user: int) -> tuple[list[tuple[int, int, int, int]], list[list[int]]]:
-    """What is kept of a user's actions, and their counts in the windows."""
+    """The kept actions of a user, and their counts in the windows."""
     done = [r for r in rows if r[1] == user and r[0] in ENGAGEMENTS]
     ordered = sorted((r for r in done if r[0] != A.IMPRESSION), key=lambda r: r[4])
     hides = [i for i, r in enumerate(ordered) if r[0] == A.HIDE][-KEPT:]

@@ -174,7 +174,7 @@ def test_it_keeps_what_the_reference_keeps_wherever_chunks_end(
             for chunk in chunks(records, cuts):
                 view.apply(chunk)
         with opened(Path(folder), max_pins) as view:
-            view.apply(view.shard.fresh(records))  # what was applied before it was opened again is not applied twice
+            view.apply(view.shard.fresh(records))  # records applied before it was opened again are not applied twice
             assert view.shard.applied_events() == sum(len(record.batch) for record in records)
             for user in USERS_ASKED:
                 for feed in FEEDS:

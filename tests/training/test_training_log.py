@@ -46,11 +46,11 @@ def test_every_event_of_the_log_once_and_by_time(tmp_path: Path) -> None:
         title=["", "", "", "words", ""], features=[[], [], [], [1.0], []], id=range(1, 6),
     )  # fmt: skip
     served = events(2, action=Action.SERVED, user=9, pin=[1, 2], at_ms=MOMENT, features=[[1.0], [2.0]], id=[10, 11])
-    with running(tmp_path) as door:
+    with running(tmp_path) as ingest:
         for batch in (world, more, void, served):
-            door.publisher().publish(batch, 30.0)
-        RoadrunnerStub(door.channel()).Probe(pb.ProbeRequest(turn=3, at_ms=MOMENT), timeout=30)
-        found = of_mesh(door.mesh)
+            ingest.publisher().publish(batch, 30.0)
+        RoadrunnerStub(ingest.channel()).Probe(pb.ProbeRequest(turn=3, at_ms=MOMENT), timeout=30)
+        found = of_mesh(ingest.mesh)
     assert rows(found.events) == rows(Batch.concat([world, more]))
     assert (np.diff(found.events.at_ms) >= 0).all()
     assert found.served.pin.tolist() == [1, 2]
@@ -58,17 +58,17 @@ def test_every_event_of_the_log_once_and_by_time(tmp_path: Path) -> None:
 
 
 def test_an_empty_log_is_refused(tmp_path: Path) -> None:
-    with running(tmp_path) as door, pytest.raises(InvalidArgument, match="the log is empty: load a set first"):
-        of_mesh(door.mesh)
+    with running(tmp_path) as ingest, pytest.raises(InvalidArgument, match="the log is empty: load a set first"):
+        of_mesh(ingest.mesh)
 
 
 def test_the_command_trains_on_the_log_and_promotes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history = small(tmp_path / "world")
     data = tmp_path / "data"
-    with running(tmp_path) as door:
+    with running(tmp_path) as ingest:
         for start in range(0, len(history.events), 5_000):
-            door.publisher().publish(history.events.slice(start, min(start + 5_000, len(history.events))), 60.0)
-        mesh = door.mesh
+            ingest.publisher().publish(history.events.slice(start, min(start + 5_000, len(history.events))), 60.0)
+        mesh = ingest.mesh
         mesh.settings["mesh"]["data"] = str(data)
         meshes.save(mesh, meshes.mesh_file(data))
         train(name="first", samples=360, moments=12, horizon=5.0, promoting=True, force=True, data=data)

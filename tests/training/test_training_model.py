@@ -1,4 +1,4 @@
-"""From samples to a model's folder: what is drawn, what is learned, what is said of it, and what is refused."""
+"""From samples to a model's folder: the draw, the training, the report, and refusals."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -74,7 +74,7 @@ def test_no_feature_looks_ahead(
 def test_another_future_changes_nothing(
     history: History, moments: list[int], users: list[int], full: Recorded, tmp_path: Path
 ) -> None:
-    """From the very moment on, everybody saves, hides and takes down other things than they did."""
+    """From the very moment on, all users save, hide and take down other things than they did."""
     at = moments[1]
     past, pins = history.until(at), np.unique(history.events.pin)[1:200]
     rng = np.random.default_rng(3)

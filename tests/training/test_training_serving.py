@@ -1,4 +1,4 @@
-"""A new model beside the one that serves, on the same later requests: what decides, and what it may do then."""
+"""A new model beside the one that serves, on the same later requests: the verdict, and its effect."""
 
 from pathlib import Path
 
@@ -143,7 +143,7 @@ def test_the_model_that_serves_is_the_latest_that_can_be_used(tmp_path: Path) ->
 
 B, U, W = Verdict.BETTER, Verdict.UNDECIDED, Verdict.WORSE
 LESS = Comparison(model="old@1", difference=Figure(value=-0.01, low=-0.1, high=0.08, requests=90), users=40)
-GATE = {  # beside baselines; beside what served; what serves now; whether it serves unasked, and by a person's word
+GATE = {  # beside baselines; beside the one that served; the one that serves now; does it serve unasked, and by force
     "first, better": (B, None, "", True, True),
     "first, undecided": (U, None, "", False, True),
     "first, worse": (W, None, "", False, False),
@@ -187,7 +187,7 @@ def test_a_model_worse_than_what_serves_is_kept_and_forced_alone(tmp_path: Path)
 
 
 def test_a_model_that_began_to_serve_meanwhile_was_not_compared(tmp_path: Path) -> None:
-    """As of two trainings at once: the second to end has not been compared with the first."""
+    """As of two trainings in parallel: the second to end has not been compared with the first."""
     serving(tmp_path)
     data, features = tmp_path / "data", features_of(NAMES)
     registry.write(

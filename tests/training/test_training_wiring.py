@@ -1,4 +1,4 @@
-"""A service is built alike in production and in a replay: what differs is the runtime, and nothing else."""
+"""A service is built alike in production and in a replay: the runtime differs, and nothing else."""
 
 import asyncio
 import socket
@@ -31,7 +31,7 @@ from services.rpc.local import LocalMesh
 from services.rpc.mesh import Address, Mesh
 
 NOW = 1_750_000_000_000
-#: What a runtime brings, by the name of the attribute that holds it.
+#: The parts of a runtime, by the name of the attribute that holds it.
 OF_THE_RUNTIME = (
     "looked",
     "shard",
