@@ -174,7 +174,9 @@ def _two_cores(store: PixieStore) -> list[Figure]:
     """Requests answered by one thread and by two, in alternation; the first repetition warms up."""
     rates = [[_answered(store, threads) for threads in (1, 2)] for _ in range(1 + TURNS)][1:]
     one, two = np.median(rates, axis=0)
-    note = f"{one:,.0f} and {two:,.0f} requests/s of {STEPS:,} steps; needs both cores, and what they share of caches, to itself"
+    note = (
+        f"{one:,.0f} and {two:,.0f} requests/s of {STEPS:,} steps; needs both cores, and their shared caches, to itself"
+    )
     times = [two / one for one, two in rates]
     return [repeated("pixie", "two threads against one", times, "times", 1.8, of="one and two in turns", note=note)]
 

@@ -264,7 +264,7 @@ def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path
         except InvalidArgument as error:
             yield path, str(error), "rows that were loaded are in the log and stay there"
     for path in sorted((data / "loads").glob("*.record")):
-        say(f"what was loaded: {path.name}")
+        say(f"record of loads: {path.name}")
         if why := damage(path.read_bytes()):
             yield (
                 path,

@@ -41,7 +41,7 @@ class Capacity(Struct):
 
 
 class Line(NamedTuple):
-    """The needs of a service. copies: processes that each hold everything, instead of shards."""
+    """The needs of a service. copies: whether they are replicas that each hold everything, instead of shards."""
 
     service: str
     processes: int
@@ -154,7 +154,9 @@ def _table(lines: list[Line]) -> Table:
         table.add_column(name, justify="right")
     for line in lines:
         shards = (
-            f"{line.processes} {'copies' if line.processes > 1 else 'copy'}" if line.copies else str(line.processes)
+            f"{line.processes} {'replicas' if line.processes > 1 else 'replica'}"
+            if line.copies
+            else str(line.processes)
         )
         row = (f"{line.disk / 1e9:,.2f}", f"{line.memory / 1e9:,.2f}", f"{line.cores:,.2f}", f"{line.machines:,.2f}")
         table.add_row(line.service, shards, *row)

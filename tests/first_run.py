@@ -20,7 +20,7 @@ POLL_S = 1.0
 
 
 def main() -> int:
-    """0 once a model ranked *home* and the page showed its cards; 1 with what came instead."""
+    """0 once a model ranked *home* and the page showed its cards; 1 otherwise, with the outcome."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the data folder of the mesh that runs, or will")
     parser.add_argument("--process", type=int, help="end when this process has ended")

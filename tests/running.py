@@ -155,7 +155,7 @@ def _to_be_logged(health: Health) -> float:
 
 
 def _until_aggregated(log: EmbeddedReader, written: Positions) -> None:
-    """Wait until what was written to these partitions has been counted, and the counts are in the log."""
+    """Wait until the events written to these partitions have been counted, and the counts are in the log."""
     end = time.monotonic() + READY_WITHIN_S
     while any(counted < written.get(at, 0) for at, counted in log.aggregated(READY_WITHIN_S).items()):
         assert time.monotonic() < end, f"not aggregated within {READY_WITHIN_S} s"

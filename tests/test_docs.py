@@ -1,4 +1,4 @@
-"""Documents point at what is there."""
+"""Links and paths in documents lead to files that exist."""
 
 import ast
 import re

@@ -127,7 +127,7 @@ def test_the_cursor_is_signed_as_the_glossary_says() -> None:
     assert made[-16:] == signed
 
 
-#: A figure of a benchmark in running text: page, pattern, part, figure, and what one of the page's units is of its own.
+#: A figure of a benchmark in running text: page, pattern, part, figure, and the page's unit in units of the figure.
 MEASURED = [
     ("docs/capacity.md", r"500 pins ([\d.]+), then", "growth", "rockstore, 10,000 pins: attributes of 500 pins", 1e3),
     (

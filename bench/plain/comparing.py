@@ -133,7 +133,7 @@ def _pages(url: str) -> int:
 
 
 def _p99_ms(url: str, rate: float) -> float:
-    """Of readers that come at this rate; without end when pages fail, or are not whole: the last good ones come soon."""
+    """Of readers that come at this rate; without end when pages fail, or are not whole: fallback pages come soon."""
     uvloop.run(read(url, "home", USERS, rate, WARM_S))
     found: Read = uvloop.run(read(url, "home", USERS, rate, TRIAL_S))
     if found.failed + found.degraded > FEW * len(found.waited) or not found.waited:

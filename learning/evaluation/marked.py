@@ -6,5 +6,5 @@ def between(text: str, begin: str, end: str, made: str) -> str:
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ValueError(f"no place for what is made: {begin} … {end}")
+        raise ValueError(f"no place between marks: {begin} … {end}")
     return f"{before}{begin}\n{made}\n{end}{after}"

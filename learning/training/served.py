@@ -45,9 +45,9 @@ def collect(history: History, columns: Mapping[int, list[str]], wanted: Wanted, 
     parts = []
     for i, page in enumerate(pages):
         if i % 100 == 0:
-            progress("reading what was served", i, len(pages))
+            progress("reading served pages", i, len(pages))
         parts.append(_samples(page, columns, deeds, wanted.horizon_ms))
-    progress("reading what was served", len(pages), len(pages))
+    progress("reading served pages", len(pages), len(pages))
     return _periods(Samples.concat(parts), wanted)
 
 

@@ -140,7 +140,7 @@ def test_rows_that_wait_to_be_frozen_past_keeping_are_dropped(tmp_path: Path) ->
 
 
 def test_reading_while_freezing_and_applying_shows_every_row_once(tmp_path: Path) -> None:
-    """A reader sees a prefix of what was applied, never less than what was applied before it asked."""
+    """A reader sees a prefix of the applied records, never less than those applied before it asked."""
     offsets, size, users = MemoryLog(PARTITIONS), 5, (1, 2)
     applied, done = 0, threading.Event()
     chunks = []

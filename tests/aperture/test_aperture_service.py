@@ -37,7 +37,7 @@ def servicer(store: ApertureStore) -> AddServicer:
 
 @contextmanager
 def aperture(folder: Path, shards: int, batch: Batch) -> Iterator[Mesh]:
-    """An aperture of several shards that has applied a batch, and frozen what it could."""
+    """An aperture of several shards that has applied a batch, and frozen all days that it could."""
     records = MemoryLog(PARTITIONS).append(batch, TOPICS)
     with open_shards(folder, layout.FORMAT, layout.FAMILIES, shards, PARTITIONS) as opened:
         servicers = []

@@ -12,7 +12,7 @@ Event = tuple[int, int, int, int, bool]  # list, kind, id, at_ms, put
 
 
 def reference(lists: list[Entry], events: list[Event]) -> list[Entry]:
-    """Each list after its events; a kind of what is gone has the bit GONE."""
+    """Each list after its events; the kind of an entry that is gone has the bit GONE."""
     after = [{(kind & ~GONE, id_): (at, kind & GONE) for (kind, id_), at in entries.items()} for entries in lists]
     for owner, kind, id_, at_ms, put in events:
         if at_ms >= after[owner].get((kind, id_), (0, 0))[0]:

@@ -1,4 +1,4 @@
-"""How the tests of what is believed of RocksDB open one, and run code in another process."""
+"""How the tests of beliefs about RocksDB open one, and run code in another process."""
 
 import subprocess
 import sys

@@ -13,7 +13,7 @@ UPGRADE = b"Connection: upgrade\r\nUpgrade: h2c\r\n"
 
 
 class Reports:
-    """Keeps what the parser reports."""
+    """Keeps the reports of the parser."""
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []

@@ -200,7 +200,7 @@ def test_by_default_it_is_read_up_to_the_damage_without_a_word(killed: Path, dam
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_when_a_torn_tail_alone_is_tolerated_every_flipped_bit_is_refused_and_no_cut(killed: Path, damage: str) -> None:
-    """So what was acknowledged is kept beside it: a cut looks like a torn tail wherever it is."""
+    """So the acknowledged sequence is kept beside it: a cut looks like a torn tail wherever it is."""
     DAMAGES[damage](max(killed.glob("*.log"), key=lambda path: path.stat().st_size))
     found = rows_after(killed, DBRecoveryMode.tolerate_corrupted_tail_records())
     assert (0 <= found < ROWS) if damage in CUTS else found == -1

@@ -97,7 +97,7 @@ class Api:
     url: str
 
     def get(self, path: str, **query: object) -> Any:
-        """The answer. Raises for what is no success."""
+        """The answer. Raises unless it is a success."""
         answer = httpx.get(self.url + path, params={k: str(v) for k, v in query.items()}, timeout=30)
         answer.raise_for_status()
         return answer.json()
@@ -190,7 +190,7 @@ class Visit:
         return pins
 
     def focused(self) -> str:
-        """The data-pin of the card that has the focus or holds what has it; else the test id or tag in focus."""
+        """The data-pin of the card that has the focus or holds it; else the test id or tag in focus."""
         found: str = self.page.evaluate(
             "() => { const a = document.activeElement; return a.closest('.card')?.dataset.pin"
             " ?? a.dataset.testid ?? a.tagName.toLowerCase(); }"

@@ -1,4 +1,4 @@
-"""Loads a case's folder, or one that a test writes, and holds what is said of it."""
+"""Loads a case's folder, or one that a test writes, and checks the messages about it."""
 
 from datetime import datetime
 from pathlib import Path

@@ -207,7 +207,7 @@ def test_a_reader_without_a_fallback_page_gets_popular_pins(all_there: World, fe
     assert first.degraded[-1] == "fallback"
     assert not set(pins_of(first)) & set(pins_of(second))
     if "smartfeed" not in away:
-        assert 1 not in pins_of(first) + pins_of(second), "what the user hid does not come back"
+        assert 1 not in pins_of(first) + pins_of(second), "a pin that the user hid does not come back"
 
 
 def test_a_page_of_one_pin_does_not_shorten_the_fallback(all_there: World) -> None:
@@ -242,7 +242,7 @@ def test_at_the_end_of_a_fallback_list_following_waits_and_other_feeds_go_on(all
     assert {item.source for page in (first, second) for item in page.items} == {"last_good"}
     for page in beyond:
         assert list(page.degraded) == ["seen", "fallback"]
-        assert page.cursor, "it can be asked again, once what is away is back"
+        assert page.cursor, "it can be asked again, once the service is back"
         if feed == "following":
             assert pins_of(page) == []
         else:

@@ -85,7 +85,7 @@ def test_M01_a_promoted_model_that_is_lost_leaves_the_one_before(
     assert str(served.get("").ref) == "ranker@1"
     damage(registry.folder_of(tmp_path, Ref("ranker", 1)))
     served.refresh()
-    assert str(served.get("").ref) == "ranker@1", "what is in memory goes on"
+    assert str(served.get("").ref) == "ranker@1", "the model in memory goes on"
     anew = Models(tmp_path, lambda: {}, lambda columns: None)
     anew.refresh()
     with pytest.raises(NotReady, match="no model is promoted") as refused:

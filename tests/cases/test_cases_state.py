@@ -270,7 +270,7 @@ def test_R28_a_log_of_before_owners_is_set_right_once(tmp_path: Path) -> None:
         log.sync()
         ends = log.ends()
         found = seen(log, [alive, claimed, gone], 3)
-        assert found[alive] == Seen(ANA, THERE, (ANA,), (11,)), "what was saved before is lost with the old deletion"
+        assert found[alive] == Seen(ANA, THERE, (ANA,), (11,)), "pins saved before are lost with the old deletion"
         assert found[claimed] == Seen(ANA, THERE, (ANA,), (12,))
         assert found[gone] == Seen(ANA, GONE, (), ())
         log.close()

@@ -100,7 +100,7 @@ def test_a_table_that_grows_holds_what_was_added(objects: int) -> None:
     assert held_by(copy) == slow(drawn)
     more = many(20_000, objects, 2)
     copy.add(increments_of(more), NOW)
-    assert held_by(copy) == slow(drawn + more), "what was read back can be added to"
+    assert held_by(copy) == slow(drawn + more), "a copy that was read back can be added to"
 
 
 def test_pages_that_hold_an_increment_pass_it_over() -> None:

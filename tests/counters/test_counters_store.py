@@ -56,7 +56,7 @@ class Opened:
         return float(found[0, 0, 0])
 
     def agrees(self, windows: list[int], now: int = 0) -> None:
-        """The store answers what the reference does, all together."""
+        """The store answers as the reference does, all together."""
         objects = sorted({(kind, object_) for kind, object_, *_ in self.slow.happened})
         kinds, found = np.array([k for k, _ in objects], np.uint8), ids([o for _, o in objects])
         actions = np.array([*ENGAGEMENTS[::-1], A.SAVE], np.uint8)

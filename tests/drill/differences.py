@@ -132,7 +132,7 @@ async def _smartfeed(mesh: Mesh, expected: Recount) -> list[str]:
 
 
 async def counters(mesh: Mesh, expected: Recount) -> list[str]:
-    """Counts of all time and of the last 7 days, once what was recounted has been aggregated and applied."""
+    """Counts of all time and of the last 7 days, once the recounted actions have been aggregated and applied."""
     client, found = CountersClient(mesh), []
     actions, token = sorted(int(action) for action in ENGAGEMENTS), await asyncio.to_thread(_aggregated, mesh, expected)
     now = max((at for hours in expected.counts.values() for at in hours), default=HOUR_MS)

@@ -108,7 +108,7 @@ class Recount:
             self.postings[2, e["target"]].pop(e["pin"], None)
 
     def _board(self, e: Row) -> None:
-        """Where nothing but what holds is said: the latest says whether the board is there; its deletion takes what it had."""
+        """Where only valid statements are made: the latest says whether the board is there; its deletion takes its pins."""
         board, held = e["board"], self.postings[1, e["board"]]
         if e["at_ms"] >= self.dates.get(("of board", board), 0):
             self.dates["of board", board] = e["at_ms"]

@@ -36,7 +36,7 @@ def written(tmp: Path, **options: Any) -> bytes:
 
 
 def outcome(folder: Path) -> str:
-    """Read it all: "" or what is said. Anything but InvalidArgument fails the test."""
+    """Read it all: "" or the message. Anything but InvalidArgument fails the test."""
     said = ""
     try:
         for _ in parquet.open(folder, NOW).batches():

@@ -1,4 +1,4 @@
-"""Delimited text as strangers have it in their first hour: loaded for what it is, or refused with what it is instead."""
+"""Delimited text as strangers have it in their first hour: loaded, or refused with a message that names its format."""
 
 import bz2
 import gzip

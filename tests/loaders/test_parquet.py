@@ -56,7 +56,7 @@ def test_every_file_becomes_its_events(tmp_path: Path, groups: int) -> None:
     assert events.surface[8:].tolist() == [Surface.IMPORT, Surface.HOME, Surface.IMPORT, Surface.SEARCH]
     assert events.quality[10] == 0.25
     assert np.isnan(events.quality[9])
-    assert (events.at_ms[2:6] == NOW - 9).all(), "what has no date gets the earliest of all files"
+    assert (events.at_ms[2:6] == NOW - 9).all(), "rows without a date get the earliest of all files"
 
 
 def test_only_pins_are_needed(tmp_path: Path) -> None:

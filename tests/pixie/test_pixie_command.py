@@ -131,7 +131,7 @@ def test_from_the_log_to_a_walk_and_back(mesh: Mesh) -> None:
         assert f"serving {first.version} again" in done(graph(data, "rollback"))
         assert near(mesh, 2).version == first.version
     with process("pixie", file):
-        assert near(mesh, 2).version == first.version, "what was served last is opened at a start"
+        assert near(mesh, 2).version == first.version, "the snapshot served last is opened at a start"
 
 
 def test_from_parquet_without_a_mesh(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ Visits of one walk depend on one another, so each of many independent walks give
 two-sample test: chi-square of numbers, Hotelling's T-square of vectors, which is the chi-square test of means whose
 parts depend on one another. Seeds are fixed: a test that passes passes always.
 
-Walkers that step alternately all begin at the query pin, and the budget cuts the last excursion of each short. So what is
-equal to one walker in distribution is a walk whose budget is too small for several, or one that restarts after every
+Walkers that step alternately all begin at the query pin, and the budget cuts the last excursion of each short. A walk
+equals one walker in distribution if its budget is too small for several, or if it restarts after every
 step; longer walks are equal as far as samples of these sizes tell, and the last test says by how much they are not.
 """
 

@@ -119,7 +119,7 @@ def test_a_graph_that_leads_nowhere_is_refused(
 def test_an_edge_that_leads_nowhere_is_refused_when_all_is_checked(
     folder: Path, name: str, edit: Callable[[bytearray], None], says: str
 ) -> None:
-    """And without that, a walk over it answers something or fails, and never reads what is not the graph's."""
+    """And without that, a walk over it answers something or fails, and never reads beyond the graph."""
     change(folder, name, edit, honest=True)
     with pytest.raises(InvalidArgument, match=f"{folder}/.*.runs: {says}"):
         open_snapshot(folder)

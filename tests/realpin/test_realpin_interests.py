@@ -121,7 +121,7 @@ def test_what_is_known_and_unchanged_is_not_asked_again(world: World) -> None:
     assert world.asked() == []
     world.publish(events(2, action=[A.SAVE, A.IMPRESSION], user=1, pin=[1, 2], board=7))
     assert world.known(4, 2) == ([([], False), ([2, 100], False)], False)
-    assert world.asked() == [], "what is done to a pin changes nothing of it"
+    assert world.asked() == [], "actions on a pin change nothing of it"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Histories that can't be learned from end with what is missing, and moments at which there is nothing to find are counted."""
+"""Histories that can't be learned from end with a message; moments at which there is nothing to find are counted."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""History from a running log is every event once, in order of time, and what was served beside it."""
+"""History from a running log is every event once, in order of time, and the served pages beside it."""
 
 from pathlib import Path
 

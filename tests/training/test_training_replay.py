@@ -1,4 +1,4 @@
-"""A replay knows what was strictly before its moment, and nothing else; its features are those that are served."""
+"""A replay knows the events strictly before its moment, and nothing else; its features are those that are served."""
 
 from pathlib import Path
 

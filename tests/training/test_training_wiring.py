@@ -83,7 +83,7 @@ def another() -> settings.Sections:
 
 
 def held(of: Any, path: str = "", depth: int = 7, changed: Collection[str] = CHANGED) -> Iterator[tuple[str, object]]:
-    """Every plain value that an object of ours holds, however deep, but for what the runtime brought."""
+    """Every plain value that an object of ours holds, however deep, but for the parts of the runtime."""
     if isinstance(of, PLAIN) or of is None:
         yield path, of
     elif isinstance(of, tuple | list) and depth:
