@@ -1,6 +1,6 @@
 """The time of one home page: CPU by process, wall time by stage, RPCs by service, and the pages that two cores can make.
 
-CPU is what the kernel's scheduler counted for every thread of a process (/proc/PID/task/*/schedstat, to the nanosecond)
+CPU is counted by the kernel's scheduler for every thread of a process (/proc/PID/task/*/schedstat, to the nanosecond)
 while readers came at a fixed rate, less that of the idle mesh. A stage's time is its wall time in the
 page's X-ray, one page at a time, the cost of explaining included. RPCs are the calls that each process counted, those of
 HTTP too.

@@ -1,7 +1,7 @@
 """How fast each view applies the log: its store alone, on one core, with the events of a busy site in the chunks that
 the log serves.
 
-A first store applies everything and what it answers is compared with a recount of the events; then a new one is timed,
+A first store applies everything and its answers are compared with a recount of the events; then a new one is timed,
 three times.
 """
 

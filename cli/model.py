@@ -1,7 +1,7 @@
 """`feedmesh model`: the models in the registry, and the one that the mesh serves.
 
-The registry is scorpion's, found by name: the kit knows no service. A mesh that does not run is not asked; what is
-promoted then is served when it starts.
+The registry is scorpion's, found by name: the kit knows no service. A mesh that does not run is not asked; it
+serves the promoted model when it starts.
 """
 
 import asyncio

@@ -91,7 +91,7 @@ def first_refused(array: Any, kind: Any) -> int:
 def whole(array: Any, kind: Any, place: Place, allowed: str) -> tuple[Any, Array]:
     """Whole numbers of any plain numeric type or text of digits as (array of the integer type `kind`, bool[n]: is there).
 
-    NaN counts as null: pandas and R write it for missing values. Raises InvalidArgument naming the row of what is no
+    NaN counts as null: pandas and R write it for missing values. Raises InvalidArgument naming the row that holds no
     whole number, or too large for a float to hold it exactly.
     """
     array = numbers(array, place, allowed)

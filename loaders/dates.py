@@ -22,7 +22,7 @@ def read_dates(column: Any, place: Place, null: bool, latest: int) -> I64:
     """int64[n] Unix ms of a column of timestamps (any unit and zone), dates, whole milliseconds or ISO 8601 text.
 
     A missing one is NO_DATE, where `null` is allowed. `latest`: Unix ms. Raises InvalidArgument naming the file, column,
-    row and value of what is no date from 1970-01-01 to `latest`.
+    row and value that is no date from 1970-01-01 to `latest`.
     """
     array = plain(column)
     if types.is_large_string(array.type) or types.is_large_binary(array.type):

@@ -2,7 +2,7 @@
 
 A snapshot is a folder, named by its version. Nodes are rows of the sorted id tables. Every number is little-endian.
 
-The runs of a side are what a walk reads: for each node, in the order of rows, a header `degree << 32 | row`, and its
+A walk reads the runs of a side: for each node, in the order of rows, a header `degree << 32 | row`, and its
 edges. An edge is `start << 28 | degree` of the run of the node that it leads to, on the other side.
 """
 

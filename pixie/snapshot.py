@@ -51,7 +51,7 @@ class Snapshot:
 def folder_of(graphs: Place, version: str) -> Path:
     """A local folder of a version, to be mapped and never written.
 
-    Raises InvalidArgument for what is no version, NotFound when it is not there.
+    Raises InvalidArgument for a text that is no version, NotFound when it is not there.
     """
     if not layout.VERSION.fullmatch(version):
         raise InvalidArgument(f"version = {version!r}: allowed are 1 to 64 letters, digits, '-', '_' and '.'")

@@ -94,7 +94,7 @@ class SmartfeedStore:
             self._add_takedowns(layout.takedowns_of(takewhile(layout.is_in(partition), keys)))
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Apply records of `feeds` and `users`; of what users do, only saves and hides count here."""
+        """Apply records of `feeds` and `users`; of the actions of users, only saves and hides count here."""
         write = self.shard.batch()
         if found := kept(records, _IS_READ):
             batch, partition = rows(found)

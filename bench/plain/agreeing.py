@@ -1,7 +1,7 @@
 """Checks before the plain stack is timed: it gives the mesh's pages, and its walk goes where the mesh's goes.
 
 Two things in a page are left to chance, and the plain stack is given them as the mesh had them: where the walks went, and
-which unseen pins the filter of what was seen rejects. Everything else it finds out itself.
+which unseen pins the filter of seen pins rejects. Everything else it finds out itself.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Last.fm as it would have come in: whatever is said of a pin or a user is said when it was first true.
 
 `loaders/lastfm.py` states a pin's interests, its quality and a user's interests once, from the whole set, as a load of
-finished history has them. A replay that is judged by what comes next may not know them before: here a tag
+finished history has them. A replay that is judged by later saves may not know them before: here a tag
 joins a pin when the second user gave it, an interest is followed when it was used on three pins, and the quality of a
 pin is its popularity so far, stated again whenever the number of its savers has doubled. Friendships have no date in
 the set; each holds from the day on which both have saved something.

@@ -1,4 +1,4 @@
-"""R28 and R07: whose a board is and what it holds, asked of every view of one log."""
+"""R28 and R07: the owner and the pins of a board, asked of every view of one log."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
