@@ -24,6 +24,7 @@ from counters import service as counters
 from counters import table as counters_table
 from counters.leaders import MANY
 from counters.store import LEADERS
+from feedgen.cursor import MAX_SHOWN
 from learning.evaluation import lastfm as listening
 from learning.evaluation import metrics, pinterest
 from learning.training import enough, replay, served, train
@@ -169,6 +170,9 @@ CAPACITY = facts(
     (rf"CPU a feed, at {N} % busy", BUSY * 100),
     (rf"at {N} % of a machine", FULL * 100),
 )
+FRONTEND = facts("docs/frontend.md", (rf"is the end, after {N} pins at the latest", MAX_SHOWN))
+LEARNING = facts("docs/machine-learning.md", (rf"After {N} pages with an engagement", served.ENOUGH))
+OWN_DATA = facts("docs/own-data.md", (rf"text of up to {N} bytes", MAX_EXTERNAL))
 LOADERS = facts(
     "loaders/README.md",
     (rf"are its {N} most used tags, each", lastfm.INTERESTS_OF_A_PIN),
@@ -284,6 +288,9 @@ FACTS = [
     *OPERATIONS,
     *EVENTS,
     *CAPACITY,
+    *FRONTEND,
+    *LEARNING,
+    *OWN_DATA,
     *LOADERS,
     *TRAINING,
     *EVALUATION,
