@@ -173,10 +173,7 @@ def train(
     name: Annotated[str, typer.Option(help="of the model: a-z, 0-9, _ and -")] = "ranker",
     origin: Annotated[
         str,
-        typer.Option(
-            "--from",
-            help="replay: past moments; log-served: pages that were served; auto: these, if enough",
-        ),
+        typer.Option("--from", help="replay: past moments; log-served: served pages; auto: these, if enough"),
     ] = "auto",
     samples: Annotated[int, typer.Option(min=60, max=1_000_000, help="requests to learn from and to judge by")] = 6_000,
     moments: Annotated[
