@@ -51,6 +51,7 @@ from services.core.settings import MeshSettings
 from services.ops.supervisor import FIRST_BACKOFF_S, MAX_BACKOFF_S, START_HANG_S
 from services.state.follower import SETTLED
 from services.state.scrub import REST
+from smartfeed.service import REMOVED_SENT
 from smartfeed.store import REMOVED_KEPT, SHOWN_KEPT
 from web.connections import Limits
 from web.questions import MAX_EVENTS, MAX_WRITER
@@ -277,9 +278,9 @@ OTHERS = [
         "smartfeed/README.md",
         (rf"those beyond {N} \|", SHOWN_KEPT),
         (rf"among the last {N} they removed", REMOVED_KEPT),
-        (rf"user's last {N} removed", REMOVED_KEPT),
-        (rf"after {N} other pins were", REMOVED_KEPT),
+        (rf"once its user has removed {N} others", REMOVED_KEPT),
         (rf"up to {N} pins u8", REMOVED_KEPT),
+        (rf"and the {N} pins that the user last removed", REMOVED_SENT),
     ),
 ]
 FACTS = [
