@@ -25,7 +25,7 @@ _PUTS = flags(*_FOLLOWS, A.CREATE_BOARD)
 _OWNS = flags(A.CREATE_BOARD, A.DELETE_BOARD)
 
 
-class Changes(NamedTuple):
+class FollowChanges(NamedTuple):
     """Events of one family of lists, ordered by (list, kind, id, arrival)."""
 
     users: U64  # uint64[s] ascending: whose lists
@@ -64,7 +64,7 @@ class ApiaryStore:
         kinds = np.full(len(batch), BOARD, np.uint8)
         self._merge(write, "boards", _changes(batch, partition, kinds, batch.board, _OWNS[batch.action]))
 
-    def _merge(self, write: Any, family: str, changes: Changes) -> Array:
+    def _merge(self, write: Any, family: str, changes: FollowChanges) -> Array:
         """Write the lists as changed; int8[e]: +1 where an entry came, -1 where one went."""
         came = np.zeros(len(changes.owner), np.int8)
         if not len(came):
@@ -118,13 +118,13 @@ class ApiaryStore:
         return layout.unpack_lists("boards", keys, self.shard.family("boards").get(keys))
 
 
-def _changes(batch: Batch, partition: Array, kinds: Array, targets: U64, relevant: Array) -> Changes:
+def _changes(batch: Batch, partition: Array, kinds: Array, targets: U64, relevant: Array) -> FollowChanges:
     """The relevant events of a batch, by list: those of one user lie in one partition."""
     at = np.flatnonzero(relevant)
     users, first, owner = np.unique(batch.user[at], return_index=True, return_inverse=True)
     order = np.lexsort((targets[at], kinds[at], owner))  # stable: the order of arrival within an entry
     at = at[order]
-    return Changes(
+    return FollowChanges(
         users,
         partition[relevant][first],
         owner[order],
@@ -135,7 +135,7 @@ def _changes(batch: Batch, partition: Array, kinds: Array, targets: U64, relevan
     )
 
 
-def _merged(old: Lists, changes: Changes, came: Array) -> Lists:
+def _merged(old: Lists, changes: FollowChanges, came: Array) -> Lists:
     room = len(old.entries.ids) + len(came)
     new = Entries(np.empty(room, np.uint64), np.empty(room, np.uint8), np.empty(room, np.int64))
     ends = np.empty(len(old.ends), np.int64)

@@ -27,7 +27,7 @@ class Recent(NamedTuple):
     now_ms: int
 
 
-class Changes(NamedTuple):
+class ActionChanges(NamedTuple):
     """e events of s users, ordered by (user, at_ms, arrival)."""
 
     keys: list[bytes]  # [s] of the users
@@ -58,7 +58,7 @@ class RealpinStore:
             self._count(write, batch, _changes(batch, partition, IS_ENGAGEMENT))
         self.shard.commit(write, records)
 
-    def _keep_actions(self, write: Any, batch: Batch, changes: Changes) -> None:
+    def _keep_actions(self, write: Any, batch: Batch, changes: ActionChanges) -> None:
         if not len(changes.rows):
             return
         data, ends = layout.joined("actions", changes.keys, self.shard.family("actions").get(changes.keys))
@@ -70,7 +70,7 @@ class RealpinStore:
         merged = old.with_more(new).take(out[first:])
         self._write(write, "actions", changes.keys, layout.pack_actions(merged), out_ends - first)
 
-    def _count(self, write: Any, batch: Batch, changes: Changes) -> None:
+    def _count(self, write: Any, batch: Batch, changes: ActionChanges) -> None:
         data, ends = layout.joined("minutes", changes.keys, self.shard.family("minutes").get(changes.keys))
         old, at = layout.unpack_minutes(data), changes.rows
         room = len(old.minutes) + len(at)
@@ -100,7 +100,7 @@ class RealpinStore:
         return layout.joined(family, [key], [self.shard.family(family).get(key)])[0]
 
 
-def _changes(batch: Batch, partition: Array, relevant: Array) -> Changes:
+def _changes(batch: Batch, partition: Array, relevant: Array) -> ActionChanges:
     """The events whose action is relevant (bool[256]), by user: those of one user lie in one partition."""
     at = np.flatnonzero(relevant[batch.action])
     at = at[np.lexsort((batch.at_ms[at], batch.user[at], partition[at]))]  # stable: equals stay in order of arrival
@@ -108,4 +108,4 @@ def _changes(batch: Batch, partition: Array, relevant: Array) -> Changes:
     is_first = np.ones(len(at), bool)
     is_first[1:] = users[1:] != users[:-1]
     first = at[is_first]
-    return Changes(layout.user_keys(partition[first], batch.user[first]), np.cumsum(is_first) - 1, at)
+    return ActionChanges(layout.user_keys(partition[first], batch.user[first]), np.cumsum(is_first) - 1, at)
