@@ -30,7 +30,7 @@ from realpin import layout as realpin_layout
 from realpin.store import RealpinStore
 from rockstore import layout as rockstore_layout
 from rockstore.store import RockstoreStore
-from scorpion.cache import Cache, row_bytes
+from scorpion.cache import PinCache, row_bytes
 from services.core.clock import wall_clock
 from services.core.columns import U64, Ragged, ids
 from services.core.events import ENGAGEMENTS, Action, Batch, Kind, Surface, events
@@ -277,7 +277,7 @@ class Rows:
     """Pins in scorpion's cache; the rows of 1,000."""
 
     def __init__(self, _: Path, n: int) -> None:
-        self._n, self._cache = n, Cache((), int(2 * n * row_bytes(0)) + (1 << 20), 10**9)
+        self._n, self._cache = n, PinCache((), int(2 * n * row_bytes(0)) + (1 << 20), 10**9)
         self.making = Making()
 
     def add(self, start: int, stop: int) -> None:
@@ -285,7 +285,7 @@ class Rows:
         for first in range(start, stop, CHUNK):
             pins = np.arange(first, min(first + CHUNK, stop), dtype=np.uint64) + np.uint64(1)
             none = np.zeros((len(pins), INTERESTS), np.uint64)
-            self._cache.put(pins, np.ones((len(pins), len(KEPT)), np.float32), none, now, now)
+            self._cache.put(pins, np.ones((len(pins), len(KEPT)), np.float32), none, now, np.ones(len(pins), bool))
 
     def ask(self, i: int) -> object:
         return self._cache.get(np.random.default_rng(i).integers(1, self._n + 1, 1_000).astype(np.uint64), 0)

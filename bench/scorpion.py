@@ -14,7 +14,7 @@ from bench.cut import cut
 from bench.report import Figure, over
 from features.pins import INTERESTS, KEPT
 from scorpion import forest
-from scorpion.cache import HIT, PLACE, Cache, row_bytes
+from scorpion.cache import HIT, PLACE, PinCache, row_bytes
 from services.core.clock import wall_clock
 from services.core.columns import F32, Array
 
@@ -36,7 +36,7 @@ def _cache() -> list[Figure]:
     rng, now = np.random.default_rng(1), wall_clock()
     shares = 1 / np.arange(1, PINS + 1)
     drawn = np.cumsum(shares / shares.sum())
-    cache = Cache((), ROOM * row_bytes(0) + PLACE * (1 << (2 * ROOM - 1).bit_length()) + (1 << 20), 10**9)
+    cache = PinCache((), ROOM * row_bytes(0) + PLACE * (1 << (2 * ROOM - 1).bit_length()) + (1 << 20), 10**9)
     best = float(shares[: cache.capacity].sum() / shares.sum())
     hits = asked = 0
     took = []
@@ -47,7 +47,7 @@ def _cache() -> list[Figure]:
         took.append(time.perf_counter() - started)
         missed = pins[found != HIT]
         rows = np.zeros((len(missed), len(KEPT)), np.float32)
-        cache.put(missed, rows, np.zeros((len(missed), INTERESTS), np.uint64), now, wall_clock())
+        cache.put(missed, rows, np.zeros((len(missed), INTERESTS), np.uint64), now, np.ones(len(missed), bool))
         if request >= REQUESTS * 2 // 3:
             hits, asked = hits + int((found == HIT).sum()), asked + len(pins)
     note = (

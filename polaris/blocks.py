@@ -20,11 +20,9 @@ from services.kernels.sieve import EMPTY, link_newest, next_to_leave, unlink
 I32 = NDArray[np.int32]
 
 BLOCK = 8  # postings
-TOUCHED = 1 << 14  # buckets that remember when a list was last changed; two lists of one bucket cost a read, no more
 TOGETHER = 32  # lists whose lines of memory are on their way at the same time
-#: Of Blocks.state, after the words of services/kernels/sieve.py: first free block, blocks never taken, free blocks, lists, and
-#: how many times lists were dropped.
-FREE, FRESH, ROOM, LISTS, DROPS = range(len(EMPTY), len(EMPTY) + 5)
+#: Of Blocks.state, after the words of services/kernels/sieve.py: first free block, blocks never taken, free blocks, lists.
+FREE, FRESH, ROOM, LISTS = range(len(EMPTY), len(EMPTY) + 4)
 PLACE_BYTES, BLOCK_BYTES = 16, BLOCK * 20 + 8 + 1 + 1 + 3 * 4
 
 _NOWHERE = np.uint64(0)  # the second word of an empty place; else: length << 40 | (first block + 1) << 8 | kind
@@ -44,8 +42,7 @@ class Blocks(NamedTuple):
     pins: U64  # [BLOCK * n]
     at_ms: I64  # [BLOCK * n]
     quality: F32  # [BLOCK * n]
-    touched: I64  # [TOUCHED] the number of the last drop of a list of the bucket
-    state: I64  # [8]
+    state: I64  # [7]
 
 
 def make(blocks: int, places: int) -> Blocks:
@@ -61,8 +58,7 @@ def make(blocks: int, places: int) -> Blocks:
         np.zeros(BLOCK * blocks, np.uint64),
         np.zeros(BLOCK * blocks, np.int64),
         np.zeros(BLOCK * blocks, np.float32),
-        np.zeros(TOUCHED, np.int64),
-        np.array([*EMPTY, -1, 0, blocks, 0, 0], np.int64),
+        np.array([*EMPTY, -1, 0, blocks, 0], np.int64),
     )
 
 
@@ -98,11 +94,6 @@ def _first_block(word: Any) -> Any:
 def _length(word: Any) -> Any:
     """int64: how many postings a place's list has."""
     return np.int64(word >> _LENGTH)
-
-
-@kernel
-def _bucket(kind: Any, source: Any) -> Any:
-    return np.int64(_hashed(kind, source) >> np.uint64(40)) & (TOUCHED - 1)
 
 
 @kernel
@@ -151,10 +142,10 @@ def _make_room(blocks: Any, needed: Any) -> None:
 
 @kernel
 def get(blocks: Any, kinds: Any, sources: Any, most: Any) -> Any:
-    """(pins, at_ms, quality, ends, missing, drops): the lists that are here, back to back, and marked as read.
+    """(pins, at_ms, quality, ends, missing): the lists that are here, back to back, and marked as read.
 
-    ends: int64[n], where a list that is not here adds nothing; missing: int64[m], the rows of those; drops: how many
-    there were so far, for `put`. Of lists that hold more than `most` postings together only `ends` is told.
+    ends: int64[n], where a list that is not here adds nothing; missing: int64[m], the rows of those. Of lists that hold more
+    than `most` postings together only `ends` is answered.
     """
     n, missing = len(sources), 0
     words, ends, rows = np.empty(n, np.uint64), np.empty(n, np.int64), np.empty(n, np.int64)
@@ -175,7 +166,7 @@ def get(blocks: Any, kinds: Any, sources: Any, most: Any) -> Any:
     pins, at_ms, quality = np.empty(room, np.uint64), np.empty(room, np.int64), np.empty(room, np.float32)
     if total <= most:
         _copy_out(blocks, words, pins, at_ms, quality)
-    return pins, at_ms, quality, ends, rows[:missing], blocks.state[DROPS]
+    return pins, at_ms, quality, ends, rows[:missing]
 
 
 @kernel
@@ -203,13 +194,13 @@ def _copy_out(blocks: Any, words: Any, pins: Any, at_ms: Any, quality: Any) -> N
 
 
 @kernel
-def put(blocks: Any, kinds: Any, sources: Any, pins: Any, at_ms: Any, quality: Any, ends: Any, drops: Any) -> None:
-    """Keep lists that were read after so many drops, but those that may have been dropped since; others make room."""
+def put(blocks: Any, kinds: Any, sources: Any, pins: Any, at_ms: Any, quality: Any, ends: Any, sure: Any) -> None:
+    """Keep the lists that are sure (bool[n]); others make room."""
     start = 0
     for i in range(len(sources)):
         first, start = start, ends[i]
         needed = max(1, (ends[i] - first + BLOCK - 1) // BLOCK)
-        if blocks.touched[_bucket(kinds[i], sources[i])] > drops or needed > len(blocks.sources):
+        if not sure[i] or needed > len(blocks.sources):
             continue
         if blocks.table[_place(blocks, kinds[i], sources[i]), 1] != _NOWHERE:
             continue
@@ -245,10 +236,8 @@ def _fill(blocks: Any, needed: Any, pins: Any, at_ms: Any, quality: Any) -> Any:
 
 @kernel
 def drop(blocks: Any, kinds: Any, sources: Any) -> None:
-    """Forget these lists, and remember that they changed."""
-    blocks.state[DROPS] += 1
+    """Forget these lists."""
     for i in range(len(sources)):
-        blocks.touched[_bucket(kinds[i], sources[i])] = blocks.state[DROPS]
         place = _place(blocks, kinds[i], sources[i])
         if blocks.table[place, 1] != _NOWHERE:
             _remove(blocks, place)

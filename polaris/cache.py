@@ -1,29 +1,26 @@
 """Posting lists as questions read them: merged, in memory, as many as fit. Those that are asked for again stay, the others
 make room (`blocks.py` says how). RocksDB has the truth: a list is read from there when it isn't here, and dropped here
-when an event changes it, after the write and before anybody is told of it.
-
-A reader may have read a list just before a write and come to keep it just after. So `get` tells how many drops there
-were, and `put` keeps no list that was dropped since.
+when an event changes it, after the write and before a read that waits for it goes on. Of the lists that were read, only
+those are kept that are sure (`services/state/change_feed.py`).
 """
 
 import threading
 from typing import NamedTuple
 
 from polaris import blocks
-from polaris.blocks import BLOCK_BYTES, LISTS, PLACE_BYTES, ROOM, TOUCHED
+from polaris.blocks import BLOCK_BYTES, LISTS, PLACE_BYTES, ROOM
 from polaris.kernel import input_of
 from polaris.layout import Sources
 from polaris.postings import Postings
-from services.core.columns import I64
+from services.core.columns import I64, Array
 from services.kernels.sieve import fitting
 
 
-class Held(NamedTuple):
-    """The lists that are here; those that are missing (rows, int64[m]) have no postings. drops: for `put`."""
+class HeldLists(NamedTuple):
+    """The lists that are here; those that are missing (rows, int64[m]) have no postings."""
 
     lists: Postings
     missing: I64
-    drops: int
 
 
 class ListCache:
@@ -31,27 +28,27 @@ class ListCache:
 
     def __init__(self, max_bytes: int) -> None:
         """Raises InvalidArgument when not one block fits."""
-        n, places = fitting(max_bytes - 8 * TOUCHED, PLACE_BYTES, BLOCK_BYTES, "block")
-        self._fixed_bytes = PLACE_BYTES * places + 8 * TOUCHED
+        n, places = fitting(max_bytes, PLACE_BYTES, BLOCK_BYTES, "block")
+        self._fixed_bytes = PLACE_BYTES * places
         self._blocks, self.capacity = blocks.make(n, places), n
         self._lock = threading.Lock()
         self.asked = self.missed = 0  # lists so far
 
-    def get(self, sources: Sources, most: int) -> Held:
-        """What is here of these lists. Of over `most` postings none are told, only how many (`ends`)."""
+    def get(self, sources: Sources, most: int) -> HeldLists:
+        """What is here of these lists. Of over `most` postings none are answered, only how many (`ends`)."""
         kinds, ids = input_of(sources.kinds), input_of(sources.ids)
         with self._lock:
-            pins, at_ms, quality, ends, missing, drops = blocks.get(self._blocks, kinds, ids, most)
+            pins, at_ms, quality, ends, missing = blocks.get(self._blocks, kinds, ids, most)
             self.asked += len(ids)
             self.missed += len(missing)
-        return Held(Postings(pins, at_ms, quality, ends), missing, drops)
+        return HeldLists(Postings(pins, at_ms, quality, ends), missing)
 
-    def put(self, sources: Sources, lists: Postings, drops: int) -> None:
-        """Keep lists that were read after `drops`, but those dropped since."""
+    def put(self, sources: Sources, lists: Postings, sure: Array) -> None:
+        """Keep the lists that are sure (bool[n])."""
         kinds, ids = input_of(sources.kinds), input_of(sources.ids)
         columns = input_of(lists.pins), input_of(lists.at_ms), input_of(lists.quality), input_of(lists.ends)
         with self._lock:
-            blocks.put(self._blocks, kinds, ids, *columns, drops)
+            blocks.put(self._blocks, kinds, ids, *columns, input_of(sure))
 
     def drop(self, sources: Sources) -> None:
         """These lists have changed."""

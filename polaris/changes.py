@@ -24,7 +24,7 @@ _CHANGE[[A.SAVE, A.JOIN_INTEREST]] = PUT
 _CHANGE[A.CREATE_BOARD], _CHANGE[A.DELETE_BOARD] = CREATED, DELETED
 
 
-class Changes(NamedTuple):
+class ListChanges(NamedTuple):
     """Events by source, in the order of arrival: the sources and their partitions (int64), their heads' and frozen parts' keys,
     their new rows, and the record that each row came in (int64, ascending within a source).
     """
@@ -38,8 +38,8 @@ class Changes(NamedTuple):
 
 
 class Freezes(NamedTuple):
-    """When lists are frozen. int64[f] each: the source, the row of `Changes` before which its head ends then, the record of the
-    last row in it, and how often the source was frozen before, by these changes.
+    """When lists are frozen. int64[f] each: the source, the row of `ListChanges` before which its head ends then, the record
+    of the last row in it, and how often the source was frozen before, by these changes.
     """
 
     source: I64
@@ -52,7 +52,7 @@ class Freezes(NamedTuple):
         return Freezes(*(column[rows] for column in self))
 
 
-def freezes_of(changes: Changes, heads: Sequence[bytes], limit: int) -> Freezes:
+def freezes_of(changes: ListChanges, heads: Sequence[bytes], limit: int) -> Freezes:
     """When the lists are frozen, whose heads were these before: after the first record with which a head is longer than `limit`
     rows, or with which its board was deleted: little is left of it.
     """
@@ -84,7 +84,7 @@ def _freezes(
     return n
 
 
-def changes_of(batch: Batch, partition: Array, record: I64) -> Changes:
+def changes_of(batch: Batch, partition: Array, record: I64) -> ListChanges:
     """The events of a batch that change lists, by source: those of one source lie in one partition. record: int64[n], ascending
     within a partition: the record that each came in.
     """
@@ -101,7 +101,7 @@ def changes_of(batch: Batch, partition: Array, record: I64) -> Changes:
     changed = Sources(kinds[first], sources[first])
     where = (partition[at[first]], *changed)
     pins = np.where(changes < DELETED, batch.pin[at], np.uint64(0))
-    return Changes(
+    return ListChanges(
         changed,
         partition[at[first]],
         layout.list_keys(*where, HEAD),

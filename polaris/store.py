@@ -12,16 +12,17 @@ import numpy as np
 
 from polaris import layout, postings
 from polaris.cache import ListCache
-from polaris.changes import Changes, Freezes, changes_of, freezes_of
+from polaris.changes import Freezes, ListChanges, changes_of, freezes_of
 from polaris.kernel import Light, Selection, input_of, select
 from polaris.layout import BOARD, FROZEN, HEAD, Rows, Sources
 from polaris.postings import Postings
 from services.core.columns import F32, I64, U32, U64, Array, ids
 from services.core.errors import Exhausted
 from services.core.events import Action, Batch
-from services.core.topics import Topic, partition_of
+from services.core.topics import Topic
 from services.kernels.checks import all_kinds, all_weights
 from services.log.protocol import Record, rows
+from services.state.change_feed import OWN, ChangeFeed, ViewPosition, after
 from services.state.shard import Shard
 
 __all__ = ["TOPICS", "Limits", "PolarisStore", "Sources", "Wanted"]
@@ -32,6 +33,7 @@ MAX_FREEZES = 1_024  # of one write batch, so that it stays small, unless one re
 _READ_AT_ONCE = 1_000  # sources
 _NO_PINS: U64 = ids([])
 _Takedowns = dict[tuple[int, int], int]  # by partition and pin: the first record of a chunk that says so
+BUCKETS = 1 << 14  # of the change feed of cached lists
 
 
 class Wanted(NamedTuple):
@@ -60,7 +62,9 @@ class PolarisStore:
     def __init__(self, shard: Shard, partitions: int, light: Light, limits: Limits) -> None:
         """`partitions`: how many the deployment has; `light`: the score by which lists are capped and pins chosen."""
         self.shard, self._partitions, self._light, self._limits = shard, partitions, light, limits
-        self.cache = ListCache(limits.cache_bytes)
+        self._feed = ChangeFeed(partitions, BUCKETS)
+        self._feed.begin(self._positions())
+        self.cache = ListCache(limits.cache_bytes - self._feed.nbytes)
         partitions_of, pins = layout.takedowns_of(list(shard.family("takedowns").keys()))
         self._taken_down: U64 = input_of(np.unique(pins))
         self._in_partition = {
@@ -87,14 +91,21 @@ class PolarisStore:
             return self.apply(records[half:])
         takedowns = self._apply_takedowns(write, batch, partition, record)
         self._apply_changes(write, changes, heads, freezes, takedowns)
-        return self.shard.commit(write, records, written=lambda: self._written(changes, takedowns))
+        return self.shard.commit(write, records, lambda: self._written(changes, takedowns, records))
 
-    def _written(self, changes: Changes, takedowns: _Takedowns) -> None:
+    def _written(self, changes: ListChanges, takedowns: _Takedowns, records: Sequence[Record]) -> None:
+        """These changes and takedowns are on the disk. A list of a board and one of an interest of the same id change together,
+        as the feed has it.
+        """
         for partition, pin in takedowns:
             known = self._in_partition.get(partition, _NO_PINS)
             if not postings.in_sorted(known, ids([pin]))[0]:
                 self._in_partition[partition] = np.insert(known, np.searchsorted(known, np.uint64(pin)), np.uint64(pin))
-        self.cache.drop(changes.sources)
+        self._feed.note(
+            self._feed.places(changes.sources.ids),
+            after(records, self._partitions),
+            lambda: self.cache.drop(changes.sources),
+        )
 
     def _apply_takedowns(self, write: Any, batch: Batch, partition: Array, record: I64) -> _Takedowns:
         """Before the commit: whoever waits for its offset must not see the pin again. A takedown is final."""
@@ -112,7 +123,7 @@ class PolarisStore:
         return found
 
     def _apply_changes(
-        self, write: Any, changes: Changes, heads: list[bytes], freezes: Freezes, takedowns: _Takedowns
+        self, write: Any, changes: ListChanges, heads: list[bytes], freezes: Freezes, takedowns: _Takedowns
     ) -> None:
         """Make the heads longer, and freeze those that are due: what came later begins the head anew."""
         handle, rows_of = self.shard.handle("lists"), changes.rows
@@ -130,7 +141,7 @@ class PolarisStore:
                 write.delete(key, handle)
 
     def _freeze(
-        self, write: Any, changes: Changes, heads: list[bytes], freezes: Freezes, takedowns: _Takedowns
+        self, write: Any, changes: ListChanges, heads: list[bytes], freezes: Freezes, takedowns: _Takedowns
     ) -> None:
         """Merge heads into their frozen parts, capped and without what was taken down, and cut them; in rounds, as one list
         may be frozen more than once. stop: where in its head each ends, in bytes from the head's end.
@@ -216,24 +227,33 @@ class PolarisStore:
 
     def _lists(self, sources: Sources) -> Postings:
         """The lists as they are. Those that no memory holds are read, and kept for the next question."""
-        lists, missing, drops = self.cache.get(sources, MAX_POSTINGS)
+        lists, missing = self.cache.get(sources, MAX_POSTINGS)
         held = int(lists.ends[-1]) if len(lists.ends) else 0
         if held > MAX_POSTINGS:
             raise _too_many(len(lists.ends))
         if not len(missing):
             return lists
-        absent = Sources(sources.kinds[missing], sources.ids[missing])
-        read = self._read(absent, MAX_POSTINGS - held, len(lists.ends))
-        self.cache.put(absent, read, drops)
+        absent, position = Sources(sources.kinds[missing], sources.ids[missing]), ViewPosition(OWN, self._positions())
+        places = self._feed.places(absent.ids)
+        read = self._read(absent, places.partition, MAX_POSTINGS - held, len(lists.ends))
+        self._feed.fill(places, position, lambda sure: self.cache.put(absent, read, sure))
         return postings.woven(lists, read, missing) if len(missing) < len(lists.ends) else read
 
-    def _read(self, sources: Sources, most: int, asked: int) -> Postings:
-        """The lists as they are on disk. Raises Exhausted over `most` rows; `asked`: sources of the question."""
+    def _positions(self) -> dict[int, int]:
+        """The next offset of each partition."""
+        positions = self.shard.positions((int(Topic.SOURCES), partition) for partition in range(self._partitions))
+        return {partition: offset for (_, partition), offset in positions.items()}
+
+    def _read(self, sources: Sources, partitions: I64, most: int, asked: int) -> Postings:
+        """The lists as they are on disk. partitions: int64[n]; asked: sources of the question.
+
+        Raises Exhausted over `most` rows.
+        """
         heads: list[bytes | None] = []
         frozen: list[bytes | None] = []
         head_keys: list[bytes] = []
         frozen_keys: list[bytes] = []
-        partitions, left = partition_of(sources.ids, self._partitions), most * layout.ROW_BYTES
+        left = most * layout.ROW_BYTES
         for start in range(0, len(sources.ids), _READ_AT_ONCE):
             here = slice(start, start + _READ_AT_ONCE)
             of = (partitions[here], sources.kinds[here], sources.ids[here])

@@ -7,11 +7,11 @@ import numpy as np
 
 from protos import events_pb2
 from protos import rockstore_pb2 as pb
-from services.core import tokens
 from services.core.columns import F32, I64, U8, U64, Array, Ragged, pack, unpack
-from services.log.protocol import Partition
+from services.core.topics import Topic
 from services.rpc.mesh import Mesh
 from services.rpc.routing import ReplicaSet
+from services.state.change_feed import UNKNOWN, ViewPosition
 
 NAME = "rockstore"
 PIN, BOARD = pb.OBJECT_KIND_PIN, pb.OBJECT_KIND_BOARD
@@ -19,6 +19,7 @@ USER, INTEREST = pb.OBJECT_KIND_USER, pb.OBJECT_KIND_INTEREST
 
 
 _NO_IDS, _NO_FLAGS = np.empty(0, np.uint64), np.empty(0, bool)
+NO_POSITION = ViewPosition(UNKNOWN, {})
 
 
 class Attributes(NamedTuple):
@@ -33,9 +34,7 @@ class Attributes(NamedTuple):
     taken_down: Array  # bool[n] a pin taken down, or a board deleted
     interests: Ragged  # uint64: a pin's interests
     names: Mapping[tuple[int, int], str] = {}  # by kind (USER, INTEREST) and id, when asked for
-    reached: Mapping[
-        Partition, int
-    ] = {}  # when asked for: all of the log's topic `objects` that the answer shows at least
+    position: ViewPosition = NO_POSITION  # when asked for: how far the log had been applied before it was read
     described: Array = _NO_FLAGS  # bool[n] created, or something was stated of it; else it was only spoken of so far
     externals: Sequence[str] = ()  # external ids; empty: none was stated. Only where ids are text, and not bare
     named_externals: Mapping[tuple[int, int], str] = {}  # of what `names` has
@@ -53,6 +52,7 @@ class Rows(NamedTuple):
     found: Array  # bool[n]
     at_ms: I64  # when each was computed, or came by the log
     version: int  # the newest bulk load among them; 0: none, the rows are live ones
+    position: ViewPosition = NO_POSITION  # when asked for: as of Attributes
 
 
 class Dataset(NamedTuple):
@@ -116,16 +116,17 @@ class RockstoreClient:
         found = [unpack(reply.ids, "<u8", "ids") for reply in replies]
         return np.sort(np.concatenate(found))[:limit]
 
-    async def rows(self, dataset: str, keys: U64, timeout: float) -> Rows:
+    async def rows(self, dataset: str, keys: U64, timeout: float, *, reached: bool = False) -> Rows:
         """The rows of these keys, duplicates too. At most 20,000 a shard. A dataset not known finds nothing.
+
+        reached: also how far the log had been applied.
 
         Raises InvalidArgument when no dataset can have the name.
         """
 
         async def ask(shard: int, part: U64, rows: Array) -> Any:
-            return await self._replicas.call(
-                shard, "MultiGet", pb.MultiGetRequest(dataset=dataset, keys=pack(part, "<u8")), timeout
-            )
+            request = pb.MultiGetRequest(dataset=dataset, keys=pack(part, "<u8"), reached=reached)
+            return await self._replicas.call(shard, "MultiGet", request, timeout)
 
         if not len(keys):
             return _rows(0, [(np.empty(0, np.int64), await ask(0, _NO_IDS, _NO_FLAGS))])
@@ -173,7 +174,7 @@ def _attributes(rows: list[Array], replies: list[pb.AttributesReply], bare: bool
         taken_down.view(bool),
         interests,
         {key: name for reply in replies if reply.named_ids for key, name in _names(reply, reply.names)},
-        {at: offset for reply in replies if reply.reached for at, offset in tokens.decode(reply.reached).items()},
+        _position(replies),
         described.view(bool),
         externals.strings() if len(externals) else (),
         {
@@ -229,7 +230,11 @@ def _rows(n: int, replies: list[tuple[Array, pb.MultiGetReply]]) -> Rows:
             for i, column in enumerate(columns):
                 if column in theirs:
                     values[rows, i] = part[:, theirs.index(column)]
-    return Rows(columns, values, found, at_ms, newest.version)
+    return Rows(columns, values, found, at_ms, newest.version, _position([reply for _, reply in replies]))
+
+
+def _position(replies: Sequence[pb.AttributesReply | pb.MultiGetReply]) -> ViewPosition:
+    return ViewPosition.of((reply.reached for reply in replies if reply.reached), Topic.OBJECTS)
 
 
 def _dataset(name: str, parts: list[pb.Dataset]) -> Dataset:

@@ -8,7 +8,6 @@ from protos import rockstore_pb2_grpc as rpc
 from rockstore.layout import BOARD, INTEREST, PIN, USER
 from rockstore.store import RockstoreStore
 from rockstore.versions import check_name
-from services.core import tokens
 from services.core.columns import U8, U64, Ragged, pack, unpack
 from services.core.errors import InvalidArgument
 
@@ -25,7 +24,7 @@ class Rockstore(rpc.RockstoreServicer):
 
     def Attributes(self, request: pb.AttributesRequest, context: Any) -> pb.AttributesReply:
         """What is known of each object, in the order asked."""
-        reached = tokens.encode(self._store.reached(), self._store.shard.epoch) if request.reached else b""
+        reached = self._store.reached() if request.reached else b""
         known = self._store.attributes(*_objects(request), texts=not request.bare, external=request.external)
         reply = pb.AttributesReply(
             found=pack(known.found, "<u1"),
@@ -63,6 +62,7 @@ class Rockstore(rpc.RockstoreServicer):
     def MultiGet(self, request: pb.MultiGetRequest, context: Any) -> pb.MultiGetReply:
         """Rows of a dataset, in the order asked; one that is not known has no columns, and finds nothing."""
         dataset, keys = check_name(request.dataset), _ids(request.keys, "keys")
+        reached = self._store.reached() if request.reached else b""
         rows = self._store.datasets.rows(dataset, keys)
         return pb.MultiGetReply(
             columns=rows.columns,
@@ -70,6 +70,7 @@ class Rockstore(rpc.RockstoreServicer):
             found=pack(rows.found, "<u1"),
             at_ms=pack(rows.at_ms, "<i8"),
             version=rows.version,
+            reached=reached,
         )
 
     def Datasets(self, request: pb.DatasetsRequest, context: Any) -> pb.DatasetsReply:

@@ -4,9 +4,8 @@ Beside it lie the datasets of feature rows (`datasets.py`), which the same recor
 """
 
 import heapq
-import threading
 from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise
+from itertools import compress, islice, pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -16,17 +15,19 @@ from rockstore.datasets import Datasets
 from rockstore.layout import BOARD, INTEREST, PIN, USER, Columns, Object, Parts
 from rockstore.state import Event, changed
 from services.blob.protocol import Blobs
+from services.core import tokens
 from services.core.columns import U8, U64, Array, Ragged, ids
 from services.core.events import Action, Batch, flags
 from services.core.external import MAX_EXTERNAL
-from services.core.tokens import Reached
 from services.core.topics import Topic, partition_of
 from services.log.protocol import Record, kept, rows
-from services.state.kept import Kept
+from services.state.change_feed import OWN, ChangeFeed, ViewPosition, after
+from services.state.second_chance import SecondChanceCache
 from services.state.shard import Shard
 
 TOPICS = (Topic.OBJECTS,)
 LAST_ID = 2**64 - 1
+BUCKETS = 1 << 14  # of the change feed of cached objects
 
 A = Action
 _KIND = np.zeros(256, np.uint8)
@@ -57,9 +58,9 @@ class RockstoreStore:
         for the objects that are asked for most.
         """
         self.shard, self._own, self._partitions = shard, own, partitions
-        self._objects = Kept[bytes, Parts](objects_mb << 20, layout.parts_bytes)
-        self._lock = threading.Lock()  # of changing what is kept
-        self._written = 0  # times that objects were written
+        self._objects = SecondChanceCache[bytes, Parts](max(0, (objects_mb << 20) - 8 * BUCKETS), layout.parts_bytes)
+        self._feed = ChangeFeed(partitions, BUCKETS)  # whose lock is held while `_objects` changes
+        self._feed.begin(self._positions())
         self.datasets = Datasets(shard, partitions, blobs, versions_kept)
 
     def apply(self, records: Sequence[Record]) -> None:
@@ -73,9 +74,13 @@ class RockstoreStore:
             changed = self._apply(write, *_allowed(*rows(found)))
         if found := kept(records, _IS_DATASETS):
             states = self.datasets.apply(write, *rows(found))
-        self.shard.commit(write, records, lambda: self._adopt(changed))
-        if states is not None:
-            self.datasets.adopt(states)
+
+        def adopt() -> None:  # before a read that waits for these records goes on, or an answer states their offsets
+            if states is not None:
+                self.datasets.adopt(states)
+            self._adopt(changed, records)
+
+        self.shard.commit(write, records, adopt)
 
     def _apply(self, write: Any, batch: Batch, partition: Array) -> dict[bytes, bytes]:
         """Write what changes; keys and values of it."""
@@ -96,15 +101,18 @@ class RockstoreStore:
             write.put(key, value, handle)
         return values
 
-    def _adopt(self, changed: dict[bytes, bytes]) -> None:
-        """These objects (values by key) were written: what is kept of them is changed before anybody is told."""
+    def _adopt(self, changed: dict[bytes, bytes], records: Sequence[Record]) -> None:
+        """These objects (values by key) were written: those that are cached are replaced."""
         if not changed:
             return
-        with self._lock:
-            self._written += 1
-            named = {layout.object_name(key): value for key, value in changed.items()}
-            held = [name for name in named if name in self._objects]
-            self._objects.put(held, [layout.parts_of(name, named[name]) for name in held])
+        named = {layout.object_name(key): value for key, value in changed.items()}
+
+        def replace() -> None:
+            cached = [name for name in named if name in self._objects]
+            self._objects.put(cached, [layout.parts_of(name, named[name]) for name in cached])
+
+        keys = ids([layout.id_of(key) for key in changed])
+        self._feed.note(self._feed.places(keys), after(records, self._partitions), replace)
 
     def attributes(self, kinds: U8 | int, objects: U64, texts: bool = True, external: bool = False) -> Columns:
         """What is known of each of these objects; `kinds`: of each, or of all; `texts`: titles and links too;
@@ -125,22 +133,29 @@ class RockstoreStore:
         parts = self._parts(kinds, objects)
         return kinds, objects, layout.titles_of(parts), layout.externals_of(parts)
 
-    def reached(self) -> Reached:
-        """How far the log has been applied: what is asked from now on shows at least that."""
+    def reached(self) -> bytes:
+        """The token of how far the log has been applied: what is read from now on shows at least that. Empty before the log's
+        epoch is known.
+        """
+        reached = {(int(Topic.OBJECTS), at): offset - 1 for at, offset in self._positions().items() if offset}
+        epoch = self.shard.epoch  # after the positions, which are of its past then
+        return tokens.encode(reached, epoch) if epoch else b""
+
+    def _positions(self) -> dict[int, int]:
+        """The next offset of each partition of this shard."""
         positions = self.shard.positions((int(Topic.OBJECTS), partition) for partition in self._own)
-        return {at: offset - 1 for at, offset in positions.items() if offset}
+        return {partition: offset for (_, partition), offset in positions.items()}
 
     def _parts(self, kinds: U8 | int, objects: U64) -> list[Parts]:
         """What is known of each of these objects: from memory, and the rest from disk in one batch."""
-        names, written = layout.object_names(kinds, objects), self._written
+        names = layout.object_names(kinds, objects)
         found = self._objects.get(names)
         if None not in found:
             return cast(list[Parts], found)
         lacking = [row for row, parts in enumerate(found) if parts is None]
-        some = objects[lacking]
-        keys = layout.object_keys(
-            partition_of(some, self._partitions), np.broadcast_to(np.asarray(kinds), len(names))[lacking], some
-        )
+        some, position = objects[lacking], ViewPosition(OWN, self._positions())
+        places = self._feed.places(some)
+        keys = layout.object_keys(places.partition, np.broadcast_to(np.asarray(kinds), len(names))[lacking], some)
         values = self.shard.family("objects").get(keys)
         read = [
             layout.ABSENT if value is None else layout.parts_of(key, value)
@@ -148,9 +163,11 @@ class RockstoreStore:
         ]
         for row, parts in zip(lacking, read, strict=True):
             found[row] = parts
-        with self._lock:
-            if self._written == written:  # else what was read may be of before a change
-                self._objects.put([names[row] for row in lacking], read)
+
+        def put(sure: Array) -> None:  # the rest may be of before a change
+            self._objects.put([names[row] for row in compress(lacking, sure)], compress(read, sure))
+
+        self._feed.fill(places, position, put)
         return cast(list[Parts], found)
 
     def listed(self, kind: int, after: int, limit: int) -> U64:

@@ -4,9 +4,8 @@ asked for again stay, the others make room (`slots.py` says how).
 Two ages: attributes and columns of datasets stay until an event drops their pin, counts until `ttl_ms` has passed. A
 row is copied out, so what a request holds does not change under it. Who fetches what is missing is in `facts.py`.
 
-A change reaches this process and those that are asked for facts by the same log, but not at the same moment. So a row
-that was asked for before a change is never kept after it, and one asked for within `UNSURE_MS` after a change is
-*unsure*: it lives no longer than that, and a read that must see a write does not take it.
+Which rows are sure is decided by `services/state/change_feed.py`. One that is not is kept for `UNSURE_MS` all the same, so
+that a view which is behind is not asked for the same pins by every request; a read that must see a write does not take it.
 """
 
 import threading
@@ -18,13 +17,13 @@ from features.pins import FACTS, INTERESTS, KEPT
 from scorpion import slots
 from scorpion.slots import EXPIRED, HIT, MISS, USED
 from services.core.clock import Clock, wall_clock
-from services.core.columns import F32, U8, U64, ids
+from services.core.columns import F32, U8, U64, Array, ids
 from services.kernels.sieve import fitting
 
-__all__ = ["EXPIRED", "HIT", "MISS", "Cache", "Got"]
+__all__ = ["EXPIRED", "HIT", "MISS", "Got", "PinCache"]
 
 PLACE = 16  # bytes of the table
-UNSURE_MS = 10_000  # a view that is asked for facts is no further behind this one than that
+UNSURE_MS = 1_000  # so long at least an unsure row is good, and less than a second longer
 LOOKED_AT = 10_000  # rows, while the lock is held, for those whose counts are old
 EARLY_MS = 1_000  # clocks of those who ask differ by less
 
@@ -39,7 +38,7 @@ class Got(NamedTuple):
     found: U8
 
 
-class Cache:
+class PinCache:
     """Rows of features.pins.KEPT and of some columns of datasets. Thread-safe: its lock is held for microseconds."""
 
     def __init__(self, columns: tuple[str, ...], max_bytes: int, ttl_ms: int, clock: Clock = wall_clock) -> None:
@@ -47,35 +46,36 @@ class Cache:
         self.columns, self._ttl_ms, self._clock = columns, ttl_ms, clock
         self._width = len(KEPT) + len(columns)
         self._row_bytes = row_bytes(len(columns))
-        self.capacity, places = fitting(max_bytes - 8 * slots.TOUCHED, PLACE, self._row_bytes, "row")
-        self._fixed_bytes = PLACE * places + 8 * slots.TOUCHED
+        self.capacity, places = fitting(max_bytes, PLACE, self._row_bytes, "row")
+        self._fixed_bytes = PLACE * places
         self._slots = slots.make(self.capacity, places, self._width, INTERESTS)
         self._lock = threading.Lock()
-        self.clear()  # what happened just before it was made may not have reached those who are asked
 
     def get(self, pins: U64, now_ms: int, certain: bool = False) -> Got:
         """What is known of these pins. now_ms: the moment of the counts that are wanted; 0: now.
 
-        certain: the reader must see its own write, so rows that may lack a change are passed over.
+        certain: the reader must see its own write, so rows that are not sure are passed over.
         """
         n = len(pins)
         got = Got(np.empty((n, self._width), np.float32), np.empty((n, INTERESTS), np.uint64), np.empty(n, np.uint8))
         early = min(EARLY_MS, self._ttl_ms)
         with self._lock:
-            now = now_ms or self._clock()
-            slots.get(self._slots, pins, now, self._ttl_ms, UNSURE_MS, early, certain, *got)
+            clock_ms = self._clock()
+            slots.get(self._slots, pins, now_ms or clock_ms, self._ttl_ms, early, clock_ms // 1000, certain, *got)
         return got
 
-    def put(self, pins: U64, values: F32, interests: U64, counted_ms: int, began_ms: int) -> None:
-        """Keep rows that were asked for at began_ms (this clock), but of pins that changed since.
+    def put(self, pins: U64, values: F32, interests: U64, counted_ms: int, sure: Array) -> None:
+        """Keep rows; those that are not sure (bool[n]) for UNSURE_MS, and only where no good row is kept.
 
         values: float32[n, width]; counted_ms: the moment of their counts; NEVER of `slots.py`: they have none.
         """
         with self._lock:
-            slots.put(self._slots, pins, values, interests, counted_ms, began_ms, self._clock(), UNSURE_MS)
+            clock_ms = self._clock()
+            clock_s, until_s = clock_ms // 1000, -(-(clock_ms + UNSURE_MS) // 1000)
+            slots.put(self._slots, pins, values, interests, counted_ms, sure, clock_s, until_s)
 
     def put_counts(self, pins: U64, counts: F32, counted_ms: int) -> None:
-        """Renew the counts (float32[n, len(COUNTS)]) of those pins that are still kept."""
+        """Renew the counts (float32[n, len(COUNTS)]) of those pins that are still kept, in sure rows."""
         with self._lock:
             slots.put_counts(self._slots, pins, np.ascontiguousarray(counts), len(FACTS), counted_ms)
 
@@ -88,18 +88,14 @@ class Cache:
         return np.concatenate(found)
 
     def drop(self, pins: U64) -> None:
-        """These pins have changed."""
+        """Forget these pins."""
         with self._lock:
-            slots.drop(self._slots, pins, self._clock())
+            slots.drop(self._slots, pins)
 
     def clear(self) -> None:
-        """Any pin may have changed."""
+        """Forget every pin."""
         with self._lock:
-            slots.clear(self._slots, self._clock())
-
-    def now(self) -> int:
-        """This clock, as `put` wants it."""
-        return self._clock()
+            slots.clear(self._slots)
 
     def __len__(self) -> int:
         return int(self._slots.state[USED])
@@ -115,9 +111,9 @@ class Cache:
 
 def warm() -> None:
     """Compile what a cache does, or load it: the first request need not wait for it."""
-    cache = Cache((), 1 << 20, 1, wall_clock)
+    cache = PinCache((), 1 << 20, 1, wall_clock)
     pins, values, interests = ids([1]), np.zeros((1, len(KEPT)), np.float32), np.zeros((1, INTERESTS), np.uint64)
-    cache.put(pins, values, interests, 0, cache.now() + 1)
+    cache.put(pins, values, interests, 0, np.ones(1, bool))
     cache.put_counts(pins, values[:, len(FACTS) : len(KEPT)], 0)
     cache.get(pins, 0)
     cache.due(1)

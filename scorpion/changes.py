@@ -1,45 +1,43 @@
-"""What the log says of pins, as the cache must hear it: the view of `objects` that keeps nothing, and forgets."""
+"""What the log changes of the cached pins."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 from scorpion.facts import Facts
 from scorpion.origin import STANDING
-from services.core.events import Action, flags
+from services.core.columns import ids
+from services.core.events import Action, Batch, flags
 from services.core.topics import Topic
-from services.log.protocol import Reader, Record
-from services.state.tail import Tail
+from services.log.protocol import Reader
+from services.state.change_feed import ChangeFeed
+from services.state.feed_view import Changed, FeedView
 
 TOPICS = (Topic.OBJECTS,)
 
 A = Action
 _OF_PIN = flags(A.CREATE_PIN, A.UPDATE_PIN, A.TAKEDOWN, A.JOIN_INTEREST, A.LEAVE_INTEREST)
-_RELEVANT = _OF_PIN | flags(A.PUT_FEATURES, A.SWITCH_DATASET)
+_OF_TARGET = flags(A.PUT_FEATURES)
+_RELEVANT = _OF_PIN | _OF_TARGET | flags(A.SWITCH_DATASET)
+_NOTHING = Changed(ids([]))
 
 
-class Changes:
-    """Drops cached rows as their pins change."""
+def pin_changes(facts: Facts, feed: ChangeFeed, log: Reader) -> FeedView:
+    """The view of `objects` that drops cached rows as their pins change."""
+    return FeedView(feed, log, Topic.OBJECTS, lambda batch: changed(batch, facts.cache.columns), facts)
 
-    def __init__(self, facts: Facts, log: Reader) -> None:
-        """It follows from the end that the log has when it is first asked: the cache is empty then."""
-        self._facts = facts
-        self.shard = Tail(log, facts.clear)
 
-    def apply(self, records: Sequence[Record]) -> None:
-        """Drop what these records change. What was done to a pin changes its counts, which age by themselves."""
-        self._drop(records)
-        self.shard.commit(records)
+def changed(batch: Batch, columns: Iterable[str]) -> Changed:
+    """What a batch changes; columns: of datasets that are cached. An action on a pin changes its counts, which age by themselves.
 
-    def _drop(self, records: Sequence[Record]) -> None:
-        kept = {column.partition(".")[0].encode() for column in self._facts.cache.columns if column != STANDING}
-        for record in records:
-            batch = record.batch
-            if not _RELEVANT[batch.action].any():
-                continue
-            switched = np.flatnonzero(batch.action == A.SWITCH_DATASET)
-            if any(batch.title.run(row).tobytes() in kept for row in switched.tolist()):
-                self._facts.clear()
-            of_pin, put = _OF_PIN[batch.action], batch.action == A.PUT_FEATURES
-            if (of_pin | put).any():
-                self._facts.drop(np.where(of_pin, batch.pin, batch.target)[of_pin | put])
+    The switch of a dataset may change every pin, of a cache that comes to have its columns only later too.
+    """
+    if not _RELEVANT[batch.action].any():
+        return _NOTHING
+    switched = np.flatnonzero(batch.action == A.SWITCH_DATASET)
+    cached = {column.partition(".")[0].encode() for column in columns if column != STANDING} if len(switched) else ()
+    return Changed(
+        np.concatenate([batch.pin[_OF_PIN[batch.action]], batch.target[_OF_TARGET[batch.action]]]),
+        every=len(switched) > 0,
+        clears=any(batch.title.run(row).tobytes() in cached for row in switched.tolist()),
+    )

@@ -6,6 +6,8 @@ many requests may wait at a time. One that lacks something while so many wait is
 if those who are asked were away; that many wait only when they are slow. What can't be asked is missing (NaN) in this
 request and is not kept; counts that had expired stay as they were.
 
+Which of the fetched rows are sure follows from how far rockstore had applied the log (`services/state/change_feed.py`).
+
 Counts that expire are asked for again by the request that needs them, and few should need to: `renew` does so before.
 """
 
@@ -18,11 +20,12 @@ from typing import NamedTuple
 import numpy as np
 
 from features.pins import FACTS, KEPT, PinFacts
-from scorpion.cache import EXPIRED, HIT, MISS, Cache, Got
+from scorpion.cache import EXPIRED, HIT, MISS, Got, PinCache
 from scorpion.origin import COUNTERS, ROCKSTORE, STANDING, Fetched, Origin, of_standing
 from scorpion.slots import NEVER
 from services.core.clock import Clock, wall_clock
 from services.core.columns import F32, I64, U8, U32, U64, ids
+from services.state.change_feed import ChangeFeed
 
 COUNTS = slice(len(FACTS), len(KEPT))
 EVERYBODY = frozenset({ROCKSTORE, COUNTERS})
@@ -46,8 +49,7 @@ class Known(NamedTuple):
 class Flight:
     """One fetch under way: of pins, and of pins whose counts alone are asked."""
 
-    cache: Cache
-    began_ms: int
+    cache: PinCache
     deadline: float
     whole: list[int] = field(default_factory=list)
     counted: list[int] = field(default_factory=list)
@@ -77,18 +79,27 @@ class Facts:
     """The cache and those who are asked. Thread-safe."""
 
     def __init__(
-        self, origin: Origin, max_bytes: int, ttl_ms: int, clock: Clock = wall_clock, waiting: int = 256
+        self,
+        origin: Origin,
+        feed: ChangeFeed,
+        max_bytes: int,
+        ttl_ms: int,
+        clock: Clock = wall_clock,
+        waiting: int = 256,
     ) -> None:
-        """max_bytes: of the cache; ttl_ms: how long counts are good; waiting: how many requests may wait for a fetch."""
+        """feed: of the pins; its changes call `drop` and `clear`. max_bytes: of cache and feed; ttl_ms: how long counts are good;
+        waiting: how many requests may wait for a fetch.
+        """
         self._waiting = threading.Semaphore(waiting)
-        self._origin, self._max_bytes, self._ttl_ms, self._clock = origin, max_bytes, ttl_ms, clock
-        self._cache = Cache((STANDING,), max_bytes, ttl_ms, clock)
+        self._origin, self._feed, self._ttl_ms, self._clock = origin, feed, ttl_ms, clock
+        self._max_bytes = max_bytes - feed.nbytes
+        self._cache = PinCache((STANDING,), self._max_bytes, ttl_ms, clock)
         self._lock = threading.Lock()  # of the flights, of what is counted, and of changing the cache for another
         self._flights: dict[int, Seat] = {}  # by pin
         self.hits = self.expired = self.misses = 0  # rows asked for, by what the cache had of them
 
     @property
-    def cache(self) -> Cache:
+    def cache(self) -> PinCache:
         """The one in use."""
         return self._cache
 
@@ -97,11 +108,11 @@ class Facts:
         with self._lock:
             more = tuple(sorted({*self._cache.columns, *columns}))
             if more != self._cache.columns:
-                self._cache = Cache(more, self._max_bytes, self._ttl_ms, self._clock)
+                self._cache = PinCache(more, self._max_bytes, self._ttl_ms, self._clock)
                 self._flights.clear()
 
     def drop(self, pins: U64) -> None:
-        """These pins have changed: whoever asks from now on asks anew."""
+        """These pins have changed: requests from now on fetch them anew."""
         with self._lock:
             self._cache.drop(pins)
             if self._flights:
@@ -153,7 +164,15 @@ class Facts:
                 cache.put_counts(pins, fetched.values[:, COUNTS], now_ms)
 
     def _complete(
-        self, cache: Cache, got: Got, pins: U64, still: I64, now_ms: int, deadline: float, certain: bool, lost: set[str]
+        self,
+        cache: PinCache,
+        got: Got,
+        pins: U64,
+        still: I64,
+        now_ms: int,
+        deadline: float,
+        certain: bool,
+        lost: set[str],
     ) -> None:
         """Fetch what the rows `still` lack, or wait for who fetches it. Who could not be asked is added to `lost`."""
         for last in (False, True):
@@ -164,7 +183,7 @@ class Facts:
             still = _land(got, flight, seats, deadline, last, lost)
 
     def _claim(
-        self, cache: Cache, got: Got, pins: U64, lacking: I64, now_ms: int, deadline: float, certain: bool
+        self, cache: PinCache, got: Got, pins: U64, lacking: I64, now_ms: int, deadline: float, certain: bool
     ) -> tuple[Flight, dict[int, Seat]]:
         """A flight of what nobody fetches yet, and the seat of each row: there, or in a flight of another's.
 
@@ -174,7 +193,7 @@ class Facts:
         with self._lock:
             again = cache.get(pins[lacking], now_ms, certain)
             got.values[lacking], got.interests[lacking], got.found[lacking] = again
-            flight = Flight(cache, cache.now(), deadline)
+            flight = Flight(cache, deadline)
             seats: dict[int, Seat] = {}
             for row in lacking[again.found != HIT].tolist():
                 pin, whole = int(pins[row]), bool(got.found[row] == MISS)
@@ -194,8 +213,10 @@ class Facts:
             fetched = self._origin.fetch(whole, counted, flight.cache.columns, now_ms, left)
             n, missed = len(whole), COUNTERS in fetched.lost
             if ROCKSTORE not in fetched.lost:
-                counted_ms = NEVER if missed else now_ms
-                flight.cache.put(whole, fetched.values[:n], fetched.interests[:n], counted_ms, flight.began_ms)
+                rows = fetched.values[:n], fetched.interests[:n], NEVER if missed else now_ms
+                self._feed.fill(
+                    self._feed.places(whole), fetched.position, lambda sure: flight.cache.put(whole, *rows, sure)
+                )
             if not missed:
                 flight.cache.put_counts(counted, fetched.values[n:, COUNTS], now_ms)
             flight.fetched = fetched

@@ -9,11 +9,12 @@ import numpy as np
 from counters.client import CountersClient
 from features import pins
 from features.pins import ACTIONS, KEPT, WINDOWS_MS
-from rockstore.client import PIN, Attributes, RockstoreClient
+from rockstore.client import NO_POSITION, PIN, Attributes, RockstoreClient
 from services.core.columns import F32, U8, U32, U64, Array
 from services.core.errors import MeshError
 from services.rpc.bridge import Bridge
 from services.rpc.mesh import Mesh
+from services.state.change_feed import ViewPosition
 
 ROCKSTORE, COUNTERS = "rockstore", "counters"
 STANDING = "standing"  # a column that is kept beside those of datasets: see `standing`
@@ -28,6 +29,7 @@ class Fetched(NamedTuple):
     values: F32  # [m, len(KEPT) + columns]
     interests: U64  # [m, pins.INTERESTS]
     lost: frozenset[str]
+    position: ViewPosition = NO_POSITION  # how far rockstore had applied the log, before all that is of it was read
 
 
 class Origin(Protocol):
@@ -62,9 +64,10 @@ class MeshOrigin:
         datasets = sorted({column.partition(".")[0] for column in columns if column != STANDING}) if n else []
         everyone = np.concatenate([whole, renewed])
         wanted = self._counters.counts(PIN, everyone, ACTIONS, WINDOWS_MS, now_ms=now_ms, timeout=timeout)
+        known = self._rockstore.attributes(PIN, whole, timeout, bare=True, reached=True)
+        of_datasets = [self._rockstore.rows(dataset, whole, timeout, reached=True) for dataset in datasets]
         (attributes, counted), rows = await asyncio.gather(
-            asyncio.gather(_or_none(self._rockstore.attributes(PIN, whole, timeout, bare=True)), _or_none(wanted)),
-            asyncio.gather(*(_or_none(self._rockstore.rows(dataset, whole, timeout)) for dataset in datasets)),
+            asyncio.gather(_or_none(known), _or_none(wanted)), asyncio.gather(*map(_or_none, of_datasets))
         )
         lost = {ROCKSTORE} if attributes is None or any(found is None for found in rows) else set()
         values, interests = _nothing(m, len(columns))
@@ -75,15 +78,18 @@ class MeshOrigin:
             counts = counted
         if attributes is not None:
             a = attributes
-            known = pins.facts(a.found, a.quality, a.at_ms, a.interests, counts[:n])
-            values[:n, : len(KEPT)], interests[:n] = known
+            stated = pins.facts(a.found, a.quality, a.at_ms, a.interests, counts[:n])
+            values[:n, : len(KEPT)], interests[:n] = stated
             if STANDING in columns:
                 values[:n, len(KEPT) + columns.index(STANDING)] = standing(a)
         values[:, len(pins.FACTS) : len(KEPT)] = counts.reshape(m, -1)
         for dataset, found in zip(datasets, rows, strict=True):
             if found is not None:
                 _fill(values[:n], dataset, found.columns, found.values, columns)
-        return Fetched(values, interests, frozenset(lost))
+        position = attributes.position if attributes is not None else NO_POSITION
+        for found in rows:
+            position = position.least(found.position if found is not None else NO_POSITION)
+        return Fetched(values, interests, frozenset(lost), position)
 
     def known_datasets(self, timeout: float = 2.0) -> dict[str, list[str]] | None:
         """The columns of each dataset of rockstore; None when it can't be asked."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from scorpion.kernel import I32
 from scorpion.memory import copy
-from services.core.columns import F32, I64, U8, U64, Array
+from services.core.columns import F32, I64, U8, U32, U64, Array
 from services.kernels.jit import kernel
 from services.kernels.prefetch import prefetch_address
 from services.kernels.sieve import EMPTY, HAND, NEWEST, OLDEST, link_newest, next_to_leave, unlink
@@ -21,7 +21,6 @@ from services.kernels.sieve import EMPTY, HAND, NEWEST, OLDEST, link_newest, nex
 HIT, EXPIRED, MISS = 0, 1, 2
 #: Of Slots.state, after the words of services/kernels/sieve.py.
 FREE, TAKEN, USED = range(len(EMPTY), len(EMPTY) + 3)
-TOUCHED = 1 << 16  # buckets that remember when a pin was last changed; two pins of one bucket cost a fetch, no more
 NEVER = -(1 << 62)
 LINE = 64  # bytes of memory that come together
 PLACES_AHEAD, ROWS_AHEAD = 16, 8  # pins whose places in the table are on their way, then pins whose rows are
@@ -36,15 +35,14 @@ class Slots(NamedTuple):
 
     table: U64  # [table, 2] a pin and its slot; NO_ROW: no pin
     counted: I64  # [capacity] the moment of its counts, ms
-    unsure: U8  # [capacity] 1: fetched so soon after a change that it may not show it
     marked: U8  # [capacity] 1: read since the hand last came by
     wanted: U8  # [capacity] 1: new, or read since its counts were last found to be old
+    until_s: U32  # [capacity] of an unsure row: the second from which it is no longer good; 0: the row is sure
     interests: U64  # [capacity, k]
     values: F32  # [capacity, width]
     pins: U64  # [capacity]
     newer: I32  # [capacity] the slot that was taken next; -1: none
     older: I32  # [capacity] the slot that was taken before; also the next free slot
-    touched: I64  # [TOUCHED] when a pin of the bucket was last changed, ms
     state: I64  # [6]
 
 
@@ -53,7 +51,7 @@ def row(width: int, interests: int) -> "np.dtype[np.void]":
     values_at = 16 + 8 * interests
     pin_at = -(-(values_at + 4 * width) // 8) * 8
     fields: list[tuple[str, Any, int]] = [
-        ("counted", np.int64, 0), ("unsure", np.uint8, 8), ("marked", np.uint8, 9), ("wanted", np.uint8, 10),
+        ("counted", np.int64, 0), ("marked", np.uint8, 8), ("wanted", np.uint8, 9), ("until_s", np.uint32, 12),
         ("interests", (np.uint64, (interests,)), 16), ("values", (np.float32, (width,)), values_at),
         ("pins", np.uint64, pin_at), ("newer", np.int32, pin_at + 8), ("older", np.int32, pin_at + 12),
     ]  # fmt: skip
@@ -72,7 +70,6 @@ def make(capacity: int, places: int, width: int, interests: int) -> Slots:
     fields: dict[str, Any] = {name: rows[name] for name in of.names}
     return Slots(
         table=np.full((places, 2), NO_ROW, np.uint64),
-        touched=np.full(TOUCHED, NEVER, np.int64),
         state=np.array([*EMPTY, -1, 0, 0], np.int64),
         **fields,
     )
@@ -140,13 +137,13 @@ def _free_slot(slots: Slots) -> Any:
 
 @kernel
 def get(
-    slots: Slots, pins: U64, now_ms: int, ttl_ms: int, unsure_ms: int, early_ms: int, certain: bool,
+    slots: Slots, pins: U64, now_ms: int, ttl_ms: int, early_ms: int, clock_s: int, certain: bool,
     values: F32, interests: U64, found: U8,
 ) -> None:  # fmt: skip
     """Copy out what is known of each pin, and say in `found` how good it is; what is found is marked as read.
 
-    Counts are good while their age is below ttl_ms (unsure_ms of an unsure row) and above -early_ms. certain: take no
-    row that is unsure. values: float32[n, width], interests: uint64[n, k], found: uint8[n] are written; of a MISS,
+    Counts are good while their age is below ttl_ms and above -early_ms. clock_s: the second that it is now, for unsure rows;
+    certain: take none of them. values: float32[n, width], interests: uint64[n, k], found: uint8[n] are written; of a MISS,
     NaN and 0.
     """
     n, width, most, at = len(pins), slots.values.shape[1], slots.interests.shape[1], np.empty(len(pins), np.int64)
@@ -166,8 +163,10 @@ def get(
             continue
         slot, found[i] = at[i], MISS
         if slot >= 0:
-            age, unsure = now_ms - slots.counted[slot], slots.unsure[slot] == 1
-            found[i] = _goodness(age, unsure, ttl_ms, unsure_ms, early_ms, certain)
+            until_s = np.int64(slots.until_s[slot])
+            gone = until_s > 0 and (certain or clock_s >= until_s)
+            good = -early_ms < now_ms - slots.counted[slot] < ttl_ms
+            found[i] = MISS if gone or (until_s > 0 and not good) else HIT if good else EXPIRED
         if found[i] == MISS:
             for j in range(width):
                 values[i, j] = np.nan
@@ -180,26 +179,14 @@ def get(
 
 
 @kernel
-def _goodness(age: int, unsure: bool, ttl_ms: int, unsure_ms: int, early_ms: int, certain: bool) -> int:
-    good = -early_ms < age < (min(ttl_ms, unsure_ms) if unsure else ttl_ms)
-    if unsure and (certain or not good):
-        return MISS
-    return HIT if good else EXPIRED
-
-
-@kernel
 def put(
-    slots: Slots, pins: U64, values: F32, interests: U64, counted_ms: int, began_ms: int, now_ms: int, unsure_ms: int
+    slots: Slots, pins: U64, values: F32, interests: U64, counted_ms: int, sure: Any, clock_s: int, until_s: int
 ) -> None:
-    """Keep the rows that were asked for at began_ms, but those of pins that changed since; others make room.
-
-    A row asked for within unsure_ms after a change is unsure: the one who answered may not have known of the change.
-    """
+    """Keep rows; others make room. Those that are not sure (bool[n]) replace no good row, and are good until until_s."""
     for i in range(len(pins)):
-        changed = slots.touched[np.int64(hashed(pins[i]) & np.uint64(TOUCHED - 1))]
-        if changed >= began_ms:
-            continue
         slot = _slot(slots.table, _place(slots.table, pins[i]))
+        if slot >= 0 and not sure[i] and (slots.until_s[slot] == 0 or clock_s < np.int64(slots.until_s[slot])):
+            continue
         if slot < 0:
             slot = _free_slot(slots)
             place = _place(slots.table, pins[i])  # making room may have moved what stood here
@@ -210,15 +197,15 @@ def put(
         slots.values[slot] = values[i]
         slots.interests[slot] = interests[i]
         slots.counted[slot] = counted_ms
-        slots.unsure[slot] = 1 if changed > NEVER and began_ms - changed < unsure_ms else 0
+        slots.until_s[slot] = 0 if sure[i] else until_s
 
 
 @kernel
 def put_counts(slots: Slots, pins: U64, counts: F32, first: int, counted_ms: int) -> None:
-    """Replace columns first.. of the rows of these pins, where they are still kept."""
+    """Replace columns first.. of the rows of these pins, where they are still kept and sure."""
     for i in range(len(pins)):
         slot = _slot(slots.table, _place(slots.table, pins[i]))
-        if slot >= 0:
+        if slot >= 0 and slots.until_s[slot] == 0:
             for j in range(counts.shape[1]):
                 slots.values[slot, first + j] = counts[i, j]
             slots.counted[slot] = counted_ms
@@ -232,7 +219,7 @@ def due(slots: Slots, first: int, last: int, now_ms: int, age_ms: int) -> Any:
     last = min(last, slots.state[TAKEN])
     pins, n = np.empty(max(0, last - first), np.uint64), 0
     for slot in range(first, last):
-        if slots.wanted[slot] == 1 and slots.unsure[slot] == 0 and now_ms - slots.counted[slot] >= age_ms:
+        if slots.wanted[slot] == 1 and slots.until_s[slot] == 0 and now_ms - slots.counted[slot] >= age_ms:
             slots.wanted[slot] = 0
             pins[n] = slots.pins[slot]
             n += 1
@@ -240,10 +227,9 @@ def due(slots: Slots, first: int, last: int, now_ms: int, age_ms: int) -> Any:
 
 
 @kernel
-def drop(slots: Slots, pins: U64, now_ms: int) -> None:
-    """Forget these pins, and remember that they changed now."""
+def drop(slots: Slots, pins: U64) -> None:
+    """Forget these pins."""
     for i in range(len(pins)):
-        slots.touched[np.int64(hashed(pins[i]) & np.uint64(TOUCHED - 1))] = now_ms
         place = _place(slots.table, pins[i])
         if _slot(slots.table, place) >= 0:
             slot = _remove(slots, place)
@@ -253,9 +239,8 @@ def drop(slots: Slots, pins: U64, now_ms: int) -> None:
 
 
 @kernel
-def clear(slots: Slots, now_ms: int) -> None:
-    """Forget every pin; any may have changed now."""
+def clear(slots: Slots) -> None:
+    """Forget every pin."""
     slots.table[:] = NO_ROW
-    slots.touched[:] = now_ms
     slots.state[NEWEST] = slots.state[OLDEST] = slots.state[HAND] = slots.state[FREE] = -1
     slots.state[TAKEN] = slots.state[USED] = 0

@@ -3,7 +3,7 @@
 from functools import partial
 
 from protos.scorpion_pb2_grpc import add_ScorpionServicer_to_server
-from scorpion.changes import TOPICS, Changes
+from scorpion.changes import TOPICS, pin_changes
 from scorpion.facts import Facts
 from scorpion.models import Models
 from scorpion.origin import MeshOrigin
@@ -12,6 +12,7 @@ from scorpion.service import Scorpion
 from scorpion.settings import Settings
 from services.ops.wiring import Follows, Parts, Runtime
 from services.rpc.bridge import Bridge
+from services.state.change_feed import ChangeFeed
 
 
 def build(settings: Settings, runtime: Runtime) -> Parts:
@@ -20,7 +21,8 @@ def build(settings: Settings, runtime: Runtime) -> Parts:
     origin = MeshOrigin(bridge, runtime.mesh)
     waiting = max(1, settings.threads * 3 // 4)  # the other threads are for requests of which all is cached
     ttl_ms = int(settings.counts_ttl_s * 1000)
-    facts = Facts(origin, settings.cache_mb << 20, ttl_ms, runtime.clock, waiting=waiting)
+    feed = ChangeFeed(runtime.mesh.common.partitions)
+    facts = Facts(origin, feed, settings.cache_mb << 20, ttl_ms, runtime.clock, waiting=waiting)
     models = Models(runtime.mesh.data, origin.known_datasets, facts.widen)
     log = runtime.open_reader()
     service = Scorpion(models, facts, runtime.clock)
@@ -29,7 +31,7 @@ def build(settings: Settings, runtime: Runtime) -> Parts:
     return Parts(
         service,
         add_ScorpionServicer_to_server,
-        Follows(Changes(facts, log), log, TOPICS, runtime.partitions),
+        Follows(pin_changes(facts, feed, log), log, TOPICS, runtime.partitions),
         background=(models, Renewal(facts, settings.counts_ttl_s)),
         close=(origin.close, bridge.close),
     )

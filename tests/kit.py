@@ -10,14 +10,15 @@ from unittest.mock import patch
 
 import grpc
 
+from services.core.errors import Unavailable
 from services.core.events import Batch
 from services.core.metrics import Metrics
 from services.core.settings import MeshSettings
 from services.core.topics import Topic
 from services.kernels import jit
 from services.log.history import Epoch, History
-from services.log.memory import MemoryLog
-from services.log.protocol import Record
+from services.log.memory import MemoryLog, MemoryReader
+from services.log.protocol import End, Partition, Positions, Record
 from services.rpc import mesh as meshes
 from services.rpc import server as servers
 from services.rpc.admission import AdmissionLimiter
@@ -37,6 +38,32 @@ class Closing(Protocol):
 
 
 C = TypeVar("C", bound=Closing)
+
+
+def in_one_epoch(*shards: Shard) -> None:
+    """The shards know the epoch of the log that they are to apply."""
+    for shard in shards:
+        shard.connect(ONE_EPOCH, {}, ())
+
+
+class OneEpochReader(MemoryReader):
+    """A reader of a log in memory that says ONE_EPOCH is its history, and can't be reached while it is `away`."""
+
+    away = False
+
+    def history(self, timeout: float) -> History:
+        """ONE_EPOCH. Raises Unavailable."""
+        self._check()
+        return ONE_EPOCH
+
+    def ends(self, timeout: float, positions: Positions | None = None) -> dict[Partition, End]:
+        """As a MemoryReader. Raises Unavailable."""
+        self._check()
+        return super().ends(timeout, positions)
+
+    def _check(self) -> None:
+        if self.away:
+            raise Unavailable("roadrunner is away")
 
 
 def records_of(batch: Batch, partitions: int, topic: Topic) -> list[Record]:

@@ -11,7 +11,7 @@ from services.core.errors import InvalidArgument, MeshError
 from services.core.events import Batch
 from services.core.external import RULE, collision, is_id, naming, number_of, pairs_of
 from services.core.words import shown
-from services.state.kept import Kept
+from services.state.second_chance import SecondChanceCache
 from web.questions import Event
 from web.wire import U64, After, read
 from web.wire import object_id as number_in
@@ -19,7 +19,7 @@ from web.wire import object_id as number_in
 Wanted = tuple[int, Iterable[int]]  # a kind, and numbers of it
 Spelled = list[list[str | None]]  # of each kind wanted, what each number is outside; None: not known
 MAX_NAMES = 20_000  # ids named in one publish
-ENTRY_BYTES = 260  # of a text kept, beside its characters
+ENTRY_BYTES = 260  # of a text cached, beside its characters
 
 
 class TextId(U64):
@@ -101,14 +101,14 @@ NUMBERS = Numbers()
 
 
 class Texts:
-    """Ids are text outside. A text is that of its number for ever, so what was read once is kept without an expiry."""
+    """Ids are text outside. A text is that of its number for ever, so what was read once is cached without an expiry."""
 
     is_text = True
 
-    def __init__(self, objects: RockstoreClient, clock: Clock, timeout: float, kept_mb: int) -> None:
+    def __init__(self, objects: RockstoreClient, clock: Clock, timeout: float, cache_mb: int) -> None:
         """timeout: seconds for a question to rockstore."""
         self._objects, self._clock, self._timeout = objects, clock, timeout
-        self._kept = Kept[int, str](kept_mb << 20, lambda text: ENTRY_BYTES + len(text))
+        self._cache = SecondChanceCache[int, str](cache_mb << 20, lambda text: ENTRY_BYTES + len(text))
 
     def read(self, kind: type, value: object) -> U64:
         """Text, or an integer as its digits."""
@@ -139,13 +139,13 @@ class Texts:
         """Keep those that are stated."""
         known = [(_key(kind, number), text) for number, text in zip(numbers, externals, strict=True) if text]
         if known:
-            self._kept.put(*zip(*known, strict=True))
+            self._cache.put(*zip(*known, strict=True))
 
     async def spelled(self, *wanted: Wanted) -> Spelled:
         """From memory, and the rest by one question to rockstore; None while it is away, and for what was never named."""
         kinds = [kind for kind, numbers in wanted for _ in numbers]
         numbers = [int(number) for _, of in wanted for number in of]
-        found = self._kept.get([_key(kind, number) for kind, number in zip(kinds, numbers, strict=True)])
+        found = self._cache.get([_key(kind, number) for kind, number in zip(kinds, numbers, strict=True)])
         lacking = [i for i, text in enumerate(found) if text is None and numbers[i]]
         if lacking:
             try:

@@ -10,7 +10,7 @@ from bench.peers.pairing import Ours, Peer, Side, compared, opened, pinned
 from bench.report import Figure
 from features.pins import INTERESTS, KEPT
 from scorpion import forest
-from scorpion.cache import Cache, row_bytes
+from scorpion.cache import PinCache, row_bytes
 from services.core.clock import wall_clock
 from services.core.columns import F32, U64
 
@@ -78,11 +78,11 @@ def _pins(rng: np.random.Generator) -> tuple[U64, F32]:
     return pins, rng.normal(size=(PINS, FEATURES)).astype(np.float32)
 
 
-def _cached(pins: U64, rows: F32) -> tuple[Cache, int]:
+def _cached(pins: U64, rows: F32) -> tuple[PinCache, int]:
     """A cache with a row of FEATURES values for each pin, and the moment as of which they are fresh."""
     columns, now = tuple(f"set.column{i}" for i in range(FEATURES - len(KEPT))), wall_clock()
-    cache = Cache(columns, 2 * PINS * row_bytes(len(columns)), 10**9)
-    cache.put(pins, rows, np.zeros((len(pins), INTERESTS), np.uint64), now, cache.now() + 60_000)
+    cache = PinCache(columns, 2 * PINS * row_bytes(len(columns)), 10**9)
+    cache.put(pins, rows, np.zeros((len(pins), INTERESTS), np.uint64), now, np.ones(len(pins), bool))
     return cache, now
 
 

@@ -71,6 +71,7 @@ from services.core.topics import Topic
 from services.log.memory import MemoryLog
 from services.rpc.bridge import Bridge
 from services.rpc.mesh import Address, Mesh
+from services.state.change_feed import ChangeFeed
 from services.state.shard import Shard
 from smartfeed import layout as smartfeed_layout
 from smartfeed.service import Smartfeed
@@ -284,7 +285,7 @@ def _askers(folder: Path, stack: ExitStack, leaves: Mesh, stores: Fed) -> tuple[
     origin = MeshOrigin(asking, leaves)
     stack.callback(asking.close)
     stack.callback(origin.close)
-    facts = Facts(origin, 1 << 20, 0, _now)
+    facts = Facts(origin, ChangeFeed(PARTITIONS), 1 << 20, 0, _now)
     models = Models(folder, origin.known_datasets, facts.widen)
     adders = {
         "realpin": partial(

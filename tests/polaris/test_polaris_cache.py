@@ -12,18 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polaris import postings
-from polaris.blocks import BLOCK, BLOCK_BYTES, FREE, FRESH, PLACE_BYTES, ROOM, TOUCHED
-from polaris.cache import Held, ListCache
+from polaris.blocks import BLOCK, BLOCK_BYTES, FREE, FRESH, PLACE_BYTES, ROOM
+from polaris.cache import HeldLists, ListCache
 from polaris.kernel import select
 from polaris.layout import BOARD, INTEREST
 from polaris.postings import Postings
-from polaris.store import PolarisStore, Wanted
+from polaris.store import BUCKETS, PolarisStore, Wanted
 from services.core.columns import ids
 from services.core.errors import InvalidArgument
 from services.core.events import Action
+from services.core.topics import partition_of
 from services.kernels import bloom
 from services.kernels.sieve import fitting
 from services.log.memory import MemoryLog
+from services.state.change_feed import ChangeFeed
 from tests.polaris.boards import (
     ALL,
     EVENTS,
@@ -43,7 +45,6 @@ from tests.polaris.boards import (
 )
 
 Key = tuple[int, int]
-TABLE = 8 * TOUCHED
 KEYS = [(kind, source) for kind in (BOARD, INTEREST) for source in (0, 1, 2**56, 2**64 - 1)]
 
 
@@ -67,7 +68,7 @@ def made(n_blocks: int) -> ListCache:
         for size in range(BLOCK_BYTES + 4 * PLACE_BYTES + 1, 100_000)
         if fitting(size, PLACE_BYTES, BLOCK_BYTES, "block")[0] >= n_blocks
     )
-    return ListCache(TABLE + size)
+    return ListCache(size)
 
 
 def all_blocks_are_accounted_for(cache: ListCache) -> None:
@@ -85,7 +86,7 @@ def all_blocks_are_accounted_for(cache: ListCache) -> None:
     assert used + int(held.state[ROOM]) == cache.capacity
 
 
-def are_those(found: Held, asked: list[Key], known: dict[Key, list[Row]]) -> None:
+def are_those(found: HeldLists, asked: list[Key], known: dict[Key, list[Row]]) -> None:
     missing = found.missing.tolist()
     assert same(rows_of(found.lists), [[] if i in missing else known.get(key, []) for i, key in enumerate(asked)])
 
@@ -98,6 +99,8 @@ STEP = st.one_of(
     st.tuples(st.just("drop"), st.dictionaries(st.sampled_from(KEYS), ROWS, max_size=3), st.none()),
 )
 PLENTY = 200
+SURE = np.ones(1, bool)
+FEED = ChangeFeed(PARTITIONS, BUCKETS).nbytes
 
 
 @settings(deadline=None, max_examples=300)
@@ -111,11 +114,11 @@ def test_what_is_held_is_what_the_lists_are(room: int, first: dict[Key, list[Row
     for what, asked, late in steps:
         if what == "get":
             found = cache.get(sources(*asked), 1_000)
-            assert found.drops == len(history) - 1
             are_those(found, asked, history[-1])
         elif what == "put":
-            read_after = max(0, len(history) - 1 - late)
-            cache.put(sources(*asked), of(*(history[read_after].get(key, []) for key in asked)), read_after)
+            before = history[max(0, len(history) - 1 - late)]
+            sure = np.array([before.get(key, []) == history[-1].get(key, []) for key in asked], bool)
+            cache.put(sources(*asked), of(*(before.get(key, []) for key in asked)), sure)
             are_those(cache.get(sources(*asked), 1_000), asked, history[-1])
             if room == PLENTY and not late:
                 assert not len(cache.get(sources(*asked), 1_000).missing)
@@ -129,11 +132,11 @@ def test_what_is_held_is_what_the_lists_are(room: int, first: dict[Key, list[Row
 def test_what_is_asked_for_again_stays_and_what_was_asked_for_once_makes_room() -> None:
     cache, one = made(8), of([(1, 2, 0.5)])
     for source in range(8):
-        cache.put(sources((BOARD, source)), one, 0)
+        cache.put(sources((BOARD, source)), one, SURE)
     assert len(cache) == 8
     for source in range(100, 150):
         assert not len(cache.get(sources((BOARD, 3), (BOARD, 5)), 9).missing)
-        cache.put(sources((BOARD, source)), one, 0)
+        cache.put(sources((BOARD, source)), one, SURE)
     assert len(cache) == 8
     assert not len(cache.get(sources((BOARD, 3), (BOARD, 5)), 9).missing)
     assert cache.get(sources((BOARD, 0), (BOARD, 7)), 9).missing.tolist() == [0, 1]
@@ -142,13 +145,17 @@ def test_what_is_asked_for_again_stays_and_what_was_asked_for_once_makes_room() 
 
 def test_a_list_longer_than_the_cache_is_not_kept() -> None:
     cache = made(3)
-    cache.put(sources((BOARD, 1), (BOARD, 2)), of([(i, i, 0.5) for i in range(3 * BLOCK + 1)], [(1, 1, 0.5)]), 0)
+    cache.put(
+        sources((BOARD, 1), (BOARD, 2)),
+        of([(i, i, 0.5) for i in range(3 * BLOCK + 1)], [(1, 1, 0.5)]),
+        np.ones(2, bool),
+    )
     assert cache.get(sources((BOARD, 1), (BOARD, 2)), 9).missing.tolist() == [0]
 
 
 def test_of_too_many_postings_only_the_number_is_told() -> None:
     cache = made(9)
-    cache.put(sources((BOARD, 1)), of([(i, i, 0.5) for i in range(20)]), 0)
+    cache.put(sources((BOARD, 1)), of([(i, i, 0.5) for i in range(20)]), SURE)
     found = cache.get(sources((BOARD, 1), (BOARD, 1)), 39)
     assert found.lists.ends.tolist() == [20, 40]
     assert len(found.lists.pins) == 0
@@ -156,16 +163,20 @@ def test_of_too_many_postings_only_the_number_is_told() -> None:
 
 
 def test_its_size_is_bounded_and_told() -> None:
-    for size in (TABLE + BLOCK_BYTES + 4 * PLACE_BYTES, 1 << 20, 5_000_001):
+    for size in (BLOCK_BYTES + 4 * PLACE_BYTES, 1 << 20, 5_000_001):
         cache = ListCache(size)
         assert cache._blocks.table.nbytes == PLACE_BYTES * len(cache._blocks.table)
         assert cache.bytes() <= size
         columns = [getattr(cache._blocks, name) for name in cache._blocks._fields if name != "state"]
         assert sum(column.nbytes for column in columns) <= size
-        cache.put(sources(*((BOARD, i) for i in range(cache.capacity))), of(*([] for _ in range(cache.capacity))), 0)
+        cache.put(
+            sources(*((BOARD, i) for i in range(cache.capacity))),
+            of(*([] for _ in range(cache.capacity))),
+            np.ones(cache.capacity, bool),
+        )
         assert cache.bytes() == sum(column.nbytes for column in columns)
     with pytest.raises(InvalidArgument, match="has no room for a block"):
-        ListCache(TABLE)
+        ListCache(PLACE_BYTES)
 
 
 @given(st.lists(ROWS, max_size=6), st.data())
@@ -183,7 +194,8 @@ def answers_are_those_of_the_disk(store: PolarisStore, asked: list[Key], how: di
     """To the bit, though lists may be in memory."""
     weights = 1 + np.arange(len(asked), dtype=np.float32) % 3
     wanted = Wanted(weights, bloom.build(ids([3])), k=9, now_ms=NOW, explain=True, **how)
-    disk = store._read(sources(*asked), 1_000_000, 0)
+    partitions = partition_of(sources(*asked).ids, PARTITIONS)
+    disk = store._read(sources(*asked), partitions, 1_000_000, 0)
     lists, chosen = store.retrieve(sources(*asked), wanted)
     for column in ("pins", "at_ms", "quality", "ends"):
         assert getattr(lists, column).tobytes() == getattr(disk, column).tobytes()
@@ -194,7 +206,7 @@ def answers_are_those_of_the_disk(store: PolarisStore, asked: list[Key], how: di
     assert all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(chosen, expected, strict=True))
 
 
-@pytest.mark.parametrize("cache_bytes", [TABLE + 4 * PLACE_BYTES + 2 * BLOCK_BYTES, 1 << 20])
+@pytest.mark.parametrize("cache_bytes", [FEED + 4 * PLACE_BYTES + 2 * BLOCK_BYTES, 1 << 20])
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.tuples(EVENTS, st.lists(st.sampled_from(ALL), max_size=8)), max_size=5),
@@ -246,6 +258,36 @@ def test_what_was_read_before_a_write_is_not_kept_after_it(
     monkeypatch.setattr(store, "_get", and_then_it_changes)
     assert best(store, (BOARD, 1), (BOARD, 2)) == [1]
     assert best(store, (BOARD, 1), (BOARD, 2)) == [1, 2]
+    assert (store.cache.asked, store.cache.missed) == (4, 3), "the other list was kept"
+
+
+def test_a_reader_held_back_for_many_writes_leaves_no_stale_list(
+    store: PolarisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads, is held back while the writer goes on as for half a minute, and then comes to cache what it read."""
+    log, read, go_on = MemoryLog(PARTITIONS), store._get, threading.Event()
+    has_read = threading.Event()
+    feed(store, log, *(Event(Action.SAVE, 1, board) for board in PINS))
+
+    def and_is_held(keys: list[bytes]) -> list[bytes | None]:
+        found = read(keys)
+        if threading.current_thread() is reader:
+            has_read.set()
+            assert go_on.wait(60)
+        return found
+
+    monkeypatch.setattr(store, "_get", and_is_held)
+    boards = [(BOARD, board) for board in PINS]
+    reader = threading.Thread(target=lambda: listed(store, *boards))
+    reader.start()
+    assert has_read.wait(60)
+    for pin in range(100, 130):
+        feed(store, log, Event(Action.SAVE, pin, PINS[0]))
+    go_on.set()
+    reader.join()
+    held = store.cache.get(sources(*boards), 1_000)
+    assert held.missing.tolist() == [0], "all but the list that changed"
+    assert best(store, (BOARD, PINS[0])) == [1, *range(100, 130)]
 
 
 def test_who_waits_for_an_offset_sees_its_events(store: PolarisStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +307,7 @@ def test_who_waits_for_an_offset_sees_its_events(store: PolarisStore, monkeypatc
     assert told == [[1, 2], [2]]
 
 
-@pytest.mark.parametrize("cache_bytes", [TABLE + 4 * PLACE_BYTES + 2 * BLOCK_BYTES, 1 << 20])
+@pytest.mark.parametrize("cache_bytes", [FEED + 4 * PLACE_BYTES + 2 * BLOCK_BYTES, 1 << 20])
 def test_readers_beside_the_writer_see_what_was_applied(tmp_path: Path, cache_bytes: int) -> None:
     """Pins join one board for good, and one pin moves between others; three threads ask meanwhile."""
     turns, done, wrong = 300, threading.Event(), list[str]()

@@ -9,7 +9,7 @@ import pytest
 
 from protos import rockstore_pb2 as pb
 from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
-from realpin.interests import Interests, KeptPins
+from realpin.interests import CachedPins, Interests
 from rockstore import layout
 from rockstore.client import RockstoreClient
 from rockstore.service import Rockstore
@@ -21,7 +21,7 @@ from services.core.topics import Topic
 from services.log.memory import MemoryLog
 from services.log.protocol import Positions, Record
 from services.rpc.bridge import Bridge
-from tests.kit import open_shards, serve_services
+from tests.kit import ONE_EPOCH, OneEpochReader, in_one_epoch, open_shards, serve_services
 
 PARTITIONS = 4
 WHERE = [(int(Topic.OBJECTS), partition) for partition in range(PARTITIONS)]
@@ -45,15 +45,17 @@ class World:
 
     def __init__(self, folder: Path, stack: ExitStack, shards: int, pins_mb: int = 1) -> None:
         made = stack.enter_context(open_shards(folder, layout.FORMAT, layout.FAMILIES, shards, PARTITIONS))
+        in_one_epoch(*(shard for shard, _ in made))
         self.stores = [(RockstoreStore(shard, own, PARTITIONS), own) for shard, own in made]
         self.services = [Counting(store) for store, _ in self.stores]
         self.serving = stack.enter_context(ExitStack())
         adders = [[self._adder(service)] for service in self.services]
         mesh = self.serving.enter_context(serve_services({"rockstore": adders}, PARTITIONS))
         bridge, self.offsets = Bridge(), MemoryLog(PARTITIONS)
-        self.kept = KeptPins(self.offsets.reader(), PARTITIONS, pins_mb << 20)
-        self.kept.changes.shard.positions(WHERE)
-        self.interests = Interests(bridge, bridge.make(lambda: RockstoreClient(mesh)), self.kept)
+        self.cached = CachedPins(OneEpochReader(self.offsets), PARTITIONS, pins_mb << 20)
+        self.cached.view.shard.connect(ONE_EPOCH, {}, WHERE)
+        self.cached.view.shard.positions(WHERE)
+        self.interests = Interests(bridge, bridge.make(lambda: RockstoreClient(mesh)), self.cached)
         stack.callback(self.interests.close)
         self.ends = Positions()
 
@@ -68,7 +70,7 @@ class World:
         if to_rockstore:
             self.to_rockstore(records)
         if to_realpin:
-            self.kept.changes.apply(records)
+            self.cached.view.apply(records)
         return records
 
     def to_rockstore(self, records: list[Record]) -> None:
@@ -167,7 +169,7 @@ def test_a_read_that_must_see_a_write_does_not_take_what_may_lack_it(world: Worl
     assert world.known(1, 2)[0] == [([1, 100], False), ([2, 100], False)], "not heard of here"
     assert world.known(1, 2, token=token)[0] == [([1, 100], False), ([2, 100, 55], False)]
     assert world.asked() == [1, 2]
-    world.kept.changes.apply(records)
+    world.cached.view.apply(records)
     for asked in ([2], []):
         assert world.known(1, 2, token=token)[0] == [([1, 100], False), ([2, 100, 55], False)]
         assert world.asked() == asked
@@ -178,7 +180,7 @@ def test_without_rockstore_what_is_kept_is_answered(world: World) -> None:
     world.serving.close()
     assert world.known(1, 2) == ([([1, 100], False), ([2, 100], False)], False)
     assert world.known(1, 3) == ([([1, 100], False), ([], False)], True)
-    world.kept.changes.apply(world.offsets.append(change(A.TAKEDOWN, 1), TOPICS))
+    world.cached.view.apply(world.offsets.append(change(A.TAKEDOWN, 1), TOPICS))
     assert world.known(1, 2) == ([([], False), ([2, 100], False)], True)
 
 
@@ -189,8 +191,8 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
             pins = range(first, first + 1000)
             world.publish(created(*pins))
             assert world.known(*pins)[0][-1] == ([first + 999, 100], False)
-        assert world.kept.words.bytes() <= 1 << 20
-        assert 4000 < len(world.kept.words) < 10_000
+        assert world.cached.words.bytes() <= 1 << 20
+        assert 4000 < len(world.cached.words) < 10_000
         world.asked()
         world.known(*range(9001, 10_001))
         assert world.asked() == []

@@ -51,6 +51,21 @@ def test_an_unknown_dataset_and_no_keys_find_nothing(rockstores: Rockstores) -> 
     assert (rows.columns, rows.values.shape, rows.version) == (["a", "b", "c"], (0, 3), 1)
 
 
+def test_a_read_that_waits_for_a_switch_sees_it(two: Rockstores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version serves before those that wait for its offset go on, and before an answer states that it is shown."""
+    load(two.folder)
+    store, shown = two.stores[0], list[int]()
+    wake = store.shard._moved.notify_all
+
+    def and_read() -> None:
+        shown.append(store.datasets.rows("taste", KEYS[:1]).version)
+        wake()
+
+    monkeypatch.setattr(store.shard._moved, "notify_all", and_read)
+    two.apply(switch(1))
+    assert shown == [1]
+
+
 def test_switching_back_and_forth_is_at_once_and_only_the_kept_versions_stay(rockstores: Rockstores) -> None:
     for version in range(1, 6):
         assert load(rockstores.folder, matrix=MATRIX * version, as_of_ms=T0 + version).version == version

@@ -10,7 +10,7 @@ import pytest
 
 from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
 from rockstore import layout
-from rockstore.client import BOARD, INTEREST, PIN, USER, RockstoreClient
+from rockstore.client import BOARD, INTEREST, NO_POSITION, PIN, USER, RockstoreClient
 from rockstore.service import Rockstore
 from rockstore.settings import Settings
 from rockstore.store import TOPICS, RockstoreStore
@@ -20,7 +20,7 @@ from services.core.events import Action, Batch, events
 from services.log.memory import MemoryLog
 from services.rpc.mesh import Address, Mesh
 from services.rpc.server import AddServicer
-from tests.kit import asked, open_shards, serve_shards
+from tests.kit import ONE_EPOCH, asked, in_one_epoch, open_shards, serve_shards
 
 PARTITIONS = 8
 PINS = np.arange(1, 41, dtype=np.uint64)
@@ -39,6 +39,7 @@ def rockstore(folder: Path, shards: int, *batches: Batch) -> Iterator[Mesh]:
     with open_shards(folder, layout.FORMAT, layout.FAMILIES, shards, PARTITIONS) as opened:
         servicers = []
         for shard, own in opened:
+            in_one_epoch(shard)
             store = RockstoreStore(shard, own, PARTITIONS)
             store.apply([record for record in records if record.partition in own])
             servicers.append([servicer(store)])
@@ -116,9 +117,12 @@ def test_an_answer_says_how_far_the_log_had_been_applied(mesh: Mesh) -> None:
         (int(record.topic), record.partition)
         for record in offsets.append(events(len(PINS), action=Action.CREATE_PIN, pin=PINS), TOPICS)
     }
-    assert applied <= known.reached.keys()
-    assert set(known.reached.values()) <= {0, 1, 2, 3}
-    assert not ask(mesh, lambda client: client.attributes(PIN, PINS, 5)).reached
+    assert {partition for _, partition in applied} <= known.position.next.keys()
+    assert set(known.position.next.values()) <= {1, 2, 3, 4}
+    assert known.position.epoch == ONE_EPOCH.epoch
+    assert ask(mesh, lambda client: client.rows("taste", PINS, 5, reached=True)).position == known.position
+    assert ask(mesh, lambda client: client.attributes(PIN, PINS, 5)).position == NO_POSITION
+    assert ask(mesh, lambda client: client.rows("taste", PINS, 5)).position == NO_POSITION
 
 
 def test_other_kinds_are_other_objects(mesh: Mesh) -> None:

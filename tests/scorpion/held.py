@@ -10,8 +10,23 @@ import numpy as np
 from features.pins import FACTS, INTERESTS, KEPT
 from scorpion.origin import COUNTERS, ROCKSTORE, Fetched
 from services.core.columns import U64
+from services.state.change_feed import ChangeFeed, ViewPosition
+from tests.kit import ONE_EPOCH
 
 PARTITIONS = 4
+
+
+def caught_up(partitions: int = PARTITIONS) -> ViewPosition:
+    """The position of a view that is ahead of all that a test appends."""
+    return ViewPosition(ONE_EPOCH.epoch, dict.fromkeys(range(partitions), 1 << 40))
+
+
+def followed(partitions: int = PARTITIONS) -> ChangeFeed:
+    """A feed of a log of which nothing has been missed."""
+    feed = ChangeFeed(partitions)
+    feed.enter(ONE_EPOCH.epoch, lambda filled: False, lambda: None)
+    feed.begin(dict.fromkeys(range(partitions), 0))
+    return feed
 
 
 class Time:
@@ -34,25 +49,28 @@ class Origin:
         self.gate.set()
         self.asked = threading.Semaphore(0)
         self.broken = False
+        self.position = caught_up()  # that rockstore states
 
     def fetch(self, whole: U64, renewed: U64, columns: tuple[str, ...], now_ms: int, timeout: float) -> Fetched:
         if self.broken:
             raise ValueError("broken")
         self.whole += whole.tolist()
         self.renewed += renewed.tolist()
-        pins = np.concatenate([whole, renewed])
+        pins, position = np.concatenate([whole, renewed]), self.position
         values = np.full((len(pins), len(KEPT) + len(columns)), np.nan, np.float32)
         of = [self.version[pin] for pin in pins.tolist()]
         self.asked.release()
         if not self.gate.wait(timeout):
-            return Fetched(values, np.zeros((len(pins), INTERESTS), np.uint64), frozenset({ROCKSTORE, COUNTERS}))
+            return Fetched(
+                values, np.zeros((len(pins), INTERESTS), np.uint64), frozenset({ROCKSTORE, COUNTERS}), position
+            )
         if ROCKSTORE not in self.lost:
             values[:, 0] = pins % np.uint64(1000)
             values[:, 1], values[:, 2] = of, 3
             values[:, len(KEPT) :] = 7
         if COUNTERS not in self.lost:
             values[:, len(FACTS) : len(KEPT)] = (now_ms % 1_000_000_000) / 1000
-        return Fetched(values, np.repeat(pins[:, None], INTERESTS, axis=1), self.lost)
+        return Fetched(values, np.repeat(pins[:, None], INTERESTS, axis=1), self.lost, position)
 
 
 class Asking(threading.Thread):

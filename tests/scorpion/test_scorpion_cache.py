@@ -1,5 +1,6 @@
 """The cache against a dictionary that does the same slowly."""
 
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from features.pins import COUNTS, FACTS, INTERESTS, KEPT
 from scorpion import slots
-from scorpion.cache import EARLY_MS, EXPIRED, HIT, LOOKED_AT, MISS, PLACE, UNSURE_MS, Cache, row_bytes
+from scorpion.cache import EARLY_MS, EXPIRED, HIT, LOOKED_AT, MISS, PLACE, UNSURE_MS, PinCache, row_bytes
 from services.core.columns import F32, U64, Array, ids
 from services.core.errors import InvalidArgument
 from services.kernels.sieve import fitting
@@ -19,7 +20,6 @@ WIDTH = len(KEPT)
 TTL = 60_000
 START = 1_000_000_000
 KB = 1 << 10
-FIXED = 8 * slots.TOUCHED
 
 
 def rows(pins: U64, salt: float = 0.0, width: int = WIDTH) -> tuple[F32, U64]:
@@ -38,11 +38,10 @@ class Time:
         return self.ms
 
 
-def small(clock: Time, room: int, columns: tuple[str, ...] = ()) -> Cache:
+def small(clock: Time, room: int, columns: tuple[str, ...] = ()) -> PinCache:
     """A cache with room for exactly `room` rows."""
     size = next(size for size in range(0, 64 * KB, 4) if fits(size, columns) >= room)
-    made = Cache(columns, FIXED + size, TTL, clock)
-    clock.ms += 1
+    made = PinCache(columns, size, TTL, clock)
     assert made.capacity == room
     return made
 
@@ -55,36 +54,33 @@ def fits(size: int, columns: tuple[str, ...]) -> int:
 
 
 class Slow:
-    """What the cache should do. A row: (values, interests, counted_ms, unsure)."""
+    """What the cache should do. A row: (values, interests, counted_ms, the second until which it is good, 0 of a sure one)."""
 
-    def __init__(self, room: int, now: int) -> None:
-        self.room, self.of, self.touched = room, dict[int, Any](), dict[int, int]()
+    def __init__(self, room: int) -> None:
+        self.room, self.of = room, dict[int, Any]()
         self.order: list[int] = []  # as they came
         self.read: set[int] = set()  # since the hand last came by
         self.hand: int | None = None  # where it looks next; None: at the oldest
-        self.cleared = now
 
-    def changed(self, pin: int) -> int:
-        return max(self.cleared, self.touched.get(bucket(pin), slots.NEVER))
-
-    def get(self, pin: int, now: int, certain: bool) -> tuple[int, Any]:
+    def get(self, pin: int, now: int, clock_ms: int, certain: bool) -> tuple[int, Any]:
         if pin not in self.of:
             return MISS, None
-        values, interests, counted, unsure = self.of[pin]
-        good = -EARLY_MS < now - counted < (UNSURE_MS if unsure else TTL)
-        if unsure and (certain or not good):
+        values, interests, counted, until = self.of[pin]
+        good = -EARLY_MS < now - counted < TTL
+        if until and (certain or not good or clock_ms // 1000 >= until):
             return MISS, None
         self.read.add(pin)
         return HIT if good else EXPIRED, (values, interests)
 
-    def put(self, pin: int, values: Array, interests: Array, counted: int, began: int) -> None:
-        if self.changed(pin) >= began:
+    def put(self, pin: int, values: Array, interests: Array, counted: int, sure: bool, clock_ms: int) -> None:
+        if not sure and pin in self.of and (not (until := self.of[pin][3]) or clock_ms // 1000 < until):
             return
         if pin not in self.of:
             if len(self.of) == self.room:
                 self.make_room()
             self.order.append(pin)
-        self.of[pin] = [values.copy(), interests.copy(), counted, began - self.changed(pin) < UNSURE_MS]
+        until = 0 if sure else ceil((clock_ms + UNSURE_MS) / 1000)
+        self.of[pin] = [values.copy(), interests.copy(), counted, until]
 
     def make_room(self) -> None:
         at = 0 if self.hand is None else self.order.index(self.hand)
@@ -103,19 +99,15 @@ class Slow:
         del self.order[at], self.of[pin]
         self.read.discard(pin)
 
-    def clear(self, now: int) -> None:
+    def clear(self) -> None:
         self.of.clear()
         self.order.clear()
         self.read.clear()
-        self.hand, self.cleared = None, now
+        self.hand = None
 
 
 def as_id(pin: int) -> Any:
     return np.uint64(pin)
-
-
-def bucket(pin: int) -> int:
-    return int(slots.hashed(as_id(pin))) & (slots.TOUCHED - 1)
 
 
 PINS = st.lists(st.integers(1, 30), min_size=0, max_size=12)
@@ -128,22 +120,22 @@ class Both(RuleBasedStateMachine):
     def begin(self, room: int) -> None:
         self.clock = Time()
         self.cache = small(self.clock, room)
-        self.slow = Slow(room, self.clock.ms - 1)
+        self.slow = Slow(room)
         self.salt = 0.0
 
-    @rule(ms=st.sampled_from([1, 500, 5_000, 10_000, 30_000, 70_000]))
+    @rule(ms=st.sampled_from([1, 500, 1_000, 5_000, 10_000, 30_000, 70_000]))
     def wait(self, ms: int) -> None:
         self.clock.ms += ms
 
-    @rule(pins=PINS, late=st.sampled_from([0, 1, 400]), ago=st.sampled_from([0, 20_000, -500, -5_000]))
-    def put(self, pins: list[int], late: int, ago: int) -> None:
+    @rule(pins=PINS, sure=st.integers(0, 2**12 - 1), ago=st.sampled_from([0, 20_000, -500, -5_000]))
+    def put(self, pins: list[int], sure: int, ago: int) -> None:
         self.salt += 0.25
         asked = ids(pins)
         values, interests = rows(asked, self.salt)
-        began, counted = self.clock.ms - late, self.clock.ms - ago
-        self.cache.put(asked, values, interests, counted, began)
+        counted, which = self.clock.ms - ago, [bool(sure >> i & 1) for i in range(len(pins))]
+        self.cache.put(asked, values, interests, counted, np.array(which, bool))
         for i, pin in enumerate(pins):
-            self.slow.put(pin, values[i], interests[i], counted, began)
+            self.slow.put(pin, values[i], interests[i], counted, which[i], self.clock.ms)
 
     @rule(pins=PINS)
     def renew(self, pins: list[int]) -> None:
@@ -151,7 +143,7 @@ class Both(RuleBasedStateMachine):
         counts = rows(ids(pins), self.salt, len(COUNTS))[0]
         self.cache.put_counts(ids(pins), counts, self.clock.ms)
         for i, pin in enumerate(pins):
-            if pin in self.slow.of:
+            if pin in self.slow.of and not self.slow.of[pin][3]:
                 self.slow.of[pin][0][len(FACTS) :] = counts[i]
                 self.slow.of[pin][2] = self.clock.ms
 
@@ -159,20 +151,19 @@ class Both(RuleBasedStateMachine):
     def drop(self, pins: list[int]) -> None:
         self.cache.drop(ids(pins))
         for pin in pins:
-            self.slow.touched[bucket(pin)] = self.clock.ms
             self.slow.forget(pin)
 
     @rule()
     def clear(self) -> None:
         self.cache.clear()
-        self.slow.clear(self.clock.ms)
+        self.slow.clear()
 
     @rule(pins=PINS, certain=st.booleans(), shift=st.sampled_from([None, -20_000, -500, 500, 90_000]))
     def get(self, pins: list[int], certain: bool, shift: int | None) -> None:
         now = self.clock.ms + (shift or 0)
         got = self.cache.get(ids(pins), 0 if shift is None else now, certain)
         for i, pin in enumerate(pins):
-            found, row = self.slow.get(pin, now, certain)
+            found, row = self.slow.get(pin, now, self.clock.ms, certain)
             assert got.found[i] == found
             if row is None:
                 assert np.isnan(got.values[i]).all()
@@ -195,9 +186,8 @@ def clock() -> Time:
     return Time()
 
 
-def filled(clock: Time, cache: Cache, pins: U64, width: int = WIDTH) -> None:
-    clock.ms += UNSURE_MS + 1
-    cache.put(pins, *rows(pins, width=width), clock.ms, clock.ms)
+def filled(clock: Time, cache: PinCache, pins: U64, width: int = WIDTH, sure: bool = True) -> None:
+    cache.put(pins, *rows(pins, width=width), clock.ms, np.full(len(pins), sure))
 
 
 def test_the_first_that_was_not_read_makes_room(clock: Time) -> None:
@@ -221,13 +211,13 @@ def test_what_is_asked_for_once_does_not_push_out_what_is_asked_for_again(clock:
 
 
 @settings(max_examples=25, deadline=None)
-@given(size=st.integers(FIXED + 4 * KB, FIXED + 600 * KB), columns=st.integers(0, 40), seed=st.integers(0, 9))
+@given(size=st.integers(4 * KB, 600 * KB), columns=st.integers(0, 40), seed=st.integers(0, 9))
 def test_it_never_takes_more_than_it_may(size: int, columns: int, seed: int) -> None:
     clock = Time()
-    cache = Cache(tuple(f"d.c{i}" for i in range(columns)), size, TTL, clock)
+    cache = PinCache(tuple(f"d.c{i}" for i in range(columns)), size, TTL, clock)
     width = WIDTH + columns
     of = cache._slots
-    taken = of.table.nbytes + of.touched.nbytes + cache.capacity * of.values.strides[0]
+    taken = of.table.nbytes + cache.capacity * of.values.strides[0]
     assert cache.max_bytes() == taken <= size
     pins = np.random.default_rng(seed).integers(1, 2**64 - 1, 3 * cache.capacity, np.uint64, endpoint=True)
     pins = np.unique(pins)
@@ -242,7 +232,7 @@ def test_it_never_takes_more_than_it_may(size: int, columns: int, seed: int) -> 
 
 def test_one_row_too_big_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="no room for a row"):
-        Cache((), FIXED + 100, TTL)
+        PinCache((), 100, TTL)
 
 
 def test_counts_have_an_age_and_attributes_none(clock: Time) -> None:
@@ -262,7 +252,7 @@ def test_counts_have_an_age_and_attributes_none(clock: Time) -> None:
 
 
 def test_old_counts_are_found_wherever_they_lie_and_once(clock: Time) -> None:
-    cache = Cache((), 16 << 20, TTL, clock)
+    cache = PinCache((), 16 << 20, TTL, clock)
     pins = ids(range(1, 2 * LOOKED_AT + 101))
     filled(clock, cache, pins)
     clock.ms += 1_000
@@ -274,31 +264,40 @@ def test_old_counts_are_found_wherever_they_lie_and_once(clock: Time) -> None:
 
 def test_a_row_lies_in_whole_lines_of_memory(clock: Time) -> None:
     for columns in (0, 1, 37):
-        slots_ = Cache(tuple(f"d.c{i}" for i in range(columns)), FIXED + 64 * KB, TTL, clock)._slots
+        slots_ = PinCache(tuple(f"d.c{i}" for i in range(columns)), 64 * KB, TTL, clock)._slots
         assert slots_.counted.ctypes.data % slots.LINE == slots_.counted.strides[0] % slots.LINE == 0
         assert slots_.values.strides[0] == row_bytes(columns)
 
 
-def test_a_row_asked_for_before_a_change_is_not_kept(clock: Time) -> None:
+def test_an_unsure_row_is_good_for_a_while_and_never_certain(clock: Time) -> None:
     cache = small(clock, 4)
-    clock.ms += UNSURE_MS
-    began = clock.ms
-    clock.ms += 5
-    cache.drop(ids([7]))
-    cache.put(ids([7, 8]), *rows(ids([7, 8])), clock.ms, began)
-    assert cache.get(ids([7, 8]), 0).found.tolist() == [MISS, HIT]
-
-
-def test_a_row_asked_for_right_after_a_change_is_unsure(clock: Time) -> None:
-    cache = small(clock, 4)
+    clock.ms += 250
     filled(clock, cache, ids([8]))
-    cache.drop(ids([7]))
-    clock.ms += 1
-    cache.put(ids([7]), *rows(ids([7])), clock.ms, clock.ms)
-    assert cache.get(ids([7, 8]), 0).found.tolist() == [HIT, HIT]
+    filled(clock, cache, ids([7, 8]), sure=False)
+    for shift in (0, -30_000):  # how old an unsure row is does not follow from the moment that a request asks for
+        assert cache.get(ids([7, 8]), shift and clock.ms + shift).found.tolist() == (
+            [HIT, HIT] if not shift else [MISS, EXPIRED]
+        )
     assert cache.get(ids([7, 8]), 0, certain=True).found.tolist() == [MISS, HIT]
+    fixed = clock.ms
     clock.ms += UNSURE_MS
+    assert cache.get(ids([7, 8]), 0).found.tolist() == [HIT, HIT]
+    clock.ms += 1_000
     assert cache.get(ids([7, 8]), 0).found.tolist() == [MISS, HIT]
+    assert cache.get(ids([7, 8]), fixed).found.tolist() == [MISS, HIT]
+
+
+def test_an_unsure_row_replaces_no_good_one(clock: Time) -> None:
+    cache, pins = small(clock, 4), ids([7])
+    for sure, again, expected in [(True, False, 0), (False, False, 0), (False, True, 5)]:
+        cache.clear()
+        filled(clock, cache, pins, sure=sure)
+        cache.put(pins, *rows(pins, 5), clock.ms, np.array([again]))
+        assert cache.get(pins, 0).values[0, 0] == 7 + expected
+    filled(clock, cache, ids([8]), sure=False)
+    clock.ms += UNSURE_MS + 1_000
+    cache.put(ids([8]), *rows(ids([8]), 5), clock.ms, np.array([False]))
+    assert cache.get(ids([8]), 0).values[0, 0] == 13
 
 
 def test_pins_that_meet_in_the_table_are_kept_apart(clock: Time) -> None:

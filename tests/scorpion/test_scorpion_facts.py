@@ -10,16 +10,19 @@ import pytest
 
 from features.pins import COUNTS, FACTS
 from scorpion.cache import UNSURE_MS
-from scorpion.changes import Changes
+from scorpion.changes import pin_changes
 from scorpion.facts import Facts, Known
 from scorpion.origin import COUNTERS, ROCKSTORE
 from services.core.columns import ids
 from services.core.errors import DeadlineExceeded, Unavailable
 from services.core.events import Action, events
 from services.core.topics import Topic
-from services.log.memory import MemoryLog, MemoryReader
-from services.log.protocol import End, Partition, Positions, Record
-from tests.scorpion.held import PARTITIONS, Asking, Origin, Time
+from services.log.memory import MemoryLog
+from services.log.protocol import Record
+from services.state.change_feed import ChangeFeed, ViewPosition
+from services.state.feed_view import FeedView
+from tests.kit import ONE_EPOCH, OneEpochReader
+from tests.scorpion.held import PARTITIONS, Asking, Origin, Time, caught_up, followed
 
 TTL = 60_000
 
@@ -35,10 +38,13 @@ def origin() -> Origin:
 
 
 @pytest.fixture
-def facts(origin: Origin, clock: Time) -> Facts:
-    made = Facts(origin, 2 << 20, TTL, clock)
-    clock.ms += UNSURE_MS
-    return made
+def feed() -> ChangeFeed:
+    return followed()
+
+
+@pytest.fixture
+def facts(origin: Origin, feed: ChangeFeed, clock: Time) -> Facts:
+    return Facts(origin, feed, 2 << 20, TTL, clock)
 
 
 def versions(known: Known) -> list[float]:
@@ -140,8 +146,7 @@ def test_a_miss_does_not_hold_up_hits(facts: Facts, origin: Origin) -> None:
 
 
 def test_so_many_wait_for_a_slow_origin_and_the_next_takes_what_there_is(origin: Origin, clock: Time) -> None:
-    facts = Facts(origin, 2 << 20, TTL, clock, waiting=2)
-    clock.ms += UNSURE_MS
+    facts = Facts(origin, followed(), 2 << 20, TTL, clock, waiting=2)
     facts.of(ids([1, 2]), 0, 5)
     waited(origin)
     origin.gate.clear()
@@ -199,7 +204,6 @@ def test_attributes_are_kept_though_counts_are_lost(facts: Facts, origin: Origin
     assert known.lost == [COUNTERS]
     assert np.isnan(known.facts.values[0, len(FACTS) :]).all()
     origin.lost = frozenset()
-    clock.ms += UNSURE_MS
     known = facts.of(ids([1]), 0, 5)
     assert (known.lost, origin.whole, origin.renewed) == ([], [1], [1])
     assert not np.isnan(known.facts.values).any()
@@ -228,6 +232,7 @@ def test_columns_of_datasets_come_with_the_pin(facts: Facts, origin: Origin) -> 
     assert facts.cache is kept, "a model that needs no more leaves the cache as it is"
 
 
+BEHIND = ViewPosition(ONE_EPOCH.epoch, dict.fromkeys(range(PARTITIONS), 5))  # of none of the changes of a test
 AT = [(int(Topic.OBJECTS), partition) for partition in range(PARTITIONS)]
 
 
@@ -237,24 +242,18 @@ def offsets() -> MemoryLog:
 
 
 @pytest.fixture
-def changes(facts: Facts, offsets: MemoryLog) -> Changes:
-    made = Changes(facts, offsets.reader())
-    made.shard.positions(AT)
+def changes(facts: Facts, feed: ChangeFeed, offsets: MemoryLog) -> FeedView:
+    made = pin_changes(facts, feed, OneEpochReader(offsets))
+    connect(made)
     return made
 
 
-class Leaving(MemoryReader):
-    """A reader of a log that can't always be reached."""
-
-    away = False
-
-    def ends(self, timeout: float, positions: Positions | None = None) -> dict[Partition, End]:
-        if self.away:
-            raise Unavailable("roadrunner is away")
-        return super().ends(timeout, positions)
+def connect(changes: FeedView) -> None:
+    changes.shard.connect(ONE_EPOCH, {}, AT)
+    assert changes.shard.positions(AT) == dict.fromkeys(AT, 5), "from its end"
 
 
-def tell(changes: Changes, offsets: MemoryLog, **columns: Any) -> list[Record]:
+def tell(changes: FeedView, offsets: MemoryLog, **columns: Any) -> list[Record]:
     records = offsets.append(events(1, **columns), (Topic.OBJECTS,))
     changes.apply(changes.shard.fresh(records))
     return records
@@ -276,30 +275,27 @@ def tell(changes: Changes, offsets: MemoryLog, **columns: Any) -> list[Record]:
     ],
 )
 def test_a_change_drops_what_it_changes(
-    facts: Facts, origin: Origin, changes: Changes, offsets: MemoryLog, columns: dict[str, Any], gone: list[int]
+    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, columns: dict[str, Any], gone: list[int]
 ) -> None:
     facts.widen(("vectors.a",))
-    facts._clock.ms += UNSURE_MS + 1  # type: ignore[attr-defined]
     everyone = ids([1, 2, 3, 4])
     facts.of(everyone, 0, 5)
     origin.whole.clear()
     origin.version.update(gone)
     tell(changes, offsets, **columns)
-    facts._clock.ms += 1  # type: ignore[attr-defined]
     known = facts.of(everyone, 0, 5)
     assert origin.whole == gone
     assert versions(known) == [1 if pin in gone else 0 for pin in everyone.tolist()]
 
 
 def test_a_change_while_a_pin_is_fetched_is_seen_by_who_asks_after_it(
-    facts: Facts, origin: Origin, changes: Changes, offsets: MemoryLog, clock: Time
+    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, clock: Time
 ) -> None:
     origin.gate.clear()
     before = Asking(lambda: facts.of(ids([2]), 0, 20))
     waited(origin)
     origin.version[2] = 1
     tell(changes, offsets, action=Action.UPDATE_PIN, pin=2)
-    clock.ms += 1
     after = Asking(lambda: facts.of(ids([2]), 0, 20))
     waited(origin)
     origin.gate.set()
@@ -309,22 +305,86 @@ def test_a_change_while_a_pin_is_fetched_is_seen_by_who_asks_after_it(
 
 
 def test_a_read_that_must_see_a_write_takes_no_row_that_may_lack_it(
-    facts: Facts, origin: Origin, changes: Changes, offsets: MemoryLog, clock: Time
+    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, clock: Time
 ) -> None:
     facts.of(ids([1, 2]), 0, 5)
     tell(changes, offsets, action=Action.UPDATE_PIN, pin=2)
-    clock.ms += 1
-    facts.of(ids([2]), 0, 5)  # rockstore has not heard of the change: version 0
+    origin.position = BEHIND
+    facts.of(ids([2]), 0, 5)
     origin.version[2] = 1
     assert versions(facts.of(ids([1, 2]), 0, 5)) == [0, 0]
     assert versions(facts.of(ids([1, 2]), 0, 5, certain=True)) == [0, 1]
     assert origin.whole == [1, 2, 2, 2]
-    clock.ms += UNSURE_MS
+    clock.ms += UNSURE_MS + 1_000
     origin.version[2] = 2
     assert versions(facts.of(ids([2]), 0, 5)) == [2], "and others see it soon"
 
 
-def test_a_write_is_waited_for_until_it_is_dropped(changes: Changes, offsets: MemoryLog) -> None:
+def test_a_rockstore_that_is_half_a_minute_behind_leaves_no_stale_row_that_counts_as_sure(
+    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, clock: Time
+) -> None:
+    facts.of(ids([1, 2]), 0, 5)
+    tell(changes, offsets, action=Action.TAKEDOWN, pin=2)
+    origin.position = BEHIND
+    for _ in range(120):
+        clock.ms += 250
+        assert versions(facts.of(ids([1, 2]), 0, 5)) == [0, 0], "rockstore has not heard of it"
+    assert 25 <= origin.whole.count(2) - 1 <= 31, "it is asked again once a second, not by every request"
+    assert origin.whole.count(1) == 1, "what did not change is sure"
+    origin.version[2], origin.position = 1, caught_up()
+    assert versions(facts.of(ids([2]), 0, 5, certain=True)) == [1]
+    assert versions(facts.of(ids([2]), 0, 5)) == [1], "the sure row took the place of the unsure one"
+    asked = len(origin.whole)
+    clock.ms += TTL - 1
+    assert versions(facts.of(ids([1, 2]), 0, 5, certain=True)) == [0, 1]
+    assert len(origin.whole) == asked, "and is not asked for again"
+
+
+def test_an_answer_that_was_on_its_way_for_half_a_minute_replaces_no_newer_row(
+    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, clock: Time
+) -> None:
+    origin.gate.clear()
+    origin.position = BEHIND
+    slow = Asking(lambda: facts.of(ids([2]), 0, 60))
+    waited(origin)
+    tell(changes, offsets, action=Action.UPDATE_PIN, pin=2)
+    clock.ms += 30_000
+    origin.version[2], origin.position = 1, caught_up()
+    fresh = Asking(lambda: facts.of(ids([2]), 0, 60))
+    waited(origin)
+    origin.gate.set()
+    assert [versions(one.result()) for one in (fresh, slow)] == [[1], [0]]
+    assert versions(facts.of(ids([2]), 0, 5)) == [1]
+    assert versions(facts.of(ids([2]), 0, 5, certain=True)) == [1]
+
+
+def test_a_switch_of_a_dataset_counts_for_a_cache_that_gets_its_columns_later(
+    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog
+) -> None:
+    tell(changes, offsets, action=Action.SWITCH_DATASET, target=9, title=["vectors"])
+    facts.widen(("vectors.a",))
+    origin.position = BEHIND
+    facts.of(ids([1, 2]), 0, 5)
+    origin.position = caught_up()
+    facts.of(ids([1, 2]), 0, 5, certain=True)
+    assert origin.whole == [1, 2, 1, 2], "rows of before the switch are not sure"
+
+
+def test_counts_do_not_lengthen_the_life_of_an_unsure_row(
+    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, clock: Time
+) -> None:
+    tell(changes, offsets, action=Action.UPDATE_PIN, pin=2)
+    origin.position = BEHIND
+    facts.of(ids([2]), 0, 5)
+    facts.cache.put_counts(ids([2]), np.zeros((1, len(COUNTS)), np.float32), clock.ms + 50_000)
+    facts.renew(0, 5)
+    assert origin.renewed == []
+    clock.ms += UNSURE_MS + 1_000
+    facts.of(ids([2]), 0, 5)
+    assert origin.whole == [2, 2]
+
+
+def test_a_write_is_waited_for_until_it_is_dropped(changes: FeedView, offsets: MemoryLog) -> None:
     records = offsets.append(events(1, action=Action.UPDATE_PIN, pin=2), (Topic.OBJECTS,))
     reached = {(int(records[0].topic), records[0].partition): records[0].offset}
     with pytest.raises(DeadlineExceeded, match="is at 5, the token asks for 6"):
@@ -336,14 +396,14 @@ def test_a_write_is_waited_for_until_it_is_dropped(changes: Changes, offsets: Me
     assert changes.shard.fresh(records) == [], "none is applied twice"
 
 
-def test_a_place_that_is_lost_clears_everything(facts: Facts, offsets: MemoryLog, clock: Time) -> None:
-    log = Leaving(offsets)
-    changes = Changes(facts, log)
+def test_a_place_that_is_lost_clears_everything(facts: Facts, feed: ChangeFeed, offsets: MemoryLog) -> None:
+    log = OneEpochReader(offsets)
+    changes = pin_changes(facts, feed, log)
     log.away = True
     with pytest.raises(Unavailable):
         changes.shard.positions(AT)
     log.away = False
-    assert changes.shard.positions(AT) == dict.fromkeys(AT, 5), "from its end"
+    connect(changes)
     facts.of(ids([1]), 0, 5)
     for at in AT * 4:
         offsets.append_to(Topic.OBJECTS, at[1], events(1, action=Action.CLICK, pin=1))

@@ -21,9 +21,10 @@ from services.core.errors import InvalidArgument, NotFound, Unavailable
 from services.core.events import ENGAGEMENTS, Action, events
 from services.rpc.local import LocalMesh
 from services.rpc.mesh import Address, Mesh
+from services.state.change_feed import ChangeFeed
 from tests.kit import asked
 from tests.scorpion.making import NAMES, NOW, booster_of, features_of, written
-from tests.scorpion.world import CREATED, PINS, UNKNOWN, World, counted, running
+from tests.scorpion.world import CREATED, PARTITIONS, PINS, UNKNOWN, World, counted, running
 
 T = TypeVar("T")
 WITH_TASTE = (*NAMES, "taste.x0", "taste.x1", "user_seen")
@@ -43,7 +44,6 @@ def serve(world: World, folder: Path, seed: int = 1, names: tuple[str, ...] = NA
     ref = registry.push(folder / f"made-{seed}", world.data)
     registry.promote(world.data, str(ref))
     asked(ScorpionClient, world.mesh, lambda client: client.refresh(10))
-    world.clock.ms += 1  # nothing asked for in the millisecond of a new cache is kept
     return str(ref)
 
 
@@ -271,6 +271,19 @@ def test_a_read_with_a_token_sees_the_write(world: World, tmp_path: Path) -> Non
     assert score(world, pin).features[0, at] == 1
 
 
+def test_a_rockstore_that_is_half_a_minute_behind_leaves_no_stale_score(world: World, tmp_path: Path) -> None:
+    serve(world, tmp_path)
+    at, pin = list(NAMES).index("pin_quality"), ids([10])
+    score(world, pin)
+    world.tell(events(1, action=Action.UPDATE_PIN, pin=10, quality=1.0, at_ms=NOW), delayed=True)
+    world.clock.ms += 30_000
+    assert score(world, pin).features[0, at] == np.float32(3 / 7), "rockstore does not know better"
+    world.catch_up()
+    world.clock.ms += 2_000
+    assert score(world, pin).features[0, at] == 1
+    assert score(world, pin).hits == 1
+
+
 def test_a_takedown_drops_the_row(world: World, tmp_path: Path) -> None:
     serve(world, tmp_path)
     before = score(world).misses
@@ -303,7 +316,7 @@ def test_defaults_stand_in_for_who_is_away(tmp_path: Path, away: str) -> None:
         gone = Address(service=away, shard=0, shards=1, address="127.0.0.1:1")
         bridge = Bridge()
         origin = MeshOrigin(bridge, Mesh(settings=world.mesh.settings, processes=[*there, gone]))
-        facts = Facts(origin, 4 << 20, 60_000)
+        facts = Facts(origin, ChangeFeed(PARTITIONS), 4 << 20, 60_000)
         models = Models(world.data, origin.known_datasets, facts.widen)
         models.refresh()
         asking = pb.ScoreRequest(pins=pack(EVERYONE, "<u8"), features=True, now_ms=NOW)
@@ -337,7 +350,7 @@ def test_it_works_without_a_network(tmp_path: Path) -> None:
         )
         local.servicers["counters"] = _CountersOf(world.mesh)
         bridge = Bridge()
-        facts = Facts(MeshOrigin(bridge, local), 4 << 20, 60_000, world.clock)
+        facts = Facts(MeshOrigin(bridge, local), ChangeFeed(PARTITIONS), 4 << 20, 60_000, world.clock)
         models = Models(world.data, lambda: None, facts.widen)
         models.refresh()
         local.servicers["scorpion"] = Scorpion(models, facts, world.clock)

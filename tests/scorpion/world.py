@@ -18,7 +18,7 @@ from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
 from protos.scorpion_pb2_grpc import add_ScorpionServicer_to_server
 from rockstore.service import Rockstore
 from rockstore.store import RockstoreStore
-from scorpion.changes import Changes
+from scorpion.changes import pin_changes
 from scorpion.facts import Facts
 from scorpion.models import Models
 from scorpion.origin import MeshOrigin
@@ -31,7 +31,9 @@ from services.log.protocol import Record
 from services.rpc.bridge import Bridge
 from services.rpc.mesh import Mesh
 from services.rpc.server import AddServicer
-from tests.kit import open_shards, serve_services
+from services.state.change_feed import ChangeFeed
+from services.state.feed_view import FeedView
+from tests.kit import ONE_EPOCH, OneEpochReader, in_one_epoch, open_shards, serve_services
 from tests.scorpion.making import NOW
 
 PARTITIONS = 8
@@ -98,20 +100,27 @@ class World:
     stores: list[RockstoreStore]
     models: list[Models] = field(default_factory=list)
     facts: list[Facts] = field(default_factory=list)
-    changes: list[Changes] = field(default_factory=list)
+    changes: list[FeedView] = field(default_factory=list)
     servicers: list[Scorpion] = field(default_factory=list)
+    delayed: list[Record] = field(default_factory=list)
     offsets: MemoryLog = field(default_factory=lambda: MemoryLog(PARTITIONS))
 
-    def tell(self, batch: Batch, heard_by_rockstore: bool = True) -> dict[tuple[int, int], int]:
-        """Publish events of objects to all; the offsets reached."""
+    def tell(self, batch: Batch, delayed: bool = False) -> dict[tuple[int, int], int]:
+        """Publish events of objects to all; the offsets reached. delayed: to rockstore only once it catches up."""
         records = self.offsets.append(batch, (Topic.OBJECTS,))
         for i, changes in enumerate(self.changes):
             own = of_shard(i, len(self.changes))
             changes.apply(changes.shard.fresh([record for record in records if record.partition in own]))
-        if heard_by_rockstore:
-            for i, store in enumerate(self.stores):
-                store.apply([record for record in records if record.partition in of_shard(i, len(self.stores))])
+        self.delayed += records
+        if not delayed:
+            self.catch_up()
         return {(int(record.topic), record.partition): record.offset for record in records}
+
+    def catch_up(self) -> None:
+        """Rockstore applies what was delayed."""
+        for i, store in enumerate(self.stores):
+            store.apply([record for record in self.delayed if record.partition in of_shard(i, len(self.stores))])
+        self.delayed = []
 
     def close(self) -> None:
         for models in self.models:
@@ -142,6 +151,7 @@ def running(folder: Path, shards: int, ttl_ms: int = 60_000) -> Iterator[World]:
         stores, servicers = [], []
         where, form = folder / "rockstore", rockstore.layout
         for shard, own in stack.enter_context(open_shards(where, form.FORMAT, form.FAMILIES, shards, PARTITIONS)):
+            in_one_epoch(shard)
             store = RockstoreStore(shard, own, PARTITIONS)
             stores.append(store)
             servicers.append([_rockstore(store)])
@@ -172,9 +182,11 @@ def _rockstore(store: RockstoreStore) -> AddServicer:
 
 
 def _scorpion(world: World, origin: MeshOrigin, ttl_ms: int) -> AddServicer:
-    facts = Facts(origin, 4 << 20, ttl_ms, world.clock)
+    feed = ChangeFeed(PARTITIONS)
+    facts = Facts(origin, feed, 4 << 20, ttl_ms, world.clock)
     models = Models(world.data, origin.known_datasets, facts.widen)
-    changes = Changes(facts, world.offsets.reader())
+    changes = pin_changes(facts, feed, OneEpochReader(world.offsets))
+    changes.shard.connect(ONE_EPOCH, {}, ())
     changes.shard.positions([(int(Topic.OBJECTS), partition) for partition in range(PARTITIONS)])
     servicer = Scorpion(models, facts, world.clock)
     world.facts.append(facts)

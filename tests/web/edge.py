@@ -60,6 +60,7 @@ from services.rpc.admission import AdmissionLimiter
 from services.rpc.dispatch import Dispatcher, WaitForToken
 from services.rpc.mesh import Address, Mesh
 from services.rpc.server import AddServicer
+from services.state.change_feed import ChangeFeed
 from services.state.follower import Follower
 from services.state.shard import Shard
 from smartfeed import layout as smartfeed_layout
@@ -178,7 +179,7 @@ def serve_edge(folder: Path, ids: Any = "numbers", listen_on: str = "127.0.0.1",
         feedgen = ToldFeedgen()
         serve("feedgen", lambda server: feedgen_pb2_grpc.add_FeedgenServicer_to_server(feedgen, server))
         models = Models(folder, lambda: None, lambda columns: None)
-        scorpion = Scorpion(models, Facts(cast(Any, None), 1 << 20, 0))  # nobody has pins scored here
+        scorpion = Scorpion(models, Facts(cast(Any, None), ChangeFeed(1), 1 << 20, 0))  # nobody has pins scored here
         serve("scorpion", lambda server: scorpion_pb2_grpc.add_ScorpionServicer_to_server(scorpion, server))
         metrics = Metrics("web", 0)
         base = running.enter_context(_serve_http(mesh, metrics, Settings(**settings), listen_on))

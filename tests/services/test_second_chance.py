@@ -1,9 +1,9 @@
-"""What is kept in memory: against a dictionary, and within its bytes."""
+"""The cache beside a dictionary that does the same slowly, and within its bytes."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.state.kept import Kept
+from services.state.second_chance import SecondChanceCache
 
 keys = st.lists(st.integers(0, 9), max_size=5)
 Steps = list[tuple[str, list[int]]]
@@ -11,7 +11,7 @@ Steps = list[tuple[str, list[int]]]
 
 @given(st.lists(st.tuples(st.sampled_from(["put", "get", "drop", "clear"]), keys), max_size=60), st.integers(0, 60))
 def test_a_value_is_the_last_that_was_put_or_none(steps: Steps, most: int) -> None:
-    kept, all_ = Kept[int, bytes](most, len), dict[int, bytes]()
+    kept, all_ = SecondChanceCache[int, bytes](most, len), dict[int, bytes]()
     for i, (what, named) in enumerate(steps):
         if what == "put":
             values = [bytes(1 + (i + key) % 7) for key in named]
@@ -36,13 +36,13 @@ def test_a_value_is_the_last_that_was_put_or_none(steps: Steps, most: int) -> No
 
 
 def test_with_room_for_all_nothing_goes() -> None:
-    kept = Kept[int, bytes](100, len)
+    kept = SecondChanceCache[int, bytes](100, len)
     kept.put(range(100), [b"x"] * 100)
     assert None not in kept.get(range(100))
 
 
 def test_what_is_read_stays_and_what_is_not_makes_room() -> None:
-    kept = Kept[int, bytes](10, len)
+    kept = SecondChanceCache[int, bytes](10, len)
     kept.put(range(10), [b"x"] * 10)
     kept.put([10], [b"x"])
     assert kept.get([0]) == [None], "the first that came"
@@ -54,7 +54,7 @@ def test_what_is_read_stays_and_what_is_not_makes_room() -> None:
 
 
 def test_asking_in_vain_takes_no_memory() -> None:
-    kept = Kept[int, bytes](2, len)
+    kept = SecondChanceCache[int, bytes](2, len)
     kept.put(range(3), [b"x"] * 3)
     for key in range(1000):
         kept.get([key])

@@ -1,7 +1,7 @@
-"""Answers kept in memory, as many as fit in so many bytes: those that are read again stay, the others make room.
+"""A cache bounded in bytes: entries that are read again stay, the others make room.
 
-Who goes is chosen by a second chance (Corbató's clock, 1968): the entry that came first goes, unless it was read since its
-turn last came; then it stands last again. It is a dictionary, so looking up hundreds of keys is one pass in C.
+The entry to leave is chosen by second chance (Corbató's clock, 1968): the oldest entry leaves, unless it was read since it
+last came up; then it becomes the newest. It is a dictionary, so looking up hundreds of keys is one pass in C.
 """
 
 from collections import OrderedDict
@@ -12,30 +12,30 @@ K = TypeVar("K", int, bytes)
 V = TypeVar("V")
 
 
-class Kept(Generic[K, V]):
-    """Values by key. Any thread may read at any time; whoever changes it holds a lock of their own."""
+class SecondChanceCache(Generic[K, V]):
+    """Values by key. Any thread may read at any time; those that change it hold a lock of their own."""
 
     def __init__(self, max_bytes: int, size: Callable[[V], int]) -> None:
-        """size: the bytes that a value takes with its key and its place in here."""
+        """size: the bytes that a value takes with its key and its place in the cache."""
         self._max, self._size = max_bytes, size
         self._values: OrderedDict[K, V] = OrderedDict()
         self._read: set[K] = set()
         self._bytes, self._full = 0, False
 
     def get(self, keys: Sequence[K]) -> list[V | None]:
-        """The value of each key; None where none is kept."""
-        if self._full:  # before, nobody has to go, so nobody need be remembered
-            if len(self._read) > 2 * len(self._values):  # most were asked for and are not kept
+        """The value of each key; None where none is cached."""
+        if self._full:  # before, no entry has to leave, so reads need not be remembered
+            if len(self._read) > 2 * len(self._values):  # most were asked for and are not cached
                 self._read.clear()
             self._read.update(keys)
         return list(map(self._values.get, keys))
 
     def put(self, keys: Iterable[K], values: Iterable[V]) -> None:
-        """Keep the value of each key; others make room."""
-        kept, size, more = self._values, self._size, 0
+        """Cache the value of each key; others make room."""
+        cached, size, more = self._values, self._size, 0
         for key, value in zip(keys, values, strict=True):
-            before = kept.get(key)
-            kept[key] = value
+            before = cached.get(key)
+            cached[key] = value
             more += size(value) if before is None else size(value) - size(before)
         self._bytes += more
         while self._bytes > self._max:
@@ -71,5 +71,5 @@ class Kept(Generic[K, V]):
         return len(self._values)
 
     def bytes(self) -> int:
-        """What the values kept take."""
+        """The bytes that the values take."""
         return self._bytes
