@@ -212,7 +212,7 @@ class Facts:
             left = max(0.0, flight.deadline - time.monotonic())
             fetched = self._origin.fetch(whole, counted, flight.cache.columns, now_ms, left)
             n, missed = len(whole), COUNTERS in fetched.lost
-            if ROCKSTORE not in fetched.lost:
+            if n and ROCKSTORE not in fetched.lost:
                 rows = fetched.values[:n], fetched.interests[:n], NEVER if missed else now_ms
                 self._feed.fill(
                     self._feed.places(whole), fetched.position, lambda sure: flight.cache.put(whole, *rows, sure)

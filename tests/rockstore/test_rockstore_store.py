@@ -262,30 +262,6 @@ def test_a_write_is_read_at_once_whoever_reads_meanwhile(view: RockstoreStore) -
             reader.join()
 
 
-def test_a_reader_held_back_for_many_writes_caches_what_did_not_change(
-    view: RockstoreStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It reads, is held back while the writer goes on as for half a minute, and then comes to cache what it read."""
-    write, pins, family = Writer(view), ids([1, 2, 3]), view.shard.family
-    write(*({"action": A.CREATE_PIN, "pin": pin, "title": "old"} for pin in (1, 2, 3)))
-
-    class Held:
-        """The objects on disk, for the first that reads them."""
-
-        def get(self, keys: list[bytes]) -> list[bytes | None]:
-            found: list[bytes | None] = family("objects").get(keys)
-            monkeypatch.undo()
-            for i in range(30):
-                write({"action": A.UPDATE_PIN, "pin": 2, "title": f"new {i}", "at_ms": T0 + i})
-            return found
-
-    monkeypatch.setattr(view.shard, "family", lambda name: Held())
-    assert view.attributes(PIN, pins).titles.strings() == ["old"] * 3
-    cached = [parts is not None for parts in view._objects.get(layout.object_names(PIN, pins))]
-    assert cached == [True, False, True]
-    assert view.attributes(PIN, pins).titles.strings() == ["old", "new 29", "old"]
-
-
 def test_memory_for_objects_is_bounded(tmp_path: Path) -> None:
     shard = Shard(tmp_path, layout.FORMAT, layout.FAMILIES)
     view = RockstoreStore(shard, range(PARTITIONS), PARTITIONS, objects_mb=1)

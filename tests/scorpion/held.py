@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from features.pins import FACTS, INTERESTS, KEPT
+from scorpion.facts import Known
 from scorpion.origin import COUNTERS, ROCKSTORE, Fetched
 from services.core.columns import U64
 from services.state.change_feed import ChangeFeed, ViewPosition
 from tests.kit import ONE_EPOCH
 
 PARTITIONS = 4
+TTL = 60_000
 
 
 def caught_up(partitions: int = PARTITIONS) -> ViewPosition:
@@ -95,3 +97,14 @@ class Asking(threading.Thread):
         if self.error:
             raise self.error
         return self.answer
+
+
+def versions(known: Known) -> list[float]:
+    """The version of each pin, as the origin answers it."""
+    return [float(value) for value in known.facts.values[:, 1]]
+
+
+def waited(origin: Origin, n: int = 1) -> None:
+    """Wait until the origin was asked so often."""
+    for _ in range(n):
+        assert origin.asked.acquire(timeout=60)

@@ -271,19 +271,6 @@ def test_a_read_with_a_token_sees_the_write(world: World, tmp_path: Path) -> Non
     assert score(world, pin).features[0, at] == 1
 
 
-def test_a_rockstore_that_is_half_a_minute_behind_leaves_no_stale_score(world: World, tmp_path: Path) -> None:
-    serve(world, tmp_path)
-    at, pin = list(NAMES).index("pin_quality"), ids([10])
-    score(world, pin)
-    world.tell(events(1, action=Action.UPDATE_PIN, pin=10, quality=1.0, at_ms=NOW), delayed=True)
-    world.clock.ms += 30_000
-    assert score(world, pin).features[0, at] == np.float32(3 / 7), "rockstore does not know better"
-    world.catch_up()
-    world.clock.ms += 2_000
-    assert score(world, pin).features[0, at] == 1
-    assert score(world, pin).hits == 1
-
-
 def test_a_takedown_drops_the_row(world: World, tmp_path: Path) -> None:
     serve(world, tmp_path)
     before = score(world).misses

@@ -1,0 +1,27 @@
+"""Facts for each test, with an origin and a clock that it holds in its hands."""
+
+import pytest
+
+from scorpion.facts import Facts
+from services.state.change_feed import ChangeFeed
+from tests.scorpion.held import TTL, Origin, Time, followed
+
+
+@pytest.fixture
+def clock() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def origin() -> Origin:
+    return Origin()
+
+
+@pytest.fixture
+def feed() -> ChangeFeed:
+    return followed()
+
+
+@pytest.fixture
+def facts(origin: Origin, feed: ChangeFeed, clock: Time) -> Facts:
+    return Facts(origin, feed, 2 << 20, TTL, clock)
