@@ -10,14 +10,13 @@ from typing import NamedTuple, Protocol
 
 from services.core import tokens
 from services.core.columns import U64
-from services.core.errors import Unavailable
 from services.core.events import Batch
 from services.core.tokens import Reached
 from services.core.topics import Topic
 from services.log.history import History
 from services.log.protocol import End, Partition, Positions, Reader, Record
 from services.state.change_feed import ChangeFeed
-from services.state.tail import ENDS_TIMEOUT_S, Tail
+from services.state.tail import Tail
 
 
 class Droppable(Protocol):
@@ -90,17 +89,10 @@ class _FeedTail(Tail):
                 self._progress = {}
 
     def positions(self, partitions: Iterable[Partition]) -> Positions:
-        """As a Tail; when they are the ends of the log, the feed begins there before any record is applied.
-
-        Raises Unavailable too when the ends may be those of another epoch than `connect` was given.
-        """
+        """As a Tail; when they are the ends of the log, the feed begins there before any record is applied."""
         before = self._progress
         positions = super().positions(partitions)
         if self._progress is not before:
-            if self._log.history(ENDS_TIMEOUT_S).epoch != self.epoch:
-                with self._moved:
-                    self._progress = {}
-                raise Unavailable("the log began another epoch while its ends were asked for")
             self._feed.begin({partition: offset for (_, partition), offset in positions.items()})
         return positions
 
