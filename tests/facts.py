@@ -49,7 +49,7 @@ from services.core.external import MAX_EXTERNAL
 from services.core.metrics import KEPT as KEPT_CALLS
 from services.core.settings import MeshSettings
 from services.ops.supervisor import FIRST_BACKOFF_S, MAX_BACKOFF_S, START_HANG_S
-from services.state.follower import SETTLED
+from services.state.follower import READY_LAG_EVENTS
 from services.state.scrub import REST
 from smartfeed.service import REMOVED_SENT
 from smartfeed.store import REMOVED_KEPT, SHOWN_KEPT
@@ -126,12 +126,12 @@ ARCHITECTURE = facts(
     (rf"starts it again after {N} s, later", FIRST_BACKOFF_S),
     (rf"each time it dies young \(at most {N} s\)", MAX_BACKOFF_S),
     (rf"uses no processor time for {N} seconds", START_HANG_S),
-    (rf"Until it is within {N} events of the end", SETTLED),
+    (rf"Until it is within {N} events of the end", READY_LAG_EVENTS),
     (rf"under reserved ids \(from {POWERS}\)", RESERVED),
 )
 OPERATIONS = facts(
     "docs/operations.md",
-    (rf"once it has come within {N} events of the log's end", SETTLED),
+    (rf"once it has come within {N} events of the log's end", READY_LAG_EVENTS),
     (rf"of the last minute, or of the last {N} calls", KEPT_CALLS),
     (rf"uses no processor time for {N} seconds", START_HANG_S),
     (rf"`lost` were not within {N} s", LOST_S),

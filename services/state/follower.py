@@ -26,7 +26,7 @@ MAX_UNKNOWN = 1_000  # epochs that the log was asked about and does not know
 HISTORY_EVERY_S = 0.25  # so often a token of an epoch that is not known may ask the log
 ENDS_EVERY_S = 0.5  # so old may be what is known of the log's end when somebody asks
 ANSWER_S = 0.1  # so long who asks waits for the log
-SETTLED = 2_000  # so many events behind is still ready: the view is applying, not lost
+READY_LAG_EVENTS = 2_000  # so many events behind is still ready: the view is applying, not lost
 
 
 class Lag(NamedTuple):
@@ -130,7 +130,7 @@ class Follower:
         if self._caught_up:
             return self._problem
         behind = self.lag().events
-        if not self._problem and self._ends is not None and behind <= SETTLED:
+        if not self._problem and self._ends is not None and behind <= READY_LAG_EVENTS:
             self._caught_up = True
             return ""
         return self._problem or f"catching up: {behind} events behind the log"

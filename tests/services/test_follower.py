@@ -16,7 +16,7 @@ from services.log.history import History
 from services.log.memory import MemoryLog
 from services.log.protocol import End, Partition, Positions, Reader, Record, rows
 from services.log.reading import open_reader, read_all
-from services.state.follower import SETTLED, Follower, Lag
+from services.state.follower import READY_LAG_EVENTS, Follower, Lag
 from services.state.shard import Shard
 from tests.roadrunner.running import PARTITIONS, Running, running
 from tests.services.batches import follows
@@ -194,7 +194,7 @@ def test_a_view_that_cannot_apply_says_why_without_flicker_and_recovers(
 
 
 def test_a_view_far_behind_is_not_ready_until_it_has_caught_up(door: Running, view: TinyView) -> None:
-    publisher, more = door.publisher(), SETTLED + 1_000
+    publisher, more = door.publisher(), READY_LAG_EVENTS + 1_000
     publisher.publish(follows(more), 30)
     view.held.clear()
     with following(view, door.reader()) as follower:
