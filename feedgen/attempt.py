@@ -15,7 +15,7 @@ from services.core.errors import DeadlineExceeded, MeshError, described
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-Answer: TypeAlias = T | Awaitable[T | None] | None  # of an attempt: at once of a stage that asks no service
+Answer: TypeAlias = T | Awaitable[T | None] | None  # of an attempt: immediately of a stage that asks no service
 
 
 class Stage(Protocol):
@@ -23,7 +23,7 @@ class Stage(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
         ...
 
     @property
@@ -52,14 +52,14 @@ SHARES = Shares()
 
 
 class Loss(NamedTuple):
-    """A stage that was lost, and to what."""
+    """A stage that was lost, and the cause."""
 
     stage: str
     error: Exception
 
     @property
     def cause(self) -> str:
-        """What it is counted as: the error's status, or `fault` for one that is not the mesh's own."""
+        """The cause it is counted under: the error's status, or `fault` for one that is not the mesh's own."""
         return self.error.status.name.lower() if isinstance(self.error, MeshError) else "fault"
 
 
@@ -135,7 +135,7 @@ def attempt(
 def attempt(stage: Stage, kind: str, begin: Callable[[], Any], share: float, traces: Traces) -> Answer[Any]:
     """The stage's answer within its share of the time; None when an optional one is lost. Raises Lost.
 
-    `begin` is called at once and gives the answer, or work to await. An answer that says of itself what is missing
+    `begin` is called immediately and gives the answer, or work to await. An answer that names its own missing part
     (`lost`, feedgen/stages.py) degrades the page and is used.
     """
     trace = traces.stage(stage.name, kind)
@@ -178,7 +178,7 @@ def _noted(trace: StageTrace, answer: T) -> T:
 
 
 async def answered(answer: Answer[T]) -> T | None:
-    """What an attempt comes to."""
+    """The outcome of an attempt."""
     if hasattr(answer, "__await__"):
         answer = await cast(Awaitable[T | None], answer)
     return answer

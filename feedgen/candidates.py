@@ -1,6 +1,6 @@
-"""Candidates as rows: one a pin. A stage adds the columns it names, or tells which rows stay; nothing else.
+"""Candidates as rows: one a pin. A stage adds the columns it names, or says which rows stay; nothing else.
 
-What sources state of a candidate lies together, in one cache line: a page joins what a handful of sources found and
+The columns of a candidate lie side by side, in one cache line: a page joins the rows of a handful of sources and
 leaves much of it out again, once for a candidate and not once for each of a dozen columns.
 """
 
@@ -22,10 +22,10 @@ _NAMES = frozenset(ROW.names or ())
 class Candidates:
     """n candidates; make them with `Candidates.of`. An id of 0: none. rows: ROW[n], of which each column is a view:
 
-    pin; board, owner, interest, seed: uint64, where it was found and what led there (seed: a pin of the user's);
+    pin; board, owner, interest, seed: uint64, where it was found and the pin that led there (seed: a pin of the user's);
     source: uint8, index into the pipeline's sources; origin: uint8, features.requests.Origin; weight: float32 > 0, of
     the board, interest or walk that led to it; light: float32 light score; quality: float32, NaN when not stated;
-    at_ms: int64, when it was saved there, 0 when not known; more: what later stages added, by name.
+    at_ms: int64, when it was saved there, 0 when not known; more: columns of later stages, by name.
     """
 
     rows: Array
@@ -93,7 +93,7 @@ class Candidates:
 
     @property
     def weight(self) -> F32:
-        """The weight of what led here."""
+        """The weight of the board, interest or walk that led here."""
         return self.rows["weight"]
 
     @property
@@ -142,8 +142,8 @@ class Candidates:
         return Candidates(words.view(ROW), more)
 
     def counted(self) -> "Candidates":
-        """With what the rows of a pin say together: `found_by`, uint32[n], bit s is set when source s found the pin, in
-        this row or another; `nearness`, float32[n], what the walks weigh the pin, in this row or another, NaN where they
+        """With columns joined over the rows of a pin: `found_by`, uint32[n], bit s is set when source s found the pin, in
+        this row or another; `nearness`, float32[n], the pin's weight in the walks, in this row or another, NaN where they
         did not pass; and `first`, bool[n], whether no row before is of the same pin.
         """
         n = len(self)

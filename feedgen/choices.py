@@ -1,4 +1,4 @@
-"""What an operator may choose of the feeds: the settings of feedgen."""
+"""The operator's choices for the feeds: the settings of feedgen."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ class Choices(ServiceSettings, kw_only=True):
         int, Meta(ge=1, le=1_000, description="followed and inferred interests looked at for a page, best first")
     ] = 30
     affinities: Annotated[
-        int, Meta(ge=1, le=1_000, description="interests of a user that the model and the feeds are told of")
+        int, Meta(ge=1, le=1_000, description="interests of a user that the model and the feeds get")
     ] = 100
     inferred_weight: Annotated[
         float, Meta(ge=0.01, le=100, description="weight of the strongest inferred interest; a followed one has 1")
@@ -57,15 +57,16 @@ class Choices(ServiceSettings, kw_only=True):
         int, Meta(ge=1, le=1_000, description="popular interests of which fresh pins are brought")
     ] = 30
     popular_keep_s: Annotated[
-        int, Meta(ge=0, le=3_600, description="seconds that what is popular and fresh is kept before it is asked for")
+        int,
+        Meta(ge=0, le=3_600, description="seconds that popular and fresh pins are cached before they are asked for"),
     ] = 10
     rate_following: Annotated[float, Meta(ge=0, le=1, description="of home's pins, from followed boards")] = 0.35
     rate_picked: Annotated[float, Meta(ge=0, le=1, description="of home's pins, from boards near recent pins")] = 0.35
     rate_interest: Annotated[float, Meta(ge=0, le=1, description="of home's pins, from the user's interests")] = 0.2
     rate_popular: Annotated[float, Meta(ge=0, le=1, description="of home's pins, popular with everybody")] = 0.05
     rate_fresh: Annotated[float, Meta(ge=0, le=1, description="of home's pins, new in popular interests")] = 0.05
-    false_positive_rate: Annotated[float, Meta(ge=0.0001, le=0.5, description="of the filter of what was seen")] = 0.01
-    own_pins: Annotated[bool, Meta(description="whether pins are recommended to the user who made them")] = False
+    false_positive_rate: Annotated[float, Meta(ge=0.0001, le=0.5, description="of the filter of seen pins")] = 0.01
+    own_pins: Annotated[bool, Meta(description="whether a user's own pins are recommended to that user")] = False
     losers_pages: Annotated[
         float, Meta(ge=0, le=1, description="of so many pages the log gets a sample of the candidates that lost")
     ] = 0.01

@@ -78,7 +78,7 @@ class FeedgenClient:
         return reply
 
     def _remember_popular(self, timeout: float) -> None:
-        """While all is well, now and then: what is popular, for when it is not. No reader waits for it."""
+        """While all is well, now and then: the popular pins, for when it is not. No reader waits for it."""
         if not self._popular.is_due(wall_clock()):
             return
         task = asyncio.get_running_loop().create_task(self._ask_popular(timeout), context=contextvars.Context())

@@ -22,8 +22,8 @@ from services.core.events import Surface
 
 VERSION = 2
 SECRET_BYTES = 32
-MAX_SHOWN = 2_000  # pins; a reader who scrolls further begins anew, and what was seen is known by then
-MAX_TEXT = 32_000  # read, so that a cursor of an older version is told so; what is made is far shorter
+MAX_SHOWN = 2_000  # pins; a reader who scrolls further begins anew, and the pins seen are known by then
+MAX_TEXT = 32_000  # read, so that a cursor of an older version is refused as one; new ones are far shorter
 _HEAD, _PINS = struct.Struct("<BBQ"), struct.Struct("<HBHBQ")
 _SIGNATURE = 16
 
@@ -81,7 +81,7 @@ class Cursors:
 def secret_of(data: Path) -> bytes:
     """The data folder's secret, made the first time, so that cursors outlive a restart.
 
-    Feedgen and the edge may both be the first to ask: it appears whole, and whoever comes second takes the other's.
+    Feedgen and the edge may both be the first to ask: it appears whole, and the second process takes the first one's.
     """
     path = data / "cursor.secret"
     if not path.exists():

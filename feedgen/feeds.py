@@ -157,7 +157,7 @@ def picked(parts: "Parts") -> Pipeline:
 
 
 def home(parts: "Parts") -> Pipeline:
-    """All of these, and what is popular and new, blended by rates."""
+    """All of these, and popular and new pins, blended by rates."""
     sources, rates = parts.blend()
     return Pipeline(
         surface=Surface.HOME,
@@ -190,7 +190,7 @@ class Parts:
         self._served = Served(ask.roadrunner, choose.timeout)
 
     def user(self, follows_required: bool = False) -> Sequence[QueryStage]:
-        """What is asked of the user for every feed: the model is told all of it, whatever the feed."""
+        """The queries about the user for every feed: the model gets all of their answers, whatever the feed."""
         choose, ask = self.choose, self.ask
         return [
             Signals(ask.realpin, choose.walk_pins, choose.affinities, self.timeout),
@@ -220,7 +220,7 @@ class Parts:
         return WalkedPins(k or self.choose.candidates)
 
     def walks(self, sources: Sequence[Source]) -> list[QueryStage]:
-        """What these sources need to be walked: nothing, or once for all of them."""
+        """The walks that these sources need: none, or one for all of them."""
         boards = max((source.most for source in sources if isinstance(source, WalkedBoards)), default=0)
         pins = max((source.k for source in sources if isinstance(source, WalkedPins)), default=0)
         if not boards and not pins:
@@ -230,11 +230,11 @@ class Parts:
         return [Walk(self.ask.pixie, max(boards, 1), max(pins, 1), steps, discount, self.timeout)]
 
     def popular_pins(self, k: int = 0) -> PopularPins:
-        """What everybody saves."""
+        """Pins that many users save."""
         return PopularPins(self._popular, k or self.choose.popular, self.choose.own_pins)
 
     def fresh_pins(self, k: int = 0) -> FreshPins:
-        """What is new where everybody saves from."""
+        """New pins of the interests that many users save from."""
         retrieval, most = self._retrieval(k or self.choose.popular), self.choose.popular_interests
         return FreshPins(self.ask.counters, retrieval, most, TtlValue[Fresh](self._ttl_ms), self.timeout)
 
@@ -270,11 +270,11 @@ class Parts:
         return PinAttributes(self._titles)
 
     def filters(self) -> Sequence[Filter]:
-        """What is known before anything is scored."""
+        """Filters that need no scores."""
         return [Duplicate(), ShownBefore(), AlreadySeen()]
 
     def checks(self) -> Sequence[PostFilter]:
-        """What scorers find out of a pin, and later hydrators."""
+        """Filters by the findings of scorers about a pin, and later of hydrators."""
         return [TakenDown(), Undescribed(), *([] if self.choose.own_pins else [OwnPins()])]
 
     def slate(self, rates: Sequence[float]) -> Slate:
@@ -282,11 +282,11 @@ class Parts:
         return Slate(self.choose.per_board, self.choose.per_owner, self.choose.per_interest, rates)
 
     def hydrators(self, sources: Sequence[Source]) -> Sequence[Hydrator]:
-        """What a reader sees of a page. sources: all of the feed, fillers last."""
+        """Hydrators of the texts of a page. sources: all of the feed, fillers last."""
         return [PageTitles(self._titles), Reasons(sources)]
 
     def visibility(self) -> Visibility:
-        """What may be shown of the reserve."""
+        """Hydrators that say which pins of the reserve may be shown."""
         return Visibility(self._titles)
 
     def last_resort(self) -> LastResort:
@@ -294,7 +294,7 @@ class Parts:
         return LastResort(self.ask.smartfeed, self._popular, self._titles, self.timeout, self.choose.own_pins)
 
     def served(self) -> Served:
-        """Tells the log."""
+        """Logs the served page."""
         return self._served
 
     def _retrieval(self, k: int, spread: bool = True) -> Retrieval:

@@ -14,7 +14,7 @@ def add_items(
 ) -> None:
     """Add n pins to a repeated pb.Item, in their places: a message that is put into another is copied.
 
-    sources: of each, the stage that found it. columns: as `feedgen.titles` has them, and `reason`; what is not there
+    sources: of each, the stage that found it. columns: as `feedgen.titles` has them, and `reason`; a column that is not there
     stays empty, as when rockstore did not answer.
     """
     empty = [""] * len(pins)

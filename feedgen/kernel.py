@@ -1,5 +1,5 @@
-"""What happens to candidates between sources and page: what several sources say of one pin, what was met before, and
-which rows the page is made of. `rows`: feedgen.rows.ROW[n].
+"""Arithmetic over candidates between sources and page: joining the rows of one pin, leaving out pins met before, and
+choosing the rows of the page. `rows`: feedgen.rows.ROW[n].
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ _MAGNITUDE = np.uint64((1 << 63) - 1)
 
 @kernel
 def count(rows: Array, walked: int, found_by: U32, nearness: F32, first: Array) -> None:
-    """What the rows of each pin say together, written to all of them.
+    """Joins the rows of each pin; the result is written to all of them.
 
-    walked: the origin of what walks passed. found_by: uint32[n], bit s for source s; nearness: float32[n], the greatest
+    walked: the origin of pins that walks passed. found_by: uint32[n], bit s for source s; nearness: float32[n], the greatest
     weight of a walked row, NaN without one; first: bool[n], whether no row before is of the same pin.
     """
     size = 16
@@ -100,7 +100,7 @@ def _best_first(rows: Array, score: F64) -> Any:
 
 @kernel
 def _fits(rows: Array, interest: U64, limits: I64, chosen: I64, row: int) -> Any:
-    """Whether the chosen rows leave room for one more of this row's board, owner and interest. 0: of none, no limit."""
+    """Whether the limits allow one more of this row's board, owner and interest. 0: of none, no limit."""
     boards = owners = interests = 0
     for other in chosen:
         boards += rows[other].board == rows[row].board
@@ -191,7 +191,7 @@ def _order(chosen: I64, slots: I64, why: I64, places: I64) -> None:
 
 
 def warm() -> None:
-    """Compile what a page needs, or load it: the first request need not wait for it."""
+    """Compile the kernels of a page, or load them: the first request need not wait for it."""
     rows, floats, bits, mask = np.zeros(1, ROW), np.ones(1, np.float32), np.ones(1, np.uint32), np.ones(1, np.bool_)
     count(rows, 0, bits, floats, mask)
     as_read, as_made = np.frombuffer(b"", np.uint64), np.zeros(0, np.uint64)  # a kernel is compiled for either

@@ -1,4 +1,4 @@
-"""What feeds are called, and a page that could not be made."""
+"""The names of feeds, and of a page that could not be made."""
 
 from services.core.events import Surface
 

@@ -1,6 +1,6 @@
-"""Runs a pipeline: query stages at once, walks from what they found, sources at once, then filters, scorers, checks of
-what these found out, the slate, hydrators and post-filters. It only runs it: what a feed consists of is in `feeds.py`,
-what a stage does is in the stage.
+"""Runs a pipeline: query stages in parallel, walks from their findings, sources in parallel, then filters, scorers,
+checks of the scorers' findings, the slate, hydrators and post-filters. It only runs it: `feeds.py` has the stages of each
+feed, and a stage its own work.
 
 Each phase gets a share of what is left of the deadline. A lost optional stage is skipped and named; a lost required one
 serves the fallback. A request never fails because one service did.
@@ -44,7 +44,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """A feed, read top to bottom. walks: queries that start from what the others found; fillers: sources asked only when
-    the others bring too little for a page; checks: filters of what only scorers know; reserve: hydrators of all
+    the others bring too little for a page; checks: filters by findings of scorers; reserve: hydrators of all
     candidates that are left, once a post-filter has dropped a pin of the page.
     """
 
@@ -71,7 +71,7 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Candidates with their scores, before any is chosen; what ranked them; and what each source had found."""
+    """Candidates with their scores, before any is chosen; their ranking; and the candidates of each source."""
 
     candidates: Candidates
     ranking: Ranking
@@ -84,7 +84,7 @@ async def run(pipeline: Pipeline, query: Query, xray: Xray) -> Page:
         return await finish(pipeline, query, await rank(pipeline, query, xray), xray)
     except Lost:
         pass
-    except Exception as error:  # of a filter, the slate or between stages: what stages ask is attempted
+    except Exception as error:  # of a filter, the slate or between stages: stages that ask services are attempted
         xray.failed(error, described(error, "a page could not be made"))
     return await fall_back(pipeline.last_resort, query, xray)
 
@@ -105,7 +105,7 @@ async def rank(pipeline: Pipeline, query: Query, xray: Xray) -> Ranked:
 
 
 async def _scored(pipeline: Pipeline, query: Query, found: Sequence[Found], more: bool, xray: Xray) -> Ranked | None:
-    """What filters, scorers and checks make of what was found; None when it does not fill a page and there is `more`."""
+    """The candidates after filters, scorers and checks; None when they do not fill a page and there is `more`."""
     if query.losers is not None:
         query.losers.begin()
     with xray.span("filters"):
@@ -126,10 +126,10 @@ async def _scored(pipeline: Pipeline, query: Query, found: Sequence[Found], more
 
 
 async def finish(pipeline: Pipeline, query: Query, ranked: Ranked, xray: Xray) -> Page:
-    """The page: chosen, hydrated, and without what post-filters drop, whose places go to the reserve.
+    """The page: chosen, hydrated, and without the pins that post-filters drop, whose places go to the reserve.
 
     The reserve is all that was ranked and may still be shown. It is looked at only once a pin of the page was dropped, and
-    then as a whole, so that what comes next may be shown too. Nothing is retrieved or ranked again.
+    then as a whole, so that the next ones may be shown too. Nothing is retrieved or ranked again.
     """
     candidates, left = ranked.candidates, np.ones(len(ranked.candidates), np.bool_)
     dropped: list[tuple[PostFilter, Array]] = []
@@ -186,7 +186,7 @@ async def _hydrated(stages: Sequence[Hydrator], kind: str, query: Query, rows: C
 def _post_filtered(
     pipeline: Pipeline, query: Query, rows: Candidates, left: Array, xray: Xray
 ) -> list[tuple[PostFilter, Array]]:
-    """What each post-filter drops of the rows that are left (bool[n], updated): int[m], of those filters that drop any."""
+    """The rows that each post-filter drops of those left (bool[n], updated): int[m], of those filters that drop any."""
     dropped, kept = [], int(np.count_nonzero(left))
     for stage in enabled(pipeline.post_filters, query):
         with xray.stage(stage.name, "post_filter") as trace:
@@ -228,7 +228,7 @@ def _page(
 
 
 async def _all(begin: Sequence[Callable[[], Answer[T]]]) -> list[T | None]:
-    """Everything at once, and what goes to one service in one call.
+    """Everything in parallel, and the questions to one service in one call.
 
     All are waited for, then the first error is raised, so that none is left running.
     """
@@ -252,7 +252,7 @@ async def _ask(stages: Sequence[QueryStage], share: float, query: Query, xray: X
 
 
 async def _find(stages: Sequence[Source], first: int, query: Query, xray: Xray) -> list[Found]:
-    """What the sources find, those that were not lost; the candidates number them from `first`."""
+    """The candidates of the sources that were not lost; the candidates number them from `first`."""
     asked = [(number, stage) for number, stage in enumerate(stages, first) if is_enabled(stage, query)]
     work = [partial(attempt, s, "source", partial(s.find, query, i), SHARES.sources, xray) for i, s in asked]
     found = []
@@ -265,7 +265,7 @@ async def _find(stages: Sequence[Source], first: int, query: Query, xray: Xray) 
 
 
 def _filtered(pipeline: Pipeline, query: Query, found: Sequence[Found], xray: Xray) -> Candidates:
-    """What all filters keep. Each sees all that was found, so that rows are left out once, at the end."""
+    """The rows that all filters keep. Each sees all rows, so that rows are left out once, at the end."""
     candidates = Candidates.concat([part.candidates for part in found]).counted()
     xray.together(candidates)
     return _kept(pipeline.filters, query, candidates, xray)
@@ -311,5 +311,5 @@ async def fall_back(last_resort: LastResort, query: Query, xray: Xray) -> Page:
 
 
 def tell(pipeline: Pipeline, query: Query, page: Page) -> list[Awaitable[None]]:
-    """What to do after a page was answered."""
+    """The work to do after a page was answered."""
     return [stage.tell(query, page) for stage in pipeline.afterwards]

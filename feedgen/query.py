@@ -1,4 +1,4 @@
-"""A feed request, and what the query stages found out about its user. A lost optional stage leaves what stands here."""
+"""A feed request, and the findings of the query stages about its user. A lost optional stage leaves these defaults."""
 
 from dataclasses import dataclass, field
 
@@ -34,7 +34,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What the user is about right now, as realpin has it.
+    """The user's interests right now, as realpin has them.
 
     pins, weights: recently engaged and not hidden, greatest weight first; interests, affinities: of either sign,
     greatest first; counts: uint32[windows, engagements], [0, 0] when not known; newest_ms: the newest action, 0: none.
@@ -50,7 +50,7 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """What random walks from the recent pins reached: boards, and the pins on the way. lost: why there was no walk."""
+    """The places that random walks from the recent pins reached: boards, and the pins on the way. lost: why there was no walk."""
 
     boards: Recommended = NOWHERE
     pins: Recommended = NOWHERE
@@ -78,7 +78,7 @@ class Query:
     shown: Shown = NOTHING  # on the pages before this one
     losers: Losers | None = None  # notes the candidates that lose, of some pages
 
-    audit_filter: bool = False  # also ask the leaves what the filter rejected, to count its false positives
+    audit_filter: bool = False  # also ask the leaves which pins the filter rejected, to count its false positives
 
     followed: FollowedBoards = field(default_factory=lambda: FollowedBoards(NO_IDS, NO_WEIGHTS, NO_IDS))
     followed_interests: U64 = field(default_factory=lambda: NO_IDS)

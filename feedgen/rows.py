@@ -1,8 +1,8 @@
-"""What is stated of a candidate, as it lies in memory."""
+"""The columns of a candidate, as they lie in memory."""
 
 import numpy as np
 
-#: What is stated of every candidate, see `feedgen.candidates.Candidates`; as services know it from `features.requests`.
+#: The columns of every candidate, see `feedgen.candidates.Candidates`; as services know it from `features.requests`.
 ROW = np.dtype(
     [
         *((name, np.uint64) for name in ("pin", "board", "owner", "interest", "seed")),

@@ -1,4 +1,4 @@
-"""Afterwards: tells the log what was served, for the fallback now and for training later."""
+"""Afterwards: logs the served pins, for the fallback now and for training later."""
 
 import asyncio
 import contextvars
@@ -20,7 +20,7 @@ MOST = 200  # pages of one publish
 
 
 class Told(NamedTuple):
-    """A page that was served; `told` is done once that is on disk."""
+    """A page that was served; `told` is done once its events are on disk."""
 
     query: Query
     page: Page
@@ -28,9 +28,9 @@ class Told(NamedTuple):
 
 
 class Served:
-    """Publishes one SERVED event a pin, with its score, the model's fingerprint, what the model saw of it, and how it came
+    """Publishes one SERVED event a pin, with its score, the model's fingerprint, its input of the pin, and how it came
     to be placed; its id follows from the request's, so a retry is no second serving. Pages of one moment are published
-    together: what an append to the log costs, the ingest API, its views and the disk, it costs for all of them.
+    as one batch, so that they share the cost of an append to the log: of the ingest API, its views and the disk.
     """
 
     name = "served"
@@ -69,7 +69,7 @@ class Served:
                     await self._publish_some([one])
                 return
             error = refused
-        except Exception as failed:  # whatever it is, who waits is told
+        except Exception as failed:  # whatever it is, every waiting page gets it
             error = failed
         for one in pages:
             if one.told.done():

@@ -32,7 +32,7 @@ from services.core.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 MAX_LIMIT = 100
-MAX_AFTERWARDS = 1_000  # pages not yet told of; more are not told, and counted
+MAX_AFTERWARDS = 1_000  # pages not yet logged; more are not logged, and counted
 AUDIT_EVERY = 100  # of so many requests, one counts its filter's false positives
 
 

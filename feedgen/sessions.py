@@ -1,4 +1,4 @@
-"""What the pages of a cursor have shown, exactly, for a feed that is about to end.
+"""The pins that the pages of a cursor have shown, exactly, for a feed that is about to end.
 
 A cursor of many pins has only rough marks of them, which take some pins for shown that were not. As long as pages are
 full that is no loss. Before a page comes up short, smartfeed is asked for the pages that it has from the log: its list is
@@ -26,7 +26,7 @@ class Sessions:
     smartfeed: SmartfeedClient
 
     async def exactly(self, query: Query) -> Shown | None:
-        """What was shown, with whole hashes; None when nobody knows."""
+        """The pins shown, with whole hashes; None when they are not known."""
         request = context.current()
         left = SHARE * (request.remaining() if request else 1.0)
         try:

@@ -13,7 +13,7 @@ import numpy as np
 from services.core.columns import U64, Array, among
 
 MOST_BITS, WORD = 40, 64
-MAX_BITS = 8_656  # of all marks together, as `Shown.packed` packs them
+MAX_BITS = 8_656  # of all marks, as `Shown.packed` packs them
 _SHIFT = np.uint64(33)
 _MIX_1, _MIX_2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 
@@ -114,7 +114,7 @@ class Steps:
 
     @staticmethod
     def unpack(data: bytes, n: int, low: int) -> U64:
-        """The n ascending numbers of what `packed` made. Raises ValueError for bytes that are none."""
+        """The n ascending numbers that `packed` packed. Raises ValueError for bytes that are none."""
         bits = np.unpackbits(np.frombuffer(data, np.uint8))
         ones = np.flatnonzero(bits)[:n]
         start = int(ones[-1]) + 1 if n and len(ones) else 0

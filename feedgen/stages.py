@@ -1,7 +1,7 @@
-"""What a stage of a pipeline may do. The kinds are structural: a filter returns a mask, scorers and hydrators columns.
+"""The protocols of a pipeline's stages. The kinds are structural: a filter returns a mask, scorers and hydrators columns.
 
 An answer's `lost` says what of it is missing although the stage did not fail; the page then names the stage as degraded.
-A stage that asks no service answers at once, and not through a task that waits for nothing. Any stage may also be
+A stage that asks no service answers immediately, and not through a task that waits for nothing. Any stage may also be
 `Conditional`.
 """
 
@@ -41,7 +41,7 @@ def is_enabled(stage: object, query: Query) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a query stage found out: values of fields of the query, by name."""
+    """The findings of a query stage: values of fields of the query, by name."""
 
     values: Mapping[str, Any]
     lost: str = ""
@@ -51,7 +51,7 @@ class QueryStage(Stage, Protocol):
     """Finds out something about the user, concurrently with the others."""
 
     async def ask(self, query: Query) -> Known:
-        """What it found out."""
+        """Its findings."""
         ...
 
 
@@ -72,7 +72,7 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a source found; `dropped` when the query explains itself; told: parts of the X-ray, by name."""
+    """The candidates of a source; `dropped` when the query explains itself; told: parts of the X-ray, by name."""
 
     candidates: Candidates
     dropped: Dropped | None = None
@@ -81,7 +81,7 @@ class Found:
 
 
 class Words(NamedTuple):
-    """The names of what led to a pin, empty where not known. direct: nobody stands between the reader and the board."""
+    """The names of what led to a pin, empty where not known. direct: the reader follows the board itself."""
 
     board: str
     owner: str
@@ -128,7 +128,7 @@ class Scorer(Stage, Protocol):
 
 
 class PostFilter(Filter, Protocol):
-    """A filter of hydrated rows: what hydration finds out of a pin may keep it off the page. A filter of what scorers find
+    """A filter of hydrated rows: the findings of hydration may keep a pin off the page. A filter of what scorers find
     out may be one too: it judges the newest column that there is.
     """
 
@@ -159,7 +159,7 @@ class Afterwards(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
         ...
 
     async def tell(self, query: Query, page: Page) -> None:

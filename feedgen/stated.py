@@ -1,4 +1,4 @@
-"""What feedgen states of a request to a model: the user's features and those of each candidate, as features/ has them.
+"""The features of a request that feedgen sends to a model: the user's and those of each candidate, as features/ has them.
 
 The ranker sends this to scorpion, and training computes it for moments of the past, so that both mean the same.
 """

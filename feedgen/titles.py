@@ -17,7 +17,7 @@ from services.core.columns import U64, Array, Ragged
 
 Columns: TypeAlias = Mapping[str, Array]
 TAKEN_DOWN, UNDESCRIBED, OWN = "taken_down", "undescribed", "own"  # columns that say why a pin may not be shown
-_KINDS = np.array([PIN, BOARD, PIN, USER, INTEREST], np.uint8)  # what is asked of each pin of a page
+_KINDS = np.array([PIN, BOARD, PIN, USER, INTEREST], np.uint8)  # the ids asked for with each pin of a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Titles:
     async def of_page(
         self, user: int, pins: U64, boards: U64, seeds: U64, owners: U64, interests: U64
     ) -> dict[str, Array]:
-        """Columns of n pins, from what led to each (uint64[n], 0: nothing). Raises the errors of rockstore.
+        """Columns of n pins, from the board, user or seed that led to each (uint64[n], 0: none). Raises the errors of rockstore.
 
         object[n] of texts, empty where not known: `title`, `link`, `board_title`, `owner_name`, `seed_title`,
         `interest_title`, `pin_id`, `board_id`, `owner_id` (external ids, only where ids are text); object[n] of lists of
@@ -98,7 +98,7 @@ def objects(values: Sequence[Any]) -> Array:
 
 
 def _standing(known: Attributes, n: int, user: int) -> dict[str, Array]:
-    """Of the first n of what was asked, which are pins."""
+    """Which of the first n ids asked for are pins."""
     return {TAKEN_DOWN: known.taken_down[:n], UNDESCRIBED: ~known.described[:n], OWN: known.owners[:n] == user}
 
 

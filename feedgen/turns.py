@@ -1,15 +1,15 @@
-"""Whose page is made now: so many at a time, and so many more wait for their turn, first come first served.
+"""Admission control of pages: so many are made in parallel, and so many more readers wait, first come first served.
 
 Pages in the making share the cores, so each takes longer the more there are. Without a bound, readers who come faster than
 pages can be made slow each other down until the time of every stage is over before it has begun, and none gets a page
-(docs/decisions/0034-turns.md). Who comes when all places are taken is told so at once, while there is time for the last
-good page.
+(docs/decisions/0034-turns.md). A request that finds all places taken is refused immediately, while there is time
+for the fallback page.
 
-Those who wait begin together, once few pages are in the making: they ask the same services for the same things at the
+Waiting requests begin as a group, once few pages are in the making: they ask the same services for the same things at the
 same time, and what a service needs for one of them is in its caches for the others.
 
-A turn ends after a while even if its page is not made: what takes so long waits for a service that is slow, not for the
-cores, and must not keep others from theirs.
+A page stops counting against the limit after a while, even if it is not made: after so long it waits for a slow
+service, not for the cores, and must not keep others from these.
 """
 
 import asyncio
@@ -25,7 +25,9 @@ FEW = 3  # fewer pages in the making, and others begin
 
 
 class Turns:
-    """For one event loop. at_once: turns at a time, of at most turn_s seconds; waiting: readers who wait, at most."""
+    """For one event loop. at_once: pages that count against the limit, each for turn_s seconds at most; waiting: readers
+    who wait, at most.
+    """
 
     def __init__(self, at_once: int, turn_s: float, waiting: int, metrics: Metrics) -> None:
         self._at_once, self._turn_s, self._most_waiting = at_once, turn_s, waiting
@@ -72,7 +74,7 @@ class Turns:
             raise
 
     def _end(self) -> None:
-        """One turn is over; if few are left, those who wait have theirs."""
+        """One place is free; if few are taken, waiting requests get theirs."""
         self._taken -= 1
         if self._taken >= self._few:
             return
@@ -85,13 +87,13 @@ class Turns:
 
 @dataclass(slots=True)
 class Turn:
-    """One that was taken, and ends once."""
+    """A place that was taken, and is given back once."""
 
     ended: Callable[[], None]
     over: bool = False
 
     def end(self) -> None:
-        """The next one may have it."""
+        """Give it back."""
         if not self.over:
             self.over = True
             self.ended()

@@ -1,4 +1,4 @@
-"""The X-ray of a request: what each stage did and how long it took, and for each pin where it came from, its scores,
+"""The X-ray of a request: the work of each stage and how long it took, and for each pin where it came from, its scores,
 and what dropped it. Costs next to nothing unless asked to explain. Its shape is in docs/feed.md.
 """
 
@@ -22,8 +22,8 @@ from services.core.clock import DAY_MS
 from services.core.columns import Array
 from services.core.events import ENGAGEMENTS
 
-MAX_PINS = 500  # ranked pins told of, and as many dropped ones
-DIGITS = 7  # what float32 holds
+MAX_PINS = 500  # ranked pins in it, and as many dropped ones
+DIGITS = 7  # the precision of float32
 
 
 @dataclass(slots=True)
@@ -54,12 +54,12 @@ class Xray(Traces):
                 }
 
     def untitled(self) -> list[dict[str, Any]]:
-        """What is told of pins and interests, to be given titles."""
+        """The parts about pins and interests, to be given titles."""
         walk = self.told["walk"]
         return [*self.told["interests"], *(walk["seeds"] if walk else [])]
 
     def asked(self, query: Query) -> None:
-        """What the query stages found."""
+        """The findings of the query stages."""
         owners, recent = query.followed.owners, query.recent
         self.query |= {
             "followed_boards": len(query.followed.boards),
@@ -78,7 +78,7 @@ class Xray(Traces):
                     self.query[f"{action.name.lower()}s_{window}"] = count
 
     def found(self, stage: str, found: Found) -> None:
-        """What a source found, and what its leaf left out."""
+        """The candidates of a source, and the pins that its leaf left out."""
         for trace in self.stages:
             if trace.stage == stage:
                 trace.kept = len(found.candidates)
@@ -93,11 +93,11 @@ class Xray(Traces):
             self._drop(pin, board, source, dropped.reasons.get(reason, f"reason {reason}"))
 
     def together(self, candidates: Candidates) -> None:
-        """What all sources found, before any filter."""
+        """The candidates of all sources, before any filter."""
         self._together = candidates
 
     def filtered(self, stage: str, candidates: Candidates, keep: Array) -> None:
-        """What a filter dropped."""
+        """The rows that a filter dropped."""
         if self.explain:
             for row in np.flatnonzero(~keep).tolist():
                 self._drop(int(candidates.pin[row]), int(candidates.board[row]), stage, "dropped by this filter")
@@ -160,7 +160,7 @@ def _blend(
 
 
 class _Rays:
-    """What is told of one candidate after the other."""
+    """The explanation of one candidate after the other."""
 
     def __init__(
         self, query: Query, candidates: Candidates, ranking: Ranking, sources: Sequence[str], together: Candidates

@@ -1,4 +1,4 @@
-"""What the user has met, exactly: the leaves' bloom filter lets none through, this says so whatever they did."""
+"""Pins that the user has met, exactly: the leaves' bloom filter lets none through, this drops them whatever it did."""
 
 from dataclasses import dataclass
 

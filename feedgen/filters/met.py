@@ -1,4 +1,4 @@
-"""Which pins the user has not met: what filters of the past share, and sources that bring what others have ranked."""
+"""Which pins the user has not met: filters of the past share it with sources of pins that were ranked for all users."""
 
 import numpy as np
 

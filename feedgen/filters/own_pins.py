@@ -1,4 +1,4 @@
-"""Pins are not recommended to who made them."""
+"""Pins are not recommended to the users who made them."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from services.core.columns import Array
 
 @dataclass(frozen=True, slots=True)
 class OwnPins:
-    """Drops what scorers or hydrators found to be the user's own."""
+    """Drops pins that scorers or hydrators found to be the user's own."""
 
     name: str = "own_pins"
     required: bool = True

@@ -1,4 +1,4 @@
-"""What the pages before have shown is not shown again."""
+"""Pins that the pages before have shown are not shown again."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A pin that was taken down is on no page. Polaris leaves them out itself; what else brings pins may be older than that."""
+"""A pin that was taken down is on no page. Polaris leaves them out itself; other sources may be older than that."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from services.core.columns import Array
 
 @dataclass(frozen=True, slots=True)
 class TakenDown:
-    """Drops what scorers or hydrators found to be taken down. While none can say, it drops what walks alone found."""
+    """Drops pins that scorers or hydrators found to be taken down; while none can say, pins that walks alone found."""
 
     name: str = "taken_down"
     required: bool = True

@@ -11,7 +11,7 @@ from services.core.columns import Array
 
 @dataclass(frozen=True, slots=True)
 class Undescribed:
-    """Drops what scorers or hydrators found to be undescribed."""
+    """Drops pins that scorers or hydrators found to be undescribed."""
 
     name: str = "undescribed"
     required: bool = True

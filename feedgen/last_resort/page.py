@@ -31,7 +31,7 @@ class Named(NamedTuple):
 
 
 LAST_GOOD, POPULAR_PINS, TITLES, VISIBILITY = map(Named, ("last_good", "popular_pins", "titles", "visibility"))
-#: Why a pin is here, by what gave the page.
+#: Why a pin is here, by the stage that gave the page.
 REASONS = {LAST_GOOD: "from your last feed", POPULAR_PINS: "popular with everybody"}
 
 
@@ -66,7 +66,7 @@ class PageRequest(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fallen:
-    """A page of n pins in its order, each of a board (0: none). stage: what gave it; columns: as `feedgen.titles` has
+    """A page of n pins in its order, each of a board (0: none). stage: the one that gave it; columns: as `feedgen.titles` has
     them, and `reason`.
     """
 
@@ -89,8 +89,8 @@ class LastResort:
     own: bool | None = None
 
     async def page(self, asked: PageRequest, met: U64, traces: Traces) -> Fallen:
-        """The last good list, less what this cursor has shown. A reader who has none, or has read it to its end, gets what
-        is good for anybody; but *following* then ends, as it has pins of whom the reader follows alone.
+        """The last good list, less the pins that this cursor has shown. A reader who has none, or has read it to its end, gets
+        popular pins; but *following* then ends, as it has pins only of users whom the reader follows.
 
         met: uint64[m], ascending, pins that the user has met, as far as known. It does not wait for the request's token:
         the stage that was lost may have been waiting for it already.
@@ -116,7 +116,7 @@ class LastResort:
         return await self.smartfeed.last_served(asked.user, asked.surface, self.timeout)
 
     def _popular_pins(self, asked: PageRequest, met: U64) -> U64 | Awaitable[U64]:
-        """What is in memory, whatever its age; or else what can still be asked for."""
+        """The answer in memory, whatever its age; or else one that can still be asked for."""
         known = self.popular.cache.latest
         return self._ask_popular(asked, met) if known is None else self._unmet(asked, met, known)
 

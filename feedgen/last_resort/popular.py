@@ -1,4 +1,4 @@
-"""The pins that everybody saves, as counters and rockstore have them: what a source and the last resort share."""
+"""The pins that many users save, as counters and rockstore have them: a source and the last resort share them."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Popular(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PopularList:
-    """Asks counters for the `most` pins saved most of late, and rockstore what they are."""
+    """Asks counters for the `most` pins saved most of late, and rockstore for their attributes."""
 
     counters: CountersClient
     rockstore: RockstoreClient
@@ -36,11 +36,11 @@ class PopularList:
     timeout: float
 
     async def ask(self, now_ms: int) -> Popular:
-        """What is popular, as of now or a little before."""
+        """The popular pins, as of now or a little before."""
         return await self.cache.get(now_ms, lambda: self._ask(now_ms))
 
     def used(self, now_ms: int, use: Callable[[Popular], R]) -> R | Awaitable[R]:
-        """What `use` makes of it: now when it is at hand, and else later."""
+        """The result of `use` on the answer: now when that is cached, and else later."""
         return self.cache.used(now_ms, lambda: self._ask(now_ms), use)
 
     async def _ask(self, now_ms: int) -> Popular:

@@ -35,7 +35,7 @@ class TtlValue(Generic[T]):
         return not self._asking and (self._value is None or now_ms // max(self.ttl_ms, 1) != self._since)
 
     async def get(self, now_ms: int, ask: Callable[[], Awaitable[T]]) -> T:
-        """What is at hand, or else the answer as of now."""
+        """The cached answer, or else the answer as of now."""
         if (value := self.at_hand(now_ms)) is not None:
             return value
         if not self.ttl_ms:
@@ -50,7 +50,7 @@ class TtlValue(Generic[T]):
         return value
 
     def used(self, now_ms: int, ask: Callable[[], Awaitable[T]], use: Callable[[T], R]) -> R | Awaitable[R]:
-        """What `use` makes of it: now when it is at hand, and else later."""
+        """The result of `use` on the answer: now when that is cached, and else later."""
         value = self.at_hand(now_ms)
         return self._used_later(now_ms, ask, use) if value is None else use(value)
 

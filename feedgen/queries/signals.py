@@ -1,4 +1,4 @@
-"""What the user is about right now: recent pins, affinities, how much they did of late."""
+"""The user's interests right now: recent pins, affinities, and counts of recent actions."""
 
 from dataclasses import dataclass
 

@@ -1,5 +1,5 @@
-"""What the page must know of pins that their source does not say: which interest each is of, for the slate's limit, and
-whether it was taken down. Scorpion has said so where it ranked; else rockstore is asked, for as few as will do.
+"""The attributes of pins that a page needs and sources do not state: which interest each is of, for the slate's limit,
+and whether it was taken down. Scorpion has said so where it ranked; else rockstore is asked, for as few as will do.
 """
 
 from collections.abc import Awaitable

@@ -28,7 +28,7 @@ class Ranked:
     required: bool = False
 
     async def columns(self, query: Query, candidates: Candidates) -> Scores:
-        """`score`: float64[n]; `features`: float32[n, f], what the model saw; and where it knows of the pins
+        """`score`: float64[n]; `features`: float32[n, f], the model's input; and where it knows of the pins
         `first_interest`: uint64[n] and `taken_down`, `undescribed`, `own`: bool[n]. Raises the errors of scorpion, and
         MeshError for scores that nothing can be ranked by.
         """

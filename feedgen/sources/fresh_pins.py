@@ -20,7 +20,7 @@ from polaris.client import INTEREST, Retrieved
 from services.core.columns import I64, U64, Array
 from services.core.events import Kind
 
-DEEP = 4  # so many times the candidates are kept, for those who have met some of them
+DEEP = 4  # so many times the candidates are cached, for users who have met some of them
 
 
 class Fresh(NamedTuple):
@@ -37,7 +37,7 @@ class Fresh(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class FreshPins:
     """Asks counters for the `most` popular interests, then polaris for their pins, all of one weight: age decides. That is
-    the same for all, so it is kept; for who has met too much of it polaris is asked alone.
+    the same for all, so it is cached; for a user who has met too much of it polaris is asked anew.
     """
 
     counters: CountersClient
@@ -68,13 +68,13 @@ class FreshPins:
         return Found(_candidates(source, interests, found, np.arange(len(found.pins))), dropped)
 
     def _unmet(self, query: Query, fresh: Fresh) -> I64 | None:
-        """Rows of what the user has not met; None when that is too little, and there is more."""
+        """Rows of pins that the user has not met; None when these are too few, and there are more."""
         rows, k = fresh.order, self.retrieval.k
         rows = rows[unmet(query, fresh.found.pins[rows])][:k]
         return None if len(rows) < k and fresh.more else rows
 
     async def _ask(self, now_ms: int) -> Fresh:
-        """What there is for somebody who has met none of it."""
+        """The pins for a user who has met none of them."""
         popular = await most_saved(self.counters, Kind.INTEREST, self.most, now_ms, self.timeout)
         interests, k = popular.objects, DEEP * self.retrieval.k
         found = await self.retrieval.of_anybody(now_ms, INTEREST, interests, np.ones(len(interests), np.float32), k)

@@ -16,7 +16,7 @@ from feedgen.stages import Found, Words
 
 @dataclass(frozen=True, slots=True)
 class PopularPins:
-    """Brings the best k of what is popular that the user has not met. own: the user's own pins too."""
+    """Brings the best k popular pins that the user has not met. own: the user's own pins too."""
 
     popular: PopularList
     k: int

@@ -24,13 +24,13 @@ class Retrieval:
     spread: bool = True
 
     async def ask(self, query: Query, kind: int, places: U64, weights: F32) -> tuple[Retrieved, Dropped | None]:
-        """What is there, best first, and what was left out. kind: BOARD or INTEREST of polaris; weights: > 0."""
+        """The pins found, best first, and the pins left out. kind: BOARD or INTEREST of polaris; weights: > 0."""
         k, explain = self.k + query.shown.count, query.explain or query.audit_filter
         found = await self._retrieve(query.now_ms, kind, places, weights, k, query.seen.filter, explain)
         return found, _dropped(query, kind, places, found)
 
     async def of_anybody(self, now_ms: int, kind: int, places: U64, weights: F32, k: int) -> Retrieved:
-        """The best `k` of what is there, for somebody who has met nothing."""
+        """The best `k` pins of the lists, for a user who has met none."""
         return await self._retrieve(now_ms, kind, places, weights, k, b"", False)
 
     def per_place(self, k: int, places: int) -> int:
