@@ -1,7 +1,7 @@
 """The candidates that a page was not made of: a sample of them, stage by stage, for the log.
 
-The pins shown are in the log anyway; an estimate of what another ranking would have done also needs what could have been
-shown (docs/decisions/0042-losers-in-the-log.md). It is noted of some pages only, and of these of a few candidates.
+The pins shown are in the log anyway; an estimate of what another ranking would have done also needs the pins that could
+have been shown (docs/decisions/0042-losers-in-the-log.md). It is noted of some pages only, and of these of a few candidates.
 """
 
 from collections.abc import Callable

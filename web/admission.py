@@ -1,4 +1,4 @@
-"""Admission control: how many requests run at once. One that still receives its body does not run."""
+"""Admission control: how many requests run in parallel. One that still receives its body does not run."""
 
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager

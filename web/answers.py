@@ -1,4 +1,4 @@
-"""What the edge answers. Ids are strings of digits; the descriptions stand in /openapi.json."""
+"""The answers of the edge. Ids are strings of digits; the descriptions stand in /openapi.json."""
 
 from typing import Annotated, Literal
 
@@ -75,12 +75,12 @@ class UserPage(Struct):
     """Users by ascending id."""
 
     users: list[UserRow]
-    next: Annotated[str | None, Meta(description="pass it as after=; null: nobody is left")]
+    next: Annotated[str | None, Meta(description="pass it as after=; null: no user is left")]
     degraded: Degraded
 
 
 class Follows(Struct):
-    """What a user follows, newest first, at most 100 of each."""
+    """The users, boards and interests that a user follows, newest first, at most 100 of each."""
 
     users: list[Named]
     boards: list[Titled]
@@ -97,7 +97,7 @@ class Counts(Struct):
 
 
 class User(Struct):
-    """One user. Somebody nobody ever named, who never did anything, has empty lists and no name."""
+    """One user. A user whom no event ever named, and who never did anything, has empty lists and no name."""
 
     user: IdText
     name: str
@@ -153,7 +153,7 @@ class ModelEvaluation(Struct):
     """
 
     metric: Annotated[str, Meta(description="the metric that decides, such as ndcg@10")]
-    requests: Annotated[int, Meta(description="those that tell methods apart")]
+    requests: Annotated[int, Meta(description="those that distinguish methods")]
     users: Annotated[int, Meta(description="whose requests they are")]
     methods: Annotated[
         dict[str, dict[str, Figure]],
@@ -184,7 +184,7 @@ class LearningProgress(Struct):
     fraction: Annotated[float, Meta(description="of the stage, 0 to 1")] = 0.0
     since_ms: Annotated[int, Meta(description="when this, or the last one, began; 0: never")] = 0
     ended_ms: Annotated[int, Meta(description="when the last one ended; 0: never")] = 0
-    message: Annotated[str, Meta(description="what is missing, what came of it, or why it failed")] = ""
+    message: Annotated[str, Meta(description="the missing data, the outcome, or the cause of a failure")] = ""
     model: Annotated[str, Meta(description="name@version of what came of it")] = ""
 
 
@@ -212,7 +212,7 @@ class ModelVersion(Struct):
 
 
 class Promotion(Struct):
-    """What ranks the feeds from now on."""
+    """The model that ranks the feeds from now on."""
 
     model: Annotated[str, Meta(description="name@version")]
 
@@ -294,7 +294,7 @@ class HealthReport(Struct):
 
 
 class Problem(Struct):
-    """What was wrong."""
+    """One thing that was wrong."""
 
     status: Annotated[str, Meta(description="the name of a gRPC status, such as INVALID_ARGUMENT")]
     message: Annotated[str, Meta(description="what was wrong, and what is allowed or can be done")]

@@ -23,7 +23,7 @@ from web.wire import answer
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What holds for every request."""
+    """The rules of every request."""
 
     metrics: Metrics
     max_requests: int
@@ -36,7 +36,7 @@ def application(
 ) -> ASGIApp:
     """The ASGI application. `static`: another folder of pages. `text_ids`: ids are text.
 
-    Put together by hand: Starlette's own adds layers that do again, at every request, what these do.
+    Assembled by hand: Starlette's own adds layers that repeat the work of these at every request.
     """
     described = with_text_ids(describe(operations)) if text_ids else describe(operations)
 

@@ -1,4 +1,4 @@
-"""Reads bodies within their limits: of one, of all that are held together, and of time.
+"""Reads bodies within their limits: of one, of all that are held, and of time.
 
 A body that says it is too large is not begun, one that turns out too large is not finished. While it arrives, its
 request takes no place among those under way: slow senders keep no others out.

@@ -9,7 +9,7 @@ from web.negotiation import coding_for
 
 GZIP_FROM = 1024  # bytes
 GZIP_LEVEL = 1  # a feed page of 10 KB in 0.1 ms; higher levels cost several times that for a tenth of the size
-_VARY = (b"vary", b"Accept-Encoding")  # of what is large enough; nobody here states another
+_VARY = (b"vary", b"Accept-Encoding")  # of answers that are large enough; no code here states another
 _NEVER = b"image/png"  # of what is served here, the one kind that Starlette leaves as it is
 NOT_ACCEPTABLE = "accept-encoding refuses both gzip and identity, and there is nothing else"
 
@@ -27,7 +27,7 @@ class Compression:
         coding = coding_for(scope)
         if (
             coding and scope.get("http_version") == "1.0"
-        ):  # what is packed as it is sent has chunks, which it does not know
+        ):  # an answer that is packed as it is sent has chunks, which 1.0 does not know
             coding = "identity"
         if coding in ("gzip", "gzip only"):
             least = GZIP_FROM if coding == "gzip" else 1

@@ -17,12 +17,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from web.problems import problem
 
 logger = logging.getLogger(__name__)
-PIECE = 4096  # bytes handed to the parser at once: most requests are one piece
+PIECE = 4096  # bytes handed to the parser in one piece: most requests are one
 LINGER_S = (
-    2.0  # what a client still sends after its last answer is dropped for this long, so that it can read the answer
+    2.0  # bytes that a client still sends after its last answer are dropped for this long, so that it can read it
 )
 SEND_TIMEOUT_S = 30.0  # a client that takes none of its answer for this long is gone
-MAX_REST = 1 << 20  # bytes kept of requests that are pipelined behind one that runs
+MAX_REST = 1 << 20  # bytes held of requests that are pipelined behind one that runs
 BODIES = (b"content-length", b"transfer-encoding")
 
 
@@ -32,7 +32,7 @@ class Limits:
 
     head: int = 64 << 10  # request line and headers; also the trailers, or the extensions of one chunk
     head_timeout: float = 15.0  # from the first byte (of a new connection: from its start) to the last of the head
-    body_timeout: float = 15.0  # from the head to the last byte of the body, whoever reads it
+    body_timeout: float = 15.0  # from the head to the last byte of the body, whatever code reads it
     connections: int = 2048
 
 
@@ -55,7 +55,7 @@ class EdgeProtocol(HttpToolsProtocol):
     """One connection.
 
     `_framing`: bytes that came since the last whole head or piece of a body; `_open`: requests that are not answered yet;
-    `_last`: the last request was read, so what still comes is dropped; `_refusal`: what answers after all that are open.
+    `_last`: the last request was read, so further bytes are dropped; `_refusal`: the answer after all that are open.
     """
 
     def __init__(self, *given: Any, limits: Limits, **named: Any) -> None:
@@ -65,7 +65,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._heading, self._receiving, self.ended = True, False, False
         self._rest, self._last, self._stopping = b"", False, False
         self._open, self._refusal = 0, b""
-        self._awaited = ""  # what the deadline is of: "head", "body" or ""
+        self._awaited = ""  # the part that the deadline is of: "head", "body" or ""
         self._deadline: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
         self.changed = 0.0  # when it last became idle, or began to receive
@@ -123,12 +123,12 @@ class EdgeProtocol(HttpToolsProtocol):
             self._sending.cancel()
         self._sending = self.loop.call_later(SEND_TIMEOUT_S, self.transport.abort) if paused else None
 
-    # What comes in
+    # Incoming bytes
 
     def data_received(self, data: bytes) -> None:
         """Hand over what came, piece by piece, within the limits."""
         if self._last or self.ended or self.transport.is_closing():
-            return None  # what still comes after the last request
+            return None  # bytes after the last request
         self._unset_keepalive_if_required()
         at = 0
         while at < len(data):
@@ -143,7 +143,7 @@ class EdgeProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade:
-                pass  # what follows could be another protocol, and is dropped
+                pass  # further bytes could be another protocol, and are dropped
             except (
                 Exception
             ):  # of the parser, or of a callback; not logged but here: clients could fill the log with it
@@ -181,7 +181,7 @@ class EdgeProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._open += 1
         self.cycle.transport = cast(Any, self._answering)
-        if self.parser.should_upgrade():  # answered as it is; what follows could be another protocol
+        if self.parser.should_upgrade():  # answered as it is; further bytes could be another protocol
             self._last = True
 
     def on_body(self, body: bytes) -> None:
@@ -196,7 +196,7 @@ class EdgeProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """An answer is out: go on with what was kept, or end after the last one."""
+        """An answer is out: go on with the held requests, or end after the last one."""
         self.changed = time.monotonic()
         self._open -= 1
         if self.ended or (self._last and not self._open):
@@ -214,7 +214,7 @@ class EdgeProtocol(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
 
-    # What ends a connection
+    # The end of a connection
 
     def _await(self, what: str) -> None:
         """Set the deadline of what is to come; the same one stays as it is."""
@@ -238,7 +238,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._refuse(431, f"the request line and headers, or the trailers, are over {self._limits.head} bytes")
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP, or forbidden in it."""
+        """The bytes are no HTTP, or forbidden in it."""
         self._refuse(400, "the request is not HTTP/1.1 as RFC 9112 has it")
 
     def _refuse(self, http: int, message: str) -> None:
@@ -247,7 +247,7 @@ class EdgeProtocol(HttpToolsProtocol):
             return None
         own = (
             not self._heading and self.cycle is not None
-        )  # what is refused has a request that the application may know
+        )  # the refused bytes belong to a request that the application may know
         if own and self.cycle.response_complete:
             return self.end()  # its answer is out
         if own and self.pipeline:

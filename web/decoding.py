@@ -29,7 +29,7 @@ class Decoding:
         self._unpacking = zlib.decompressobj(GZIP_OR_ZLIB) if coding else None
 
     def of(self, sent: bytes) -> bytes:
-        """What a piece of the body means. Raises InvalidArgument where it is damaged."""
+        """A piece of the body, unpacked. Raises InvalidArgument where it is damaged."""
         if self._unpacking is None:
             return sent
         parts = []

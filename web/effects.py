@@ -1,4 +1,4 @@
-"""What readers and writers miss while a process of a service is not ready: for people, beside its cause."""
+"""The effects on readers and writers while a process of a service is not ready: for people, beside its cause."""
 
 from typing import Final
 

@@ -28,7 +28,7 @@ COUNTED_AS = "feedmesh.status"  # in the scope: the status behind an answer, for
 class TooLarge(MeshError):
     """The body is over the limit.
 
-    The answer goes out at once, and the server drops what still comes, unread. Closing instead would reset the
+    The answer goes out immediately, and the server drops the rest, unread. Closing instead would reset the
     connection, and a caller who is still sending would lose the answer.
     """
 
@@ -42,13 +42,13 @@ class UnsupportedBody(MeshError):
 
 
 class SlowBody(MeshError):
-    """The body did not arrive in time. The connection ends with the answer: what still comes would hold it."""
+    """The body did not arrive in time. The connection ends with the answer: the rest of the body would hold it."""
 
     status, http = Code.DEADLINE_EXCEEDED, 408
 
 
 class BodiesFull(MeshError):
-    """All bodies that are held together are over the limit; it passes."""
+    """All held bodies are over the limit in sum; it passes."""
 
     status, http = Code.RESOURCE_EXHAUSTED, 503
 
@@ -94,7 +94,7 @@ def of_mesh(scope: Scope, error: MeshError) -> Response:
 
 
 def of_router(scope: Scope, error: HTTPException) -> Response:
-    """What Starlette raises: no such path, or not with this method. OPTIONS of what there is answers its methods."""
+    """An error of Starlette: no such path, or not with this method. OPTIONS of a path that exists answers its methods."""
     code = error.status_code
     headers = dict(error.headers or {})
     if code == 405:

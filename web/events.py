@@ -1,4 +1,4 @@
-"""POST /v1/events: what users did, published as one batch or not at all; and takedowns of pins."""
+"""POST /v1/events: actions of users, published as one batch or not at all; and takedowns of pins."""
 
 import random
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Prometheus' text format of many processes as one: each family once, with all of its samples together.
+"""Prometheus' text format of many processes as one: each family once, with all of its samples.
 
 Every part comes from the same library in the same form (HELP, TYPE, samples), so lines are sorted into families and
 never parsed: a scrape of 20 processes costs the edge a millisecond.

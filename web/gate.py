@@ -19,7 +19,7 @@ UNKNOWN = "(no such route)"  # one name for all of them: callers choose paths an
 
 
 class Gate:
-    """Counts, sheds, and answers what nobody else caught."""
+    """Counts and sheds requests, and answers errors that no other layer caught."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, max_requests: int) -> None:
         self._app, self._metrics, self._limiter = app, metrics, AdmissionLimiter(max_requests)
@@ -48,7 +48,7 @@ class Gate:
             message = described(error, f"{scope['method']} {scope['path']} failed")
             scope[COUNTED_AS] = Code.INTERNAL
             if http:
-                raise  # an answer is under way: only breaking the connection can tell
+                raise  # an answer is under way: only breaking the connection can show the error
             await failure(Code.INTERNAL, message, 500)(scope, receive, noting)
         finally:
             limiter.running -= 1
@@ -63,6 +63,6 @@ def name_of(scope: Scope) -> str:
 
 
 def _status(scope: Scope, http: int) -> grpc.StatusCode:
-    """What failed says so in the scope; the rest was answered as meant, such as a health report with 503."""
+    """The status of a failure is in the scope; all other answers are as meant, such as a health report with 503."""
     stated: grpc.StatusCode | None = scope.get(COUNTED_AS)
     return stated or (Code.OK if http else Code.CANCELLED)

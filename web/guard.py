@@ -16,7 +16,7 @@ from web.origins import Origins
 Code = grpc.StatusCode
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_AGE_S = 600
-ANSWER = "feedmesh.answer"  # in the scope: what the guard answers instead of the application
+ANSWER = "feedmesh.answer"  # in the scope: the guard's answer in place of the application's
 JSON = "application/json"
 HEADERS = {
     "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -76,7 +76,7 @@ class Guard:
         await self._app(scope, receive, safely)
 
     def _cors(self, stated: str, allowed: bool) -> list[tuple[bytes, bytes]]:
-        """No credentials: the edge knows none. What a page of an allowed origin reads, it reads as anybody."""
+        """No credentials: the edge knows none. A page of an allowed origin reads the same as any client."""
         vary = [_VARY] if self._origins.reads_elsewhere else []
         return [*vary, (b"access-control-allow-origin", stated.encode("latin-1")), _EXPOSED] if allowed else vary
 

@@ -1,4 +1,4 @@
-"""GET /healthz and /metrics: every process of the mesh asked at once, this one included, for whoever watches."""
+"""GET /healthz and /metrics: every process of the mesh asked in parallel, this one included, for operators."""
 
 import asyncio
 from pathlib import Path

@@ -17,9 +17,9 @@ from web.wire import U64, After, read
 from web.wire import object_id as number_in
 
 Wanted = tuple[int, Iterable[int]]  # a kind, and numbers of it
-Spelled = list[list[str | None]]  # of each kind wanted, what each number is outside; None: not known
+Spelled = list[list[str | None]]  # of each kind wanted, the external id of each number; None: not known
 MAX_NAMES = 20_000  # ids named in one publish
-ENTRY_BYTES = 260  # of a text cached, beside its characters
+ENTRY_BYTES = 260  # of a cached text, beside its characters
 
 
 class TextId(U64):
@@ -53,13 +53,13 @@ class Ids(Protocol):
         """Remember what an answer of rockstore says."""
 
     async def spelled(self, *wanted: Wanted) -> Spelled:
-        """What numbers are outside."""
+        """The external ids of numbers."""
 
     async def check(self, kind: int, stated: U64) -> None:
         """Raise InvalidArgument where the number of a stated id belongs to another one."""
 
     async def naming(self, batch: Batch, given: Iterable[U64]) -> list[Batch]:
-        """The events that name what a batch states and nobody named before. Raises InvalidArgument for a collision."""
+        """The events that name the ids of a batch that no event named before. Raises InvalidArgument for a collision."""
 
 
 class Numbers:
@@ -101,7 +101,7 @@ NUMBERS = Numbers()
 
 
 class Texts:
-    """Ids are text outside. A text is that of its number for ever, so what was read once is cached without an expiry."""
+    """Ids are text outside. A text is that of its number for ever, so one that was read is cached without an expiry."""
 
     is_text = True
 
@@ -158,7 +158,7 @@ class Texts:
         return [[next(flat) for _ in of] for _, of in wanted]
 
     async def _ask(self, kinds: list[int], numbers: list[int]) -> list[str | None]:
-        """At most 10,000 at once. Raises the MeshErrors of rockstore."""
+        """At most 10,000 a call. Raises the MeshErrors of rockstore."""
         texts: list[str | None] = []
         for start in range(0, len(numbers), 10_000):
             some, of = numbers[start : start + 10_000], kinds[start : start + 10_000]

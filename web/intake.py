@@ -1,7 +1,7 @@
 """From the body of POST /v1/events to one batch: all events of a request, or a refusal that names the first bad one.
 
-What an event needs is the log's law (services/core/events.py), and roadrunner holds every writer to it; here is only what
-is the edge's own: names instead of numbers, what outsiders may not write, and what is filled in.
+The columns that an event needs are the log's rule (services/core/events.py), and roadrunner holds every writer to it; here
+are only the edge's own rules: names instead of numbers, actions that outsiders may not write, and columns that are filled in.
 """
 
 import json
@@ -67,7 +67,7 @@ def _parsed(body: bytes, decoders: Decoders) -> list[Event]:
                     root = "events[0]"
                     return _once([decoders.bare.decode(body)], body)
     except msgspec.ValidationError as error:
-        whole = msgspec.json.decode(body)  # may fail in its turn: what was refused stood before what is no JSON
+        whole = msgspec.json.decode(body)  # may fail too: the refused value stood before a part that is no JSON
         kind = {"events": list[Event], "events[0]": Event, "": EventList}[root]
         raise InvalidArgument(complaint(error, whole, kind, root)) from None
     raise InvalidArgument(FORMS)
@@ -82,7 +82,7 @@ def _counted(given: list[Event]) -> list[Event]:
 def _once(given: list[Event], body: bytes) -> list[Event]:
     """The events, where no object states a field twice: which of the two counts is a matter of taste among readers of JSON.
 
-    Objects end in the order of the events, and what encloses them last. What is no event was refused before.
+    Objects end in the order of the events, and their enclosing object last. Values that are no events were refused before.
     """
     row = -1
 
@@ -160,7 +160,7 @@ def _quality(event: Event, row: int) -> float:
 
 
 def _refuse_missing(field: str, missing: Array, given: list[Event]) -> None:
-    """What an action needs; an id that is stated is never 0."""
+    """Checks the ids that an action needs; a stated id is never 0."""
     if missing.any():
         row = int(missing.argmax())
         raise InvalidArgument(f"events[{row}].{field} is missing: {given[row].action} needs one")

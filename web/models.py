@@ -1,7 +1,7 @@
 """GET /v1/models: the models that scorpion knows, with what training wrote beside each; and their training reports.
 
-What a version is and whether it serves is asked of scorpion. Metrics and reports are read from the store of blobs; what is not
-there is left out.
+Scorpion says which versions there are and which one serves. Metrics and reports are read from the store of blobs; missing
+ones are left out.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ T = TypeVar("T", bound=Struct)
 
 
 class Manifest(Struct):
-    """What the edge reads of a model's manifest; whatever else stands there is scorpion's to check."""
+    """The part of a model's manifest that the edge reads; scorpion checks the rest."""
 
     metrics: dict[str, float] = {}
     evaluation: ModelEvaluation | None = None
 
 
 class Promoted(Struct):
-    """What the edge reads of the file that says which model is served: those that were served before it."""
+    """The part that the edge reads of the file that says which model is served: the models served before it."""
 
     before: list[str] = []
 
@@ -117,7 +117,7 @@ def model_of(request: Request) -> tuple[str, str]:
 
 
 def _read(content: Callable[[], bytes], otherwise: T) -> T:
-    """A file, or `otherwise`: what is wrong with it is scorpion's to say."""
+    """A file, or `otherwise`: scorpion reports its errors."""
     try:
         return summed.decoded(content(), type(otherwise))
     except (OSError, MeshError, msgspec.MsgspecError):

@@ -1,4 +1,4 @@
-"""What ids are called: rockstore's titles, or nothing where it knows none or is away."""
+"""The names of ids: rockstore's titles, or nothing where it knows none or is away."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from web.ids import NUMBERS, Ids
 
 
 class Names:
-    """Titles of many objects, of several kinds at once."""
+    """Titles of many objects, of several kinds in one call."""
 
     def __init__(self, objects: RockstoreClient, timeout: float, ids: Ids = NUMBERS) -> None:
         self._objects, self._timeout, self._ids = objects, timeout, ids

@@ -1,4 +1,4 @@
-"""What a client accepts, by the q-values of RFC 9110 (12.4.2 and 12.5.3)."""
+"""The codings and types that a client accepts, by the q-values of RFC 9110 (12.4.2 and 12.5.3)."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The API as a table: the application serves it, and /openapi.json tells it, so neither can know more than the other."""
+"""The API as a table: the application serves it, and /openapi.json describes it, so neither can know more than the other."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class Operation:
 
 
 class Methods:
-    """What one path answers, by method; HEAD as GET."""
+    """The operations of one path, by method; HEAD as GET."""
 
     def __init__(self, operations: list[Operation]) -> None:
         self._by_method = {operation.method: operation for operation in operations}
@@ -155,8 +155,8 @@ def _of_objects(users: Users, pins: Pins, events: Events) -> list[Operation]:
             method="GET",
             path="/v1/users/{user}",
             handle=users.get,
-            summary="One user, what they follow and the boards they own",
-            more="Somebody unknown has empty lists; that is not an error.",
+            summary="One user, with follows and own boards",
+            more="An unknown user has empty lists; that is not an error.",
             in_path={"user": ID},
             query=ReadQuery,
             answer=User,
@@ -180,7 +180,7 @@ def _of_objects(users: Users, pins: Pins, events: Events) -> list[Operation]:
             path="/v1/pins/{pin}",
             handle=events.take_down,
             summary="Take a pin down, everywhere and for good",
-            more="Also a pin nobody ever described: it may be on boards.",
+            more="Also a pin that no event ever described: it may be on boards.",
             in_path={"pin": ID},
             answer=Written,
             status=202,
@@ -219,7 +219,7 @@ def _of_models(models: Models, promotions: Promotions) -> list[Operation]:
             path="/v1/models/{name}/{version}/promotion",
             handle=promotions.promote,
             summary="Rank the feeds with a version from now on",
-            more="No request is dropped. What can't rank, or was found worse than a simple baseline, is refused with the "
+            more="No request is dropped. A version that can't rank, or is worse than a simple baseline, is refused with the "
             "reason; `force` overrules the latter.",
             in_path=version,
             query=PromotionQuery,

@@ -11,7 +11,7 @@ from web.answers import Failure, Problem
 
 Code = grpc.StatusCode
 MEDIA = "application/problem+json"
-#: What HTTP refuses by itself, and the status under which it is counted and named. Else INVALID_ARGUMENT or INTERNAL.
+#: Refusals of HTTP itself, and the status under which it is counted and named. Else INVALID_ARGUMENT or INTERNAL.
 OWN = {
     403: Code.PERMISSION_DENIED,
     404: Code.NOT_FOUND,

@@ -1,6 +1,6 @@
 """POST /v1/models/{name}/{version}/promotion and /v1/models/rollback: which model ranks the feeds, from the page.
 
-The registry is scorpion's, in the data folder; what it refuses is refused here in its words, and nothing changed.
+The registry is scorpion's, in the data folder; its refusals are passed on in its words, and nothing changes.
 """
 
 from collections.abc import Collection, Mapping

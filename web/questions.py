@@ -1,4 +1,4 @@
-"""What requests may state: query parameters and events. The descriptions stand in refusals and in /openapi.json."""
+"""The contents of requests: query parameters and events. The descriptions stand in refusals and in /openapi.json."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from services.core.events import MAX_INTERESTS, MAX_TEXT, Action, Surface
 from web.wire import After, AfterId, Id
 
-#: What an event from outside may be. SERVED is feedgen's own to write, datasets are those of `feedmesh features`.
+#: The actions that events from outside may have. SERVED is feedgen's own to write, datasets are those of `feedmesh features`.
 _OWN = (Action.SERVED, Action.PUT_FEATURES, Action.SWITCH_DATASET, Action.NAME_ID)
 ACTIONS = {action.name.lower(): action for action in Action if action not in _OWN}
 SURFACES = {surface.name.lower(): surface for surface in Surface}
@@ -25,7 +25,7 @@ Token = Annotated[
 class FeedQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     """Of GET /v1/feeds/{feed}."""
 
-    user: Annotated[Id, Meta(description="whose feed; somebody unknown has an empty history, not an error")]
+    user: Annotated[Id, Meta(description="the reader of the feed; an unknown user has an empty history, not an error")]
     limit: Limit = 25
     cursor: Annotated[
         str, Meta(max_length=32_000, description="as answered with the page before; none: first page")
@@ -61,7 +61,7 @@ class NoQuery(Struct, forbid_unknown_fields=True):
 
 
 class Event(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Who did what to what. An action needs the ids that services/core/events.py says; null is the same as not stated."""
+    """One action of a user. It needs the ids that services/core/events.py says; null is the same as not stated."""
 
     action: Annotated[str, Meta(description="what was done", extra_json_schema={"enum": list(ACTIONS)})]
     user: Id | None = None
@@ -79,7 +79,9 @@ class Event(Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
     writer: Annotated[
         str | int | None,
-        Meta(description="who counts the ids, such as a device or a job: any name or number; none: the user"),
+        Meta(
+            description="the writer that counts the ids, such as a device or a job: any name or number; none: the user"
+        ),
     ] = None
     title: Annotated[
         str | None, Meta(description=f'of a pin or board, or a name; at most {MAX_TEXT} bytes; "" empties it')

@@ -1,4 +1,4 @@
-"""Serves HTTP by uvicorn and, beside it on the same loop, gRPC health and status, until told to stop."""
+"""Serves HTTP by uvicorn and, beside it on the same loop, gRPC health and status, until a signal stops it."""
 
 import asyncio
 import logging
@@ -29,14 +29,14 @@ KEEP_ALIVE_S = 75  # longer than proxies keep an idle connection (nginx: 60 s), 
 
 
 class HttpServer(Server):
-    """uvicorn that tells when it listens, and leaves signals to the process."""
+    """uvicorn that reports when it listens, and leaves signals to the process."""
 
     def __init__(self, config: Config, listening: Callable[[], None]) -> None:
         super().__init__(config)
         self._listening = listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and tell."""
+        """Listen, and report it."""
         await super().startup(sockets)
         self._listening()
 
@@ -74,7 +74,7 @@ def http_server(
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nothing here asks who the caller is
+        proxy_headers=False,  # no code here needs the caller's address
         # A large body pauses reading and its request resumes it: asyncio then reads in that request's context, and without
         # this all later requests of the connection would have its deadline.
         reset_contextvars=True,

@@ -1,4 +1,4 @@
-"""What the section [web] of mesh.toml may say."""
+"""The settings of the section [web] of mesh.toml."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ class Settings(ServiceSettings, kw_only=True):
     max_body_mb: Annotated[int, Meta(ge=1, le=64, description="size of a request's body at most")] = 8
     max_bodies_mb: Annotated[
         int,
-        Meta(ge=1, le=4096, description="size of all bodies at most that are held at once; more are answered with 503"),
+        Meta(ge=1, le=4096, description="size at most of all bodies held in memory; more are answered with 503"),
     ] = 64
     max_connections: Annotated[
         int, Meta(ge=1, le=100_000, description="open connections; one that asks nothing gives its place to a new one")

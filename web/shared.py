@@ -1,4 +1,4 @@
-"""One question at a time: whoever asks while it is under way, or soon after, gets the same answer."""
+"""One question at a time: callers who ask while it is under way, or soon after, get the same answer."""
 
 import asyncio
 import time

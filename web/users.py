@@ -1,4 +1,4 @@
-"""GET /v1/users and /v1/users/{user}: who there is, and what one of them follows and owns."""
+"""GET /v1/users and /v1/users/{user}: the list of users, and the follows and boards of one."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ from web.wire import U64, asked
 
 SHOWN = 100  # of each list
 COUNTED = 10_000  # of each list
-CHUNK = 2_000  # users looked at together when searching
+CHUNK = 2_000  # users read in one call when searching
 SCANNED = 20_000  # users looked at for one answer at most
 
 

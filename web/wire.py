@@ -86,9 +86,9 @@ def asked(request: Request, kind: type[T], reading: Reading = read) -> T:
 
 
 def parameters(query: bytes) -> list[tuple[str, str]]:
-    """Names and values. What has nothing escaped in it, as most, is cut here: the library takes several times as long.
+    """Names and values. A query without escapes, as most are, is cut here: the library takes several times as long.
 
-    Raises InvalidArgument for what is not UTF-8.
+    Raises InvalidArgument for bytes that are not UTF-8.
     """
     try:
         text = query.decode()

@@ -33,7 +33,9 @@ from web.promotion import Promotions
 from web.settings import Settings
 from web.users import Users
 
-BODY_SPARE_S = 5.0  # what reads a body answers in its time; only a body that nothing reads comes to the connection's
+BODY_SPARE_S = (
+    5.0  # operations answer slow bodies in their own time; only a body that none reads comes to the connection's
+)
 
 
 class Clients:
@@ -54,8 +56,8 @@ class Clients:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """The application of some operations, built and not served; what its connections may do; what its process reports of
-    itself; `http`: where it is to listen.
+    """The application of some operations, built and not served; the limits of its connections; the status of its
+    process; `http`: where it is to listen.
     """
 
     operations: Sequence[Operation]
@@ -80,7 +82,7 @@ def build(settings: Settings, runtime: Runtime) -> Edge:
 
 
 def policy_of(settings: Settings, metrics: Metrics, host: str) -> Policy:
-    """What the settings say of every request. `host`: what the mesh listens on. Raises InvalidArgument."""
+    """The policy of every request, by the settings. `host`: the address that the mesh listens on. Raises InvalidArgument."""
     prefix = settings.path_prefix.strip("/")
     own = "" if host in ("0.0.0.0", "::", "") else host  # every address: no name
     origins = Origins(settings.allowed_hosts, settings.allowed_origins, own)
@@ -88,7 +90,7 @@ def policy_of(settings: Settings, metrics: Metrics, host: str) -> Policy:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """What the settings say of every connection."""
+    """The limits of every connection, by the settings."""
     return Limits(
         head_timeout=settings.head_timeout_s,
         body_timeout=settings.event_timeout_s + BODY_SPARE_S,

@@ -1,4 +1,4 @@
-// What a person can do to a pin. The page changes at once; the event follows; if it can't
+// The actions of a person on a pin. The page changes immediately; the event follows; if it can't
 // be written the page says so and goes back.
 
 import { postEvents, randomId, takeDown } from "./api.js";

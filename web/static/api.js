@@ -8,7 +8,7 @@ const TIMEOUT_MS = 10_000;
 // A page asked for while a save or hide is still on its way waits this long for its token.
 const WRITE_WAIT_MS = 800;
 
-// What a person did without asking for anything to change: no page need wait for these.
+// Actions that ask for no change: no page need wait for these.
 const GLANCES = new Set(["impression", "closeup", "click"]);
 
 const writing = new Set();
@@ -22,7 +22,7 @@ export class ApiError extends Error {
     this.http = http;
   }
 
-  /** For a note: what is away, and where, is for the console and the health page. */
+  /** For a note: the console and the health page say which service is away, and where. */
   get plain() { return this.status === "UNAVAILABLE" ? "Something is away just now." : this.message; }
 
   /** True where asking again later can help without the person changing anything. */
@@ -45,7 +45,7 @@ async function request(path, { params = {}, method = "GET", body, signal, keepal
     });
     text = await answer.text();
   } catch (cause) {
-    if (signal?.aborted) throw cause; // the page moved on: nobody to tell
+    if (signal?.aborted) throw cause; // the page moved on: no caller waits
     throw timeout.aborted
       ? new ApiError("DEADLINE_EXCEEDED", "The server took too long to answer.")
       : new ApiError("UNREACHABLE", "The server can't be reached.");
@@ -120,7 +120,7 @@ export const promoteModel = ({ name, version }, force) =>
 
 export const rollbackModel = () => call("v1/models/rollback", { method: "POST" });
 
-/** 503 is an answer here, not a failure: it says who is not ready. */
+/** 503 is an answer here, not a failure: it says which processes are not ready. */
 export async function getHealth(signal) {
   const { http, json } = await request("healthz", { signal });
   if (json && Array.isArray(json.processes)) return json;

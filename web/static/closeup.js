@@ -12,7 +12,7 @@ import { hide, report, takeDownPin, toggleFollow } from "./actions.js";
 
 /**
  * beside(entry, ±1) is the neighbouring entry of the feed or null; entryOf(pin) that of a pin which is on the page; session()
- * who is reading. Opening one goes to an address of its own, and closing it goes back.
+ * the reader's. Opening one goes to an address of its own, and closing it goes back.
  */
 export function closeup({ why, beside, entryOf, session }) {
   const box = dialog({ testid: "closeup-dialog", name: "Closer look", className: "closeup" });

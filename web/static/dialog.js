@@ -1,4 +1,4 @@
-// What every dialog here shares. <dialog> with showModal() already traps focus, closes on
+// The shared part of every dialog here. <dialog> with showModal() already traps focus, closes on
 // Escape and makes the rest of the page inert; this adds the close button, a click outside,
 // and giving focus back to where it came from.
 
@@ -12,7 +12,7 @@ export function dialog({ testid, name, className }) {
   let from = null;
   node.addEventListener("click", (event) => event.target === node && node.close());
   node.addEventListener("close", () => {
-    // The opener may have been hidden from in here: whoever hid it has moved the focus on by then.
+    // The opener may have been hidden from in here: the code that hid it has moved the focus on by then.
     if (from?.isConnected && !from.closest("[inert]")) from.focus({ preventScroll: true });
     from = null;
   });

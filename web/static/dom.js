@@ -1,5 +1,5 @@
 // Building elements without ever parsing a string as HTML: titles, names and reasons come
-// from whoever wrote the pin, so they only ever become text nodes.
+// from the writers of pins, so they only ever become text nodes.
 
 const SVG = "http://www.w3.org/2000/svg";
 

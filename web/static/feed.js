@@ -1,4 +1,4 @@
-// The feed page: joins who is reading, the stream of pages, the waterfall and the dialogs.
+// The feed page: joins the reader, the stream of pages, the waterfall and the dialogs.
 
 import { byId, safeLink } from "./dom.js";
 import { Masonry } from "./masonry.js";
@@ -130,7 +130,7 @@ function page(items, from) {
     impressions.add(node, eventOf("impression", entries.get(node)));
   });
   degraded(from.degraded, show, items[0]?.source);
-  byId("panel").dataset.model = from.model ?? ""; // for whoever looks into the page; "why this" says it in words
+  byId("panel").dataset.model = from.model ?? ""; // for developers' tools; "why this" says it in words
   return nodes.length;
 }
 
@@ -147,7 +147,7 @@ function state(name, detail) {
   if (name === "ready") return void (tail(), further());
   if (name === "waiting") waiting(detail, () => stream.more());
   if (name === "end") ended(entries.size, session, stream.feed);
-  // Whose feed it is, is asked anew where the address names nobody that could be.
+  // The reader is asked for anew where the address names no possible user.
   if (name === "error" && detail.nobody) return void welcome(byId("tail"), (chosen) => open({ user: chosen, feed: stream.feed }));
   if (name === "error") failed(detail, () => stream.more(), show);
 }

@@ -1,4 +1,4 @@
-// What was really seen: a card counts once at least half of it (or, for a card taller than
+// Real impressions: a card counts once at least half of it (or, for a card taller than
 // the window, half the window) has been in view for one whole second.
 
 import { postEvents } from "./api.js";

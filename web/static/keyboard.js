@@ -1,5 +1,5 @@
 // One-key shortcuts for the feed. They are off while typing, and can be switched off for
-// good: somebody who speaks to the computer would set them off by accident.
+// good: a person who dictates to the computer would set them off by accident.
 
 import { byId, el } from "./dom.js";
 import { dialog } from "./dialog.js";

@@ -1,4 +1,4 @@
-// One version of a model: where it stands, what it is made of, how it did, and what to type.
+// One version of a model: its state, its composition, how it did, and the command to type.
 
 import { ROOT } from "./api.js";
 import { el } from "./dom.js";
@@ -36,7 +36,7 @@ export function modelCard(model, other, promote) {
         onclick: () => promote(model) }, "Promote")));
 }
 
-/** Who is better, by how much, and on how much that rests. */
+/** Which model is better, by how much, and on how much evidence. */
 function verdict({ verdict: state, words: said }) {
   return el("p", { class: "model-verdict", "data-verdict": state, "data-testid": "model-verdict" }, sentence(said));
 }

@@ -1,4 +1,4 @@
-// The models page: which model ranks the feeds, what else is in the registry, how each did in
+// The models page: which model ranks the feeds, the others of the registry, how each did in
 // training, and how the one that serves is doing. Asks every few seconds while it is looked at.
 
 import { byId, el } from "./dom.js";
@@ -22,7 +22,7 @@ const ROLLBACK = "goes back to the one promoted before";
 
 let shown = ""; // the answer that the cards show
 let list = []; // its models
-let before = null; // what a rollback would promote
+let before = null; // the version that a rollback would promote
 const confirm = dialog({ testid: "confirm", name: "Confirm", className: "confirm" });
 let timer = 0;
 let running = false;
@@ -71,7 +71,7 @@ function paint({ models, rollback, learning }) {
   byId("rollback").textContent = rollback ? `goes back to ${rollback}` : ROLLBACK;
   byId("roll-back").hidden = !rollback;
   before = rollback;
-  if (JSON.stringify(sorted) === shown) return; // what is open stays open, and what is selected selected
+  if (JSON.stringify(sorted) === shown) return; // open parts stay open, and a selection stays selected
   shown = JSON.stringify(sorted);
   const open = new Set([...document.querySelectorAll(".model details[open]")].map((node) => node.dataset.key));
   list = sorted;

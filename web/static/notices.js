@@ -1,4 +1,4 @@
-// What the feed page says when it is not showing pins: failed, empty, at the end.
+// The notices of the feed page when it shows no pins: failed, empty, at the end.
 
 import { byId, el } from "./dom.js";
 import { plural, sentence } from "./format.js";
@@ -46,8 +46,8 @@ const LAST = "Showing your last feed: a fresh one could not be made just now.";
 const POPULAR = "Showing what is popular with everybody: your feed could not be made just now.";
 const LESS = "This feed may be less fresh or less complete than usual.";
 
-/** names: what the newest page did without; a page that lacks nothing takes the notice away. source: of its first pin;
- *  a page without any leaves standing what is said of those before. */
+/** names: the stages that the newest page did without; a page that lacks nothing takes the notice away. source: of its first pin;
+ *  a page without any leaves the notice of those before. */
 export function degraded(names, reload, source) {
   const box = byId("notice");
   box.dataset.lost = names.join(" "); // for developers; "why this" says it in words

@@ -47,7 +47,7 @@ function origin({ name, here, weight, share, more, ...props }) {
 
 const facts = (map) => Object.entries(map).filter(([, value]) => Number.isFinite(value)).map(([name, value]) => `${count(value)} ${words(name)}`).join(", ");
 
-/** What each source may fill of a page, what it brought, and what it got. */
+/** Each source's rate, its candidates and its slots on the page. */
 export function blend(list) {
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The blend" }, el("table", { class: "blend", "data-testid": "why-blend" },
     el("thead", {}, el("tr", {}, ["source", "rate", "found", "slots"].map((head) => el("th", { scope: "col" }, head)))),

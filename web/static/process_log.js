@@ -1,5 +1,5 @@
 // Every process ever reported since the page was opened, with its last minutes. A report
-// says who is there; only memory can say who is not there any more.
+// says which processes run; only memory can say which have gone.
 
 export const SPAN_MS = 5 * 60_000;
 const CHARTED = ["qps", "p99_ms", "behind"];

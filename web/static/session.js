@@ -1,5 +1,5 @@
-// Who is reading, and what this person owns, follows, saved and hid: as the server told it,
-// plus what was done on this page since.
+// The reader, with own boards, follows, saved and hidden pins: as the server answered,
+// plus the actions on this page since.
 
 import { getUser } from "./api.js";
 

@@ -1,5 +1,5 @@
 // One feed of one person, page after page. It knows when to ask, when to wait and when to
-// stop; what a page looks like is not its business.
+// stop; the look of a page is not its business.
 //
 // States: "loading", "ready" (more can be asked), "waiting" (asks again by itself, later), "end"
 // and "error".
@@ -78,7 +78,7 @@ export class Stream {
       nobody: error.http === 400 && /\buser\b/.test(error.message) });
   }
 
-  /** Asks again later, but not from a tab nobody looks at. */
+  /** Asks again later, but not from a hidden tab. */
   again(ms) {
     this.timer = setTimeout(() => (document.hidden ? this.again(ms) : this.more()), ms);
   }

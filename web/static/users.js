@@ -1,5 +1,5 @@
 // Whose feed is shown: a combobox that searches people as one types (ARIA combobox with a
-// listbox popup), and a few people to begin with when nobody is chosen.
+// listbox popup), and a few people to begin with when no reader is chosen.
 
 import { byId, el } from "./dom.js";
 import { getHealth, listUsers } from "./api.js";
@@ -12,7 +12,7 @@ const IS_ID = /^\d{1,20}$/;
 export function userChooser(chosen) {
   const input = byId("user-input"), list = byId("user-list");
   let shown = "", rows = [], active = -1, after = null, asking = null, typing = 0;
-  let listed = null; // what the rows are the answer to
+  let listed = null; // the search that the rows answer
 
   function open(on) {
     list.hidden = !on;
@@ -60,7 +60,7 @@ export function userChooser(chosen) {
     point(-1);
     listed = q;
     list.replaceChildren(...answer.users.map(row));
-    // Anybody's id works, listed or not: an unknown person has an empty history.
+    // Any id works, listed or not: an unknown person has an empty history.
     if (IS_ID.test(q) && !answer.users.some((u) => u.user === q)) list.append(row({ user: q, name: `user ${q}` }));
     if (!rows.length) list.replaceChildren(el("li", { class: "user-note", role: "presentation" },
       q ? `Nobody is called “${q}”.` : "There are no users yet."));
@@ -80,7 +80,7 @@ export function userChooser(chosen) {
     } catch { /* scrolling again asks again once the list is reopened */ }
   }
 
-  /** Takes the row pointed at, else the first; who types faster than the answers come gets theirs, not the last ones'. */
+  /** Takes the row pointed at, else the first; a person who types faster than answers come gets the match for the newest text. */
   async function enter() {
     const q = wanted();
     if (list.hidden && !q) return;

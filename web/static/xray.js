@@ -6,7 +6,7 @@ import { count, millis, plural, short, words } from "./format.js";
 
 const LEFT_OUT = 12;
 
-/** The stages in order, each with the time it took and what it kept, dropped or lost. */
+/** The stages in order, each with its time and the rows that it kept, dropped or lost. */
 export function stages(list) {
   const longest = Math.max(...list.map((s) => s.took_ms ?? 0), 0.001);
   return el("ol", { class: "stages", "data-testid": "why-stages" },

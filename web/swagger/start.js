@@ -1,5 +1,5 @@
-// The packaged Swagger UI (4.15) reads OpenAPI 3.0 and refuses the number 3.1; what this
-// description uses of 3.1 it shows all the same, so only the number is changed, only here.
+// The packaged Swagger UI (4.15) reads OpenAPI 3.0 and refuses the number 3.1; it shows the
+// parts of 3.1 that this description uses all the same, so only the number is changed, only here.
 fetch("openapi.json")
   .then((answer) => answer.json())
   .then((spec) => SwaggerUIBundle({
