@@ -1,1 +1,1 @@
-"""The kit: what every Feedmesh process stands on, and the `feedmesh` command. It imports no service."""
+"""The kit: the base of every Feedmesh process, and of the `feedmesh` command. It imports no service."""

@@ -1,4 +1,4 @@
-"""Local files of blobs that lie elsewhere, by the hash of their content: what is there is never fetched again."""
+"""Local files of blobs that lie elsewhere, by the hash of their content: a file that is there is never fetched again."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ class Cache:
     """A folder of such files. Several processes may use one."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder`: made if it is not there. What it holds can be fetched again, so all of it may be removed."""
+        """`folder`: made if it is not there. Its files can be fetched again, so all of them may be removed."""
         self._files, self._folders, self._drafts = folder / "files", folder / "folders", folder / "drafts"
         for made in (self._files, self._folders, self._drafts):
             made.mkdir(parents=True, exist_ok=True)

@@ -112,7 +112,7 @@ class FolderBlobs:
                 sync_folder(path.parent)
 
     def delete_all(self, prefix: str) -> None:
-        """See Blobs. They lose their names at once, and then their files."""
+        """See Blobs. They lose their names first, in one step, and then their files."""
         path = self._root / check_key(prefix)
         if not path.is_dir():
             return
@@ -177,7 +177,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _read(key: str) -> Iterator[None]:
-    """What the disk refuses, as the errors of Blobs."""
+    """Errors of the disk, as the errors of Blobs."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
@@ -200,7 +200,7 @@ def _written(key: str) -> Iterator[None]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder under names that keys have; nothing when it is not there."""
+    """The entries of a folder under names that keys have; none when it is not there."""
     try:
         return [path for path in folder.iterdir() if is_name(path.name)]
     except (FileNotFoundError, NotADirectoryError):

@@ -13,7 +13,7 @@ from services.core.errors import Conflict, NotFound
 
 
 class _Held:
-    """What all stores of one memory share. blobs: content and the number of the write, by key."""
+    """The shared state of all stores of one memory. blobs: content and the number of the write, by key."""
 
     def __init__(self, cache: Path) -> None:
         self.cache, self.lock, self.writes = Cache(cache), threading.RLock(), 0
@@ -24,7 +24,7 @@ class MemoryBlobs:
     """Blobs until the process ends."""
 
     def __init__(self, cache: Path, of: tuple[_Held, str] | None = None) -> None:
-        """cache: a folder for local copies and drafts; of: what is shared with the store that this is a part of, and where."""
+        """cache: a folder for local copies and drafts; of: the state shared with the store that this is a part of, and where."""
         self._held, self._start = of or (_Held(cache), "")
         self._cache, self._lock, self._folder = self._held.cache, self._held.lock, cache
 

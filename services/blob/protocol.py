@@ -5,7 +5,7 @@ written is durable when the call returns. No key is the beginning of another's n
 A folder (`folder.py`) and memory (`memory.py`) stand behind `Blobs`, and pass one contract test.
 
 Blobs that belong together, such as the files of one version of a model, are written as a draft, a local folder, and published
-at once: readers find all of them or none. Every error is a MeshError; where a method names none, those are InvalidArgument
+atomically: readers find all of them or none. Every error is a MeshError; where a method names none, those are InvalidArgument
 for a key that is not allowed, Unavailable when the store can't be reached or read, and Exhausted when it is full.
 """
 
@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-STALE_S = 86_400.0  # after which a draft that nobody adds files to was left by a process that was killed
+STALE_S = 86_400.0  # after which a draft without new files was left by a process that was killed
 
 
 class Stat(NamedTuple):
@@ -24,7 +24,7 @@ class Stat(NamedTuple):
 
 
 class Blobs(Protocol):
-    """What services need of a store. Thread-safe, and safe among processes that open the same store."""
+    """The store that services need. Thread-safe, and safe among processes that open the same store."""
 
     def put(self, key: str, content: bytes | Path) -> None:
         """Write a blob, or replace it: bytes, or the content of a local file.
@@ -77,18 +77,18 @@ class Blobs(Protocol):
         ...
 
     def delete_all(self, prefix: str) -> None:
-        """Remove all blobs below a prefix. What `local` and `folder` answered before may be gone too."""
+        """Remove all blobs below a prefix. Files that `local` and `folder` answered before may be gone too."""
         ...
 
     def draft(self, prefix: str, stale_s: float = STALE_S) -> AbstractContextManager[Path]:
         """An empty local folder to write blobs into that will lie below this prefix, removed at the end unless published.
 
-        stale_s: drafts of this prefix that nobody added files to for so many seconds are removed.
+        stale_s: drafts of this prefix without new files for so many seconds are removed.
         """
         ...
 
     def publish(self, draft: Path, prefix: str, durable: bool = True) -> None:
-        """Make the files of a draft the blobs below a prefix, all at once. durable: False for what need not outlive a crash.
+        """Make the files of a draft the blobs below a prefix, atomically. durable: False for blobs that need not outlive a crash.
 
         Raises Conflict, and leaves the draft as it is, where a blob of that key or below it is there already.
         """

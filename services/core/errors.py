@@ -1,6 +1,6 @@
 """Errors a person can act on: each is one gRPC status, and its message names what was wrong and what is allowed.
 
-Any other exception is a fault of this project. What it says may name files, addresses and code of the machine, so it goes
+Any other exception is a fault of this project. Its text may name files, addresses and code of the machine, so it goes
 to the log under an id, and callers hear the id alone (`described`).
 """
 
@@ -32,7 +32,7 @@ class TooLittle(InvalidArgument):
 
 
 class NotFound(MeshError):
-    """What was asked for does not exist."""
+    """The thing asked for does not exist."""
 
     status = grpc.StatusCode.NOT_FOUND
 
@@ -44,7 +44,7 @@ class NotReady(MeshError):
 
 
 class Conflict(MeshError):
-    """Somebody else changed it meanwhile, or took the name: look again, then try again."""
+    """Another caller changed it meanwhile, or took the name: look again, then try again."""
 
     status = grpc.StatusCode.ABORTED
 
@@ -56,7 +56,7 @@ class OutOfRange(MeshError):
 
 
 class Exhausted(MeshError):
-    """Shed: too much load, or no room on the disk. Try again later."""
+    """Shed: too much load, or a full disk. Try again later."""
 
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -89,9 +89,9 @@ BY_STATUS = {kind.status: kind for kind in MeshError.__subclasses__()}
 
 
 def described(error: Exception, doing: str) -> str:
-    """What callers may hear of an error; one that is not of the mesh is logged, with its traceback, under an id.
+    """The text of an error for callers; one that is not of the mesh is logged, with its traceback, under an id.
 
-    doing: what failed, for the log alone.
+    doing: the work that failed, for the log alone.
     """
     if isinstance(error, MeshError):
         return without_paths(str(error))
@@ -101,5 +101,5 @@ def described(error: Exception, doing: str) -> str:
 
 
 def without_paths(text: str) -> str:
-    """What callers may hear of a text that names files of this machine: the last name of each path."""
+    """A text for callers where one names files of this machine: only the last name of each path stays."""
     return _PATH.sub(lambda found: found[0].rstrip("/").rsplit("/", 1)[1], text)

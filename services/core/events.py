@@ -1,7 +1,7 @@
 """Events: one shape, as batches of columns, from the ingest API to every view.
 
-An event says who did what to what, when. Which ids an action needs and which topics it goes to is this file's table
-and nobody else's. Splitting a batch over partitions is in `services/core/topics.py`.
+An event states an action: its user, its object and its date. Only this file's table says which ids an action needs and
+which topics it goes to. Splitting a batch over partitions is in `services/core/topics.py`.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -17,7 +17,7 @@ from services.core.errors import InvalidArgument
 
 
 class Action(IntEnum):
-    """What was done. The comment says which columns it reads besides at_ms, surface and id."""
+    """The action of an event. The comment names the columns it reads besides at_ms, surface and id."""
 
     FOLLOW_USER = 1  # user, target = the user followed
     UNFOLLOW_USER = 2
@@ -62,7 +62,7 @@ class Surface(IntEnum):
 
 
 class Kind(IntEnum):
-    """What an id names, where that is not said by its column."""
+    """The kind of thing an id names, where its column does not say."""
 
     PIN = 1
     BOARD = 2
@@ -90,7 +90,7 @@ def flags(*actions: Action) -> Array:
 
 
 A = Action
-#: What a user does to a pin; also what Aperture remembers.
+#: The engagements of a user with a pin; Aperture remembers these too.
 ENGAGEMENTS = (A.IMPRESSION, A.CLOSEUP, A.CLICK, A.SAVE, A.HIDE)
 IS_ENGAGEMENT = flags(*ENGAGEMENTS)
 IS_KNOWN = flags(*Action)
@@ -136,7 +136,7 @@ RAGGED = {
     "lost": ("<u8", "ids"),
     "lost_by": ("<f4", "values"),
 }
-#: What goes to every partition of a topic (`services/core/topics.py`), so that one row becomes many.
+#: The actions that go to every partition of a topic (`services/core/topics.py`), so that one row becomes many.
 GOES_EVERYWHERE = flags(A.TAKEDOWN, A.SWITCH_DATASET)
 _NO_VALUES: dict[str, Array] = {dtype: np.empty(0, dtype) for dtype, _ in RAGGED.values()}
 #: Ids from here on are of the probes that measure freshness (services/core/probes.py); the log refuses them from all others.
@@ -157,7 +157,7 @@ MOST = {
     **{"title": MAX_TEXT, "link": MAX_TEXT, "interests": MAX_INTERESTS, "features": MAX_FEATURES},
     **{"arms": MAX_ARMS, "lost": MAX_LOST, "lost_by": LOST_BY * MAX_LOST},
 }
-EARLIEST_MS = 1  # 1970-01-01: archives are old. 0 is a date that nobody stated, and negative ones a parsing error
+EARLIEST_MS = 1  # 1970-01-01: archives are old. 0 is a date that was not stated, and negative ones a parsing error
 #: Numbers in here are what dates of 1979 to 2106 are in seconds; as milliseconds all are of January and February 1970.
 SECONDS = (300_000_000, 1 << 32)
 NEVER_STATED = np.float32("nan")
@@ -278,7 +278,7 @@ class Encoder:
 
 def _is_stated(name: str, column: Array) -> bool:
     if name == "action":
-        return True  # a batch of rows without an action is none; readers refuse it before they make room for its rows
+        return True  # a batch of rows without an action is none; readers refuse it before they allocate its rows
     return bool(not np.isnan(column).all() if name == "quality" else column.any())
 
 
@@ -300,7 +300,7 @@ def _ragged(ends: bytes, data: bytes, dtype: str, name: str, n: int) -> Ragged:
 
 
 def events(n: int, **columns: Any) -> Batch:
-    """A batch of n events from the columns given; a scalar fills its column, what is not named is zero or empty.
+    """A batch of n events from the columns given; a scalar fills its column, a column not named is zero or empty.
 
     `title` and `link` take lists of str, `interests` a list of lists of ids, `features` of numbers (or a Ragged), as do
     `arms`, `lost` and `lost_by`.
@@ -368,7 +368,7 @@ def _refuse_reserved(batch: Batch) -> None:
 
 
 def _refuse_fan_out(batch: Batch) -> None:
-    """What would become many times its rows: one publish must not hold up all others."""
+    """Rows that would become many times as many: one publish must not hold up all others."""
     if (n := int(GOES_EVERYWHERE[batch.action].sum())) > MAX_EVERYWHERE:
         what = f"{n} takedowns and switches of datasets, which go to every partition"
         raise InvalidArgument(f"batch: {what}; at most {MAX_EVERYWHERE} are allowed: send them as several batches")

@@ -56,7 +56,7 @@ def numbers_of(texts: Sequence[str]) -> U64:
 
 
 def pairs_of(batch: Batch) -> Pairs:
-    """What the ids of a batch name. Keys of datasets and the mesh's own ids name nothing that people see."""
+    """The things that the ids of a batch name. Keys of datasets and the mesh's own ids name nothing that people see."""
     target = batch.target
     found = {
         Kind.PIN: batch.pin,
@@ -96,7 +96,7 @@ def collision(kind: int, number: int, one: str, other: str) -> InvalidArgument:
 
 
 def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, str, str]]:
-    """(file, what is wrong, what to do) of the note that says in which form the ids of a data folder are."""
+    """(file, problem, remedy) of the note that says in which form the ids of a data folder are."""
     note = data / _NOTE
     if note.exists() and (found := note.read_bytes().strip()) not in (b"numbers", b"text"):
         remedy = "write `numbers` or `text` in it, as `[mesh] ids` was when the folder was begun"

@@ -1,4 +1,4 @@
-"""What a process measures: calls by method and code for Prometheus, and the last minute's QPS, P50 and P99.
+"""The metrics of a process: calls by method and code for Prometheus, and the last minute's QPS, P50 and P99.
 
 A call is counted in about a microsecond, and becomes families of Prometheus when they are asked for: the client library's
 own histograms and counters take ten times that, at every call of every service behind a page.
@@ -117,7 +117,7 @@ class Metrics:
             calls.add(seconds, code)
 
     def gauge(self, name: str, read: Callable[[], float]) -> None:
-        """Tell `read()` under feedmesh_<name> whenever somebody asks."""
+        """Report `read()` under feedmesh_<name> in every answer."""
         self._gauges[name] = read
 
     def count(self, name: str, **labels: str) -> None:

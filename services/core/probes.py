@@ -1,6 +1,6 @@
-"""The events by which the prober measures freshness: what a probe consists of, under ids that are reserved for it.
+"""The events by which the prober measures freshness: the events of a probe, under ids that are reserved for it.
 
-A probe is named by its turn, so that whoever asks roadrunner for one can write nothing else under these ids.
+A probe is named by its turn, so that a caller who asks roadrunner for one can write nothing else under these ids.
 """
 
 import random

@@ -1,6 +1,6 @@
 """Settings: one `mesh.toml`, a section a service, each a validated struct that its service declares.
 
-Every field carries its description and bounds; what is wrong is refused by its name, with what is allowed.
+Every field carries its description and bounds; a wrong value is refused by its name, with the values allowed.
 """
 
 import tomllib
@@ -94,7 +94,7 @@ class ServiceSettings(Struct, forbid_unknown_fields=True, kw_only=True):
 
     port: Annotated[Port, Meta(description="first port; shard i listens on port + i; 0: any free one")] = 0
     max_requests: Annotated[
-        int, Meta(ge=1, le=100_000, description="requests under way at once; more are shed with RESOURCE_EXHAUSTED")
+        int, Meta(ge=1, le=100_000, description="requests that run in parallel; more are shed with RESOURCE_EXHAUSTED")
     ] = 512
 
 

@@ -1,4 +1,4 @@
-"""What text from outside may be, at the edge and in files that are loaded: one rule for both."""
+"""The rules for text from outside, at the edge and in files that are loaded: one rule for both."""
 
 import re
 

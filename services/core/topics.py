@@ -3,8 +3,8 @@
 `partition = mmh3.hash64(key as 8 little-endian bytes, seed=0)[0] mod partitions`, computed for whole columns.
 A takedown goes to every partition of the topics whose views may hold the pin under another key, the switch of a
 dataset to every partition of the objects that it describes. A takedown says no more than which pin: texts that a writer
-states with it are dropped, since every copy would carry them. The log leaves out of users and sources what somebody says
-of a board that is not theirs (`services/core/boards.py`); objects have it.
+states with it are dropped, since every copy would carry them. The log leaves out of users and sources the
+statements of users on boards that are not theirs (`services/core/boards.py`); objects have them.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from services.core.events import GOES_EVERYWHERE, IS_ENGAGEMENT, RAGGED, Action,
 class Topic(IntEnum):
     """A stream of the log, partitioned by one kind of key."""
 
-    USERS = 0  # by user: what a user follows and does
+    USERS = 0  # by user: follows and actions
     SOURCES = 1  # by board or interest: which pins it holds; boards created and deleted
     OBJECTS = 2  # by pin, board, user or interest: attributes, and what was done to a pin
-    FEEDS = 3  # by user: what was served
+    FEEDS = 3  # by user: pages served
     COUNTS = 4  # by pin, board, user or interest: how often something was done to it in an hour; from the aggregator
 
 
@@ -64,7 +64,7 @@ def partition_of_one(key: int, partitions: int) -> int:
 
 #: Actions of which no view reads a text or a list.
 IS_BARE = flags(A.TAKEDOWN)
-#: What goes to every partition of these topics.
+#: The actions that go to every partition of these topics.
 _EVERYWHERE = {A.TAKEDOWN: (Topic.SOURCES, Topic.FEEDS), A.SWITCH_DATASET: (Topic.OBJECTS,)}
 assert [*map(int, _EVERYWHERE)] == np.flatnonzero(GOES_EVERYWHERE).tolist()
 

@@ -1,4 +1,4 @@
-"""What a struct's field allows, and what is wrong with a stated value, in words for whoever stated it.
+"""The values that a struct's field allows, and the error of a stated value, in words for the caller.
 
 msgspec says "Expected `int`, got `str` - at `$.events[3].limit`": its types and its path. Here the field is named as it was
 written, with what was given and what is allowed.
@@ -21,9 +21,9 @@ def shown(value: object) -> str:
 
 
 def complaint(error: Exception, raw: object, of: Any, root: str = "", whole: str = "the body") -> str:
-    """What a ValidationError of msgspec refuses: field, value and what is allowed.
+    """The refusal of a ValidationError of msgspec: field, value and the values allowed.
 
-    `of`: the type; `root`: where in a larger one it stands; `whole`: what is wrong where no field is.
+    `of`: the type; `root`: where in a larger one it stands; `whole`: the error where no field is.
     """
     said, _, path = str(error).partition(" - at `$")
     path = path.rstrip("`")
@@ -34,22 +34,22 @@ def complaint(error: Exception, raw: object, of: Any, root: str = "", whole: str
         if named[1].startswith("missing"):
             return f"{field} is missing: {allowed(_field(info, named[2]))}{_described(info, named[2])}"
         return f"{field} is not known here; known are {', '.join(_fields(info))}"
-    own = error.__cause__ is not None  # what a decoding hook of this project says
+    own = error.__cause__ is not None  # the text of a decoding hook of this project
     return f"{field or whole} = {shown(found)} is not allowed: {said if own else allowed(info)}{note}"
 
 
 def unlike(error: Exception, data: bytes, of: Any) -> str:
-    """What msgspec or a UnicodeDecodeError refuses in the bytes of a JSON file that holds an `of`."""
+    """The refusal of msgspec or a UnicodeDecodeError, of the bytes of a JSON file that holds an `of`."""
     if not isinstance(error, msgspec.ValidationError):
         return str(error)
     try:
         return complaint(error, msgspec.json.decode(data), of, whole="the file")
-    except (msgspec.DecodeError, UnicodeDecodeError) as later:  # what was refused stood before what is no JSON
+    except (msgspec.DecodeError, UnicodeDecodeError) as later:  # the refused value stood before a part that is no JSON
         return str(later)
 
 
 def allowed(info: Any) -> str:
-    """What a type of msgspec.inspect takes."""
+    """The values that a type of msgspec.inspect takes."""
     if isinstance(info, inspect.Metadata):
         names = (info.extra_json_schema or {}).get("enum")
         return f"one of {', '.join(names)}" if names else allowed(info.type)
@@ -111,7 +111,7 @@ def _at(raw: Any, of: Any, path: str) -> tuple[Any, Any, str]:
 
 
 def _bare(info: Any) -> Any:
-    """Without what is said about it; of what may be null, what it is otherwise."""
+    """A type without its metadata; of one that may be null, the other type."""
     while isinstance(info, inspect.Metadata | inspect.UnionType):
         if isinstance(info, inspect.Metadata):
             info = info.type

@@ -1,4 +1,4 @@
-"""Split-block bloom filters over 64-bit ids: what a user has seen, small enough to travel with a request.
+"""Split-block bloom filters over 64-bit ids: the pins a user has seen, small enough to travel with a request.
 
 Putze, Sanders, Singler, "Cache-, Hash- and Space-Efficient Bloom Filters" (2007), with the block layout and the salts
 that Apache Parquet documents: a block is 8 uint32 words (256 bits, half a cache line), a key sets one bit in each word

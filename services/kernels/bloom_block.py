@@ -1,4 +1,4 @@
-"""The eight words of a bloom filter's block in one vector: what the compiler does not find in a loop over eight words.
+"""The eight words of a bloom filter's block in one vector: the compiler does not find it in a loop over eight words.
 
 A key sets bit `low * SALTS[i] >> 27` (uint32 arithmetic) of word i; both functions are for use inside kernels. The
 compiler unrolls a loop of eight before it looks for vectors, and then works word by word: four times as long.

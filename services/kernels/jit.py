@@ -17,7 +17,7 @@ from services.core.installation import ROOT, record
 
 
 def cache_folder() -> Path:
-    """One folder for each state of all kernels together: numba looks only at a kernel's own file when it decides
+    """One folder for each state of all kernels: numba looks only at a kernel's own file when it decides
     whether its cache still holds, and kernels of one file are inlined in those of another. An installed wheel states
     the digests of its files, and has its folder in the user's cache.
     """
@@ -36,7 +36,7 @@ from numba import config, njit  # noqa: E402 - numba reads its settings when it 
 from numba.core.compiler_lock import global_compiler_lock  # noqa: E402
 from numba.np import linalg  # noqa: E402
 
-config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]  # type: ignore[attr-defined] # when somebody else imported it first
+config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]  # type: ignore[attr-defined] # when another module imported it first
 
 
 def _no_blas() -> None:

@@ -1,4 +1,4 @@
-"""Which partition a key belongs to, inside kernels. `topics.py` has the same for who asks without a compiler."""
+"""Which partition a key belongs to, inside kernels. `topics.py` has the same for callers without a compiler."""
 
 from typing import Any
 

@@ -1,10 +1,10 @@
-"""Who makes room in a cache that is full, as SIEVE chooses (Zhang et al., NSDI 2024): an entry that is read is marked, no
+"""The entry that leaves a full cache, as SIEVE chooses (Zhang et al., NSDI 2024): one that is read is marked, no
 more; a hand goes from the oldest entry to the newest, takes marks away and stops at the first that has none. So what was
 asked for once leaves soon, and what is asked for again stays wherever it stands.
 
 Entries stand in the order in which they came, linked through arrays: newer and older (int32[n], -1: none), marked
 (uint8[n]), and of `state` (int64[3 or more]) the words NEWEST, OLDEST and HAND, -1 while there is none. For use inside
-kernels, by whoever holds the cache's lock.
+kernels, by the thread that holds the cache's lock.
 """
 
 from typing import Any
@@ -46,7 +46,7 @@ def unlink(newer: Any, older: Any, state: Any, entry: Any) -> None:
 
 @kernel
 def next_to_leave(newer: Any, marked: Any, state: Any) -> Any:
-    """int64: the entry that makes room, of one or more. The hand points at it, and moves on as it is unlinked."""
+    """int64: the entry to evict, of one or more. The hand points at it, and moves on as it is unlinked."""
     entry = state[HAND] if state[HAND] >= 0 else state[OLDEST]
     while marked[entry] > 0:
         marked[entry] = 0

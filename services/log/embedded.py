@@ -18,7 +18,7 @@ from services.rpc.membership import Following, Members
 from services.rpc.mesh import Mesh
 
 NAME = "roadrunner"
-#: Whoever reads a stream waits on the call itself: waiting on a lock for the thread that does, as gRPC otherwise has it,
+#: A thread that reads a stream waits on the call itself: waiting on a lock for the thread that does, as gRPC otherwise has it,
 #: wakes ten times a second for as long as nothing comes.
 STREAMING = [*OPTIONS, (ChannelOptions.SingleThreadedUnaryStream, 1)]
 
@@ -39,7 +39,7 @@ class EmbeddedReader:
 
     @property
     def _stub(self) -> Any:
-        """Of the process that keeps the log now. What is read of the one before ends with an error, and is asked for anew."""
+        """Of the process that keeps the log now. A stream of the one before ends with an error, and is asked for anew."""
         with self._lock:
             news = self._following.news()
             if news is not None and news.has_whole(NAME) and news.of(NAME)[0].address != self._address:

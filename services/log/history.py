@@ -1,9 +1,9 @@
-"""Which log this is, and whether it is still the log that somebody read before: its identity and its epochs.
+"""Which log this is, and whether it is still the log that a reader read before: its identity and its epochs.
 
 A log begins an epoch, of a random number, whenever it is opened, and keeps where each began: the offset of every
-partition then. Whoever has read it keeps the number of the epoch that it read in. A log that was put back from an older
-copy, or lost its end, does not know the number, or says that this epoch ended before what was read of it: what has been
-written at those offsets since is something else. This is how Kafka's replicas find where they diverged (KIP-101, leader
+partition then. A reader keeps the number of the epoch that it read in. A log that was put back from an older
+copy, or lost its end, does not know the number, or says that this epoch ended before the records read of it: other
+records were written at those offsets since. This is how Kafka's replicas find where they diverged (KIP-101, leader
 epochs), with random numbers, since two copies of a log that go on apart would count to the same ones.
 """
 

@@ -1,4 +1,4 @@
-"""A log in memory, for replays of the past and for tests: what it appends is read back until the process ends."""
+"""A log in memory, for replays of the past and for tests: its records are read back until the process ends."""
 
 import threading
 from bisect import bisect_left
@@ -12,7 +12,7 @@ from services.core.topics import Topic, split
 from services.log.history import Epoch, History, new_identity, new_number
 from services.log.protocol import Draft, End, Partition, Positions, Record, check_drafts
 
-CHUNK = 256  # records that a reader gets at once
+CHUNK = 256  # records that a reader gets in one chunk
 ALL = tuple(Topic)
 
 

@@ -1,6 +1,6 @@
 """How far a view has come in a partition of the log, and what it applies of the records that come.
 
-Offsets increase and may have gaps: what is below the position is skipped, and a gap is no error. Records that were lost show
+Offsets increase and may have gaps: a record below the position is skipped, and a gap is no error. Records that were lost show
 in the sequence of their writer. A record that is not above the highest one that was applied of its source is a repeat, as of a
 process that made something twice: it moves the position and counts, and its events are left out. Of a record that is its own
 provenance the position itself says that.
@@ -47,7 +47,7 @@ class Progress:
         return Progress(self.next, self.events, self.whole, self.writers.copy(), self.sources.copy())
 
     def pass_over(self, record: Record) -> Record | None:
-        """What is to be applied of the next record, after which this stands: without events if it is a repeat, nothing if it
+        """The events to apply of the next record, after which this stands: without events if it is a repeat, nothing if it
         lies below the position. Raises NotReady when one before it was lost.
         """
         if record.offset < self.next:

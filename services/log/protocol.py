@@ -28,7 +28,7 @@ Positions = dict[Partition, int]  # the next offset wanted of each
 
 
 class Provenance(NamedTuple):
-    """What a record was made of: the place of another record, and which part of what came of that one this is."""
+    """The origin of a record: the place of another record, and which of the parts made of that one this is."""
 
     topic: int
     partition: int
@@ -45,7 +45,7 @@ class Provenance(NamedTuple):
 class Record:
     """One batch for one partition; an empty one is a marker, which moves positions and says nothing.
 
-    provenance: None for what was written as it is: then its own place is its provenance. writer, sequence: who wrote it, and
+    provenance: None for a record that was written as it is: its own place is its provenance. writer, sequence: its writer, and
     how many records the writer had written to this partition before it; a sequence of None is of a log that numbers its
     records itself, without gaps: its offset. repeated: events that it had, and that a view had applied before.
     """
@@ -63,7 +63,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a writer appends: a batch for one partition, with what it was made of, if it was made of another record."""
+    """A record to append: a batch for one partition, with its origin, if it was made of another record."""
 
     topic: Topic
     partition: int
@@ -83,7 +83,7 @@ class End(NamedTuple):
 
 
 class Reader(Protocol):
-    """What a view needs of the log."""
+    """The log as views read it."""
 
     def history(self, timeout: float) -> "History":
         """The identity of the log and its epochs, within `timeout` seconds."""
@@ -108,7 +108,7 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """What appends to the log."""
+    """The log as its writers append to it."""
 
     def append(self, drafts: Sequence[Draft], timeout: float) -> list[int]:
         """Append records, all of them or none; the offset of each. They are durable, and readers see them, on return.

@@ -1,6 +1,6 @@
-"""What the supervisor knows of its children and nobody else can: how often each was started again, and why.
+"""Facts about its children that only the supervisor knows: how often each was started again, and why.
 
-It stands in `<data>/run/children.json`, for the health page and for whoever looks after a crash.
+It stands in `<data>/run/children.json`, for the health page and for operators after a crash.
 """
 
 from pathlib import Path
@@ -39,7 +39,7 @@ def children_file(data: Path) -> Path:
 
 
 def save(fates: Fates, path: Path) -> None:
-    """Write the file at once or not at all."""
+    """Write the file atomically."""
     replace_durably(path, summed.encoded(fates))
 
 

@@ -1,7 +1,7 @@
 """Asks every process of a mesh how it is, every second or so, and adds up for how long one has given no answer.
 
 A process that died is noticed by its parent. One that hangs, stopped by a signal or in a deadlock, is noticed here: it
-answered before, and now does not. What a question may take is added, not the time on a clock, so that after a machine
+answered before, and now does not. The allowed time of a question is added, not the time on a clock, so that after a machine
 slept, or the supervisor itself was stopped, no process is taken for hung.
 """
 
@@ -58,7 +58,7 @@ class Heartbeat:
                 await asyncio.sleep(EVERY_S)
                 took = min(time.monotonic() - began, TIMEOUT_S + EVERY_S)
                 if 2 * sum(health.status is not None for health in healths) > len(healths):
-                    for health in healths:  # or it is the one who asks that is starved
+                    for health in healths:  # or the asking process is starved
                         self._take(health, took)
         finally:
             await probe.close()

@@ -1,4 +1,4 @@
-"""How far the mesh is with a model of its own: what the supervisor writes down, and the page of models shows.
+"""How far the mesh is with a model of its own: the supervisor writes it down, and the page of models shows it.
 
 It stands in `<data>/training/learning.json`.
 """
@@ -44,7 +44,7 @@ def learning_file(data: Path) -> Path:
 
 
 def save(state: Learning, path: Path) -> None:
-    """Write the file at once or not at all."""
+    """Write the file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_durably(path, summed.encoded(state))
 

@@ -1,4 +1,4 @@
-"""Memory of a process that serves: what it frees stays with it for a while, and the collector looks seldom.
+"""Memory of a process that serves: freed memory stays with it for a while, and the collector runs seldom.
 
 A reply of 200 KB passes through half a dozen buffers of its size. glibc gives the end of its heap back to the kernel
 when they are freed and asks for it anew the next time, and every page of it faults again: four fifths of such a call's CPU
@@ -22,17 +22,17 @@ except (OSError, AttributeError):
 
 
 def settle_memory() -> None:
-    """What was made until now stays: the collector need not walk it again, nor look so often at what requests leave."""
+    """Freeze the objects made until now: the collector need not walk them again, nor run so often for those of requests."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    give_back()  # what starting took
+    give_back()  # the memory that starting took
     if _glibc is not None:
         _glibc.mallopt(_MMAP_THRESHOLD, _LARGEST)
         _glibc.mallopt(_TRIM_THRESHOLD, _KEPT)
 
 
 def give_back() -> None:
-    """To the kernel, what is free: after a load or a burst it lies in pieces that nobody will need."""
+    """Return free memory to the kernel: after a load or a burst it lies in pieces that no request will need."""
     if _glibc is not None:
         _glibc.malloc_trim(0)

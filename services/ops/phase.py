@@ -1,4 +1,4 @@
-"""What the supervisor is doing for the mesh as a whole before there is anything to show, in words: for the health page and
+"""The supervisor's present work for the mesh as a whole before there is anything to show, in words: for the health page and
 for a page that has no people yet. It stands in `<data>/run/phase`, and is empty when the mesh is as it should be.
 """
 
@@ -29,7 +29,7 @@ def phase(data: Path, words: str) -> Iterator[None]:
 
 
 def present(data: Path) -> str:
-    """What is being done now; empty: nothing."""
+    """The present work; empty: none."""
     with suppress(OSError, msgspec.MsgspecError):
         return summed.decoded(phase_file(data).read_bytes(), dict[str, str]).get("doing", "")
     return ""

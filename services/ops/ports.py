@@ -1,8 +1,8 @@
 """Ports of a mesh's processes: those that its settings name, and free ones that stay its own for as long as it runs.
 
 A free port that is only looked up may be another's by the time its process listens there, or as it starts again: any
-connection may be given it as its own end. So whoever planned the mesh stays bound to it, without listening, and shares it
-with the process alone (`SO_REUSEPORT` on both, tests/assumptions/test_assumptions_ports.py): others are told that it is in
+connection may be given it as its own end. So the planning process stays bound to it, without listening, and shares it
+with that process alone (`SO_REUSEPORT` on both, tests/assumptions/test_assumptions_ports.py): others get the error that it is in
 use, and are never given it as a free one.
 """
 

@@ -1,4 +1,4 @@
-"""Asks every process of a mesh how it is, at once: what `feedmesh status`, the health page and the drills show."""
+"""Asks all processes of a mesh for their health, in parallel, for `feedmesh status`, the health page and the drills."""
 
 import asyncio
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ TIMEOUT_S = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Of one process: what it said, or why it said nothing."""
+    """Of one process: its answer, or why there is none."""
 
     of: Address
     status: pb.StatusReply | None

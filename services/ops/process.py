@@ -108,7 +108,7 @@ class Process:
         return str(self.folder if self.folder.exists() else self.mesh.data)
 
     def no_room(self) -> str:
-        """Why there is not enough room on its disk; empty when there is."""
+        """Why its disk has too little space; empty when it has enough."""
         free, least = psutil.disk_usage(self.disk).free >> 20, self.mesh.common.min_free_mb
         return f"disk nearly full: {free} MB free at {self.folder}, {least} MB are kept free" if free < least else ""
 
@@ -166,7 +166,7 @@ def either(*whys: Callable[[], str]) -> Callable[[], str]:
 
 
 def run_service(service: str, struct: type[T], build: Callable[[T, Runtime], Parts]) -> None:
-    """The whole of an entry point whose service serves from threads: build it and serve until told to stop."""
+    """The whole of an entry point whose service serves from threads: build it and serve until a signal stops it."""
 
     def main() -> None:
         process = open_process(service)
@@ -177,9 +177,9 @@ def run_service(service: str, struct: type[T], build: Callable[[T, Runtime], Par
 
 
 def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
-    """Serve from threads until told to stop; then refuse new requests, finish those under way, and close.
+    """Serve from threads until a signal stops it; then refuse new requests, finish those under way, and close.
 
-    A process whose state can't be written until it is opened again ends by itself once the disk has room, and its supervisor
+    A process whose state can't be written until it is opened again ends by itself once the disk has space, and its supervisor
     starts it anew. Until then it answers reads. Damage that a scrub finds makes the process not ready.
     """
     stop = Stop()
@@ -228,7 +228,7 @@ def _follower(follows: Follows, clock: Clock) -> Follower:
 
 
 def _scrubber(process: Process, parts: Parts) -> Scrubber | None:
-    """What reads the state again and again for damage."""
+    """The scrub that reads the state again and again for damage."""
     if parts.main is None or parts.check is None or not isinstance(parts.main.view.shard, Shard):
         return None
     looks, every_h = with_offsets(process.service, parts.check), process.mesh.common.check_every_h
@@ -249,8 +249,8 @@ def _report_ready(
     look: Callable[[], None],
     stop: threading.Event,
 ) -> None:
-    """Until told to stop, or dead with room to start again: look whether the state is still there, tell the probes and the
-    log whether it is ready, and give memory back that is free.
+    """Until a signal stops it, or it is dead with space to start again: look whether the state is still there,
+    report to the probes and the log whether it is ready, and give memory back that is free.
     """
     ready, gave_back = None, time.monotonic()
     while not stop.wait(READY_POLL_S if not ready else 1.0):
@@ -269,7 +269,7 @@ def _report_ready(
 
 
 def run_async_service(service: str, struct: type[S], build: Callable[[S, Runtime], AsyncParts]) -> None:
-    """The whole of an entry point whose service serves from asyncio: build it and serve, on uvloop, until told to stop."""
+    """The whole of an entry point whose service serves from asyncio: build it and serve, on uvloop, until a signal stops it."""
 
     def main() -> None:
         process = open_process(service)
@@ -280,7 +280,7 @@ def run_async_service(service: str, struct: type[S], build: Callable[[S, Runtime
 
 
 async def _serve_on_asyncio(process: Process, settings: S, build: Callable[[S, Runtime], AsyncParts]) -> None:
-    """Serve until told to stop, under the call policy. Damage that a scrub finds makes the process not ready."""
+    """Serve until a signal stops it, under the call policy. Damage that a scrub finds makes the process not ready."""
     parts, loop = build(settings, process), asyncio.get_running_loop()
     stop, scrubber = Stop(), parts.scrubber
     why = either(parts.why_not_ready, scrubber.problem) if scrubber else parts.why_not_ready

@@ -1,4 +1,4 @@
-"""Answers what every process tells of itself: ready or why not, how far behind, how busy, how large."""
+"""Answers the status that every process reports: ready or why not, how far behind, how busy, how large."""
 
 import os
 import resource

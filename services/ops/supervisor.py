@@ -40,7 +40,7 @@ _WORDS_BYTES = 8192  # at the end of a log, in which a process says why it ends
 SAID = 500  # characters of the last error of a process
 FIRST_BACKOFF_S, MAX_BACKOFF_S, STEADY_S = 0.2, 5.0, 10.0
 START_HANG_S = 60.0  # of a process that starts: to open its state may take long, but not without the processor
-LOOK_S = 1.0  # of one look, at most: what passed while the supervisor itself was stopped counts for nothing
+LOOK_S = 1.0  # of one look, at most: time while the supervisor itself was stopped counts for nothing
 
 
 class DataFolder:
@@ -50,7 +50,7 @@ class DataFolder:
         """Lock it. Raises Unavailable when another mesh holds it, InvalidArgument when another version wrote it."""
         self.path = path
         try:
-            os.umask(0o077)  # of this process and those that it starts: what people did is for the owner alone
+            os.umask(0o077)  # of this process and those that it starts: users' actions are for the owner alone
             (path / "run").mkdir(parents=True, exist_ok=True)
             for folder in (path, *filter(Path.is_dir, path.iterdir())):
                 folder.chmod(0o700)
@@ -176,7 +176,7 @@ class Supervisor:
     """All children of one mesh."""
 
     def __init__(self, plan: Plan, report: Callable[[str], None]) -> None:
-        """`report` is told, in a line, whenever a child died or came back."""
+        """`report` gets a line whenever a child died or came back."""
         self.mesh, self._ports, self._report = plan.mesh, plan.ports, report
         mesh = plan.mesh
         self._path = meshes.mesh_file(mesh.data)
@@ -200,7 +200,7 @@ class Supervisor:
         variables = environment() | {
             "FEEDMESH_SUPERVISED": "1",
             "OMP_NUM_THREADS": "1",
-            "MALLOC_ARENA_MAX": "2",  # glibc's arenas, one a thread, hold memory that nobody uses
+            "MALLOC_ARENA_MAX": "2",  # glibc's arenas, one a thread, hold memory that no thread uses
             "GRPC_VERBOSITY": os.environ.get("GRPC_VERBOSITY", "ERROR"),
         }
         with child.log.open("ab") as log:
@@ -236,7 +236,7 @@ class Supervisor:
         return within if silent > within else 0.0
 
     def _record(self) -> None:
-        """Write down what nobody else knows of the children."""
+        """Write down the facts of the children that only this process knows."""
         fates = {child.name: Fate(child.restarts, child.exits) for child in self.children}
         children.save(fates, children.children_file(self.mesh.data))
 

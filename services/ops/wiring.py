@@ -1,4 +1,4 @@
-"""What a service is made of, and what it is built on: each service's `wiring.py` has one `build(settings, runtime)`.
+"""The parts of a service, and the runtime it is built on: each service's `wiring.py` has one `build(settings, runtime)`.
 
 Its entry point gives it the runtime of a process (`services/ops/process.py`), a replay that of a moment of the past
 (`learning/training/views.py`). The two differ by their runtimes and by nothing else.
@@ -32,7 +32,7 @@ def no_reason() -> str:
 
 
 class Runtime(Protocol):
-    """What surrounds a service."""
+    """The surroundings of a service."""
 
     @property
     def service(self) -> str:
@@ -46,7 +46,7 @@ class Runtime(Protocol):
 
     @property
     def mesh(self) -> Mesh:
-        """What clients are made of; `mesh.data` is the data folder."""
+        """The parts that clients are made of; `mesh.data` is the data folder."""
         ...
 
     @property
@@ -83,7 +83,7 @@ class Runtime(Protocol):
         ...
 
     def no_room(self) -> str:
-        """Why there is not enough room on the disk; empty when there is."""
+        """Why the disk has too little space; empty when it has enough."""
         ...
 
 
@@ -116,9 +116,9 @@ class Parts:
     servicer: Any
     add: Callable[[Any, Any], None]  # add_…Servicer_to_server, as generated
     main: Follows | None = None  # the service is ready once this view has caught up
-    caches: Sequence[Follows] = ()  # what else follows the log
+    caches: Sequence[Follows] = ()  # others that follow the log
     background: Sequence[Background] = ()
-    step: Callable[[], bool] | None = None  # what a background does, once; False when nothing is left to do
+    step: Callable[[], bool] | None = None  # one step of a background task; False when no work is left
     families: Sequence[str] = ()  # of the main view's shard, and how a value of them is checked
     check: CheckValue | None = None
     close: Sequence[Callable[[], None]] = ()  # in this order, when nothing runs any more

@@ -1,4 +1,4 @@
-"""Admission control of a server: how many requests run at once, and how many bytes they hold together."""
+"""Admission control of a server: how many requests run in parallel, and how many bytes they hold in sum."""
 
 import threading
 
@@ -9,7 +9,7 @@ MAX_BYTES = 16 * (16 << 20)  # of the requests that run
 
 
 class AdmissionLimiter:
-    """Sheds requests beyond `requests` at once, or beyond `held` bytes of them. Thread-safe."""
+    """Sheds requests beyond `requests` in parallel, or beyond `held` bytes of them. Thread-safe."""
 
     def __init__(self, requests: int = MAX_REQUESTS, held: int = MAX_BYTES) -> None:
         self.requests, self._most_held = requests, held

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Bridge:
-    """The loop. What is run on it keeps the caller's request: its deadline and its token."""
+    """The loop. Work run on it keeps the caller's request: its deadline and its token."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -20,7 +20,7 @@ class Bridge:
         self._thread.start()
 
     def make(self, build: Callable[[], T]) -> T:
-        """What `build` returns, called on the loop: clients are made where they are used."""
+        """The result of `build`, called on the loop: clients are made where they are used."""
 
         async def call() -> T:
             return build()

@@ -20,7 +20,7 @@ OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
-#: How gRPC says that nobody is there; its own words name sockets, which helps nobody who reads the answer.
+#: How gRPC says that no process listens; its own words name sockets, which helps no reader of the answer.
 _GONE = ("failed to connect", "Connection reset", "Connection refused", "Stream removed", "Socket closed", "GOAWAY")
 
 

@@ -38,7 +38,7 @@ def ignored(_: Exception) -> None:
 
 
 class NoServicerContext:
-    """What servicers get in place of gRPC's context for a call that came by another way."""
+    """The context that servicers get in place of gRPC's for a call that came by another way."""
 
     def is_active(self) -> bool:
         """As gRPC's."""
@@ -70,7 +70,7 @@ class Answer(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A unary method of this process: what it is counted as, and how its bytes become an answer's."""
+    """A unary method of this process: the name it is counted under, and how its bytes become an answer's."""
 
     name: str
     read: Callable[[bytes], Any]
@@ -112,7 +112,7 @@ class Dispatcher:
     ) -> None:
         """wait: for a token, on threads alone; a process on asyncio holds no view and passes tokens on.
 
-        at_once: on asyncio, calls that came together are answered side by side; else one after the other.
+        at_once: on asyncio, calls of one message are answered in parallel; else one after the other.
         """
         self.limiter, self.methods = limiter, dict[str, Method]()
         self._metrics, self._wait, self._noticed, self._at_once = metrics, wait, noticed, at_once

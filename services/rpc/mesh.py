@@ -77,7 +77,7 @@ def resolve(sections: Sections, processes: list[Address]) -> Mesh:
 
 
 def save(mesh: Mesh, path: Path) -> None:
-    """Write the file at once or not at all."""
+    """Write the file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_durably(path, summed.encoded(mesh))
 

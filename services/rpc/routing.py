@@ -86,7 +86,7 @@ class ReplicaSet:
         return await replicas[shard].call(method, request, timeout)
 
     async def each(self, keys: U64, ask: Callable[[int, U64, Array], Awaitable[T]]) -> list[tuple[Array, T]]:
-        """Ask every owner of `keys` at once for its own: [(rows, answer)]."""
+        """Ask every owner of `keys`, in parallel, for its own: [(rows, answer)]."""
         owners = self.shards_of(keys)
         if len(owners) == 1:
             shard, rows = owners[0]
@@ -95,7 +95,7 @@ class ReplicaSet:
         return [(rows, answer) for (_, rows), answer in zip(owners, answers, strict=True)]
 
     async def all(self, method: str, request: Any, timeout: float) -> list[Any]:
-        """Ask every shard the same at once."""
+        """Ask every shard the same, in parallel."""
         shards = range(len(self._current()))
         return list(await asyncio.gather(*(self.call(shard, method, request, timeout) for shard in shards)))
 

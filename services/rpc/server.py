@@ -36,7 +36,7 @@ from services.rpc.dispatch import (
 from services.rpc.together import MANY
 
 MAX_MESSAGE = 16 << 20
-NO_DEADLINE_S = 1e9  # what has more time left than this was given no deadline: threads see 292 billion years
+NO_DEADLINE_S = 1e9  # a call with more time left than this has no deadline: threads see 292 billion years
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", 4 * MAX_MESSAGE),
@@ -162,7 +162,7 @@ def _add(server: Any, servicers: list[AddServicer], methods: dict[str, Method]) 
 
 
 class LoopHealth:
-    """The standard health service of a server on asyncio, told from any thread.
+    """The standard health service of a server on asyncio, set from any thread.
 
     The threaded one would hold a thread for every probe that watches, and with it the end of the process.
     """

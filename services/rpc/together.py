@@ -1,7 +1,7 @@
 """Calls that a request makes to one process at one moment travel as one: `Calls.Many` (protos/calls.proto).
 
-A call costs both sides several times what a small question does: threads and sockets that are woken. Whoever asks
-several things at once says so with `together`, and asks as ever; every answer and every error is the caller's own.
+A call costs both sides several times what a small question does: threads and sockets that are woken. A caller that asks
+several things concurrently says so with `together`, and asks as ever; every answer and every error is the caller's own.
 To a process of the same machine they travel through its Unix socket, one alone too; by gRPC where there is none.
 """
 
@@ -58,7 +58,7 @@ _round: ContextVar[_Round | None] = ContextVar("round", default=None)
 
 @contextmanager
 def together() -> Iterator[None]:
-    """What tasks that are made here ask one process in the same turn of the event loop is asked in one call."""
+    """Calls of tasks that are made here, to one process in the same turn of the event loop, are one message."""
     reset = _round.set(_Round())
     try:
         yield
@@ -103,7 +103,7 @@ class Method:
 
 
 class Joining:
-    """A channel whose calls may travel together, or through a socket of the same machine."""
+    """A channel whose calls may be batched, or go through a socket of the same machine."""
 
     def __init__(self, channel: grpc.aio.Channel, unix: UnixClient | None = None) -> None:
         self._channel, self._unix = channel, unix
@@ -120,7 +120,7 @@ class Joining:
 
 async def _ask(calls: list[_Waiting], metadata: Metadata) -> None:
     """Give each call its answer, or the error of it."""
-    timeout = max(call.timeout for call in calls)  # who has less time gives up by themselves
+    timeout = max(call.timeout for call in calls)  # a caller with less time gives up by itself
     try:
         reply = await _answers(calls, timeout, metadata)
         for call, answer in zip(calls, reply.answers, strict=True):
@@ -128,7 +128,7 @@ async def _ask(calls: list[_Waiting], metadata: Metadata) -> None:
                 _fail(call, Refused(STATUS[answer.status], answer.message))
             else:
                 _tell(call, call.method.read(answer.reply))
-    except Exception as error:  # grpc's, and whatever else: nobody is left waiting
+    except Exception as error:  # grpc's, and any other: no caller is left waiting
         for call in calls:
             _fail(call, error)
 

@@ -40,7 +40,7 @@ class Refused(grpc.RpcError):
         return self._code
 
     def details(self) -> str:
-        """What was wrong."""
+        """The error's text."""
         return self._details
 
 

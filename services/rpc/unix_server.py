@@ -1,6 +1,6 @@
 """Answers what comes through the Unix socket of a process (services/rpc/unix_socket.py), as its gRPC server does.
 
-A server on threads has a thread for each connection: who asks is answered by the thread that was waiting for them, and
+A server on threads has a thread for each connection: a request is answered by the thread that was waiting for it, and
 nothing is handed over. `threads` of them answer at a time.
 """
 
@@ -25,7 +25,7 @@ ACCEPT_AGAIN_S = 0.1
 
 
 def _bound(path: Path) -> socket.socket | None:
-    """A socket that listens at `path`, in place of one left by a process that was killed. None, told, if it can't."""
+    """A socket that listens at `path`, in place of one left by a process that was killed. None, logged, if it can't."""
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         if not is_private(path.parent):
@@ -92,7 +92,9 @@ class ThreadedUnixServer:
         with self._lock:
             self._stopped = True
             threads = list(self._connections.values())
-            for connection in self._connections:  # who waits for a request hears the end; an answer still goes out
+            for (
+                connection
+            ) in self._connections:  # a thread that waits for a request sees the end; an answer still goes out
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RD)
         if self._listener is not None:
@@ -141,7 +143,7 @@ class _Served(asyncio.BufferedProtocol):
         self._server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio has it: nobody waits for the answer any more."""
+        """As asyncio has it: the caller no longer waits for the answer."""
         self._server.connections.discard(self)
         if self._work is not None:
             self._work.cancel()
@@ -174,7 +176,7 @@ class _Served(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def finish(self) -> "asyncio.Task[None] | None":
-        """Close when the answer under way has gone out; what is under way."""
+        """Close when the answer under way has gone out; the task of that answer."""
         if self._work is None:
             self._transport.close()
         return self._work

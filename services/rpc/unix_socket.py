@@ -44,7 +44,7 @@ def is_private(folder: Path) -> bool:
 
 
 def head_of(message: bytes) -> bytes:
-    """What goes before a message."""
+    """The header of a message."""
     return len(message).to_bytes(LENGTH_BYTES, "little")
 
 
@@ -76,7 +76,7 @@ class Inbox:
         if self._got < len(self._large):
             return []
         whole, self._large = self._large, bytearray()
-        return [cast(bytes, whole)]  # whoever reads messages reads either
+        return [cast(bytes, whole)]  # readers of messages read either
 
     def _cut(self) -> list[bytes]:
         found: list[bytes] = []
