@@ -29,7 +29,7 @@ class ProberClient:
         self._replicas = ReplicaSet(mesh, NAME)
 
     async def freshness(self, timeout: float) -> list[ViewFreshness]:
-        """What the probes measured, by view."""
+        """The figures that the probes measured, by view."""
         reply = await self._replicas.call(ONLY, "Freshness", pb.FreshnessRequest(), timeout)
         return [ViewFreshness(v.view, v.last_ms, v.p50_ms, v.p99_ms, v.samples, v.lost) for v in reply.views]
 

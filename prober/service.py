@@ -14,7 +14,7 @@ class ProberService(rpc.ProberServicer):
         self._prober = prober
 
     async def Freshness(self, request: pb.FreshnessRequest, context_: Any) -> pb.FreshnessReply:
-        """What the probes measured, by view."""
+        """The figures that the probes measured, by view."""
         return pb.FreshnessReply(
             views=[
                 pb.ViewFreshness(

@@ -1,4 +1,4 @@
-"""What each view is asked: does it show this probe, as any reader would see it?"""
+"""The question to each view: does it show this probe, as any reader would see it?"""
 
 import numpy as np
 

@@ -1,9 +1,9 @@
-"""Windowed aggregation: what users did to pins becomes increments of counts, an hour each. Needs no log.
+"""Windowed aggregation: users' actions on pins become increments of counts, an hour each. Needs no log.
 
 An engagement that is a voice of its own (`voices.py`: one person, one voice) counts once for its pin, its board if it
 names one, its user, and every interest that the pin is in at that point of its partition; another counts nowhere. The
-order of the log decides, so whoever replays the log gets the same counts. A pin is in
-interests by the law of rockstore: those it states join, JOIN_INTEREST joins, LEAVE_INTEREST alone leaves, and what
+order of the log decides, so every replay of the log gets the same counts. A pin is in
+interests by the rule of rockstore: those it states join, JOIN_INTEREST joins, LEAVE_INTEREST alone leaves, and what
 would join beyond 256 is passed over. A takedown leaves counts and interests alone.
 """
 
@@ -23,7 +23,7 @@ from services.core.events import IS_ENGAGEMENT, Action, Batch, events, flags
 from services.log.protocol import Record
 
 MAX_INTERESTS = 256  # of a pin, as rockstore keeps
-PIECE = 16_384  # events aggregated at once: with all of 256 interests each, 4 million increments
+PIECE = 16_384  # events aggregated in one pass: with all of 256 interests each, 4 million increments
 A = Action
 _DOES = IS_ENGAGEMENT.astype(np.uint8) * np.uint8(kernel.ENGAGES)
 _DOES[flags(A.CREATE_PIN, A.UPDATE_PIN)] = kernel.STATES
@@ -108,7 +108,7 @@ class Aggregation:
         self._table, self._voices = interests, Voices(voices)
 
     def increments(self, records: Sequence[Record], partitions: int) -> list[tuple[int, Batch]]:
-        """What these records, in order within a partition and none twice, add to counts: batches for Topic.COUNTS.
+        """The increments that these records, in order within a partition and none twice, add: batches for Topic.COUNTS.
 
         Returns [(partition of COUNTS, rows of action, kind, target, at_ms = start of the hour, count)]; a pair of
         object, action and hour may be in several batches. The table is changed.

@@ -20,8 +20,8 @@ from services.core.errors import Exhausted, MeshError, OutOfRange
 from services.log.protocol import End, Partition
 
 logger = logging.getLogger(__name__)
-TOGETHER_S = 0.05  # what comes within it is summed and synced together
-FULL = 256 << 10  # bytes of records; a chunk as large is followed by the next at once
+TOGETHER_S = 0.05  # records that come within it are summed and synced as one
+FULL = 256 << 10  # bytes of records; a chunk as large is followed by the next immediately
 RETRY_S = 1.0
 RECORD_ROWS = 40_000  # of a record of COUNTS: about a megabyte
 
@@ -61,7 +61,7 @@ class Aggregator:
         partitions: int,
         clock: Clock = wall_clock,
     ) -> None:
-        """`room`: why there is no room on the disk, empty when there is."""
+        """`room`: why the disk has too little space, empty when it has enough."""
         self._log, self._committer, self._room, self._partitions = log, committer, room, partitions
         self._clock = clock
         self._stopping, self._grown = threading.Event(), threading.Event()
@@ -95,7 +95,7 @@ class Aggregator:
         with self._log.watching(dict.fromkeys(self._log.aggregated(), 0), self._grown.set):
             while True:
                 self._grown.clear()
-                if self._stopping.is_set():  # after the clear: `stop` wakes who waits only after it has said so
+                if self._stopping.is_set():  # after the clear: `stop` wakes waiting callers only after it has said so
                     return
                 try:
                     size = self.step()
@@ -120,7 +120,7 @@ class Aggregator:
     def step(self) -> int:
         """Aggregate a chunk and return once it is on disk: the bytes of its records, 0 when there are none.
 
-        Raises Exhausted when there is no room on the disk, and what the log raises when it can't be written.
+        Raises Exhausted when the disk has too little space, and the log's errors when it can't be written.
         """
         if why := self._room():
             raise Exhausted(why)
@@ -143,7 +143,7 @@ class Aggregator:
         return self._log.read(positions, {at: max(1, ends[at].events - reached[at].events) for at in order})
 
     def _retained(self, ends: dict[Partition, End]) -> dict[Partition, Aggregated]:
-        """Where to read on: what retention dropped can be counted no more."""
+        """Where to read on: records that retention dropped can be counted no more."""
         reached = dict(self._log.aggregated())
         for at, aggregated in reached.items():
             first = ends[at].first

@@ -34,7 +34,7 @@ class Boards:
         self._db, self._partitions = database, partitions
 
     def judge(self, write: Any, group: Group, chosen: I64) -> I64:
-        """Those of the chosen rows (ascending) that do not hold; what the others change becomes part of the write."""
+        """Those of the chosen rows (ascending) that do not hold; the changes of the others become part of the write."""
         action = group.column("action")
         rows = chosen[IS_OF_BOARDS[action[chosen]]]
         if not len(rows):
@@ -53,15 +53,15 @@ class Boards:
         return np.array(void, np.int64)
 
     def fill(self, write: Any, ends: Mapping[Partition, Any]) -> list[tuple[Partition, Batch]]:
-        """Before the first write: make the table of what the log has, if it lacks one. What is to be appended, and where."""
+        """Before the first write: make the table from the log's records, if it lacks one. The records to append, and where."""
         if self._db.note(NOTE) is not None:
             return []
         write.put(NOTE, b"1")
         if not any(end.next for (topic, _), end in ends.items() if topic == Topic.OBJECTS):
             return []
-        logger.info("who owns which board is read from the log, once")
+        logger.info("the owners of boards are read from the log, once")
         known: dict[int, Board] = {}
-        deleted: dict[int, int] = {}  # by board: when, the latest, whoever did
+        deleted: dict[int, int] = {}  # by board: when, the latest, by any user
         claimed: dict[tuple[int, int], int] = {}  # by board and user: when they created what was not theirs, the latest
         for board, action, user, at_ms in self._statements():
             now = after(known.get(board, Board()), action, user, at_ms)

@@ -72,7 +72,7 @@ class LogReading:
         return first is None or layout.accepted_sequence(first) >= sequence
 
     def end(self) -> list[tuple[str, str]]:
-        """What is missing at the ends, and what was between records."""
+        """The records missing at the ends, and the gaps between records."""
         for at, end in self._before.items():
             if self._next.get(at, end.first) < end.next and not self._dropped(at, end.next):
                 gap = f"{self._next.get(at, end.first)} to {end.next - 1}"

@@ -1,8 +1,8 @@
 """Group commit: publishes that wait at the same time become one append and one sync, then all are acknowledged.
 
-One thread owns the log's writing side. A publish waits in a bounded queue; when that is full it is shed at once. What
-the aggregator made is written between them, one chunk with a group, and shares its sync. An append and a sync cost much
-the same for one event as for hundreds, so while small publishes come from several at once, it waits a moment for more.
+One thread owns the log's writing side. A publish waits in a bounded queue; when that is full it is shed immediately. The
+aggregator's results are written between them, one chunk with a group, and share its sync. An append and a sync cost much
+the same for one event as for hundreds, so while several callers send small publishes, it waits a moment for more.
 """
 
 import logging
@@ -21,11 +21,14 @@ from services.core.errors import Exhausted, MeshError, Unavailable
 from services.log.protocol import Draft
 
 logger = logging.getLogger(__name__)
-GROUP_EVENTS = 16_000  # of one append, so that a record stays small enough to be applied at once
+GROUP_EVENTS = 16_000  # of one append, so that a record stays small enough to be applied in one piece
 FEW_EVENTS, JOIN_S = 256, 0.002  # a group as small waits so long for others, if the one before had some
 MANY, JOINS = 4, 3  # and again while as many have come meanwhile; so often at most
 RETAIN_EVERY_S = 10.0
-ROOM_EVERY_S, ROOM_LATE_S = 0.01, 0.02  # between looks at the disk: by the committing thread; then by who submits
+ROOM_EVERY_S, ROOM_LATE_S = (
+    0.01,
+    0.02,
+)  # between looks at the disk: by the committing thread; then by the submitting one
 
 
 class Waiting(NamedTuple):
@@ -33,11 +36,11 @@ class Waiting(NamedTuple):
 
     batch: events_pb2.Batch
     answer: Callable[[Published | MeshError], object]  # called by the committing thread
-    gone: Callable[[], bool]  # whether nobody waits for it any more
+    gone: Callable[[], bool]  # whether its caller has given up
 
 
 class Made(NamedTuple):
-    """What this process made itself, to be appended between publishes."""
+    """Records that this process made itself, to be appended between publishes."""
 
     append: Callable[[], Any]
     future: "Future[Any]"
@@ -54,7 +57,7 @@ class Committer:
     """The thread that appends."""
 
     def __init__(self, log: EventLog, max_waiting: int, room: Callable[[], str]) -> None:
-        """`max_waiting`: publishes in the queue. `room`: why there is no room on the disk, empty when there is."""
+        """`max_waiting`: publishes in the queue. `room`: why the disk has too little space, empty when it has enough."""
         self._log, self._room, self._max_waiting = log, room, max_waiting
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._made: queue.SimpleQueue[Made] = queue.SimpleQueue()
@@ -95,7 +98,7 @@ class Committer:
     def _why_no_room(self) -> str:
         """As the disk said a moment ago; while it is full, as it says now.
 
-        Under load the committing thread looks: it costs the event loop of who submits its turn of the interpreter.
+        Under load the committing thread looks: it costs the submitting event loop its turn of the interpreter.
         """
         self._look(0.0 if self._no_room else ROOM_LATE_S)
         return self._no_room
@@ -134,7 +137,7 @@ class Committer:
                 self._retain()
 
     def _next_group(self) -> list[Waiting]:
-        """What waits, in the order in which it came; none after a while without any."""
+        """The waiting publishes, in order of arrival; none after a while without any."""
         group: list[Waiting] = []
         size = self._take(group, 0, RETAIN_EVERY_S)
         for _ in range(JOINS if group and self._company else 0):
@@ -185,7 +188,7 @@ class Committer:
             answer.future.set_result(answer.result)
 
     def _append_made(self, made: Made) -> "Answer | None":
-        """What the future is set to when the write has been synced; publishes do not suffer from a failure here."""
+        """The result of the future once the write has been synced; publishes do not suffer from a failure here."""
         try:
             return Answer(made.future, made.append())
         except Exception as error:

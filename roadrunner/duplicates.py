@@ -47,7 +47,7 @@ class RecentIds:
         return fresh
 
     def forget(self, ids: U64) -> None:
-        """Take back ids that `add` called fresh: what they stood for was not written."""
+        """Take back ids that `add` called fresh: their events were not written."""
         kernel.forget(self._keys, self._minutes, np.ascontiguousarray(ids))
 
     def _make_room(self, more: int, oldest: int) -> None:

@@ -1,4 +1,4 @@
-"""Published batches as they came: checked, and put together into one group of columns to be appended at once.
+"""Published batches as they came: checked, and joined into one group of columns that is appended as one.
 
 A batch stays the message that it came as until its group is appended: then a column is the bytes of all batches of the
 group back to back. So what a publish costs does not grow with the number of columns that it leaves out.

@@ -1,4 +1,4 @@
-"""What a whole log always fulfils, checked as it is opened with a few seeks a partition: none of it reads all records."""
+"""The invariants of a whole log, checked as it is opened with a few seeks a partition: none of it reads all records."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -15,7 +15,7 @@ def problem(
     segments: Mapping[Partition, Sequence[Segment]],
     aggregated: Collection[Partition],
 ) -> str:
-    """What does not fit together, named; empty when all does. Raises Damaged when it can't be read.
+    """The parts that contradict each other, named; empty when none do. Raises Damaged when it can't be read.
 
     A partition's records begin and end where `ends` says, its segments lie end to end before the open one, and counts
     are there only beside how far the aggregator had come.

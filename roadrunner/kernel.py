@@ -4,7 +4,7 @@ Recent event ids are an exact set, as an open-addressing table: linear probing, 
 Id 0 marks an empty slot; it is not an id. An id that is older than the window counts as absent, and its slot is reused
 when the table is next rebuilt. Sums of increments use a table of the same kind, made for each chunk.
 
-Columns are those of a batch (`services/core/events.py`); one that nobody stated is an empty array.
+Columns are those of a batch (`services/core/events.py`); one that was not stated is an empty array.
 """
 
 import numpy as np
@@ -51,7 +51,7 @@ def numbered(a: U64, b: U64) -> tuple[I64, U64]:
 
 @kernel
 def add_new(keys: U64, minutes: U32, ids: U64, minute: int, oldest: int, fresh: Array) -> int:
-    """Add `ids`; fresh[i] tells whether ids[i] was absent or older than minute `oldest`. The slots newly used.
+    """Add `ids`; fresh[i] says whether ids[i] was absent or older than minute `oldest`. The slots newly used.
 
     keys: uint64[2^b], minutes: uint32[2^b], with room for all ids. ids: uint64[n]. fresh: bool[n], written.
     """
@@ -94,7 +94,7 @@ def rebuild(keys: U64, minutes: U32, into: U64, into_minutes: U32, oldest: int) 
 
 # --- the ingest API -------------------------------------------------------------------------------------------------
 
-#: What an action needs, as bits; that it goes to every partition of a topic; and that it is one.
+#: The columns that an action needs, as bits; that it goes to every partition of a topic; and that it is one.
 USER, PIN, BOARD, TARGET, FANS_OUT, KNOWN = 1, 2, 4, 8, 16, 128
 
 
@@ -185,7 +185,7 @@ def route(
     rows: I64,
     joins: U64,
 ) -> None:
-    """Place the chosen rows at every topic and partition where they belong, in order; `services.core.topics.split` is the law.
+    """Place the chosen rows at every topic and partition where they belong, in order; `services.core.topics.split` is the rule.
 
     goes: uint16[256], bits by action. chosen: int64[m], rows of the columns. keys: user, pin, board, target.
     ends: int64[topics * partitions], by topic * partitions + partition: where the next row of each goes, counted up.
@@ -240,7 +240,12 @@ def take_runs(ends: U32, values: Array, rows: I64, bare: Array, out_ends: U32, o
 
 # --- the aggregator -------------------------------------------------------------------------------------------------
 
-ENGAGES, STATES, JOINS, LEAVES = 1, 2, 3, 4  # what an action does to counts, or to the interests of its pin; 0: nothing
+ENGAGES, STATES, JOINS, LEAVES = (
+    1,
+    2,
+    3,
+    4,
+)  # the effect of an action on counts, or on the interests of its pin; 0: none
 
 
 @kernel

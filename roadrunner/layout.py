@@ -8,7 +8,7 @@
 | segments | topic u1, partition u2, first offset u8 | next offset u8, newest accepted_ms i8, bytes u8     |
 | aggregated | topic u1, partition u2         | next u8: offset that the aggregator reads next, events u8: those before it |
 | interests | partition u2, pin u8 (big-endian) | <u8[n], at most 256: the interests that the pin is in at that offset |
-| voices   | `voice_layout.py`                | who was counted for what |
+| voices   | `voice_layout.py`                | which users were counted for which pins and actions |
 | boards   | partition u2, board u8 (big-endian) | owner u8, created_ms i8, deleted_ms i8, whether it is deleted u1 |
 | qualities | partition u2, pin u8 (big-endian) | quality f4 as last stated, at_ms i8 of that |
 | history  | "identity"                       | 16 random bytes: which log this is                           |
@@ -98,7 +98,7 @@ class Aggregated(NamedTuple):
 
 
 class Aggregate(NamedTuple):
-    """What the aggregator made of a chunk of OBJECTS. Written together: the counts, the table, and how far it has come."""
+    """The aggregator's result for a chunk of OBJECTS. One write: the counts, the table, and its position."""
 
     counts: list[tuple[int, int, bytes]]  # records of COUNTS: partition, events, serialised batch
     interests: dict[bytes, bytes]  # by key, as changed; empty: none
@@ -108,7 +108,7 @@ class Aggregate(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A run of records that retention drops together: offsets `first` to `next`, the newest's time, their bytes."""
+    """A run of records that retention drops as one: offsets `first` to `next`, the newest's time, their bytes."""
 
     first: int
     next: int
@@ -128,7 +128,7 @@ def record_at(key: bytes) -> tuple[int, int, int]:
 
 
 class StoredValue(NamedTuple):
-    """What a record holds, its batch still serialised."""
+    """The parts of a record, its batch still serialised."""
 
     accepted_ms: int
     events: int
@@ -144,7 +144,7 @@ def record_value(accepted_ms: int, events: int, batch: bytes, provenance: Proven
 
 
 def record_of(key: bytes, value: bytes) -> StoredValue:
-    """What a record's value holds. Raises Damaged for one without its head."""
+    """The parts of a record's value. Raises Damaged for one without its head."""
     head = _RECORD_HEAD.size
     if len(value) < head:
         refuse(_STORE, "records", key, f"{len(value)} bytes, expected at least {head}")
@@ -193,7 +193,7 @@ def _is_whole(message: Any) -> bool:
 
 
 def accepted_key(sequence: int) -> bytes:
-    """Key of the ids accepted together."""
+    """Key of the ids accepted in one publish."""
     return _ACCEPTED_KEY.pack(sequence)
 
 
@@ -204,7 +204,7 @@ def accepted_sequence(key: bytes) -> int:
 
 
 def accepted_value(accepted_ms: int, keys: U64) -> bytes:
-    """The keys (`duplicates.keys_of`) accepted together, and when."""
+    """The keys (`duplicates.keys_of`) accepted in one publish, and when."""
     return _ACCEPTED_HEAD.pack(accepted_ms | _SCOPED) + pack(keys, "<u8")
 
 
@@ -275,12 +275,12 @@ def object_keys(partition: Array, ids: U64) -> list[bytes]:
 
 
 def board_value(board: Board) -> bytes:
-    """What stands of a board."""
+    """The value of a board's state."""
     return _BOARD.pack(*board)
 
 
 def board_of(key: bytes, value: bytes) -> Board:
-    """What stands of a board. Raises Damaged for another length."""
+    """A board's state of its value. Raises Damaged for another length."""
     check_size(_STORE, "boards", key, value, _BOARD.size)
     return Board(*_BOARD.unpack(value))
 

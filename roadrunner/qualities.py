@@ -1,4 +1,4 @@
-"""The quality of pins as last stated, by which a save that states none is filled in as it is accepted, whoever wrote it.
+"""The quality of pins as last stated, by which a save that states none is filled in as it is accepted, whichever caller wrote it.
 
 So the event holds all that views need, and none has to ask another for it. The table is a function of the pins' records in
 `objects`, and changes in the write that appends them. A log of before there was a table is read once.

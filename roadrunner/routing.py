@@ -1,6 +1,6 @@
 """Where the rows of a group belong, and the records that they become.
 
-`services.core.topics.split` is the law of where an event belongs; it is asked once for each action, and its answers are the
+`services.core.topics.split` is the rule of where an event belongs; it is asked once for each action, and its answers are the
 table by which whole groups are then placed in one pass.
 """
 
@@ -22,7 +22,7 @@ from services.core.topics import IS_BARE, Topic, partition_of, split
 from services.log.protocol import Partition
 
 ROW_BYTES = 120  # of a row without its texts and interests, at most
-PLACES = (Topic.USERS, Topic.SOURCES, Topic.OBJECTS, Topic.FEEDS)  # what the ingest API writes to
+PLACES = (Topic.USERS, Topic.SOURCES, Topic.OBJECTS, Topic.FEEDS)  # the topics that the ingest API writes to
 _KEYS = ("user", "pin", "board", "target")
 VOID = 255  # in place of the action of a row that does not hold: objects, by board, have a record of it
 

@@ -72,7 +72,7 @@ class Roadrunner(rpc.RoadrunnerServicer):
         """From the committing thread: the loop is woken once for a whole group."""
         self._answered.append((future, result))
         if len(self._answered) == 1:  # else it is awake, and takes this one too
-            with suppress(RuntimeError):  # it is closed: nobody waits any more
+            with suppress(RuntimeError):  # it is closed: no caller waits any more
                 loop.call_soon_threadsafe(self._settle_all)
 
     def _settle_all(self) -> None:

@@ -16,5 +16,5 @@ class Settings(ServiceSettings, kw_only=True):
     retention_mb: Annotated[int, Meta(ge=0, description="records kept at most; 0: without limit")] = 0
     retention_hours: Annotated[int, Meta(ge=0, description="age of records kept at most; 0: without limit")] = 0
     segment_mb: Annotated[
-        int, Meta(ge=1, le=1024, description="records of a partition that retention drops together")
+        int, Meta(ge=1, le=1024, description="records of a partition that retention drops as one")
     ] = 8

@@ -45,7 +45,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What the log keeps: at most `max_bytes` and nothing older than `max_age_ms`; 0 is without limit."""
+    """The log's retention: at most `max_bytes` and nothing older than `max_age_ms`; 0 is without limit."""
 
     max_bytes: int = 0
     max_age_ms: int = 0
@@ -120,7 +120,7 @@ class EventLog:
         return segments
 
     def _recall(self) -> RecentIds:
-        """What was accepted within a day. Ids from before they had writers are kept apart, for as long as they count."""
+        """The ids accepted within a day. Ids from before they had writers are kept apart, for as long as they count."""
         recent, now, unscoped = RecentIds(), self._clock(), [self._unscoped]
         for key, value in self._db.family("accepted").items():
             self._sequence = layout.accepted_sequence(key) + 1
@@ -156,7 +156,9 @@ class EventLog:
             raise
         reached: list[Reached] = [{} for _ in batches]
         self._reach(group, routed, reached)
-        if len(kept) < group.rows:  # who publishes again waits for what is there: it may not be applied yet
+        if (
+            len(kept) < group.rows
+        ):  # a caller that publishes again waits for the earlier records: they may not be applied yet
             self._reach(group, Routed.of(group, np.flatnonzero(~fresh), self._partitions), reached)
         accepted = np.bincount(group.publish[kept], minlength=len(batches)).tolist()
         sizes = [batch.n for batch in batches]
@@ -359,12 +361,12 @@ class EventLog:
 
     @property
     def database(self) -> Database:
-        """What it is kept in."""
+        """The database that holds it."""
         return self._db
 
     @property
     def damage(self) -> str:
-        """What was found to be damaged since it was opened."""
+        """The damage found since it was opened."""
         return self._db.damage
 
     @property

@@ -15,7 +15,7 @@ def shelves_of(does: U8, kept: int, partition: I64, action: U8, at_ms: I64, newe
     """The shelf of each row: its day << DAY_AT; its partition if it is a voice for good; -1 if it engages in nothing.
 
     does: uint8[256] by action: 0 nothing, 1 engages within a day, 2 for good. newest: int64[partitions], of each the
-    newest date of an engagement, counted up in the order of the rows; what is `kept` days older is one for good.
+    newest date of an engagement, counted up in the order of the rows; one that is `kept` days older counts for good.
     """
     for i in range(len(action)):
         what, p = does[action[i]], partition[i]

@@ -1,4 +1,4 @@
-"""Bytes on disk of voices, the family `voices` of the log: who was counted for what (`roadrunner/voices.py`).
+"""Bytes on disk of voices, the family `voices` of the log: users counted for pins and actions (`roadrunner/voices.py`).
 
 | key                                      | value                                                             |
 |------------------------------------------|-------------------------------------------------------------------|

@@ -1,11 +1,11 @@
 """One person, one voice: which engagements count. Needs no log.
 
 A save or a hide counts once of each user and pin, for good: after an unsave, a new save is the same voice. An
-impression, a close-up or a click counts once of each user and pin within a day (UTC, by `at_ms`). What is dated
+impression, a close-up or a click counts once of each user and pin within a day (UTC, by `at_ms`). An engagement dated
 KEPT_DAYS before the newest engagement of its partition, or earlier, counts once for good too, so days can be forgotten.
 And no user raises more than MOST_OF_A_DAY voices of an action in a partition and day, or MOST_EVER for good.
 
-The order of a partition of OBJECTS decides, and nothing else: whoever replays the log gets the same voices, in
+The order of a partition of OBJECTS decides, and nothing else: every replay of the log gets the same voices, in
 whatever chunks.
 """
 
@@ -56,8 +56,8 @@ class _Engaged(NamedTuple):
 class Voices:
     """Which users have been counted for which pins.
 
-    What a user counted for on a day is one value, of all partitions, since a page is seen at once and its pins are in
-    many; what counts for good is one of each partition, since it grows for years.
+    What a user counted for on a day is one value, of all partitions, since a page is seen as a whole and its pins are in
+    many; voices that count for good are one value of each partition, since it grows for years.
     """
 
     def __init__(self, table: Values) -> None:
