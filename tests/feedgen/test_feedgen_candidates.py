@@ -1,4 +1,4 @@
-"""Candidates, what their rows say together and what filters keep, against plain numpy and plain Python."""
+"""Candidates, their joined rows and the rows that filters keep, against plain numpy and plain Python."""
 
 from collections.abc import Sequence
 
@@ -82,7 +82,7 @@ def test_rows_of_a_pin_are_counted_together_and_filtered_as_plain_numpy_does(
 
 
 class Sent:
-    """What of a pipeline filters see."""
+    """The part of a pipeline that filters see."""
 
     filters = FILTERS
 

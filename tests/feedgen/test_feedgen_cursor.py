@@ -1,4 +1,4 @@
-"""The cursor: what it remembers, how long it is, and what is refused."""
+"""The cursor: the pins it remembers, its length, and its refusals."""
 
 import base64
 

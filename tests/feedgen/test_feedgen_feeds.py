@@ -1,4 +1,4 @@
-"""The four feeds over real services: what is on a page, what moves it, and what is left when services are away."""
+"""The four feeds over real services: the pins of a page, the events that change it, and the page when services are away."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 def all_there(world: World) -> Iterator[World]:
-    """The world; whoever a test sent away is back after it."""
+    """The world; services that a test sent away are back after it."""
     yield world
     world.away.clear()
 
@@ -129,7 +129,7 @@ def test_limits_of_boards_and_interests_hold(world: World) -> None:
     assert all(xray.pins[str(pin)]["slot"]["why"] == "within the limits" for pin in page.rows.pin.tolist())
 
 
-#: Who is away; what is degraded on following, interest, picked and home; and where the page comes from.
+#: Services that are away; the stages degraded on following, interest, picked and home; and where the page comes from.
 AWAY = {
     "realpin": (["signals"],) * 4,
     "pixie": ([], [], ["walked_pins", "walked_boards"], ["walked_pins", "walked_boards"]),

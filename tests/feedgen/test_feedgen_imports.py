@@ -1,4 +1,4 @@
-"""What the edge imports of feedgen: its client and the last resort, and nothing that makes pages."""
+"""The modules that the edge imports of feedgen: its client and the last resort, and nothing that makes pages."""
 
 import subprocess
 import sys

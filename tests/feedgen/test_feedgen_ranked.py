@@ -1,4 +1,4 @@
-"""Ranking by a model that scorpion serves: what the page, the X-ray and the log say of it."""
+"""Ranking by a model that scorpion serves: its traces in the page, the X-ray and the log."""
 
 import asyncio
 from collections.abc import Iterator
@@ -131,7 +131,7 @@ def test_when_scorpion_is_away_the_light_score_ranks_and_the_page_says_so(world:
 
 
 def test_candidates_of_a_moment_of_the_past_know_nothing_later(world: World) -> None:
-    """What training asks for: before the user did anything, they are new."""
+    """The features that training asks for: before the user did anything, they are new."""
     before, after = ranked(world, "picked", USER, NOW - 2 * DAY_MS), ranked(world, "picked", USER)
     assert set(before.candidates.origin.tolist()) == {3, 4}  # popular and fresh
     assert set(after.candidates.origin.tolist()) == {2, 5}  # of boards near, and walked past

@@ -59,7 +59,7 @@ class TakesDown:
         return Hydrated({})
 
 
-#: What a page of *home* asks once, however late a pin is taken down.
+#: The calls that a page of *home* makes once, however late a pin is taken down.
 ONCE = [
     ("polaris", "retrieve"),
     ("pixie", "recommend_both"),

@@ -114,7 +114,7 @@ def test_a_pin_that_two_sources_found_may_fill_a_slot_of_either() -> None:
 
 
 def test_limits_give_way_before_fillers_do() -> None:
-    """Who likes one interest alone gets a page of it, not one of what everybody likes."""
+    """A user who likes one interest alone gets a page of it, not one of popular pins."""
     found = [(0, 0, 0, 7, 10 - i) for i in range(6)] + [(1, 0, 0, 8, 99)] * 6
     chosen = Slate(per_interest=2, rates=(1.0,)).choose(candidates_of(found), 9)
     assert chosen.why.tolist() == [WITHIN] * 2 + [GAVE_WAY] * 4 + [FILLER] * 3

@@ -1,4 +1,4 @@
-"""Stages on their own: interests and their weights, what is popular, what is kept, and the words of a page."""
+"""Stages on their own: interests and their weights, popular pins, the TTL cache, and the texts of a page."""
 
 import asyncio
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def about(followed: list[int], affinities: dict[int, float]) -> Query:
     ],
 )
 def test_followed_and_inferred_interests(followed: list[int], affinities: dict[int, float], expected: Any) -> None:
-    """What is hidden is left out, unless it is followed: the follow was stated, the dislike inferred."""
+    """A hidden interest is left out, unless it is followed: the follow was stated, the dislike inferred."""
     source = InterestPins(None, 3, 2.0)  # type: ignore[arg-type]
     interests, weights = source.interests(about(followed, affinities))
     assert dict(zip(interests.tolist(), weights.tolist(), strict=True)) == expected
@@ -220,7 +220,9 @@ def test_what_is_fresh_is_kept_and_each_gets_what_they_have_not_met(world: World
             assert set(left.interest.tolist()) <= {interest_of(pin) for pin in range(1, 9)}
     most = np.arange(1, 390, dtype=np.uint64)
     [left] = fresh(world, 1, shown=most)
-    assert set(range(390, 401)) <= set(left.pin.tolist()), "who has met nearly all of it is looked for alone"
+    assert set(range(390, 401)) <= set(left.pin.tolist()), (
+        "for a user who has met nearly all of it polaris is asked anew"
+    )
 
 
 def test_light_scores_of_a_blend_are_below_the_best_of_their_source() -> None:
@@ -243,7 +245,7 @@ def test_the_best_of_each_source() -> None:
 
 
 def reply(world: World, feed: str, user: int, **more: Any) -> pb.FeedReply:
-    """What the servicer answers."""
+    """The servicer's answer."""
 
     async def ask(clients: Clients) -> pb.FeedReply:
         asked: dict[str, Any] = {"user": user, "feed": feed, "limit": 5} | more

@@ -1,4 +1,4 @@
-"""So many pages at a time, so many readers who wait, and nobody who waits for ever."""
+"""Admission control of pages: so many in parallel, so many readers who wait, and none who waits for ever."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ FOR_EVER_S = 3_600.0
 
 
 class Readers:
-    """Readers of pages that are made when told so."""
+    """Readers of pages that the test finishes one by one."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns

@@ -135,7 +135,7 @@ def a_world() -> Batch:
 
 
 def did(action: Action, user: int, pins: Sequence[int], at_ms: int = NOW - 1000, board: int = 7) -> Batch:
-    """What a user did to some pins."""
+    """A user's actions on some pins."""
     first = (at_ms << 20) + hash((action, user, *pins)) % 2**20
     return events(
         len(pins), action=action, user=user, pin=pins, board=board, at_ms=at_ms, id=range(first, first + len(pins))
@@ -144,7 +144,7 @@ def did(action: Action, user: int, pins: Sequence[int], at_ms: int = NOW - 1000,
 
 @dataclass
 class World:
-    """The services, and what was fed to them. `away`: those that nobody can reach."""
+    """The services, and the events fed to them. `away`: those that no caller can reach."""
 
     mesh: Mesh
     stores: Fed
@@ -165,7 +165,7 @@ class World:
             store.apply([record for record in records if record.topic in topics])
 
     def asked(self, question: Callable[[Clients], Awaitable[T]], timeout: float = 60.0) -> T:
-        """What the clients of the mesh answer, as it is now."""
+        """The answers of the mesh's clients, as it is now."""
 
         async def ask() -> T:
             clients = Clients.of(self._reachable())
@@ -210,7 +210,7 @@ def query_of(feed: str, user: int, limit: int = 25, now_ms: int = NOW, **more: A
 def servicer_of(
     clients: Clients, choose: Choices = PATIENT, at_once: int = 100, metrics: Metrics | None = None
 ) -> Feedgen:
-    """The servicer over these clients, where nobody waits for a turn."""
+    """The servicer over these clients, where no request waits."""
     chosen = {name: getattr(choose, name) for name in choose.__struct_fields__} | {"losers_pages": 0.0}
     settings = Settings(**chosen, pages_at_once=at_once, turn_ms=choose.deadline_ms, pages_waiting=0)
     return wiring.servicer_of(settings, clients, Cursors(b"secret"), metrics or Metrics("feedgen", 0))

@@ -1,4 +1,4 @@
-"""The installed `feedmesh` command as somebody at a terminal uses it, and what it leaves running."""
+"""The installed `feedmesh` command as a person at a terminal uses it, and the processes it leaves running."""
 
 import json
 import os

@@ -23,7 +23,7 @@ NO_LASTFM = (
     "FEEDMESH_SHARED to the folder that has them"
 )
 VIEWS = ("rockstore", "apiary", "polaris", "aperture", "realpin", "counters", "smartfeed")
-FEEDGEN_S, EDGE_S = 4.0, 8.0  # these tests share their machine: what they see must not depend on who else is busy
+FEEDGEN_S, EDGE_S = 4.0, 8.0  # these tests share their machine: their results must not depend on other load
 
 
 def sections(shards: int, **more: dict[str, Any]) -> dict[str, Any]:

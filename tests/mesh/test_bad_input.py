@@ -286,7 +286,7 @@ def post_follow(running: Running) -> None:
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """A disk that is really full: refused, read on, and with room again everything comes back by itself."""
+    """A disk that is really full: refused, read on, and with space again everything comes back by itself."""
     with small_disk(tmp_path / "disk", 64) as disk:
         settings = sections(1, mesh={"min_free_mb": 2}, prober={"every_s": 0})
         with running_mesh(disk.path / "data", settings) as running:

@@ -1,4 +1,4 @@
-"""The `feedmesh` command as a user: what it does, what it refuses, its exit codes, and that nothing is left running."""
+"""The `feedmesh` command as a user: its work, its refusals, its exit codes, and that no process is left running."""
 
 import os
 import signal
@@ -148,7 +148,7 @@ def test_control_c_drains_and_leaves_nothing_running_and_down_does_the_same(mesh
 
 
 def test_control_c_while_the_first_world_is_loaded(tmp_path: Path) -> None:
-    """It is obeyed at once, and half a world is not taken for a whole one."""
+    """It is obeyed immediately, and half a world is not taken for a whole one."""
     with up(tmp_path / "data", "--demo") as running:
         end = time.monotonic() + 90
         while "making the world" not in running.said and not (running.data / "demo.draft").exists():

@@ -1,6 +1,6 @@
 """Every answer of a real mesh is as its own /openapi.json says: status, media type, headers and body, by a JSON Schema validator.
 
-The requests are made from the description: a good one of each operation, and one for each way to be wrong that it tells.
+The requests are made from the description: a good one of each operation, and one for each refusal that it describes.
 """
 
 import copy
@@ -62,7 +62,7 @@ class Described:
         return answer
 
     def refused(self, name: str, in_path: dict[str, str], http: int, **request: Any) -> str:
-        """What an operation says as it refuses."""
+        """The texts of an operation's refusals."""
         answer = self.ask(name, in_path, **request)
         assert answer.status_code == http, answer.text
         return str(answer.json()["detail"])
@@ -106,7 +106,7 @@ BODY = {"events": [{"action": "closeup", "user": "5", "pin": "7"}]}
 
 
 def known(described: Described, name: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """A request that is answered: what is in the path, and the rest."""
+    """A request that is answered: the values of its path, and the rest."""
     in_path = dict(IN_PATH.get(name, {}))
     if "version" in in_path:
         in_path["name"] = described.http.get("/v1/models").json()["models"][0]["name"]

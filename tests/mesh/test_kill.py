@@ -55,7 +55,7 @@ def test_a_killed_supervisor_leaves_nothing_running_and_nothing_lost(tmp_path: P
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()
         print(f"all gone {until_gone(data, 15):.1f} s after the supervisor")
-        assert meshes.mesh_file(data).exists(), "nobody was there to remove it"
+        assert meshes.mesh_file(data).exists(), "no process was there to remove it"
         refused(feedmesh("status", "--data", data), 1, "not ready")
         refused(feedmesh("down", "--data", data), 1, "no mesh runs on this data folder")
     with up(data, "--demo") as second:

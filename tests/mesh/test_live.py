@@ -1,4 +1,4 @@
-"""What is written shows: at once with the token, soon without; and what is lost on the way never costs the answer."""
+"""Writes show: immediately with the token, soon without; and a service that is lost on the way never costs the answer."""
 
 import itertools
 import os
@@ -25,7 +25,7 @@ _new = itertools.count(9_000_001)
 
 @pytest.fixture
 def reader() -> int:
-    """Somebody who never did anything yet."""
+    """A user who never did anything yet."""
     return next(_new)
 
 
@@ -38,7 +38,7 @@ def busy(loaded: Loaded, count: int = 1, pages: int = 3) -> list[int]:
             found.append(int(row["user"]))
         if len(found) == count:
             return found
-    raise AssertionError("nobody in this world has so much to see")
+    raise AssertionError("no user of this world has so much to see")
 
 
 def saver(loaded: Loaded, count: int = 1) -> list[int]:
@@ -62,7 +62,7 @@ def until(true: Callable[[], Any], what: str, within_s: float) -> float:
 
 
 def without(loaded: Loaded, service: str, ask: Callable[[], dict[str, Any]], lost: str) -> dict[str, Any]:
-    """What `ask` answers while every shard of a service is away, killed as often as it takes; `lost` is named."""
+    """The answer of `ask` while every shard of a service is away, killed as often as it takes; `lost` is named."""
     end = time.monotonic() + AWAY_S
     while time.monotonic() < end:
         for process in loaded.running.mesh.of(service):
@@ -90,7 +90,7 @@ def whole(loaded: Loaded, user: int, **query: Any) -> dict[str, Any]:
 
 @contextmanager
 def stopped(loaded: Loaded, service: str) -> Iterator[None]:
-    """Every shard of a service hangs: its ports accept, and nobody answers."""
+    """Every shard of a service hangs: its ports accept, and no process answers."""
     processes = [loaded.running.child(service, p.shard).process for p in loaded.running.mesh.of(service)]
     pids = [process.pid for process in processes if process is not None]
     for pid in pids:
@@ -114,7 +114,7 @@ def test_a_followed_user_shows(mesh: Loaded, reader: int) -> None:
     (followed, other) = saver(mesh, 2)
     assert not mesh.page(reader)["items"]
     token = mesh.publish({"action": "follow_user", "user": reader, "target": followed})["token"]
-    assert owners(mesh.page(reader, token=token)) == {followed}, "at once, with the token"
+    assert owners(mesh.page(reader, token=token)) == {followed}, "immediately, with the token"
     mesh.publish({"action": "follow_user", "user": reader, "target": other})
     took = until(lambda: owners(mesh.page(reader, limit=100)) == {followed, other}, "followed user", SOON_S)
     print(f"a followed user showed without a token after {took * 1000:.0f} ms")
@@ -205,7 +205,7 @@ def test_without_feedgen_the_edge_serves_the_last_good_feed_and_scrolling_goes_o
     while pins(beyond):
         beyond = without(mesh, "feedgen", partial(mesh.page, user, cursor=beyond["cursor"]), "feedgen")
         kept += pins(beyond)
-        assert {item["source"] for item in beyond["items"]} <= {"last_good"}, "of those followed, and nobody else"
+        assert {item["source"] for item in beyond["items"]} <= {"last_good"}, "of the followed users, and no others"
     assert len(kept) >= 100, "older pages go on where the newest end"
     assert len(kept) == len(set(kept))
     assert beyond["degraded"] == ["feedgen", "fallback"]
@@ -281,12 +281,12 @@ def kept_free(running: Running, megabytes: int) -> Iterator[None]:
 
 
 def test_too_little_room_on_the_disk(mesh: Loaded, reader: int) -> None:
-    """More room is to be kept free than there is: writes are refused by name and number, reads go on."""
+    """More space is to be kept free than there is: writes are refused by name and number, reads go on."""
     running, (followed,) = mesh.running, saver(mesh)
     token = mesh.publish({"action": "follow_user", "user": reader, "target": followed})["token"]
     assert get(running, f"/v1/users/{reader}", token=token).json()["counts"]["users"] == 1
     with kept_free(running, 10_000_000):
-        running.until(lambda h: "disk nearly full" in h[0].why, "short of room")
+        running.until(lambda h: "disk nearly full" in h[0].why, "short of space")
         answer = httpx.post(f"{running.url}/v1/events", json={"action": "hide", "user": 2, "pin": 3}, timeout=20)
         free = shutil.disk_usage(running.mesh.data).free >> 20
         refusal(answer, 429, "RESOURCE_EXHAUSTED", "disk nearly full", "10000000 MB are kept")

@@ -28,7 +28,7 @@ def scroll(running: Running, user: int, pages: int = PAGES) -> list[Page]:
 
 
 def shown(found: Page) -> list[tuple[Any, ...]]:
-    """What a reader sees, in order: all but the score, which tells the hour."""
+    """The page as a reader sees it, in order: all but the score, which tells the hour."""
     return [tuple(value for name, value in item.items() if name != "score") for item in found["items"]]
 
 
@@ -61,10 +61,10 @@ def test_a_hundred_readers_scroll_eight_pages(lastfm: tuple[Loaded, Truth]) -> N
         assert not set(seen) & truth.met[user], f"user {user} was shown what they had saved"
         assert not set(seen) & down, f"user {user} was shown a pin that was taken down"
         candidates = truth.candidates(user) - down
-        assert set(seen) <= candidates, f"user {user} was shown what nobody they follow saved"
+        assert set(seen) <= candidates, f"user {user} was shown a pin that no followed user saved"
         assert all(len(p["items"]) == SIZE for p in found[:-1]), f"user {user}: a page in between was not full"
         if found[-1]["cursor"] is None and truth.boards(user) <= 500:  # of more boards, the best are looked at
-            few = 0.03 * len(candidates) + 3  # what the filter of what was seen may reject falsely, of 1 %
+            few = 0.03 * len(candidates) + 3  # so many the filter of seen pins may reject falsely, at 1 %
             assert len(seen) >= len(candidates) - few, f"user {user}: candidates were left"
         else:
             assert len(seen) == PAGES * SIZE
@@ -98,7 +98,7 @@ def test_limits_hold_while_candidates_last(lastfm: tuple[Loaded, Truth]) -> None
                 board = int(ray["sources"][0]["board"])
                 full = on_board[board] >= PER_BOARD or of_owner[board >> 32] >= PER_OWNER
                 assert full, f"user {user}: pin {pin} was within the limits and was left out"
-    assert held, "nobody had candidates enough"
+    assert held, "no user had candidates enough"
 
 
 def test_however_many_shards(world: Path, tmp_path: Path) -> None:

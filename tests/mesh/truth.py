@@ -1,4 +1,4 @@
-"""What the pages must hold, recomputed from the Parquet files in plain Python: nothing here is asked of the mesh."""
+"""The expected pages, recomputed from the Parquet files in plain Python: nothing here is asked of the mesh."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field

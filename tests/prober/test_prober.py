@@ -1,4 +1,4 @@
-"""What the prober takes for shown, and what for lost."""
+"""The prober's verdicts: shown or lost."""
 
 import asyncio
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def probed(views: dict[str, Answers]) -> dict[str, Freshness]:
-    """What was measured after as many probes as there are answers."""
+    """The measured figures after as many probes as there are answers."""
     pins: list[int] = []
     most = max(map(len, views.values()))
 

@@ -1,4 +1,4 @@
-"""What counts must be, by an obvious slow recount: one event after the other, in plain Python."""
+"""The expected counts, by an obvious slow recount: one event after the other, in plain Python."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -157,7 +157,7 @@ def test_a_machine_that_dies_at_any_write_counts_each_engagement_once(tmp_path: 
                 log.sync()
             else:
                 before = one.log.aggregated(synced=True)
-                assert before != log.aggregated(), "what is not synced is told as not done"
+                assert before != log.aggregated(), "a chunk that is not synced is reported as not done"
             copy = tmp_path / str(turn)
             shutil.copytree(tmp_path / "first", copy)
             again = Working(open_log(copy, lambda: NOW))

@@ -1,4 +1,4 @@
-"""Group commit: whoever waits together is appended together, and an error reaches every one of them."""
+"""Group commit: publishes that wait at the same time are one append, and an error reaches every one of them."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence

@@ -57,7 +57,7 @@ def test_it_grows_with_what_it_holds_and_sheds_what_is_old(kind: str) -> None:
         assert not recent.add(some(turn)[::-1], now).any()
     assert len(recent) == 200_000
     assert not any(recent.add(some(turn), now).any() for turn in range(10)), "growing loses none"
-    for turn in range(40):  # a day later each time: what it holds stays one day's
+    for turn in range(40):  # a day later each time: it holds one day's ids throughout
         now += DAY_MS + MINUTE_MS
         assert recent.add(some(turn), now).all()
     assert len(recent._keys) <= 1 << 20

@@ -1,4 +1,4 @@
-"""kill -9 of the process that writes the log: what it acknowledged is there once, also when a writer publishes again."""
+"""kill -9 of the process that writes the log: the acknowledged events are there once, also when a writer publishes again."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A save states its pin's quality as it is accepted, whoever wrote it."""
+"""A save states its pin's quality as it is accepted, whichever caller wrote it."""
 
 import math
 from pathlib import Path

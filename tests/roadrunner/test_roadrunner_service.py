@@ -1,4 +1,4 @@
-"""The ingest API over real RPCs: what it accepts, what it refuses and how, and streams that end when their reader goes."""
+"""The ingest API over real RPCs: the batches it accepts, its refusals, and streams that end when their reader goes."""
 
 import itertools
 import time
@@ -71,7 +71,7 @@ def test_any_good_batch_is_accepted_and_its_token_names_every_partition(door: Ru
     door.hang_up()
     holds = batch.take(
         ~IS_OF_BOARDS[batch.action]
-    )  # what is said of a board may hold or not: then it is in `objects` alone
+    )  # a statement of a board may hold or not: then it is in `objects` alone
     least, most = ({(int(p.topic), p.partition) for p in split(of, PARTITIONS)} for of in (holds, batch))
     assert least <= set(places(published.token)) <= most
     assert {at for at in most if at[0] == Topic.OBJECTS} <= set(places(published.token))

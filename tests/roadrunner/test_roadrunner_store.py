@@ -1,4 +1,4 @@
-"""The log without a network: what is appended is read back in order, once, and dropped by whole segments."""
+"""The log without a network: appended records are read back in order, once, and dropped by whole segments."""
 
 import struct
 import threading

@@ -50,7 +50,7 @@ class SmallDisk:
         self.path = path
 
     def resize(self, megabytes: int) -> None:
-        """Make room, or take it."""
+        """Free space, or take it."""
         subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(self.path)], check=True)
 
     def free(self) -> int:
@@ -58,7 +58,7 @@ class SmallDisk:
         return shutil.disk_usage(self.path).free
 
     def fill(self, file: Path) -> None:
-        """Leave no room, whoever writes beside this."""
+        """Leave no space, whichever process writes beside this."""
         with suppress(OSError), file.open("wb", buffering=0) as filler:
             while True:
                 filler.write(bytes(4096))

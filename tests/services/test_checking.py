@@ -1,4 +1,4 @@
-"""`feedmesh check` and the scrub of a running process: what is damaged is found and named, what is not is left alone."""
+"""`feedmesh check` and the scrub of a running process: damaged parts are found and named, whole ones are left alone."""
 
 import json
 import shutil

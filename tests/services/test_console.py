@@ -1,4 +1,4 @@
-"""What the command says: hints that work as typed, plain lines of progress, and what `feedmesh doctor` finds."""
+"""The command's output: hints that work as typed, plain lines of progress, and the findings of `feedmesh doctor`."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""What travels with a request: the nearest deadline and the token."""
+"""The context of a request: the nearest deadline and the token."""
 
 import asyncio
 import math

@@ -99,7 +99,7 @@ def test_a_view_is_rebuilt_or_right_whatever_happened_to_its_files(
             shard.close()
             found = (0, 0)
         if shard.dead:
-            gc.collect()  # what the error held
+            gc.collect()  # the objects that the error held
             shard = opened(folder)
             apply(shard)
             found = counted(shard), len(list(shard.family("counts").keys()))

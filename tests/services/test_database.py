@@ -114,7 +114,7 @@ def test_a_full_disk_is_said_and_a_dead_database_still_reads(tmp_path: Path) -> 
         assert db.dead
         assert written > 0
         for _ in range(3):
-            with suppress(Exhausted):  # and nothing else; what RocksDB says depends on how far its recovery has come
+            with suppress(Exhausted):  # and nothing else; RocksDB's message depends on how far its recovery has come
                 put(db, b"refused", b"v")
             with suppress(Exhausted):
                 db.sync()

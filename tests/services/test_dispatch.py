@@ -1,4 +1,4 @@
-"""The call policy itself, without a transport: what is refused, in which order, and how it is counted."""
+"""The call policy itself, without a transport: its refusals, their order, and how they are counted."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What callers hear of errors: what they can act on, and nothing of this machine's inside."""
+"""The texts of errors for callers: they name a remedy, and nothing of this machine's inside."""
 
 import re
 

@@ -27,7 +27,7 @@ from tests.services.batches import any_batches, good_batches, rows_of
 NOW, AHEAD = 1_750_000_000_000, 600_000
 A = Action
 USER, PIN, BOARD, TARGET = "user", "pin", "board", "target"
-#: What each action can't do without, as its documentation has it.
+#: The columns that each action needs, as its documentation has it.
 NEEDED = {
     A.FOLLOW_USER: {USER, TARGET},
     A.UNFOLLOW_USER: {USER, TARGET},

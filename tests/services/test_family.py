@@ -109,7 +109,7 @@ def test_a_damaged_block_is_an_error_that_names_folder_family_and_remedy(folder:
     assert db.damage == ""
     with pytest.raises(Damaged, match=f"^{folder}: is damaged: column family a: .*checksum mismatch.*; restore it"):
         SCANS[scan](db.family("a"))
-    assert db.damage, "whoever asks how the process is hears of it"
+    assert db.damage, "the status of the process reports it"
     assert list(db.family("b").items()) == []
     db.close()
 

@@ -1,4 +1,4 @@
-"""A full disk under a real mesh: writes are refused, reads go on, and with room again all of it comes back by itself."""
+"""A full disk under a real mesh: writes are refused, reads go on, and with space again all of it comes back by itself."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_a_mesh_outlives_a_full_disk(tmp_path: Path) -> None:
                 with pytest.raises(Exhausted, match="disk nearly full: 0 MB free at .*, 1 MB are kept free"):
                     publisher.publish(follows(1, first_id=60), 30)
             running.watch()
-            assert not told, "no process ended while there was no room to start again"
+            assert not told, "no process ended while there was no space to start again"
             assert len(followed(running.mesh, 1, token)) == 10, "reads go on"
             for name in ("other", "more"):
                 (disk.path / name).unlink()

@@ -71,7 +71,7 @@ def another(log: MemoryLog, again: list[list[Draft]]) -> MemoryWriter:
 
 
 def applied(folder: Path, service: str, log: MemoryLog) -> dict[str, str]:
-    """What a view answers that has followed the log, opened again in between."""
+    """The answers of a view that has followed the log, opened again in between."""
     mine = [(int(topic), partition) for topic in checked(service).topics for partition in range(PARTITIONS)]
     for most in (20, None):
         store = open_view(folder, service)

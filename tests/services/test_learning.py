@@ -1,4 +1,4 @@
-"""The supervisor's thread that makes models: when it begins, what it says, and that nothing of it is left running.
+"""The supervisor's thread that makes models: when it begins, its messages, and that no part of it is left running.
 
 A program of a few lines stands for the commands, as it is quick; `tests/mesh` has the commands themselves.
 """
@@ -70,7 +70,7 @@ class World:
     def __init__(self, data: Path, every: str = "off", first: bool = True) -> None:
         self.data, self.events, self.said = data, 5_000, list[str]()
         self.growing = 0  # so many more times that it is asked for, the log has grown by half
-        self.failing: list[Exception] = []  # raised one after the other, by those who ask for the events
+        self.failing: list[Exception] = []  # raised one after the other, by the calls that ask for the events
         data.mkdir(parents=True, exist_ok=True)
         sections = settings.load(None, SCHEMA)
         sections["mesh"].data = str(data)
@@ -305,7 +305,7 @@ def test_a_full_disk_is_outlived(tmp_path: Path) -> None:
             world.until(lambda: learner.state.state == FAILED)
             world.until_said(
                 f": the disk of {world.data} is full"
-            )  # ended with 1, or 120 where its last line had no room
+            )  # ended with 1, or 120 where its last line found no space
             (world.data / "other").unlink()
             world.events *= 2
             world.until_state(SERVED)

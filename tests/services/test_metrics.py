@@ -1,4 +1,4 @@
-"""What a process measures, against the numbers that went in."""
+"""The metrics of a process, against the numbers that went in."""
 
 import threading
 import time
@@ -79,7 +79,7 @@ def test_prometheus_tells_calls_by_code_times_and_gauges() -> None:
 
 
 def by_the_library(calls: list[tuple[str, float, grpc.StatusCode]]) -> bytes:
-    """What Prometheus' own histogram and counter tell of the same calls."""
+    """The samples of Prometheus' own histogram and counter for the same calls."""
     registry, labels = CollectorRegistry(), {"service": "apiary", "shard": "3"}
     names = [*labels, "method"]
     times = Histogram("feedmesh_request_seconds", "Time to answer a request", names, registry=registry, buckets=BUCKETS)
@@ -103,7 +103,7 @@ some_calls = st.lists(
 @given(some_calls)
 def test_prometheus_reads_what_its_own_library_would_tell(calls: list[tuple[str, float, grpc.StatusCode]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "time", lambda: 1_700_000_000.5)  # when each was made is told too
+        patch.setattr(time, "time", lambda: 1_700_000_000.5)  # the time when each was made is reported too
         metrics = Metrics("apiary", 3)
         for call in calls:
             metrics.observe(*call)

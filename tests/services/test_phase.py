@@ -1,4 +1,4 @@
-"""What the mesh does before there is anything to show."""
+"""The phases of a mesh before it has anything to show."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`feedmesh plan`: what it multiplies is there, more of anything needs no less, and nonsense is refused by name."""
+"""`feedmesh plan`: the terms it multiplies exist, more of anything needs no less, and nonsense is refused by name."""
 
 from typing import Any
 

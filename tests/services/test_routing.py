@@ -1,4 +1,4 @@
-"""Who owns a key: every partition has one shard, and a key goes to the shard of its partition."""
+"""The owner of a key: every partition has one shard, and a key goes to the shard of its partition."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def mesh_of(shards: int, partitions: int) -> Mesh:
-    """A mesh whose shards are told out of order; nothing listens at their addresses."""
+    """A mesh whose shards are listed out of order; nothing listens at their addresses."""
     processes = [
         Address(service="apiary", shard=i, shards=shards, address=f"127.0.0.1:{i + 1}") for i in reversed(range(shards))
     ]

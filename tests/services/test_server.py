@@ -241,7 +241,7 @@ def test_a_request_whose_time_ran_out_in_the_queue_is_not_served() -> None:
         leave.set()
         first.result()
         ask(stub, 30)
-    assert len(served) == 2, "the first and the last; nobody was listening for the second"
+    assert len(served) == 2, "the first and the last; no process was listening for the second"
 
 
 @both

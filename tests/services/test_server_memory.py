@@ -1,4 +1,4 @@
-"""What callers may make a server hold: one message, its metadata, and the bytes of all requests under way."""
+"""The memory that callers may make a server hold: one message, its metadata, and the bytes of all requests under way."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Settings: what is wrong is refused by its name, and every setting is described."""
+"""Settings: a wrong one is refused by its name, and every setting is described."""
 
 from pathlib import Path
 

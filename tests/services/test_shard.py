@@ -189,7 +189,7 @@ def test_data_and_offsets_agree_after_kill_9(tmp_path: Path, lines: int) -> None
         told = int(rest[-1]) if rest and rest[-1].isdigit() else told
         shard = open_shard(tmp_path)
         position = shard.positions([AT])[AT]
-        assert position > told - 3, "what was committed is there"
+        assert position > told - 3, "the committed records are there"
         assert position % 3 == 0
         assert keys(shard) == list(range(position)), "each record once, and none without its offset"
         assert shard.applied_events() == position

@@ -192,7 +192,7 @@ def await_ready(mesh: Mesh, watch: Any = lambda: None) -> list[int]:
 
 
 def followed(mesh: Mesh, user: int, token: bytes) -> set[int]:
-    """What a reader sees who has just written."""
+    """The page of a reader who has just written."""
 
     async def main() -> set[int]:
         client = ApiaryClient(mesh)

@@ -17,7 +17,7 @@ from tests.services.children import until
 
 
 class Heard:
-    """Remembers the ids it was told."""
+    """Remembers the ids it was given."""
 
     def __init__(self, door: Running) -> None:
         self.ids: list[int] = []

@@ -23,7 +23,7 @@ ENDS = "/feedmesh.Roadrunner/Ends"
 
 
 def asked(address: str, *questions: Callable[[Any], Any], seconds: float = 5.0) -> list[Any]:
-    """What a stub answers to all of them, asked at once."""
+    """A stub's answers to all of them, asked in parallel."""
 
     async def ask() -> list[Any]:
         async with open_async(address) as channel:

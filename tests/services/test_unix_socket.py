@@ -31,7 +31,7 @@ from services.rpc.unix_client import NoSocket, UnixClient
 from services.rpc.unix_socket import LENGTH_BYTES, MAX_REPLY, MAX_REQUEST, SMALL, Inbox, head_of, socket_path
 from tests.services.unix_servers import Kind, OnAsyncio, Servicer, Threaded, serving
 
-NOWHERE = "127.0.0.1:1"  # no gRPC there: what is answered came through the socket
+NOWHERE = "127.0.0.1:1"  # no gRPC there: every answer came through the socket
 both = pytest.mark.parametrize("kind", [Threaded, OnAsyncio])
 
 
@@ -63,7 +63,7 @@ def client(path: Path) -> Iterator[UnixClient]:
 
 
 def asking(path: Path, work: Callable[[Any], Any], address: str = NOWHERE) -> Any:
-    """What `work` makes of a stub whose calls go through the socket, or else to `address`."""
+    """The result of `work` with a stub whose calls go through the socket, or else to `address`."""
 
     async def run() -> Any:
         async with open_async(address) as channel:
@@ -341,7 +341,7 @@ def test_messages_are_cut_wherever_they_are_broken(size: int) -> None:
     while at < len(data):
         room = inbox.room()
         some = data[at : at + min(size, len(room))]
-        assert some, "there is always room"
+        assert some, "there is always space"
         room[: len(some)] = some
         found += inbox.arrived(len(some))
         at += len(some)

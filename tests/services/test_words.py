@@ -1,4 +1,4 @@
-"""What is wrong with the bytes of a JSON file, in words, whatever they are."""
+"""Errors in the bytes of a JSON file, in words, whatever the bytes are."""
 
 import msgspec
 import pytest

@@ -100,7 +100,7 @@ class ToldFeedgen(feedgen_pb2_grpc.FeedgenServicer):
 
 @dataclass
 class Edge:
-    """`http` asks it; `feedgen` is told what to answer; `models` is scorpion's registry; `kill` ends a service."""
+    """`http` asks it; `feedgen` gives the answers set on it; `models` is scorpion's registry; `kill` ends a service."""
 
     http: httpx.Client
     feedgen: ToldFeedgen
@@ -179,7 +179,7 @@ def serve_edge(folder: Path, ids: Any = "numbers", listen_on: str = "127.0.0.1",
         feedgen = ToldFeedgen()
         serve("feedgen", lambda server: feedgen_pb2_grpc.add_FeedgenServicer_to_server(feedgen, server))
         models = Models(folder, lambda: None, lambda columns: None)
-        scorpion = Scorpion(models, Facts(cast(Any, None), ChangeFeed(1), 1 << 20, 0))  # nobody has pins scored here
+        scorpion = Scorpion(models, Facts(cast(Any, None), ChangeFeed(1), 1 << 20, 0))  # no test has pins scored here
         serve("scorpion", lambda server: scorpion_pb2_grpc.add_ScorpionServicer_to_server(scorpion, server))
         metrics = Metrics("web", 0)
         base = running.enter_context(_serve_http(mesh, metrics, Settings(**settings), listen_on))

@@ -144,7 +144,7 @@ def test_1000_connections_that_dawdle_keep_no_reader_out(edge: Edge) -> None:
 def test_60_large_bodies_at_once_are_bounded_together(edge: Edge) -> None:
     """7 MB of each: 420 MB, where 16 MB may be held. Each is taken whole or refused for now."""
     body = (b"[" + EVENT + b"]").ljust(7 * MB)
-    posted(edge, body)  # what one costs is no growth
+    posted(edge, body)  # the cost of one is no growth
     before, most, over = resident(), [0], threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""What one client may send, leave open or hold, by real sockets; and what all others see meanwhile."""
+"""The limits of what one client may send, leave open or hold, by real sockets; and the answers to all others meanwhile."""
 
 import fcntl
 import gzip
@@ -246,9 +246,7 @@ def test_one_that_leaves_amid_its_body_leaves_nothing(edge: Edge) -> None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # a reset
             connection.sendall(POST + b"Content-Length: 1000000\r\n\r\n" + b" " * 500_000)
     accepted = 0
-    while (
-        accepted < 4
-    ):  # what they held is free again as soon as the edge has seen them leave: 2 MB are allowed together
+    while accepted < 4:  # their memory is free again as soon as the edge has seen them leave: 2 MB are allowed in sum
         accepted += edge.http.post("/v1/events", content=CLICK.ljust(1 << 20)).status_code == 202
 
 

@@ -1,4 +1,4 @@
-"""What surrounds the API: limits, headers, pages, health, metrics, and what happens when services go."""
+"""The surroundings of the API: limits, headers, pages, health, metrics, and the answers when services go."""
 
 import contextlib
 import os
@@ -205,7 +205,7 @@ def test_requests_under_way_are_finished_at_the_end(tmp_path: Path) -> None:
 
         def finish() -> None:
             with contextlib.suppress(httpx.TransportError):
-                while httpx.get(f"http://{host}:{port}/v1/users/1"):  # until it accepts nobody any more
+                while httpx.get(f"http://{host}:{port}/v1/users/1"):  # until it accepts no connection any more
                     pass
             slow.sendall(body)
             answers.append(int(slow.recv(12).split()[1]))

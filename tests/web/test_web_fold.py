@@ -1,4 +1,4 @@
-"""What a search finds: names in any normal form, case and script, and not what only looks near."""
+"""The results of a search: names in any normal form, case and script, and none that only looks near."""
 
 import unicodedata
 

@@ -22,7 +22,7 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
 
 
 def listed(edge: Edge) -> list[dict[str, Any]]:
-    """What the API says once scorpion has looked."""
+    """The API's answer once scorpion has looked."""
     edge.models.refresh()
     answer = edge.http.get("/v1/models")
     assert answer.status_code == 200, answer.text
@@ -49,7 +49,7 @@ def test_every_version_is_told_and_which_is_promoted(edge: Edge, tmp_path: Path)
 
 
 def test_how_a_model_did_beside_baselines_is_told(edge: Edge, tmp_path: Path) -> None:
-    """What training writes is what the edge answers, whoever adds a field to it."""
+    """The edge answers every field that training writes, also one that is added later."""
     figure = layout.Figure(value=0.2, low=0.1, high=0.3, requests=40)
     found = layout.Evaluation(
         metric="ndcg@10", requests=40, users=30, methods={"model": {"ndcg@10": figure}, "light": {"ndcg@10": figure}},

@@ -186,7 +186,7 @@ def test_H07_methods_of_a_path(plain: Edge, path: str, methods: str) -> None:
 
 
 class Links(HTMLParser):
-    """What a page loads and links to."""
+    """The addresses that a page loads and links to."""
 
     def __init__(self) -> None:
         super().__init__()

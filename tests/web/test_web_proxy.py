@@ -1,4 +1,4 @@
-"""The edge behind nginx as Debian has it, with its default buffers: what a reader gets through a real proxy."""
+"""The edge behind nginx as Debian has it, with its default buffers: a reader's answers through a real proxy."""
 
 import json
 import os

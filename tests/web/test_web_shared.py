@@ -19,7 +19,7 @@ def test_concurrent_askers_share_one_answer() -> None:
         shared = Shared(ask, keep_s=60)
         askers = [asyncio.create_task(shared.get()) for _ in range(10)]
         await asyncio.sleep(0)
-        askers[0].cancel()  # its leaving takes the answer from nobody
+        askers[0].cancel()  # its leaving takes the answer from no other caller
         release.set()
         answers = await asyncio.gather(*askers[1:])
         assert set(answers) == {1}

@@ -1,4 +1,4 @@
-"""The edge where ids are text: what is written under a text is answered under it, and nothing else is taken for it."""
+"""The edge where ids are text: events under a text are answered under it, and no other text is taken for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +88,7 @@ def pin_of(edge: Edge, pin: str, token: str = "") -> httpx.Response:
 
 
 def names_of(edge: Edge) -> list[tuple[int, str]]:
-    """What the log names, in order."""
+    """The names in the log, in order."""
     named = []
     for record in edge.log.read({at: 0 for at in edge.log.ends() if at[0] == Topic.OBJECTS}):
         batch = Batch.of(events_pb2.Batch.FromString(record.batch))
@@ -184,7 +184,7 @@ def test_users_are_listed_searched_and_paged_by_their_texts(tmp_path: Path) -> N
             if after is None:
                 break
             assert after in people
-        assert found == people, "somebody only spoken of is not listed, as with numbers"
+        assert found == people, "a user who is only named by others is not listed, as with numbers"
         exact = edge.http.get("/v1/users", params={"q": "u-007"}).json()["users"]
         assert [row["user"] for row in exact] == ["u-007"]
 
@@ -262,7 +262,9 @@ def test_without_rockstore_events_are_accepted_and_their_ids_named_again(tmp_pat
         pin_of(edge, "p", token)
         edge.kill("rockstore")
         written(edge, {"action": "impression", "user": "somebody", "pin": "p"})
-        assert sorted(names_of(edge)) == [(1, "p"), (3, "somebody")], "what the edge has in memory is not asked for"
+        assert sorted(names_of(edge)) == [(1, "p"), (3, "somebody")], (
+            "names that the edge has in memory are not asked for"
+        )
 
 
 def test_the_description_says_that_ids_are_text(edge: Edge) -> None:
