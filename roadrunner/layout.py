@@ -160,7 +160,7 @@ def record_of(key: bytes, value: bytes) -> StoredValue:
 def message_of(key: bytes, batch: bytes) -> events_pb2.Batch:
     """The batch of a record, whose columns all have the length that it states. Raises Damaged for anything else.
 
-    What reads columns without looking at their lengths again, as kernels do, reads them from here.
+    Code that reads columns without looking at their lengths again, as kernels do, reads them from here.
     """
     try:
         message = events_pb2.Batch.FromString(batch)

@@ -56,7 +56,7 @@ class _Engaged(NamedTuple):
 class Voices:
     """Which users have been counted for which pins.
 
-    What a user counted for on a day is one value, of all partitions, since a page is seen as a whole and its pins are in
+    The voices of a user on a day are one value, of all partitions, since a page is seen as a whole and its pins are in
     many; voices that count for good are one value of each partition, since it grows for years.
     """
 

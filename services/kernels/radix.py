@@ -41,7 +41,7 @@ def ascending(keys: Any, spare: Any, low: Any) -> Any:
 def in_order(keys: Any, tags: Any, low: Any) -> Any:
     """`ascending`, and the tag of each key: uint64[n] and, as tags are, any[n].
 
-    What is given is written over.
+    The given arrays are written over.
     """
     n, differing = len(keys), _differing(keys, low)
     places = np.empty(1 << _width(differing, n), np.uint32)

@@ -1,8 +1,8 @@
 """Where the processes of one machine meet besides gRPC: a Unix socket a process, and the frames that pass through it.
 
 A call by gRPC costs 0.6 ms of CPU on either side when it wakes a process that was idle, most of it in handing over
-between threads; the same bytes through a socket that the two processes hold cost a fifth (decision 0024). What passes
-is what `Calls.Many` of protos/calls.proto carries: a frame is a length (<u4) and a `CallsRequest` or, back, its
+between threads; the same bytes through a socket that the two processes hold cost a fifth (decision 0024). The messages
+are those of `Calls.Many` of protos/calls.proto: a frame is a length (<u4) and a `CallsRequest` or, back, its
 `CallsReply`. A connection has one request under way at a time.
 """
 
