@@ -14,10 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from services.core.clock import wall_clock
+from services.core.columns import U64, Array
 from services.core.durable import rename_durably
-from services.core.errors import Damaged, DeadlineExceeded, MeshError, NotReady
+from services.core.errors import Damaged, DeadlineExceeded, InvalidArgument, MeshError, NotReady
 from services.core.tokens import Reached
+from services.core.topics import partition_of, partition_of_one
 from services.log.history import History
 from services.log.progress import Progress
 from services.log.protocol import End, Partition, Positions, Record
@@ -44,6 +48,21 @@ def with_offsets(store: str, check: CheckValue) -> CheckValue:
     return check_each
 
 
+class Owned:
+    """The partitions that a shard owns; none are known, and nothing is refused, before it is connected to the log."""
+
+    def __init__(self, partitions: Iterable[Partition] = ()) -> None:
+        self.log = frozenset(partitions)  # with their topics
+        self.numbers = frozenset(partition for _, partition in self.log)
+        self.own = np.zeros(max(self.numbers, default=-1) + 2, bool)  # by number; the last stands for all beyond
+        self.own[list(self.numbers)] = True
+
+    def __str__(self) -> str:
+        topics = ", ".join(map(str, sorted({topic for topic, _ in self.log})))
+        first, last = min(self.numbers, default=0), max(self.numbers, default=0)
+        return f"topics {topics} of partitions {first} to {last}"
+
+
 class Shard(Database):
     """One RocksDB with its column families and the offsets applied, by topic and partition."""
 
@@ -64,6 +83,7 @@ class Shard(Database):
         names = tuple(families)
         super().__init__(folder, form, ("offsets", *names), cache_mb, memtable_mb, looking=looking)
         self._moved = threading.Condition()
+        self._owned = Owned()
         try:
             self._applied: dict[Partition, Progress] = self._read_offsets(names)
             self._read_in = self.note(HISTORY_KEY) or b""
@@ -87,8 +107,10 @@ class Shard(Database):
         """Before the log is read on: take note of its identity and epoch, if what was applied is still its past.
 
         Else raises Damaged, so that it is set aside and applied anew, when the log holds everything, and NotReady when
-        it does not: then nothing can be right any more.
+        it does not: then nothing can be right any more. From now on the shard owns these partitions and no others.
         """
+        partitions = list(partitions)
+        self._owned = Owned(partitions)
         positions = self.positions(partitions)
         if lost := self._lost(history, positions, ends):
             if not any(ends[at].first for at in positions if at in ends):
@@ -139,13 +161,14 @@ class Shard(Database):
 
     def fresh(self, records: Sequence[Record]) -> list[Record]:
         """Those records that have not been applied, repeats among them without their events. Raises NotReady when one
-        before them was lost (services/log/progress.py).
+        before them was lost (services/log/progress.py), MeshError when one is of a partition that the shard does not own.
         """
         looked, new = dict[Partition, Progress](), []
         for record in records:
             at = (int(record.topic), record.partition)
             progress = looked.get(at)
             if progress is None:
+                self._check_owned(at)
                 progress = looked[at] = self._applied.get(at, NOTHING).copy()
             try:
                 applied = progress.pass_over(record)
@@ -158,13 +181,15 @@ class Shard(Database):
     def commit(self, batch: Any, records: Sequence[Record], written: Callable[[], None] = lambda: None) -> None:
         """Write the batch and how far the records that it came from go, atomically; wake who waits for them.
 
-        `written` is called in between: what a view keeps in memory is brought up before anybody is told.
+        `written` is called in between: what a view keeps in memory is brought up before anybody is told. Raises MeshError,
+        and writes nothing, when a record is of a partition that the shard does not own.
         """
         moved: dict[Partition, Progress] = {}
         for record in records:
             at = (int(record.topic), record.partition)
             progress = moved.get(at)
             if progress is None:
+                self._check_owned(at)
                 progress = moved[at] = self._applied.get(at, NOTHING).copy()
             progress.move(record)
         offsets = self._handles["offsets"]
@@ -179,6 +204,38 @@ class Shard(Database):
         with self._moved:
             self._applied.update(moved)
             self._moved.notify_all()
+
+    def _check_owned(self, at: Partition) -> None:
+        if self._owned.log and at not in self._owned.log:
+            raise MeshError(
+                f"{self.folder}: a record of topic {at[0]} partition {at[1]} came, which this shard does not own; it owns "
+                f"{self._owned}"
+            )
+
+    def partition_of(self, key: int, partitions: int) -> int:
+        """The partition of a key that a question names, of so many. Raises InvalidArgument when the shard, once it is
+        connected, does not own it: what another shard holds must not look like nothing.
+        """
+        partition = partition_of_one(key, partitions)
+        if self._owned.log and partition not in self._owned.numbers:
+            raise self._foreign(key, partition)
+        return partition
+
+    def partitions_of(self, keys: U64, partitions: int) -> Array:
+        """int64[n]: the partition of each of the keys, uint64[n]. Raises InvalidArgument as `partition_of` does."""
+        found = partition_of(keys, partitions)
+        if self._owned.log:
+            own = self._owned.own.take(found, mode="clip")
+            if not own.all():
+                first = int(own.argmin())
+                raise self._foreign(int(keys[first]), int(found[first]))
+        return found
+
+    def _foreign(self, key: int, partition: int) -> InvalidArgument:
+        return InvalidArgument(
+            f"key {key} is in partition {partition}, which shard {self.folder.parent.name}/{self.folder.name} does not "
+            f"own; it owns {self._owned}"
+        )
 
     def positions(self, partitions: Iterable[Partition]) -> Positions:
         """The next offset wanted of each of these partitions."""

@@ -13,7 +13,7 @@ from services.core.errors import DeadlineExceeded, NotReady
 from services.core.topics import Topic
 from services.log.progress import Progress
 from services.log.protocol import Provenance, Record
-from services.state.shard import Shard
+from services.state.shard import Owned, Shard
 from tests.services.batches import follows
 from tests.services.children import child, read_line
 
@@ -71,7 +71,7 @@ def test_a_batch_that_is_not_committed_leaves_neither(shard: Shard) -> None:
 @given(st.lists(st.integers(0, 6), max_size=12))
 def test_fresh_is_each_offset_once_in_order(offsets: list[int]) -> None:
     shard = Shard.__new__(Shard)  # without a folder: this asks only what is next
-    shard._applied, shard.folder = {AT: Progress(2)}, Path("shard")
+    shard._applied, shard._owned, shard.folder = {AT: Progress(2)}, Owned(), Path("shard")
     expected, new, gap = 2, [], False
     for offset in offsets:
         if offset == expected:
