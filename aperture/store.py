@@ -13,7 +13,7 @@ from services.core.clock import DAY_MS, Clock
 from services.core.columns import I64, U8, U32, U64, Array
 from services.core.errors import InvalidArgument
 from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT, flags
-from services.core.topics import Topic, partition_of_one
+from services.core.topics import Topic
 from services.log.protocol import Record, rows
 from services.state.shard import Shard
 
@@ -155,7 +155,7 @@ class ApertureStore:
 
     def _bounds(self, user: int, since_ms: int, until_ms: int) -> tuple[bytes, bytes]:
         """The first key of the days of a span, and the bound after their last."""
-        partition = partition_of_one(user, self._partitions)
+        partition = self.shard.partition_of(user, self._partitions)
         last = (min(until_ms, LAST_MS) - 1) // DAY_MS
         since = min(since_ms, LAST_MS) // DAY_MS
         return layout.day_key(partition, user, since), layout.day_key(partition, user, max(last + 1, since))

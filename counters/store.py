@@ -15,7 +15,7 @@ from services.core.clock import Clock
 from services.core.columns import F32, I64, U8, U64
 from services.core.errors import Unavailable
 from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT, Batch, Kind
-from services.core.topics import Topic, partition_of
+from services.core.topics import Topic
 from services.log.protocol import Record
 from services.state.shard import Shard
 
@@ -126,7 +126,7 @@ class CountersStore:
         windows = runs(windows_ms, now_ms or clock_ms, clock_ms)
         kinds = np.broadcast_to(np.asarray(kinds, np.uint8), len(objects))
         sums = np.zeros((len(objects), len(wanted), len(windows_ms)), np.int64)
-        partitions = partition_of(objects, self._partitions)
+        partitions = self.shard.partitions_of(objects, self._partitions)
         order = np.argsort(partitions, kind="stable")
         ends = np.cumsum(np.bincount(partitions, minlength=self._partitions)).tolist()
         for number, partition in self._own.items():

@@ -19,7 +19,7 @@ import numpy as np
 
 from services.core.columns import U64, Array, ids
 from services.core.events import Action, Batch, flags
-from services.core.topics import Topic, partition_of_one
+from services.core.topics import Topic
 from services.log.protocol import Record, kept, rows
 from services.state.shard import Shard
 from smartfeed import layout
@@ -182,7 +182,7 @@ class SmartfeedStore:
         return ids(layout.unpack_pins(key, self.shard.family("removed").get(key)))
 
     def _partition(self, user: int) -> int:
-        return partition_of_one(user, self._partitions)
+        return self.shard.partition_of(user, self._partitions)
 
 
 def _among(pins: U64, ascending: U64) -> Array:
