@@ -30,7 +30,8 @@ def merge(
     out_ends: I64,
     change: Array,
 ) -> int:
-    """Apply events to sorted lists; the number of entries written to the out columns.
+    """Apply events to sorted lists; the number of entries written to the out columns, or -1 when events are left over,
+    since `owner` does not ascend or names a list that is not there.
 
     ids, kinds, at_ms: the lists of s users back to back, each ascending by (kind, id); ends: int64[s].
     owner: int64[e], the list of each event; events are ordered by (owner, kind, id, arrival).
@@ -70,7 +71,7 @@ def merge(
             n += 1
         start = ends[user]
         out_ends[user] = n
-    return n
+    return n if event == len(owner) else -1
 
 
 @kernel

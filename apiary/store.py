@@ -9,7 +9,8 @@ from apiary import kernel, layout
 from apiary.layout import BOARD, INTEREST, USER, Entries, Lists
 from services.core.columns import I64, U32, U64, Array
 from services.core.events import Action, Batch, flags
-from services.core.topics import Topic, partition_of, partition_of_one
+from services.core.topics import Topic
+from services.kernels.checks import check_ends, check_lengths
 from services.log.protocol import Record, rows
 from services.state.shard import Shard
 
@@ -92,12 +93,12 @@ class ApiaryStore:
 
     def followed(self, user: int) -> Entries:
         """All that a user follows, ascending by (kind, id)."""
-        key = layout.user_key(partition_of_one(user, self._partitions), user)
+        key = layout.user_key(self.shard.partition_of(user, self._partitions), user)
         return layout.unpack_lists("follows", [key], [self.shard.family("follows").get(key)]).entries
 
     def owned(self, owners: U64) -> Lists:
         """The boards of each of these users."""
-        return self._boards(partition_of(owners, self._partitions), owners)
+        return self._boards(self.shard.partitions_of(owners, self._partitions), owners)
 
     def owned_here(self, users: U64) -> tuple[U64, Lists, U64]:
         """Those users whose lists are on this shard, the boards of each of them, and the other users."""
@@ -136,10 +137,19 @@ def _changes(batch: Batch, partition: Array, kinds: Array, targets: U64, relevan
 
 
 def _merged(old: Lists, changes: FollowChanges, came: Array) -> Lists:
+    """Raises ValueError for columns whose lengths do not fit, and for events that are not in the order of their lists."""
+    ids, kinds, at_ms = old.entries
+    check_lengths(len(ids), kinds=kinds, at_ms=at_ms)
+    check_ends(old.ends, len(ids))
+    check_lengths(
+        len(came), owner=changes.owner, kinds=changes.kinds, ids=changes.ids, at_ms=changes.at_ms, put=changes.put
+    )
     room = len(old.entries.ids) + len(came)
     new = Entries(np.empty(room, np.uint64), np.empty(room, np.uint8), np.empty(room, np.int64))
     ends = np.empty(len(old.ends), np.int64)
     n = kernel.merge(
         *old.entries, old.ends, changes.owner, changes.ids, changes.kinds, changes.at_ms, changes.put, *new, ends, came
     )
+    if n < 0:
+        raise ValueError(f"owner: the events are not in the order of their {len(ends)} lists")
     return Lists(Entries(new.ids[:n], new.kinds[:n], new.at_ms[:n]), ends)

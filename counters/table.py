@@ -16,6 +16,7 @@ from counters.layout import ACTIONS, DAY, HOUR, Increments, Page, what
 from counters.windows import Runs, first_kept, runs
 from services.core.columns import I64, U8, U64, Array
 from services.kernels.bloom import read_only
+from services.kernels.checks import check_lengths
 
 NEVER = 2**62  # a threshold that no count reaches
 NOTHING_NOTABLE = np.full((8, 8), NEVER)
@@ -56,8 +57,10 @@ class Table:
     ) -> I64:
         """Add increments, to be called by one thread at a time; the notable rows, as `kernel.add` has it.
 
-        newest_ms: the time by which buckets expire, which never falls.
+        newest_ms: the time by which buckets expire, which never falls. Raises ValueError for columns of unequal lengths.
         """
+        check_lengths(len(increments.objects), what=increments.what, times=increments.times)
+        check_lengths(PAGES, watermarks=watermarks)
         kept = first_kept(DAY, newest_ms), first_kept(HOUR, newest_ms)
         columns = _inputs(increments)
         found, start = [], 0
@@ -91,7 +94,11 @@ class Table:
                 self._runs = longer
 
     def sums(self, objects: U64, kinds: U8, rows: I64, column: I64, windows: Runs, sums: Array) -> None:
-        """Write the sums of windows of these objects to `rows` of sums, as `kernel.window_sums` has it."""
+        """Write the sums of windows of these objects to `rows` of sums, as `kernel.window_sums` has it.
+
+        Raises ValueError for columns of unequal lengths.
+        """
+        check_lengths(len(objects), kinds=kinds, rows=rows)
         asked = read_only(objects, np.uint64), read_only(kinds, np.uint8), read_only(rows, np.int64)
         with self._lock:
             kernel.window_sums(self._slots, self._runs, *asked, column, *windows, sums)
@@ -108,8 +115,11 @@ class Table:
     def load(self, number: int, page: Page) -> None:
         """Take the objects of a page. By the thread that adds.
 
-        Raises ValueError naming an object that is of another page, or is there already.
+        Raises ValueError naming an object that is of another page, or is there already, or a column whose length does not
+        fit the others.
         """
+        check_lengths(len(page.objects), kinds=page.kinds, lengths=page.lengths)
+        check_lengths(int(page.lengths.sum()), buckets=page.buckets)
         self._make_room(len(page.objects), 2 * len(page.buckets) + 4 * len(page.objects))
         columns = _inputs(page)
         wrong = kernel.load(self._slots, self._runs, self._free, self._state, number, *columns)

@@ -14,6 +14,7 @@ import numpy as np
 from feedgen import kernel
 from feedgen.candidates import Candidates
 from services.core.columns import I64
+from services.kernels.checks import check_lengths
 
 WHY = ("within the limits", "limits gave way", "filler")
 
@@ -40,12 +41,13 @@ class Slate:
 
     def choose(self, candidates: Candidates, size: int) -> Chosen:
         """The page: min(n, size) rows of candidates that were counted. Ties go to the lower pin id; of a score that is
-        NaN, last.
+        NaN, last. Raises ValueError for columns of unequal lengths.
         """
         score = np.array(candidates.column("score"), np.float64)  # copies: a kernel is compiled for one kind of array
         interest = np.array(candidates.column("interest"), np.uint64)
         limits = np.array([self.per_board, self.per_owner, self.per_interest])
         page = np.empty((3, min(len(candidates), size)), np.int64)
         found_by, rates = candidates.column("found_by"), np.array(self.rates, np.float64)
+        check_lengths(len(candidates), score=score, interest=interest, found_by=found_by)
         kernel.draft(candidates.rows, score, found_by, interest, limits, rates, page)
         return Chosen(*page)

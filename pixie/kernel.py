@@ -33,6 +33,7 @@ from pixie.counting import (
 from pixie.ranking import discounted, nearest
 from pixie.steps import DEGREE_BITS, GAMMA, MAX_DEGREE, biased_steps, mixed, steps
 from services.core.columns import F32, I64, U32, U64
+from services.kernels.checks import check_lengths
 from services.kernels.jit import kernel
 
 WALKERS = 64  # that step alternately; more are no faster
@@ -113,8 +114,9 @@ def budgets(degrees: I64, weights: F32, most: int, steps: int) -> I64:
 
     Section 3.1, "multiple query pins": N_q = w_q s_q N / sum(w s) with s_q = |E(q)| (C - log |E(q)|), more for pins of
     high degree but less than linearly. C is 1 + log of the highest degree in the graph, `most`: with that s_q rises up
-    to the highest degree, where log alone would leave nothing.
+    to the highest degree, where log alone would leave nothing. Raises ValueError for columns of unequal lengths.
     """
+    check_lengths(len(degrees), weights=weights)
     known = np.maximum(degrees, 1)
     shares = weights.astype(np.float64) * known * (1.0 + np.log(max(most, 1)) - np.log(known))
     shares *= degrees > 0
@@ -159,8 +161,12 @@ def visited(
     """Walk `shares[i]` steps from the pin at row `pins[i]`: visits of boards and of pins, none of what isn't wanted.
 
     A node visited v_q times from query pin q scores (sum sqrt v_q) ** 2, or the sum of v_q with `plain`. The same seed
-    walks the same, whatever is counted. Raises TimeoutError when `alive` says that no caller waits any more.
+    walks the same, whatever is counted. Raises TimeoutError when `alive` says that no caller waits any more, ValueError
+    for columns of unequal lengths and for rows that the graph has not.
     """
+    check_lengths(len(pins), shares=shares)
+    if len(pins) and not 0 <= pins.min() <= pins.max() < len(graph.pin_starts) - 1:
+        raise ValueError(f"pins: rows {pins.min()} to {pins.max()}, the graph has {len(graph.pin_starts) - 1} pins")
     from_edges = edges_to(graph.pin_starts, pins)
     progress, rng, random = np.zeros(2, np.int64), np.zeros(1, np.uint64), np.uint64(seed)
     walkers, traces = walkers_at(0), np.empty((2, CHUNK + AHEAD), np.uint64)
@@ -178,8 +184,9 @@ def visited(
 def best(runs: U64, visits: Visits, k: int, discount: float = 0.0, leave_out: I64 = NOTHING) -> Answer:
     """The k best nodes of one side of the graph, whose runs these are, scores divided by degree ** discount.
 
-    Ties go to the smaller node. Those at the rows `leave_out` are left out.
+    Ties go to the smaller node. Those at the rows `leave_out` are left out. Raises ValueError for visits of unequal lengths.
     """
+    check_lengths(len(visits.starts), scores=visits.scores, seeds=visits.seeds)
     scores = discounted(runs, visits.starts, visits.scores, discount) if discount else visits.scores
     nodes, scores, seeds = nearest(runs, visits, scores, k, np.sort(leave_out))
     return Answer(nodes, scores, seeds, visits.steps)

@@ -26,7 +26,8 @@ def newest(
     at_ms: int64[n], the lists of s users back to back, each ascending; ends: int64[s]. owner: int64[e], the list of
     each event; events are ordered by (owner, at_ms, arrival). hides, event_hides: bool. Of equal dates what is in the
     list came before what comes now. out: int64[n + e], filled from its end: row i of the lists is i, event j is n + j.
-    out_ends: int64[s], as positions in out. Returns the position of the first row.
+    out_ends: int64[s], as positions in out. Returns the position of the first row; -1 when events are left over, since
+    `owner` does not ascend or names a list that is not there.
     """
     n = len(at_ms)
     at, event = len(out), len(owner) - 1
@@ -49,7 +50,7 @@ def newest(
             if (hidden if hide else others) <= kept:
                 at -= 1
                 out[at] = row
-    return at
+    return at if event < 0 else -1
 
 
 @kernel
@@ -69,7 +70,7 @@ def tally(
 
     minutes: int64[n], the lists of s users back to back, each ascending; counts: uint32[n, k]; ends: int64[s]. owner:
     int64[e], the list of each event; events are ordered by (owner, minute); event_kinds: their columns of counts. out
-    columns: room for n + e rows. Returns the rows written.
+    columns: room for n + e rows. Returns the rows written; -1 when events are left over, as `newest` does.
     """
     n, start, event = 0, 0, 0
     for user in range(len(ends)):
@@ -99,7 +100,7 @@ def tally(
                 n += 1
         start = last
         out_ends[user] = n
-    return n
+    return n if event == len(owner) else -1
 
 
 @kernel
@@ -223,6 +224,17 @@ def strongest_pins(
     rows = strongest(values, at_ms[last], pins[last], limit)
     last = last[rows]
     return pins[last], values[rows], boards[last], at_ms[last]
+
+
+@kernel
+def spans(known: U64, pins: int) -> Any:
+    """Whether `known` (as of `affinities`) is of so many pins: each one's word and interests, and nothing after them."""
+    at = np.int64(0)
+    for _ in range(pins):
+        if at >= len(known):
+            return False
+        at += 1 + np.int64(known[at] >> np.uint64(1))
+    return at == len(known)
 
 
 @kernel

@@ -15,6 +15,7 @@ from realpin.layout import MINUTE_MS, ROW_BYTES, Actions, Minutes, unpack_action
 from services.core.clock import DAY_MS
 from services.core.columns import F32, I64, U32, U64
 from services.core.events import ENGAGEMENTS, Action
+from services.kernels.checks import check_lengths
 
 WINDOWS_MS = np.array([10, 60, 24 * 60], np.int64) * MINUTE_MS
 #: The place of an action in ENGAGEMENTS.
@@ -60,13 +61,19 @@ def strongest_pins(actions: Actions, decay: Decay, limit: int) -> Pins:
     Greatest weight first; of equals the newest, then the lowest id. Those below 0 are at most half of them while there are
     enough above: a user who hides a lot still likes something. A pin weighs the sum of the actions on it. One that was
     hidden weighs its hides alone: whatever was done to it besides, the user is no longer about it. Actions after
-    the one that ages count from weigh in full.
+    the one that ages count from weigh in full. Raises ValueError for columns of unequal lengths.
     """
+    check_lengths(len(actions.pins), boards=actions.boards, at_ms=actions.at_ms, actions=actions.actions)
     return Pins(*kernel.strongest_pins(*actions, KIND, _HIDE, *decay, limit))
 
 
 def engaged(pins: Pins, known: U64, limit: int) -> Pins:
-    """The first `limit` pins of those that weigh above 0 and were not taken down. known: of the pins, see `known.py`."""
+    """The first `limit` pins of those that weigh above 0 and were not taken down. known: of the pins, see `known.py`.
+
+    Raises ValueError for columns of unequal lengths, and for a `known` that is not of these pins.
+    """
+    check_lengths(len(pins.pins), weights=pins.weights, boards=pins.boards, at_ms=pins.at_ms)
+    _check_known(known, len(pins.pins))
     return Pins(*kernel.engaged_pins(*pins, known, limit))
 
 
@@ -75,17 +82,25 @@ def strongest_affinities(weights: F32, known: U64, limit: int) -> Affinities:
 
     weights: float32[n]; known: of the pins, see `known.py`. An affinity is the sum of weight / sqrt(interests) over the
     pins of the interest: a pin of many interests says less of each; the square root lies between dividing a pin's weight
-    among them and giving each all of it. Those below 0 are at most half, as of pins.
+    among them and giving each all of it. Those below 0 are at most half, as of pins. Raises ValueError for a `known` that
+    is not of these pins.
     """
+    _check_known(known, len(weights))
     return Affinities(*kernel.affinities(weights, known, limit))
+
+
+def _check_known(known: U64, pins: int) -> None:
+    if not kernel.spans(known, pins):
+        raise ValueError(f"known: {len(known)} words are not of {pins} pins")
 
 
 def counted(minutes: Minutes, now_ms: int) -> U32:
     """uint32[windows, KINDS]: how often each action was done within each of WINDOWS_MS before now_ms.
 
     To the minute: a window of w minutes is the minute of now_ms and the w - 1 before it. So it never reaches further
-    back than its length, and up to a minute less.
+    back than its length, and up to a minute less. Raises ValueError for columns of unequal lengths.
     """
+    check_lengths(len(minutes.minutes), counts=minutes.counts)
     return kernel.counted(*minutes, now_ms // MINUTE_MS, _WINDOWS)
 
 

@@ -11,7 +11,8 @@ from realpin.signals import KIND
 from services.core.clock import Clock
 from services.core.columns import I64, Array
 from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT, Action, Batch, flags
-from services.core.topics import Topic, partition_of_one
+from services.core.topics import Topic
+from services.kernels.checks import check_ends, check_lengths
 from services.log.protocol import Record, kept, rows
 from services.state.shard import Shard
 
@@ -64,19 +65,25 @@ class RealpinStore:
         data, ends = layout.joined("actions", changes.keys, self.shard.family("actions").get(changes.keys))
         old, at = layout.unpack_actions(data), changes.rows
         new = Actions(batch.pin[at], batch.board[at], batch.at_ms[at], batch.action[at])
+        check_ends(ends, len(old.at_ms))
+        check_lengths(len(at), owner=changes.owner)
         out, out_ends = np.empty(len(old.pins) + len(at), np.int64), np.empty(len(ends), np.int64)
         hides, came = old.actions == Action.HIDE, new.actions == Action.HIDE
         first = kernel.newest(old.at_ms, hides, ends, changes.owner, new.at_ms, came, self._kept, out, out_ends)
+        _check_order(first, changes)
         merged = old.with_more(new).take(out[first:])
         self._write(write, "actions", changes.keys, layout.pack_actions(merged), out_ends - first)
 
     def _count(self, write: Any, batch: Batch, changes: ActionChanges) -> None:
         data, ends = layout.joined("minutes", changes.keys, self.shard.family("minutes").get(changes.keys))
         old, at = layout.unpack_minutes(data), changes.rows
+        check_ends(ends, len(old.minutes))
+        check_lengths(len(at), owner=changes.owner)
         room = len(old.minutes) + len(at)
         new, new_ends = Minutes(np.empty(room, np.int64), np.empty((room, KINDS), np.uint32)), np.empty_like(ends)
         came, kinds = batch.at_ms[at] // MINUTE_MS, KIND[batch.action[at]]
         n = kernel.tally(*old, ends, changes.owner, came, kinds, KEPT_MINUTES, *new, new_ends)
+        _check_order(n, changes)
         counted = Minutes(new.minutes[:n], new.counts[:n])
         self._write(write, "minutes", changes.keys, layout.pack_minutes(counted), new_ends)
 
@@ -88,7 +95,7 @@ class RealpinStore:
     def recent(self, user: int, now_ms: int = 0) -> Recent:
         """The actions of a user at or before now_ms (0: the clock's); none of an unknown user."""
         now_ms = now_ms or self._clock()
-        key = layout.user_key(partition_of_one(user, self._partitions), user)
+        key = layout.user_key(self.shard.partition_of(user, self._partitions), user)
         actions = layout.unpack_actions(self._get("actions", key))
         minutes = layout.unpack_minutes(self._get("minutes", key))
         if len(actions.at_ms) and actions.at_ms[-1] > now_ms:
@@ -98,6 +105,12 @@ class RealpinStore:
     def _get(self, family: str, key: bytes) -> bytes:
         """The rows of one user; none of an unknown user."""
         return layout.joined(family, [key], [self.shard.family(family).get(key)])[0]
+
+
+def _check_order(answer: int, changes: ActionChanges) -> None:
+    """Raises ValueError when a kernel's answer says that it left events over: they would be lost."""
+    if answer < 0:
+        raise ValueError(f"owner: the events are not in the order of their {len(changes.keys)} users")
 
 
 def _changes(batch: Batch, partition: Array, relevant: Array) -> ActionChanges:

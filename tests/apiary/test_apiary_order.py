@@ -1,6 +1,7 @@
 """Results of reads, put in order by kernels, against plain Python: sorted lists and dictionaries."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,3 +106,20 @@ def test_users_are_split_by_their_partition(users: list[int], partitions: int, f
     assert here.tolist() == asked[own].tolist()
     assert where.tolist() == wanted[own].tolist()
     assert elsewhere.tolist() == asked[~own].tolist()
+
+
+def test_columns_of_unequal_lengths_are_refused() -> None:
+    entries, owners = columns([{1: 5, 2: 6}, {3: 7}, {}]), np.array([10, 11], np.uint64)
+    with pytest.raises(ValueError, match="^at_ms: 2 rows, expected 3$"):
+        order.newest(entries._replace(at_ms=entries.at_ms[:2]), 5)
+    with pytest.raises(ValueError, match="^at_ms: 1 rows, expected 3$"):
+        order.newest_of_each(owners, entries.ids, entries.at_ms[:1], np.array([2, 3]), 5)
+    with pytest.raises(ValueError, match="^ends: 1 rows, expected 2$"):
+        order.newest_of_each(owners, entries.ids, entries.at_ms, np.array([3]), 5)
+    with pytest.raises(ValueError, match="^ends: the last list ends at row 4, expected 3$"):
+        order.newest_of_each(owners, entries.ids, entries.at_ms, np.array([2, 4]), 5)
+    owned = Owned(np.array([2]), entries.ids[:2], owners[:1], entries.at_ms[:2])
+    with pytest.raises(ValueError, match="^owners: 1 rows, expected 2$"):
+        order.best(entries.ids, entries.at_ms, 1.0, owned, 0.5, 5)
+    with pytest.raises(ValueError, match="^direct_at_ms: 2 rows, expected 3$"):
+        order.best(entries.ids, entries.at_ms[:2], 1.0, owned, 0.5, 5)

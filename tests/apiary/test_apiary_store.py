@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import pairwise, permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apiary import layout
-from apiary.layout import BOARD, INTEREST, USER
-from apiary.store import TOPICS, ApiaryStore
+from apiary import store as store_of
+from apiary.layout import BOARD, INTEREST, USER, Entries, Lists
+from apiary.store import TOPICS, ApiaryStore, Changes
 from services.core.columns import ids
 from services.core.events import Action, Batch, events
 from services.log.memory import MemoryLog
@@ -145,3 +147,25 @@ def test_any_events_in_any_chunks(tmp_path_factory: pytest.TempPathFactory, rows
         expected = [sum(1 for _, k, i in followed if (k, i) == (kind, target)) for target in range(1, 5)]
         assert store.follower_counts(kind, np.arange(1, 5, dtype=np.uint64)).tolist() == expected
     store.shard.close()
+
+
+def changed(**columns: list[int]) -> Changes:
+    """Two events, one of each of two lists; `columns` differ."""
+    given = {"owner": [0, 1], "kinds": [1, 1], "ids": [5, 6], "at_ms": [7, 8], "put": [1, 1], **columns}
+    dtypes = {"owner": np.int64, "kinds": np.uint8, "ids": np.uint64, "at_ms": np.int64, "put": np.bool_}
+    made: dict[str, Any] = {name: np.array(values, dtypes[name]) for name, values in given.items()}
+    return Changes(ids([1, 2]), np.zeros(2, np.int64), **made)
+
+
+def test_events_that_do_not_fit_their_lists_are_refused_and_not_lost() -> None:
+    one = Entries(ids([5]), np.array([1], np.uint8), np.array([3], np.int64))
+    old, came = Lists(one, np.array([1, 1], np.int64)), np.zeros(2, np.int8)
+    assert store_of._merged(old, changed(), came).ends.tolist() == [1, 2]
+    for owner in ([1, 0], [0, 2], [-1, 0]):
+        with pytest.raises(ValueError, match="owner: the events are not in the order of their 2 lists"):
+            store_of._merged(old, changed(owner=owner), came)
+    for name in ("owner", "kinds", "ids", "at_ms", "put"):
+        with pytest.raises(ValueError, match=f"^{name}: 1 rows, expected 2$"):
+            store_of._merged(old, changed(**{name: [1]}), came)
+    with pytest.raises(ValueError, match="^ends: the last list ends at row 2, expected 1$"):
+        store_of._merged(Lists(one, np.array([1, 2], np.int64)), changed(), came)

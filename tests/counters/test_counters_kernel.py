@@ -13,7 +13,7 @@ from counters.kernel import PAGES
 from counters.layout import ACTION_SHIFT, DAY, EVER, HOUR, LEVEL_SHIFT, MOST, Increments, what
 from counters.leaders import EMPTY, offered
 from counters.table import Table
-from counters.windows import is_window
+from counters.windows import is_window, runs
 from services.core.columns import ids
 from services.core.events import Kind
 from tests.counters.reference import DAY_MS, HOUR_MS
@@ -160,3 +160,22 @@ def test_which_windows_there_are() -> None:
     bad = [-HOUR_MS, 1, HOUR_MS + 1, 169 * HOUR_MS, 7 * DAY_MS + 1, 91 * DAY_MS, 2**62]
     assert all(map(is_window, good))
     assert not any(map(is_window, bad))
+
+
+def test_columns_of_unequal_lengths_are_refused() -> None:
+    table, given = Table(), increments_of([(Kind.PIN, 1, 0, 0, 1), (Kind.PIN, 2, 0, 0, 1)])
+    for name in ("what", "times"):
+        with pytest.raises(ValueError, match=f"^{name}: 1 rows, expected 2$"):
+            table.add(given._replace(**{name: getattr(given, name)[:1]}), NOW)
+    with pytest.raises(ValueError, match=f"^watermarks: 9 rows, expected {PAGES}$"):
+        table.add(given, NOW, watermarks=np.zeros(9, np.int64))
+    table.add(given, NOW)
+    page, number = next((page, i) for i in range(PAGES) if len((page := table.page(i)).objects))
+    for name in ("kinds", "lengths"):
+        with pytest.raises(ValueError, match=f"^{name}: 0 rows, expected {len(page.objects)}$"):
+            Table().load(number, page._replace(**{name: getattr(page, name)[:0]}))
+    with pytest.raises(ValueError, match=f"^buckets: 1 rows, expected {len(page.buckets)}$"):
+        Table().load(number, page._replace(buckets=page.buckets[:1]))
+    asked = np.zeros(1, np.uint8), np.zeros(2, np.int64), np.zeros(layout.ACTIONS, np.int64)
+    with pytest.raises(ValueError, match="^kinds: 1 rows, expected 2$"):
+        table.sums(given.objects, *asked, runs(np.zeros(1, np.int64), NOW, NOW), np.zeros((2, 1, 1), np.int64))

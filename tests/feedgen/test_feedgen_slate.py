@@ -155,3 +155,11 @@ def test_scores_that_are_none_come_last() -> None:
     candidates = candidates_of([(0, 0, 0, 0, 0), (0, 0, 0, 0, -5)])
     candidates = candidates.adding({"score": np.array([np.nan, -5.0])})
     assert Slate().choose(candidates, 2).rows.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["score", "found_by", "interest"])
+def test_a_column_that_is_not_of_the_candidates_is_refused(name: str) -> None:
+    candidates = candidates_of([(0, 1, 1, 1, 5), (0, 2, 2, 2, 4)])
+    cut = {**candidates.more, name: candidates.column(name)[:1]}
+    with pytest.raises(ValueError, match=f"^{name}: 1 rows, expected 2$"):
+        Slate().choose(Candidates(candidates.rows, cut), 2)

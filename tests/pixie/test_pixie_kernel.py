@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pixie import counting
-from pixie.kernel import budgets, options, visited
+from pixie.kernel import best, budgets, options, visited
 from pixie.snapshot import Snapshot
 from tests.pixie.reference import adjacent, built, transition, visits_of, walk, walked
 
@@ -209,3 +209,17 @@ def test_a_table_that_grows_counts_the_same(tmp_path: Path) -> None:
             found.append((answer.nodes.tolist(), answer.scores.tolist(), answer.seeds.tolist()))
     assert found[0] == found[1] == found[2]
     assert len(found[0][0]) > 20_000
+
+
+def test_query_pins_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    graph, chosen, rows = built(tmp_path, {(1, 1), (2, 1)}).graph, options(boards=True), np.array([0, 1])
+    with pytest.raises(ValueError, match="^shares: 1 rows, expected 2$"):
+        visited(graph, rows, np.array([5]), chosen)
+    for wrong in ([0, 2], [-1, 1]):
+        with pytest.raises(ValueError, match=f"^pins: rows {min(wrong)} to {max(wrong)}, the graph has 2 pins$"):
+            visited(graph, np.array(wrong), np.array([5, 5]), chosen)
+    with pytest.raises(ValueError, match="^weights: 1 rows, expected 2$"):
+        budgets(np.array([1, 1]), np.ones(1, np.float32), 2, 100)
+    boards, _ = visited(graph, rows, np.array([5, 5]), chosen)
+    with pytest.raises(ValueError, match="^seeds: 0 rows, expected 1$"):
+        best(graph.boards, boards._replace(seeds=boards.seeds[:0]), 1)

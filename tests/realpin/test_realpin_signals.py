@@ -220,3 +220,26 @@ def test_a_window_ends_at_its_length() -> None:
         assert signals.counted(minutes_of(within), now)[i, 0] == 1
         assert signals.counted(minutes_of(past), now)[i, 0] == 0
         assert signals.counted(minutes_of(ahead), now)[i, 0] == 0
+
+
+def test_columns_of_unequal_lengths_are_refused() -> None:
+    actions = actions_of([(1, 0, 5, A.SAVE), (2, 0, 6, A.SAVE)])
+    for name in ("boards", "at_ms", "actions"):
+        cut = actions._replace(**{name: getattr(actions, name)[:1]})
+        with pytest.raises(ValueError, match=f"^{name}: 1 rows, expected 2$"):
+            signals.strongest_pins(cut, DECAY, 5)
+    pins = signals.strongest_pins(actions, DECAY, 5)
+    with pytest.raises(ValueError, match="^weights: 1 rows, expected 2$"):
+        signals.engaged(pins._replace(weights=pins.weights[:1]), known([[1], [2]]), 5)
+    with pytest.raises(ValueError, match="^counts: 1 rows, expected 2$"):
+        signals.counted(Minutes(np.arange(2), np.zeros((1, len(ENGAGEMENTS)), np.uint32)), 0)
+
+
+@pytest.mark.parametrize("words", [[], [2, 7], [2, 7, 4, 8], [2, 7, 0, 0], [2, 7, 2**63]])
+def test_interests_that_are_not_of_these_pins_are_refused(words: list[int]) -> None:
+    """Two pins: words of fewer or more pins, and interests that end too early."""
+    pins, wrong = signals.strongest_pins(actions_of([(1, 0, 5, A.SAVE), (2, 0, 6, A.SAVE)]), DECAY, 5), ids(words)
+    with pytest.raises(ValueError, match=f"^known: {len(words)} words are not of 2 pins$"):
+        signals.engaged(pins, wrong, 5)
+    with pytest.raises(ValueError, match=f"^known: {len(words)} words are not of 2 pins$"):
+        signals.strongest_affinities(pins.weights, wrong, 5)
