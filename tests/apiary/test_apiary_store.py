@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from apiary import layout
 from apiary import store as store_of
 from apiary.layout import BOARD, INTEREST, USER, Entries, Lists
-from apiary.store import TOPICS, ApiaryStore, Changes
+from apiary.store import TOPICS, ApiaryStore, FollowChanges
 from services.core.columns import ids
 from services.core.events import Action, Batch, events
 from services.log.memory import MemoryLog
@@ -149,12 +149,12 @@ def test_any_events_in_any_chunks(tmp_path_factory: pytest.TempPathFactory, rows
     store.shard.close()
 
 
-def changed(**columns: list[int]) -> Changes:
+def changed(**columns: list[int]) -> FollowChanges:
     """Two events, one of each of two lists; `columns` differ."""
     given = {"owner": [0, 1], "kinds": [1, 1], "ids": [5, 6], "at_ms": [7, 8], "put": [1, 1], **columns}
     dtypes = {"owner": np.int64, "kinds": np.uint8, "ids": np.uint64, "at_ms": np.int64, "put": np.bool_}
     made: dict[str, Any] = {name: np.array(values, dtypes[name]) for name, values in given.items()}
-    return Changes(ids([1, 2]), np.zeros(2, np.int64), **made)
+    return FollowChanges(ids([1, 2]), np.zeros(2, np.int64), **made)
 
 
 def test_events_that_do_not_fit_their_lists_are_refused_and_not_lost() -> None:

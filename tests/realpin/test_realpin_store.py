@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from realpin import layout, signals
 from realpin.layout import KEPT_MINUTES, MINUTE_MS
-from realpin.store import TOPICS, Changes, RealpinStore
+from realpin.store import TOPICS, ActionChanges, RealpinStore
 from services.core.clock import DAY_MS
 from services.core.columns import ids
 from services.core.errors import NotReady
@@ -234,10 +234,10 @@ def test_events_that_are_not_in_the_order_of_their_users_are_refused_and_not_los
     batch, write = happened((A.SAVE, 1, 10, 0, NOW), (A.SAVE, 2, 11, 0, NOW)), store.shard.batch()
     keys = [layout.user_key(0, user) for user in (1, 2)]
     for owner in ([1, 0], [0, 2], [-1, 1]):
-        changes = Changes(keys, np.array(owner, np.int64), np.arange(2))
+        changes = ActionChanges(keys, np.array(owner, np.int64), np.arange(2))
         for keep in (store._keep_actions, store._count):
             with pytest.raises(ValueError, match="owner: the events are not in the order of their 2 users"):
                 keep(write, batch, changes)
     for keep in (store._keep_actions, store._count):
         with pytest.raises(ValueError, match="^owner: 1 rows, expected 2$"):
-            keep(write, batch, Changes(keys, np.zeros(1, np.int64), np.arange(2)))
+            keep(write, batch, ActionChanges(keys, np.zeros(1, np.int64), np.arange(2)))
