@@ -85,9 +85,10 @@ def test_a_change_while_a_pin_is_fetched_is_seen_by_who_asks_after_it(
     facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, clock: Time
 ) -> None:
     origin.gate.clear()
+    origin.position = BEHIND
     before = Asking(lambda: facts.of(ids([2]), 0, 20))
     waited(origin)
-    origin.version[2] = 1
+    origin.version[2], origin.position = 1, caught_up()
     tell(changes, offsets, action=Action.UPDATE_PIN, pin=2)
     after = Asking(lambda: facts.of(ids([2]), 0, 20))
     waited(origin)
