@@ -7,10 +7,8 @@ at any pace, so does the feed, and answers are on their way for any time. What i
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,11 +21,6 @@ from services.log.history import Epoch, History
 from services.log.protocol import End, Partition, Positions, Record
 from services.state.change_feed import OWN, UNKNOWN, ChangeFeed, ViewPosition, after
 from services.state.feed_view import Changed, FeedView
-from services.state.follower import Follower
-from services.state.second_chance import SecondChanceCache
-from tests.roadrunner.running import PARTITIONS as LOGGED
-from tests.roadrunner.running import Running, running
-from tests.services.children import until
 
 PARTITIONS = 2
 PINS = tuple(range(1, 5))
@@ -362,50 +355,3 @@ def test_positions_of_several_answers_are_one_only_within_an_epoch() -> None:
 def test_the_next_offsets_after_records() -> None:
     records = [record(1, 4, 1), record(1, 5, 1), record(0, 2, 1)]
     assert after(records, 3).tolist() == [3, 6, 0]
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Running]:
-    with running(tmp_path) as started:
-        yield started
-
-
-class Pins:
-    """A cache of bytes by pin."""
-
-    def __init__(self) -> None:
-        self.values = SecondChanceCache[int, bytes](1000, len)
-
-    def drop(self, keys: U64) -> None:
-        self.values.drop(keys.tolist())
-
-    def clear(self) -> None:
-        self.values.clear()
-
-
-def update(pin: int, id_: int) -> Batch:
-    return events(1, action=Action.UPDATE_PIN, pin=pin, user=1, id=id_, at_ms=1_700_000_000_000)
-
-
-def test_it_follows_a_real_log_and_knows_what_a_token_asks_for(door: Running) -> None:
-    pins, feed, log = Pins(), ChangeFeed(LOGGED), door.reader()
-    view = FeedView(feed, log, Topic.OBJECTS, changed, pins)
-    before = door.publisher().publish(update(1, 1), 60)
-    assert view.shows(b"")
-    assert not view.shows(before.token), "it does not follow yet"
-    follower = Follower(log, view, (Topic.OBJECTS,), range(LOGGED))
-    follower.start()
-    try:
-        until(lambda: not follower.why_not_ready())
-        assert view.shows(before.token)
-        position, sure = ViewPosition.of([before.token], Topic.OBJECTS), list[list[bool]]()
-        feed.fill(feed.places(ids([1])), position, lambda found: sure.append(found.tolist()))
-        assert sure == [[True]]
-        pins.values.put([1, 2], [b"x", b"y"])
-        published = door.publisher().publish(update(2, 2), 60)
-        until(lambda: view.shows(published.token))
-        assert pins.values.get([1, 2]) == [b"x", None]
-        users = {(int(Topic.USERS), 0): 1 << 40}
-        assert view.shows(tokens.encode(users)), "another view's affair"
-    finally:
-        follower.stop()
