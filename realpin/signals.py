@@ -106,7 +106,8 @@ def counted(minutes: Minutes, now_ms: int) -> U32:
 
 def warm(decay: Decay) -> None:
     """Compile the arithmetic, or load it: the first request need not wait for it."""
-    pins, known = strongest_pins(unpack_actions(bytes(ROW_BYTES)), decay, 1), np.frombuffer(bytes(8), "<u8")
+    pins = strongest_pins(unpack_actions(bytes(ROW_BYTES)), decay, 1)
+    known = np.frombuffer(bytes(8 * len(pins.pins)), "<u8")  # as they come: no interests of each
     engaged(pins, known, 1)
     strongest_affinities(pins.weights, known, 1)
     counted(unpack_minutes(bytes(ROW_BYTES)), 0)
