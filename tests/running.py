@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,24 +24,31 @@ from protos import (
     smartfeed_pb2,
 )
 from services.core import context, settings, tokens
-from services.core.topics import Topic
+from services.core.topics import Topic, partition_of_one
 from services.log.embedded import EmbeddedReader
 from services.log.protocol import Positions
 from services.ops.probe import Health, Probe
 from services.ops.supervisor import Child, DataFolder, Supervisor, plan
 from services.rpc.channel import open_sync
-from services.rpc.mesh import Mesh
+from services.rpc.mesh import Address, Mesh
 
 READY_WITHIN_S = 300.0  # the first start of all compiles the kernels, on a machine that may be shared
 MOST_NAP_S = 0.25
-QUESTIONS: dict[str, tuple[str, Any]] = {
-    "apiary": ("/feedmesh.Apiary/Followed", apiary_pb2.FollowedRequest(user=1, limit=1)),
-    "aperture": ("/feedmesh.Aperture/History", aperture_pb2.HistoryRequest(user=1, limit=1)),
-    "counters": ("/feedmesh.Counters/GetCounts", counters_pb2.GetCountsRequest(actions=b"\x14", windows=bytes(8))),
-    "polaris": ("/feedmesh.Polaris/Postings", polaris_pb2.PostingsRequest()),
-    "rockstore": ("/feedmesh.Rockstore/List", rockstore_pb2.ListRequest(kind=rockstore_pb2.OBJECT_KIND_PIN, limit=1)),
-    "realpin": ("/feedmesh.Realpin/Signals", realpin_pb2.SignalsRequest(user=1)),
-    "smartfeed": ("/feedmesh.Smartfeed/LastServed", smartfeed_pb2.LastServedRequest(user=1, feed=1)),
+#: A question for each view, about this key where it is about one.
+QUESTIONS: dict[str, tuple[str, Callable[[int], Any]]] = {
+    "apiary": ("/feedmesh.Apiary/Followed", lambda key: apiary_pb2.FollowedRequest(user=key, limit=1)),
+    "aperture": ("/feedmesh.Aperture/History", lambda key: aperture_pb2.HistoryRequest(user=key, limit=1)),
+    "counters": (
+        "/feedmesh.Counters/GetCounts",
+        lambda _: counters_pb2.GetCountsRequest(actions=b"\x14", windows=bytes(8)),
+    ),
+    "polaris": ("/feedmesh.Polaris/Postings", lambda _: polaris_pb2.PostingsRequest()),
+    "rockstore": (
+        "/feedmesh.Rockstore/List",
+        lambda _: rockstore_pb2.ListRequest(kind=rockstore_pb2.OBJECT_KIND_PIN, limit=1),
+    ),
+    "realpin": ("/feedmesh.Realpin/Signals", lambda key: realpin_pb2.SignalsRequest(user=key)),
+    "smartfeed": ("/feedmesh.Smartfeed/LastServed", lambda key: smartfeed_pb2.LastServedRequest(user=key, feed=1)),
 }
 STRANGER = "a process of another mesh answers at its port"
 
@@ -119,10 +127,12 @@ class Running:
             time.sleep(nap)
             nap = min(1.2 * nap, MOST_NAP_S)  # to ask all of them costs what they start with
 
-    def _wait_for(self, service: str, address: str, token: bytes) -> None:
-        """Any question will do: it is answered once the token has been reached."""
-        method, request = QUESTIONS[service]
-        with open_sync(address) as channel:
+    def _wait_for(self, process: Address, token: bytes) -> None:
+        """Any question about a key of the shard will do: it is answered once the token has been reached."""
+        method, asking = QUESTIONS[process.service]
+        owned, partitions = self.mesh.partitions_of(process.shard, process.shards), self.mesh.common.partitions
+        request = asking(next(key for key in count(1) if partition_of_one(key, partitions) in owned))
+        with open_sync(process.address) as channel:
             ask: Any = channel.unary_unary(method, request_serializer=type(request).SerializeToString)
             ask(request, timeout=READY_WITHIN_S, metadata=((context.TOKEN_KEY, token),), wait_for_ready=True)
 
@@ -144,7 +154,7 @@ class Running:
         token = tokens.encode({at: end.next - 1 for at, end in ends.items() if end.next})
         for process in self.mesh.processes:
             if process.service in QUESTIONS:
-                self._wait_for(process.service, process.address, token)
+                self._wait_for(process, token)
         self.until(lambda health: all(h.status and h.ready and not h.status.behind for h in health), "caught up")
 
 
