@@ -68,10 +68,9 @@ def test_reading_goes_on_while_aperture_is_away(visit: Visit, mesh: Running, rea
 
 def test_home_goes_on_with_popular_pins_where_the_last_feed_ends(visit: Visit, mesh: Running, reader: str) -> None:
     visit.feed(reader, "home")
-    with away(mesh, "aperture"):
-        while POPULAR not in reasons(visit):
+    with away(mesh, "aperture"):  # whose own pages may have popular pins too, so that a card says nothing
+        while f"Showing what is {POPULAR}" not in (visit.id("degraded-notice").text_content() or ""):
             visit.further()
-        expect(visit.id("degraded-notice")).to_contain_text("Showing what is popular with everybody")
     until_whole(visit)
     pins = visit.pins()
     assert len(set(pins)) == len(pins)
