@@ -29,7 +29,7 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
     aggregator = Aggregator(log, committer, runtime.no_room, common.partitions)
     service = Roadrunner(log, committer, runtime.clock, settings.max_ahead_s * 1000)
     database = log.database
-    _gauges(runtime.metrics, log, aggregator, str(folder))
+    _gauges(runtime.metrics, log, aggregator, str(runtime.mesh.data))
     return AsyncParts(
         service,
         add_RoadrunnerServicer_to_server,
@@ -46,9 +46,10 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
     )
 
 
-def _gauges(metrics: Metrics, log: EventLog, aggregator: Aggregator, folder: str) -> None:
+def _gauges(metrics: Metrics, log: EventLog, aggregator: Aggregator, data: str) -> None:
+    """data: the folder around the log's, which is there also when that one was removed: then these are asked for most."""
     metrics.gauge("log_bytes", lambda: float(log.bytes_kept()))
     metrics.gauge("log_events", lambda: float(sum(end.events for end in log.ends().values())))
-    metrics.gauge("disk_free_bytes", lambda: float(psutil.disk_usage(folder).free))
+    metrics.gauge("disk_free_bytes", lambda: float(psutil.disk_usage(data).free))
     metrics.gauge("aggregation_lag_events", lambda: float(aggregator.lag_events()))
     metrics.gauge("aggregation_lag_seconds", aggregator.lag_seconds)
