@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from services.core.columns import U64, Array, ids
+from services.core.columns import U64, Array, among, ids
 from services.core.events import Action, Batch, flags
 from services.core.topics import Topic
 from services.log.protocol import Record, kept, rows
@@ -113,7 +113,7 @@ class SmartfeedStore:
 
     def _add_takedowns(self, pins: U64) -> None:
         """Add pins, ascending and each once. A reader sees the array from before or from after."""
-        new = pins[~_among(pins, self._takedowns)]
+        new = pins[~among(pins, self._takedowns)]
         if len(new):
             self._takedowns = np.insert(self._takedowns, np.searchsorted(self._takedowns, new), new)
 
@@ -163,7 +163,7 @@ class SmartfeedStore:
     def last_served(self, user: int, feed: int) -> LastServed:
         """The list a user was last served of a feed, without pins removed or taken down since."""
         last = self._list(user, feed)
-        gone = _among(last.pins, self._takedowns) | _among(last.pins, np.sort(self.removed(user)))
+        gone = among(last.pins, self._takedowns) | among(last.pins, np.sort(self.removed(user)))
         stays = ~gone & (last.boards != GONE)
         return LastServed(last.pins[stays], last.boards[stays], last.at_ms, last.newest)
 
@@ -183,11 +183,3 @@ class SmartfeedStore:
 
     def _partition(self, user: int) -> int:
         return self.shard.partition_of(user, self._partitions)
-
-
-def _among(pins: U64, ascending: U64) -> Array:
-    """bool[n]: which pins are among the ascending ones."""
-    if not len(ascending):
-        return np.zeros(len(pins), bool)
-    at = np.searchsorted(ascending, pins)
-    return np.asarray(ascending[np.minimum(at, len(ascending) - 1)] == pins)
