@@ -8,8 +8,8 @@ from services.core.metrics import Metrics
 from services.core.paced import Paced
 
 logger = logging.getLogger(__name__)
-REST = 9.0  # so many times as long as reading a part took it rests
-HOUR_S, FIRST_S = 3600.0, 60.0  # a process that has just started has other things to do
+REST = 99.0  # so many times as long as reading a part took it rests
+HOUR_S, FIRST_S = 3600.0, 600.0  # a process that has just started has other things to do
 
 
 class Verifier:

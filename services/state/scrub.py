@@ -20,8 +20,8 @@ from services.state.stored import CheckValue
 
 logger = logging.getLogger(__name__)
 SLICE = 500  # entries read without a pause
-REST = 9.0  # so many times as long as a slice took the scrub of a running process rests
-HOUR_S, FIRST_S = 3600.0, 60.0
+REST = 99.0  # so many times as long as a slice took the scrub of a running process rests
+HOUR_S, FIRST_S = 3600.0, 600.0
 MOST_FINDINGS = 20  # of a family that are reported one by one
 
 
