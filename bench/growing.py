@@ -273,7 +273,7 @@ class Walks:
         """The files stay."""
 
 
-class Rows:
+class CachedRows:
     """Pins in scorpion's cache; the rows of 1,000."""
 
     def __init__(self, _: Path, n: int) -> None:
@@ -314,5 +314,5 @@ PARTS = {
     "counters": Part(counters, "pin", "20,000 counts of 4,000 pins"),
     "smartfeed": Part(smartfeed, "user", "one user's last page"),
     "pixie": Part(Walks, "edge", "20,000 steps from ten pins"),
-    "scorpion": Part(Rows, "pin", "cached rows of 1,000 pins"),
+    "scorpion": Part(CachedRows, "pin", "cached rows of 1,000 pins"),
 }

@@ -48,7 +48,7 @@ NEVER = 1 << 62
 _GAMMA, _S32, _LOW = np.uint64(0x9E3779B97F4A7C15), np.uint64(32), np.uint64(0xFFFF_FFFF)
 
 
-class Rows(NamedTuple):
+class SparseGraph(NamedTuple):
     """The same graph as compressed sparse rows, for the naive walk."""
 
     pin_offsets: I64
@@ -243,7 +243,7 @@ def check_equal() -> None:
                 raise AssertionError(f"shares of visits of the two walks differ: total variation {apart}")
 
 
-def _visits(snapshot: Snapshot, rows: Rows, pin: int, restart: float, n: int, seed: int, ours: bool) -> Array:
+def _visits(snapshot: Snapshot, rows: SparseGraph, pin: int, restart: float, n: int, seed: int, ours: bool) -> Array:
     """float64[pins]: visits of n steps."""
     chosen, counts = kernel.options(boards=False, plain=True, restart=restart), np.zeros(len(snapshot.pin_ids))
     if ours:
@@ -257,7 +257,7 @@ def _visits(snapshot: Snapshot, rows: Rows, pin: int, restart: float, n: int, se
     return counts
 
 
-def csr(snapshot: Snapshot) -> Rows:
+def csr(snapshot: Snapshot) -> SparseGraph:
     """Offsets and rows, as a graph is usually held."""
     graph, manifest = snapshot.graph, snapshot.manifest
     board_starts = runs.starts_in(graph.boards, manifest.boards)
@@ -269,7 +269,7 @@ def csr(snapshot: Snapshot) -> Rows:
         edges = np.empty(manifest.edges, np.uint32)
         _unpack(words, starts, others, edges)
         sides += [(starts - np.arange(len(starts), dtype=np.uint64)).astype(np.int64), edges]
-    return Rows(*sides)
+    return SparseGraph(*sides)
 
 
 def _query_pins(snapshot: Snapshot, n: int, seed: int = 1) -> I64:
@@ -294,7 +294,7 @@ def _raw(graph: Graph, chosen: Options, edges: U64, seed: int, trace: U64) -> No
         _walk(graph, chosen, edge, STEPS, np.uint64(seed), kernel.walkers_at(edge), trace)
 
 
-def _naive(rows: Rows, restart: Any, pins: I64, seed: int, trace: U64) -> None:
+def _naive(rows: SparseGraph, restart: Any, pins: I64, seed: int, trace: U64) -> None:
     for pin in pins:
         naive(rows, pin, restart, STEPS, seed, trace)
 

@@ -11,7 +11,7 @@ import numpy as np
 from pixie import layout, runs
 from pixie.layout import FILES, FORMAT, MANIFEST, File, Manifest
 from pixie.prune import NO_TOPICS, Pruning, Topics, pruned
-from pixie.runs import Rows
+from pixie.runs import SparseRows
 from pixie.snapshot import checksum, versions
 from services.blob.opening import Place, open_blobs
 from services.core.columns import U64, Array
@@ -33,7 +33,7 @@ class _Nodes(NamedTuple):
 
     pin_ids: U64
     board_ids: U64
-    of_pins: Rows
+    of_pins: SparseRows
 
     @property
     def edges(self) -> int:
@@ -91,7 +91,7 @@ def _nodes(edges: Edges) -> _Nodes:
     if max(len(pin_ids), len(board_ids)) >= MAX_NODES:
         raise InvalidArgument(f"{len(pin_ids)} pins, {len(board_ids)} boards: at most {MAX_NODES - 1} of each")
     if not len(pin_ids):
-        return _Nodes(pin_ids, board_ids, Rows(np.zeros(1, np.int64), np.empty(0, np.uint32)))
+        return _Nodes(pin_ids, board_ids, SparseRows(np.zeros(1, np.int64), np.empty(0, np.uint32)))
     pins, boards = runs.rows_of(pin_ids, edges.pins), runs.rows_of(board_ids, edges.boards)
     of_boards = runs.grouped(boards, pins, len(board_ids))
     del pins, boards

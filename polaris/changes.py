@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from polaris import layout
-from polaris.layout import BOARD, CREATED, DELETED, FROZEN, HEAD, INTEREST, PUT, REMOVE, Rows, Sources
+from polaris.layout import BOARD, CREATED, DELETED, FROZEN, HEAD, INTEREST, PUT, REMOVE, PostingRows, Sources
 from services.core.columns import I64, Array
 from services.core.events import Action, Batch
 from services.kernels.bloom import read_only
@@ -33,7 +33,7 @@ class ListChanges(NamedTuple):
     partitions: I64
     heads: list[bytes]
     frozen: list[bytes]
-    rows: Rows
+    rows: PostingRows
     records: I64
 
 
@@ -106,6 +106,6 @@ def changes_of(batch: Batch, partition: Array, record: I64) -> ListChanges:
         partition[at[first]],
         layout.list_keys(*where, HEAD),
         layout.list_keys(*where, FROZEN),
-        Rows(pins, batch.at_ms[at], batch.quality[at], changes, ends),
+        PostingRows(pins, batch.at_ms[at], batch.quality[at], changes, ends),
         record[at],
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from polaris.kernel import Light
-from polaris.layout import CREATED, DELETED, PUT, REMOVE, Rows
+from polaris.layout import CREATED, DELETED, PUT, REMOVE, PostingRows
 from services.core.columns import F32, I64, U8, U64, Array
 from services.kernels.bloom import mix, read_only
 from services.kernels.jit import kernel
@@ -35,7 +35,7 @@ class Postings:
         return Postings(self.pins[kept], self.at_ms[kept], self.quality[kept], before[self.ends])
 
 
-def merge(frozen: Rows, changes: Rows, dated: Array) -> Rows:
+def merge(frozen: PostingRows, changes: PostingRows, dated: Array) -> PostingRows:
     """The lists after changes to them, as they are frozen. changes: of each list in the order of arrival. dated: bool[s],
     which are boards. Linear in rows and changes.
 
@@ -44,16 +44,16 @@ def merge(frozen: Rows, changes: Rows, dated: Array) -> Rows:
     board holds what was put there after it was deleted last, and shows it once it is created again. Elsewhere the order
     of arrival decides. To merge changes again that are in a list already leaves its pins and qualities.
     """
-    return Rows(*_merged(frozen, changes, dated, True))
+    return PostingRows(*_merged(frozen, changes, dated, True))
 
 
-def standing(frozen: Rows, changes: Rows, dated: Array) -> Postings:
+def standing(frozen: PostingRows, changes: PostingRows, dated: Array) -> Postings:
     """The pins that are on the lists after changes to them, as `merge` has it."""
     pins, at_ms, quality, _, ends = _merged(frozen, changes, dated, False)
     return Postings(pins, at_ms, quality, ends)
 
 
-def _merged(frozen: Rows, changes: Rows, dated: Array, whole: bool) -> tuple[Any, ...]:
+def _merged(frozen: PostingRows, changes: PostingRows, dated: Array, whole: bool) -> tuple[Any, ...]:
     if not len(changes.ends) == len(frozen.ends) == len(dated):
         raise ValueError(f"changes to {len(changes.ends)} lists, postings of {len(frozen.ends)}, dated {len(dated)}")
     ends = read_only(frozen.ends, np.int64), read_only(changes.ends, np.int64)
@@ -66,7 +66,7 @@ def _merged(frozen: Rows, changes: Rows, dated: Array, whole: bool) -> tuple[Any
     return *(column[:n] for column in out), out_ends
 
 
-def _columns(rows: Rows) -> tuple[U64, I64, F32, U8]:
+def _columns(rows: PostingRows) -> tuple[U64, I64, F32, U8]:
     return (
         read_only(rows.pins, np.uint64),
         read_only(rows.at_ms, np.int64),
@@ -250,7 +250,7 @@ def _find(slots: Any, size: Any, pins: Any, pin: Any) -> Any:
     return np.int64(slots[slot])
 
 
-def capped(rows: Rows, cap: int, light: Light) -> Rows:
+def capped(rows: PostingRows, cap: int, light: Light) -> PostingRows:
     """The lists with at most `cap` pins each: of a longer one its best, as `keep_best` has it. Of the pins that are known
     to have been removed the latest `cap` too.
     """

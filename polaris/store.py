@@ -14,7 +14,7 @@ from polaris import layout, postings
 from polaris.cache import ListCache
 from polaris.changes import Freezes, ListChanges, changes_of, freezes_of
 from polaris.kernel import Light, Selection, input_of, select
-from polaris.layout import BOARD, FROZEN, HEAD, Rows, Sources
+from polaris.layout import BOARD, FROZEN, HEAD, PostingRows, Sources
 from polaris.postings import Postings
 from services.core.columns import F32, I64, U32, U64, Array, ids
 from services.core.errors import Exhausted
@@ -169,7 +169,7 @@ class PolarisStore:
             else:
                 write.delete(keys[source], handle)
 
-    def _gone(self, lists: Rows, partitions: Array, records: I64, takedowns: _Takedowns) -> Array:
+    def _gone(self, lists: PostingRows, partitions: Array, records: I64, takedowns: _Takedowns) -> Array:
         """bool[m]: the rows whose pins were taken down in their list's partition, up to a record of this chunk for each list."""
         gone = postings.in_sorted(self._taken_down, lists.pins)
         rows_of = np.flatnonzero(gone)
@@ -286,7 +286,7 @@ def _rows(
     frozen_keys: Sequence[bytes],
     frozen: Sequence[bytes | None],
     heads: Sequence[bytes | None],
-) -> tuple[Rows, Rows]:
+) -> tuple[PostingRows, PostingRows]:
     """The frozen parts, and the changes to them."""
     return layout.unpack_rows(frozen_keys, frozen), layout.unpack_rows(head_keys, heads)
 

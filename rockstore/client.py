@@ -40,7 +40,7 @@ class Attributes(NamedTuple):
     named_externals: Mapping[tuple[int, int], str] = {}  # of what `names` has
 
 
-class Rows(NamedTuple):
+class MergedRows(NamedTuple):
     """The rows of n keys in the order asked. Of a key not found values are NaN and at_ms is 0.
 
     While a switch is on its way, shards may serve different versions: then the columns are those of the newest, by
@@ -116,7 +116,7 @@ class RockstoreClient:
         found = [unpack(reply.ids, "<u8", "ids") for reply in replies]
         return np.sort(np.concatenate(found))[:limit]
 
-    async def rows(self, dataset: str, keys: U64, timeout: float, *, reached: bool = False) -> Rows:
+    async def rows(self, dataset: str, keys: U64, timeout: float, *, reached: bool = False) -> MergedRows:
         """The rows of these keys, duplicates too. At most 20,000 a shard. A dataset not known finds nothing.
 
         reached: also how far the log had been applied.
@@ -213,7 +213,7 @@ def _names(reply: pb.AttributesReply, texts: events_pb2.Strings) -> Iterable[tup
     return zip(zip(kinds.tolist(), ids.tolist(), strict=True), _strings(texts).strings(), strict=True)
 
 
-def _rows(n: int, replies: list[tuple[Array, pb.MultiGetReply]]) -> Rows:
+def _rows(n: int, replies: list[tuple[Array, pb.MultiGetReply]]) -> MergedRows:
     """The answers for these rows of n as one."""
     newest = max((reply for _, reply in replies), key=lambda reply: (reply.version, len(reply.columns)))
     columns = list(newest.columns)
@@ -230,7 +230,7 @@ def _rows(n: int, replies: list[tuple[Array, pb.MultiGetReply]]) -> Rows:
             for i, column in enumerate(columns):
                 if column in theirs:
                     values[rows, i] = part[:, theirs.index(column)]
-    return Rows(columns, values, found, at_ms, newest.version, _position([reply for _, reply in replies]))
+    return MergedRows(columns, values, found, at_ms, newest.version, _position([reply for _, reply in replies]))
 
 
 def _position(replies: Sequence[pb.AttributesReply | pb.MultiGetReply]) -> ViewPosition:

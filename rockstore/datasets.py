@@ -41,7 +41,7 @@ TOLD = 3  # problems of one dataset that are told in full
 States = dict[str, dict[int, State]]  # by dataset and partition; replaced, never changed, so readers need no lock
 
 
-class Rows(NamedTuple):
+class DatasetRows(NamedTuple):
     """The rows of n keys. Of a key not found values are NaN and at_ms is 0."""
 
     columns: list[str]
@@ -225,7 +225,7 @@ class Datasets:
 
     # --- reading --------------------------------------------------------------------------------------------------
 
-    def rows(self, name: str, keys: U64) -> Rows:
+    def rows(self, name: str, keys: U64) -> DatasetRows:
         """The rows of these keys. While partitions serve different versions, each answers from its own, by the names
         of the newest one's columns: NaN where it has no such column."""
         of = self._states.get(name, {})
@@ -243,9 +243,9 @@ class Datasets:
                 else:
                     _by_name(values, at, columns, read)
                 found[at], at_ms[at] = read.found, read.at_ms
-        return Rows(columns, values, found, at_ms, newest.version)
+        return DatasetRows(columns, values, found, at_ms, newest.version)
 
-    def _read(self, name: str, state: State, partition: Array, keys: U64) -> Rows:
+    def _read(self, name: str, state: State, partition: Array, keys: U64) -> DatasetRows:
         """Rows of partitions that all serve as `state` does."""
         dataset, width = layout.dataset_hash(name), len(state.columns)
         bulk: Sequence[bytes | None] = [None] * len(keys)
@@ -260,7 +260,7 @@ class Datasets:
             newer = live_ms > state.as_of_ms
             found, at_ms = found | newer, np.where(newer, live_ms, at_ms)
             values = np.where(newer[:, None], live, values)
-        return Rows(state.columns, values, found, at_ms, state.version)
+        return DatasetRows(state.columns, values, found, at_ms, state.version)
 
     def described(self) -> list[Described]:
         """Every dataset, by name."""
@@ -319,7 +319,7 @@ def _served_alike(of: dict[int, State]) -> list[tuple[list[int], State]]:
     return [group for group in groups.values() if group[1].columns]
 
 
-def _by_name(values: F32, at: Any, columns: list[str], read: Rows) -> None:
+def _by_name(values: F32, at: Any, columns: list[str], read: DatasetRows) -> None:
     place = {column: i for i, column in enumerate(read.columns)}
     for i, column in enumerate(columns):
         if column in place:

@@ -109,7 +109,7 @@ class Taste:
     def __init__(self, news: int) -> None:
         self._requests: list[Request] = []
         self._held = np.zeros(news)  # histories that hold a news
-        self._histories = Rows()
+        self._histories = GrowingMatrix()
         self._users = np.zeros((0, DIMENSIONS))
         self._items = np.zeros((news, DIMENSIONS))
         self._next_fit = FIRST_FIT
@@ -209,7 +209,7 @@ class Taste:
         return of, total
 
 
-class Rows:
+class GrowingMatrix:
     """A growing sparse matrix of ones."""
 
     def __init__(self) -> None:

@@ -187,7 +187,7 @@ def test_values_hold_rows_as_they_were(lengths: list[int]) -> None:
     random = np.random.default_rng(n)
     pins, boards = (random.integers(0, 2**64, n, np.uint64) for _ in range(2))
     codes = random.integers(0, 256, n).astype(np.uint8)
-    rows = layout.Rows(pins, boards, random.integers(0, 2**62, n), codes, codes[::-1])
+    rows = layout.EventRows(pins, boards, random.integers(0, 2**62, n), codes, codes[::-1])
     ends = np.cumsum(lengths, dtype=np.int64)
     values = layout.pack(rows, ends)
     assert [layout.rows_in(value) for value in values] == lengths

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from polaris import postings
 from polaris.kernel import Light
-from polaris.layout import CREATED, DELETED, PUT, REMOVE, Rows
+from polaris.layout import CREATED, DELETED, PUT, REMOVE, PostingRows
 from polaris.postings import Postings
 from services.core.columns import I64, U64
 
@@ -73,9 +73,9 @@ def slow_list(events: list[Event], dated: bool) -> list[Row]:
     return [] if gone else [(pin, at_ms, quality) for pin, (at_ms, quality, there) in last.items() if there]
 
 
-def packed(lists: list[list[Event]]) -> Rows:
+def packed(lists: list[list[Event]]) -> PostingRows:
     pins, at_ms, quality, ends = columns([[e[:3] for e in one] for one in lists])
-    return Rows(pins, at_ms, quality, np.array([e[3] for one in lists for e in one], np.uint8), ends)
+    return PostingRows(pins, at_ms, quality, np.array([e[3] for one in lists for e in one], np.uint8), ends)
 
 
 def in_steps(events: list[list[Event]], dated: list[bool], cuts: list[float]) -> list[list[Row]]:

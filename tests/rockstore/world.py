@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
 from rockstore import bulk, layout
-from rockstore.client import Dataset, RockstoreClient, Rows
+from rockstore.client import Dataset, MergedRows, RockstoreClient
 from rockstore.keys import datasets_of
 from rockstore.service import Rockstore
 from rockstore.store import TOPICS, RockstoreStore
@@ -69,8 +69,8 @@ class Rockstores:
         for store, own in zip(self.stores, self._owns, strict=True):
             store.apply(store.shard.fresh([record for record in self.log if record.partition in own]))
 
-    def rows(self, keys: object, dataset: str = "taste") -> Rows:
-        found: Rows = asked(RockstoreClient, self.mesh, lambda client: client.rows(dataset, ids(keys), 5))
+    def rows(self, keys: object, dataset: str = "taste") -> MergedRows:
+        found: MergedRows = asked(RockstoreClient, self.mesh, lambda client: client.rows(dataset, ids(keys), 5))
         return found
 
     def datasets(self) -> list[Dataset]:
