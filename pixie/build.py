@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pixie import layout, runs
-from pixie.layout import FILES, FORMAT, MANIFEST, File, Manifest
+from pixie.layout import FILES, FORMAT, MANIFEST, File, SnapshotManifest
 from pixie.prune import NO_TOPICS, Pruning, Topics, pruned
 from pixie.runs import SparseRows
 from pixie.snapshot import checksum, versions
@@ -70,7 +70,7 @@ def build(
         if not nodes.edges:
             raise InvalidArgument(f"entropy_fraction = {pruning.entropy_fraction}: none of {before} edges is left")
     say(f"writing {nodes.edges:,} edges of {len(nodes.pin_ids):,} pins and {len(nodes.board_ids):,} boards")
-    manifest = Manifest(
+    manifest = SnapshotManifest(
         format=FORMAT,
         version="",
         pins=len(nodes.pin_ids),
@@ -145,7 +145,7 @@ def _main_interests(pin_ids: U64, topics: Topics) -> U64:
     return found
 
 
-def _write(graphs: Place, columns: Iterable[tuple[str, Array]], manifest: Manifest, durable: bool) -> str:
+def _write(graphs: Place, columns: Iterable[tuple[str, Array]], manifest: SnapshotManifest, durable: bool) -> str:
     """All files into a draft that then becomes the snapshot; the version that it got. Versions sort by when they were built."""
     blobs = open_blobs(graphs)
     with blobs.draft("") as draft:

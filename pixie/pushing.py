@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pixie import layout
 from pixie.client import Graph, PixieClient
 from pixie.keys import CURRENT
-from pixie.layout import Manifest
+from pixie.layout import SnapshotManifest
 from pixie.snapshot import current, folder_of, manifest_of, versions
 from services.blob.opening import Place, open_blobs
 from services.core.errors import InvalidArgument, MeshError, NotFound
@@ -26,7 +26,7 @@ class Listed:
     """A snapshot in the folder: its manifest, or why it can't be read."""
 
     version: str
-    manifest: Manifest | None
+    manifest: SnapshotManifest | None
     problem: str
     pushed: bool  # is opened at a start
     served: bool  # by the running pixie

@@ -19,7 +19,7 @@ from loaders.ids import read_ids
 from loaders.place import Place
 from loaders.text_ids import settle
 from rockstore import keys, layout
-from rockstore.versions import File, Manifest, check_name, checksum, read_manifest, summed, to_json
+from rockstore.versions import DatasetManifest, File, check_name, checksum, read_manifest, summed, to_json
 from services.blob.protocol import Blobs
 from services.core.columns import F32, U64, Array, ids
 from services.core.errors import Conflict, Exhausted, InvalidArgument, MeshError
@@ -125,7 +125,7 @@ def load(
     new_columns: bool = False,
     after: int = 0,
     report: Report = lambda done, of: None,
-) -> Manifest:
+) -> DatasetManifest:
     """Publish the next version of a dataset, whole or not at all; `blobs` are those of all datasets.
 
     key: the column of keys. as_of_ms: when the values were computed. new_columns: other columns than those of the
@@ -139,7 +139,7 @@ def load(
     with _reserved(blobs, dataset, max([after, *there])) as version, blobs.draft(dataset) as draft:
         try:
             files = _write_files(source, columns, draft, (dataset, version, partitions), report)
-            manifest = summed(Manifest(dataset, version, columns, len(source.keys), as_of_ms, partitions, files))
+            manifest = summed(DatasetManifest(dataset, version, columns, len(source.keys), as_of_ms, partitions, files))
             (draft / keys.MANIFEST).write_bytes(to_json(manifest))
         except Exception as error:
             if "No space" in str(error):  # of this module's files, or of those that RocksDB writes

@@ -27,7 +27,7 @@ class File(msgspec.Struct, frozen=True):
     last: int
 
 
-class Manifest(msgspec.Struct, frozen=True):
+class DatasetManifest(msgspec.Struct, frozen=True):
     """What a version is. files: by partition; one without rows has none. checksum: CRC-32 of all the rest; of a manifest
     from before there was one, 0.
     """
@@ -49,16 +49,16 @@ def check_name(dataset: str) -> str:
     return dataset
 
 
-def read_manifest(blobs: Blobs, dataset: str, version: int) -> Manifest:
+def read_manifest(blobs: Blobs, dataset: str, version: int) -> DatasetManifest:
     """The manifest of a version, of the blobs of all datasets. Raises NotFound where there is none, and what else a store
     raises; Unavailable for one that is damaged.
     """
     key = keys.manifest_key(dataset, version)
     data = blobs.get(key)
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = msgspec.json.decode(data, type=DatasetManifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Unavailable(f"{key}: is no manifest: {unlike(error, data, Manifest)}") from None
+        raise Unavailable(f"{key}: is no manifest: {unlike(error, data, DatasetManifest)}") from None
     if manifest.checksum and manifest.checksum != _sum_of(manifest):
         raise Unavailable(
             f"{key}: damaged: its checksum is {manifest.checksum:08x}, its content's {_sum_of(manifest):08x}"
@@ -119,17 +119,17 @@ def checksum(path: Path) -> int:
     return found
 
 
-def to_json(manifest: Manifest) -> bytes:
+def to_json(manifest: DatasetManifest) -> bytes:
     """For people to read."""
     content: Any = msgspec.json.format(msgspec.json.encode(manifest))
     return bytes(content)
 
 
-def summed(manifest: Manifest) -> Manifest:
+def summed(manifest: DatasetManifest) -> DatasetManifest:
     """The manifest with its checksum."""
     return msgspec.structs.replace(manifest, checksum=_sum_of(manifest))
 
 
-def _sum_of(manifest: Manifest) -> int:
+def _sum_of(manifest: DatasetManifest) -> int:
     plain: Any = msgspec.json.encode(msgspec.structs.replace(manifest, checksum=0))
     return zlib.crc32(plain) or 1

@@ -104,7 +104,7 @@ class Evaluation(Struct, forbid_unknown_fields=True, kw_only=True):
     serving: Comparison | None = None
 
 
-class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
+class ModelManifest(Struct, forbid_unknown_fields=True, kw_only=True):
     """manifest.json. inputs: what it was trained on and how, in the words of who trained it; evaluation: null of a model
     that was not judged here.
     """

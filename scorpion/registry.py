@@ -18,7 +18,7 @@ from features.catalogue import Feature
 from features.matrix import Assembler
 from scorpion import forest, keys, layout
 from scorpion.kernel import F64
-from scorpion.layout import FILES, GOLDEN, MANIFEST, TEXT, Evaluation, Golden, Manifest, Promoted, Stated
+from scorpion.layout import FILES, GOLDEN, MANIFEST, TEXT, Evaluation, Golden, ModelManifest, Promoted, Stated
 from scorpion.text import decoded
 from scorpion.verdict import against, against_unasked
 from services.blob.opening import Place, open_blobs
@@ -49,7 +49,7 @@ class Model:
     features: tuple[Feature, ...]
     assembler: Assembler
     forest: forest.Model
-    manifest: Manifest
+    manifest: ModelManifest
     fingerprint: int
 
     @property
@@ -76,7 +76,7 @@ def check(folder: Path, known_datasets: Datasets | None) -> Model:
     except OSError as error:
         raise InvalidArgument(f"{TEXT}: cannot be read: {error.strerror}") from None
     trees = forest.parse(decoded(content))
-    manifest = layout.read_json(folder / MANIFEST, Manifest)
+    manifest = layout.read_json(folder / MANIFEST, ModelManifest)
     if manifest.format != layout.FORMAT:
         raise InvalidArgument(f"{MANIFEST}: format {manifest.format!r}, this version reads {layout.FORMAT!r}")
     check_name(manifest.name, MANIFEST)
@@ -199,7 +199,7 @@ def write(
     rows = np.ascontiguousarray(golden_rows, np.float32)
     scores = np.asarray(booster.predict(rows), np.float64).reshape(len(rows), trees.classes)
     columns = [f.name for f in features]
-    manifest = Manifest(
+    manifest = ModelManifest(
         format=layout.FORMAT,
         name=name,
         columns=columns,
@@ -272,9 +272,9 @@ def folder_of(data: Place, ref: Ref) -> Path:
     return open_blobs(data).folder(keys.version_key(*ref))
 
 
-def manifest_of(data: Place, ref: Ref) -> Manifest:
+def manifest_of(data: Place, ref: Ref) -> ModelManifest:
     """What a version says of itself. Raises NotFound, and InvalidArgument when it is damaged."""
-    return layout.read_json(folder_of(data, ref) / MANIFEST, Manifest)
+    return layout.read_json(folder_of(data, ref) / MANIFEST, ModelManifest)
 
 
 def fingerprint_of(data: Place, ref: Ref) -> int:

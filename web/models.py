@@ -34,7 +34,7 @@ REPORT_POLICY = (
 T = TypeVar("T", bound=Struct)
 
 
-class Manifest(Struct):
+class PartialManifest(Struct):
     """The part of a model's manifest that the edge reads; scorpion checks the rest."""
 
     metrics: dict[str, float] = {}
@@ -87,7 +87,7 @@ class Models:
 
     def _version(self, model: Model) -> ModelVersion:
         report = self._files.has_report(model.name, model.version)
-        manifest = _read(lambda: self._files.manifest(model.name, model.version), Manifest())
+        manifest = _read(lambda: self._files.manifest(model.name, model.version), PartialManifest())
         return ModelVersion(
             name=model.name,
             version=model.version,

@@ -15,7 +15,7 @@ from cli.main import app
 from loaders.text_ids import TextIds, as_text
 from rockstore import bulk
 from rockstore.keys import datasets_of, versions
-from rockstore.versions import Manifest, check_file, read_manifest
+from rockstore.versions import DatasetManifest, check_file, read_manifest
 from services.core import external
 from services.core.errors import Exhausted, InvalidArgument
 from tests.rockstore.world import KEYS, MATRIX
@@ -23,7 +23,7 @@ from tests.rockstore.world import KEYS, MATRIX
 T0 = 1_700_000_000_000
 
 
-def load(folder: Path, **columns: Any) -> Manifest:
+def load(folder: Path, **columns: Any) -> DatasetManifest:
     """Load a table of these columns; a part of the options may be among them."""
     options = {name: columns.pop(name) for name in ("key", "new_columns") if name in columns}
     path = folder / "in.parquet"

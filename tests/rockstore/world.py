@@ -15,7 +15,7 @@ from rockstore.client import Dataset, MergedRows, RockstoreClient
 from rockstore.keys import datasets_of
 from rockstore.service import Rockstore
 from rockstore.store import TOPICS, RockstoreStore
-from rockstore.versions import Manifest
+from rockstore.versions import DatasetManifest
 from services.core.columns import F32, U64, ids
 from services.core.events import Action, Batch, events
 from services.log.memory import MemoryLog
@@ -36,7 +36,7 @@ def parquet(path: Path, keys: U64, **columns: Any) -> Path:
     return path
 
 
-def load(folder: Path, keys: U64 = KEYS, matrix: F32 = MATRIX, names: str = "abc", **options: Any) -> Manifest:
+def load(folder: Path, keys: U64 = KEYS, matrix: F32 = MATRIX, names: str = "abc", **options: Any) -> DatasetManifest:
     """A version of the dataset `taste`, its rows in any order."""
     order = np.random.default_rng(7).permutation(len(keys))
     columns = {name: matrix[order, i] for i, name in enumerate(names)}

@@ -194,7 +194,7 @@ def test_a_model_of_a_world_is_written_with_its_report(tmp_path: Path) -> None:
     found = made(history, tmp_path / "data", sections, "ranker", Origin.AUTO, wanted, nothing)
     ref = registry.push(found.folder, tmp_path / "data")
     assert str(ref) == "ranker@1"
-    manifest = layout.read_json(found.folder / layout.MANIFEST, layout.Manifest)
+    manifest = layout.read_json(found.folder / layout.MANIFEST, layout.ModelManifest)
     assert manifest.inputs["samples"] == "replay"
     assert {"auc", "ndcg@10", "ece", "popularity_auc", "recency_auc", "light_auc"} <= set(manifest.metrics)
     report = found.report.read_text()

@@ -58,7 +58,7 @@ def test_how_a_model_did_beside_baselines_is_told(edge: Edge, tmp_path: Path) ->
     )  # fmt: skip
     train(edge.mesh.data, tmp_path / "a")
     assert listed(edge)[0]["evaluation"] is None
-    manifest = layout.read_json(tmp_path / "a" / layout.MANIFEST, layout.Manifest)
+    manifest = layout.read_json(tmp_path / "a" / layout.MANIFEST, layout.ModelManifest)
     manifest.evaluation = found
     layout.write_json(tmp_path / "a" / layout.MANIFEST, manifest)
     registry.push(tmp_path / "a", edge.mesh.data)
@@ -177,7 +177,7 @@ def judged_worse(draft: Path) -> layout.Evaluation:
         metric="ndcg@10", requests=90, users=40, methods=methods, best_baseline="light", difference=figure,
         verdict=layout.Verdict.WORSE, needed_requests=12, words="worse",
     )  # fmt: skip
-    manifest = layout.read_json(draft / layout.MANIFEST, layout.Manifest)
+    manifest = layout.read_json(draft / layout.MANIFEST, layout.ModelManifest)
     manifest.evaluation = found
     layout.write_json(draft / layout.MANIFEST, manifest)
     return found
