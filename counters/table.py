@@ -26,7 +26,7 @@ _AT_ONCE = 4_096  # increments added under one hold of the lock
 _COLUMNS = (np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.uint32), np.empty(0, np.uint64))
 
 
-class Table:
+class CountTable:
     """Objects and their buckets."""
 
     def __init__(self) -> None:
@@ -145,7 +145,7 @@ def _inputs(columns: Iterable[Any]) -> list[Any]:
 
 def warm() -> None:
     """Compile the kernels, or load them, before they are needed."""
-    table, again, one = Table(), Table(), np.ones(1, np.uint64)
+    table, again, one = CountTable(), CountTable(), np.ones(1, np.uint64)
     table.add(
         Increments(
             one, what(np.ones(1, np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64)), np.ones(1, np.uint32)

@@ -12,7 +12,7 @@ from services.core.errors import InvalidArgument
 NAN = float("nan")
 
 
-class Source(StrEnum):
+class FeatureSource(StrEnum):
     """Who states a feature."""
 
     USER = "user"  # of the user, the same for every row of a request: feedgen, from realpin and apiary
@@ -26,20 +26,20 @@ class Feature:
     """default: the value where the feature is not known; NaN is missing, as LightGBM has it."""
 
     name: str
-    source: Source
+    source: FeatureSource
     default: float = NAN
     categorical: bool = False
 
 
-def _of(source: Source, names: tuple[str, ...], categorical: frozenset[str] = frozenset()) -> dict[str, Feature]:
+def _of(source: FeatureSource, names: tuple[str, ...], categorical: frozenset[str] = frozenset()) -> dict[str, Feature]:
     return {name: Feature(name, source, NAN, name in categorical) for name in names}
 
 
 CATALOGUE: dict[str, Feature] = {
-    **_of(Source.USER, users.NAMES),
-    **_of(Source.REQUEST, requests.NAMES, requests.CATEGORICAL),
-    **_of(Source.PIN, pins.NAMES),
-    **_of(Source.CROSS, crosses.NAMES),
+    **_of(FeatureSource.USER, users.NAMES),
+    **_of(FeatureSource.REQUEST, requests.NAMES, requests.CATEGORICAL),
+    **_of(FeatureSource.PIN, pins.NAMES),
+    **_of(FeatureSource.CROSS, crosses.NAMES),
 }
 
 
@@ -49,7 +49,7 @@ def feature(name: str) -> Feature:
         return CATALOGUE[name]
     dataset, _, column = name.partition(".")
     if dataset and column:
-        return Feature(name, Source.PIN)
+        return Feature(name, FeatureSource.PIN)
     raise InvalidArgument(
         f"feature {name!r} is not known: known are {', '.join(CATALOGUE)}, and dataset.column of rockstore's datasets"
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from features import catalogue, crosses, pins
-from features.catalogue import Feature, Source
+from features.catalogue import Feature, FeatureSource
 from features.kernel import place
 from features.pins import KEPT_AT, PinFacts
 from services.core.columns import F32, U64
@@ -16,14 +16,14 @@ class Assembler:
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self.names = [f.name for f in features]
-        self.of_pins = any(f.source in (Source.PIN, Source.CROSS) for f in features)
+        self.of_pins = any(f.source in (FeatureSource.PIN, FeatureSource.CROSS) for f in features)
         self._at = {name: i for i, name in enumerate(self.names)}
         self._defaults = np.array([f.default for f in features], np.float32)
-        self._user = [f for f in features if f.source is Source.USER]
+        self._user = [f for f in features if f.source is FeatureSource.USER]
         self._user_at = [self._at[f.name] for f in self._user]
         kept = [(i, KEPT_AT[name]) for i, name in enumerate(self.names) if name in KEPT_AT]
         self._kept_to, self._kept_of = np.array(kept, np.int64).reshape(-1, 2).T.copy()
-        self._crossed = any(f.source is Source.CROSS for f in features)
+        self._crossed = any(f.source is FeatureSource.CROSS for f in features)
         self._computed = any(name in pins.COMPUTED for name in self.names)
 
     def rows(

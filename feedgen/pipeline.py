@@ -22,13 +22,13 @@ from feedgen.query import Query
 from feedgen.slate import Chosen, Slate
 from feedgen.stages import (
     Afterwards,
+    CandidateSource,
     Filter,
     Found,
     Hydrator,
     PostFilter,
     QueryStage,
     Scorer,
-    Source,
     enabled,
     is_enabled,
 )
@@ -51,8 +51,8 @@ class Pipeline:
     surface: Surface
     queries: Sequence[QueryStage]
     walks: Sequence[QueryStage]
-    sources: Sequence[Source]
-    fillers: Sequence[Source]
+    sources: Sequence[CandidateSource]
+    fillers: Sequence[CandidateSource]
     filters: Sequence[Filter]
     scorers: Sequence[Scorer]
     checks: Sequence[Filter]
@@ -64,7 +64,7 @@ class Pipeline:
     afterwards: Sequence[Afterwards]
 
     @property
-    def all_sources(self) -> Sequence[Source]:
+    def all_sources(self) -> Sequence[CandidateSource]:
         """The sources as candidates number them: the fillers come last."""
         return [*self.sources, *self.fillers]
 
@@ -251,7 +251,7 @@ async def _ask(stages: Sequence[QueryStage], share: float, query: Query, xray: X
             setattr(query, name, value)
 
 
-async def _find(stages: Sequence[Source], first: int, query: Query, xray: Xray) -> list[Found]:
+async def _find(stages: Sequence[CandidateSource], first: int, query: Query, xray: Xray) -> list[Found]:
     """The candidates of the sources that were not lost; the candidates number them from `first`."""
     asked = [(number, stage) for number, stage in enumerate(stages, first) if is_enabled(stage, query)]
     work = [partial(attempt, s, "source", partial(s.find, query, i), SHARES.sources, xray) for i, s in asked]

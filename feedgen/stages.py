@@ -90,7 +90,7 @@ class Words(NamedTuple):
     seed: str
 
 
-class Source(Stage, Protocol):
+class CandidateSource(Stage, Protocol):
     """Finds candidates, concurrently with the others."""
 
     def find(self, query: Query, source: int) -> Found | Awaitable[Found]:

@@ -13,7 +13,7 @@ from loaders.identity import content_of
 from loaders.marks import OWN_ID
 from loaders.place import Place
 from loaders.quality import Votes
-from loaders.tables import LINK_TEXT, LIST, NAME, SHARE, TEXT, Column, Decoded, Table, date, ident, word
+from loaders.tables import LINK_TEXT, LIST, NAME, SHARE, TEXT, Column, Decoded, InputTable, date, ident, word
 from loaders.text_ids import as_stated
 from services.core.clock import wall_clock
 from services.core.columns import F32, U64, Ragged, among
@@ -62,10 +62,10 @@ def open(path: Path, now_ms: int | None = None) -> Dataset:
         raise InvalidArgument(
             f"{path / PINS}: no such file; the folder has {files(list(columns))}, all but pins optional"
         )
-    tables = {name: Table(found[name], columns[name]) for name in columns if name in found and name != "events"}
+    tables = {name: InputTable(found[name], columns[name]) for name in columns if name in found and name != "events"}
     stated = Stated(tables["pins"])
     if "events" in found:
-        tables["events"] = Table(found["events"], columns["events"], stated.look)
+        tables["events"] = InputTable(found["events"], columns["events"], stated.look)
     notes += [f"no {name}.parquet in the folder" for name in columns if name not in tables]
     first = min((table.dates[0] for table in tables.values() if table.dates), default=EARLIEST_MS)
     build = {**BUILD, "pins": stated.pins, "events": stated.events}
@@ -82,7 +82,7 @@ def _saved_somewhere(path: Path, columns: Decoded, row: int) -> None:
         Place(path, "board").fail(f"row {first} (from 0): null is not allowed: a save or unsave needs a board")
 
 
-def _notes(tables: dict[str, Table]) -> list[str]:
+def _notes(tables: dict[str, InputTable]) -> list[str]:
     unsorted = [
         f"{table.path.name} is not in order of date: sorted in memory" for table in tables.values() if not table.sorted
     ]
@@ -94,7 +94,7 @@ def _notes(tables: dict[str, Table]) -> list[str]:
     return [note for table in tables.values() for note in table.notes] + unsorted + undated
 
 
-def _section(name: str, table: Table, first_ms: int, build: Callable[[int, Decoded], Batch]) -> Section:
+def _section(name: str, table: InputTable, first_ms: int, build: Callable[[int, Decoded], Batch]) -> Section:
     """The rows of a table as events; the last run of rows that was read is kept, as they are asked for in order."""
     ends = np.cumsum([0, *table.groups])
 
@@ -162,7 +162,7 @@ class Stated:
     `look` sees each run of events when they are checked; pins() and events() build theirs after that.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: InputTable) -> None:
         pins, qualities = [np.empty(0, np.uint64)], [np.empty(0, np.float32)]
         for i in range(len(table.groups)):
             group = table.group(i)

@@ -32,7 +32,7 @@ _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.t
 Report = Callable[[int, int], None]  # done, of
 
 
-class Source:
+class ParquetSource:
     """A Parquet file of a key column and columns of numbers, checked by its schema and keys."""
 
     def __init__(self, path: Path, key: str) -> None:
@@ -133,7 +133,7 @@ def load(
     is refused, Exhausted on a full disk.
     """
     check_name(dataset)
-    source = Source(path, key)
+    source = ParquetSource(path, key)
     there = keys.versions(blobs, dataset)
     columns = source.columns if new_columns or not there else _same_columns(source, blobs, dataset, there[-1])
     with _reserved(blobs, dataset, max([after, *there])) as version, blobs.draft(dataset) as draft:
@@ -169,7 +169,7 @@ def _reserved(blobs: Blobs, dataset: str, after: int) -> Iterator[int]:
         raise
 
 
-def _same_columns(source: Source, blobs: Blobs, dataset: str, version: int) -> list[str]:
+def _same_columns(source: ParquetSource, blobs: Blobs, dataset: str, version: int) -> list[str]:
     """The columns in the order that the latest version has, as live rows have no other names for theirs."""
     try:
         before = read_manifest(blobs, dataset, version).columns
@@ -185,7 +185,7 @@ def _same_columns(source: Source, blobs: Blobs, dataset: str, version: int) -> l
 
 
 def _write_files(
-    source: Source, columns: list[str], draft: Path, of: tuple[str, int, int], report: Report
+    source: ParquetSource, columns: list[str], draft: Path, of: tuple[str, int, int], report: Report
 ) -> dict[int, File]:
     """The sorted files. Reading and sorting are half of the work each."""
     dataset, version, partitions = of

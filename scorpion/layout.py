@@ -22,7 +22,7 @@ import pyarrow
 import pyarrow.parquet
 from msgspec import Struct
 
-from features.catalogue import Source
+from features.catalogue import FeatureSource
 from scorpion import keys
 from scorpion.kernel import F64
 from services.core import summed
@@ -45,7 +45,7 @@ class Stated(Struct, forbid_unknown_fields=True, kw_only=True):
     """One entry of features.json. default: null is NaN, LightGBM's missing value."""
 
     name: str
-    source: Source
+    source: FeatureSource
     default: float | None = None
     categorical: bool = False
 

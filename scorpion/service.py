@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from features import matrix
-from features.catalogue import CATALOGUE, Source
+from features.catalogue import CATALOGUE, FeatureSource
 from features.pins import INTERESTS, KEPT, PinFacts
 from protos import scorpion_pb2 as pb
 from protos import scorpion_pb2_grpc as rpc
@@ -118,19 +118,19 @@ def _pins(data: bytes) -> U64:
 
 
 def _user(request: pb.ScoreRequest) -> Mapping[str, float]:
-    names = _names(tuple(request.user_names), "user_names", Source.USER)
+    names = _names(tuple(request.user_names), "user_names", FeatureSource.USER)
     values = unpack(request.user, "<f4", "user", len(names))
     return dict(zip(names, values.tolist(), strict=True))
 
 
 def _columns(request: pb.ScoreRequest, n: int) -> Mapping[str, F32]:
-    names = _names(tuple(request.columns), "columns", Source.REQUEST)
+    names = _names(tuple(request.columns), "columns", FeatureSource.REQUEST)
     values = unpack(request.request, "<f4", "request", len(names) * n).reshape(len(names), n)
     return dict(zip(names, values, strict=True))
 
 
 @lru_cache(256)
-def _names(names: tuple[str, ...], field: str, source: Source) -> tuple[str, ...]:
+def _names(names: tuple[str, ...], field: str, source: FeatureSource) -> tuple[str, ...]:
     """Names of features, each once and of this source. Who asks states the same ones every time."""
     for i, name in enumerate(names):
         known = CATALOGUE.get(name)

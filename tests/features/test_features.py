@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import catalogue, crosses, kernel, pins, requests, users
-from features.catalogue import CATALOGUE, Source
+from features.catalogue import CATALOGUE, FeatureSource
 from features.matrix import Assembler
 from services.core.columns import Array, Ragged, ids
 from services.core.errors import InvalidArgument
@@ -27,7 +27,7 @@ def facts_of(interests: list[list[int]], counts: Array | None = None) -> pins.Pi
 def test_every_feature_is_named_once() -> None:
     names = [*users.NAMES, *requests.NAMES, *pins.NAMES, *crosses.NAMES]
     assert len(names) == len(set(names)) == len(CATALOGUE)
-    assert catalogue.feature("embeddings.x0").source is Source.PIN
+    assert catalogue.feature("embeddings.x0").source is FeatureSource.PIN
     with pytest.raises(InvalidArgument, match="feature 'pin_size' is not known: known are user_interests"):
         catalogue.feature("pin_size")
 
@@ -145,7 +145,7 @@ def test_a_user_is_one_value_a_name() -> None:
 def test_a_matrix_has_the_models_columns_in_its_order() -> None:
     names = ["pin_quality", "user_seen", "origin", "affinity_sum", "style.x1", "style.x2"]
     features = [catalogue.feature(name) for name in names]
-    features[5] = catalogue.Feature("style.x2", Source.PIN, default=-1.0)
+    features[5] = catalogue.Feature("style.x2", FeatureSource.PIN, default=-1.0)
     rows = Assembler(features).rows(
         {"user_seen": 3.0},
         ids([1, 9]),

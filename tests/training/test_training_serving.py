@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from cli import model as command
 from cli.main import app
 from features import catalogue
-from features.catalogue import Feature, Source
+from features.catalogue import Feature, FeatureSource
 from learning.training import judge
 from learning.training.command import Origin, _beside
 from learning.training.samples import FEATURES
@@ -118,7 +118,7 @@ def test_pages_that_people_saw_say_whom_they_favour(tmp_path: Path) -> None:
 
 
 def test_the_rows_of_a_model_are_its_columns_with_its_defaults(tmp_path: Path) -> None:
-    features = [*features_of(NAMES[:2]), Feature("user_interests", Source.USER, 4.5)]
+    features = [*features_of(NAMES[:2]), Feature("user_interests", FeatureSource.USER, 4.5)]
     model = serving(tmp_path, features=features).model
     rows = rows_of(model, LATER.rows)
     for column, name in enumerate(NAMES):
