@@ -40,7 +40,7 @@ def is_enabled(stage: object, query: Query) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class QueryFindings:
     """The findings of a query stage: values of fields of the query, by name."""
 
     values: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Known:
 class QueryStage(Stage, Protocol):
     """Finds out something about the user, concurrently with the others."""
 
-    async def ask(self, query: Query) -> Known:
+    async def ask(self, query: Query) -> QueryFindings:
         """Its findings."""
         ...
 

@@ -63,7 +63,7 @@ def open(path: Path, now_ms: int | None = None) -> Dataset:
             f"{path / PINS}: no such file; the folder has {files(list(columns))}, all but pins optional"
         )
     tables = {name: InputTable(found[name], columns[name]) for name in columns if name in found and name != "events"}
-    stated = Stated(tables["pins"])
+    stated = PinQualities(tables["pins"])
     if "events" in found:
         tables["events"] = InputTable(found["events"], columns["events"], stated.look)
     notes += [f"no {name}.parquet in the folder" for name in columns if name not in tables]
@@ -156,7 +156,7 @@ def _follows(n: int, columns: Decoded) -> Batch:
 BUILD = {"users": _users, "interests": _interests, "boards": _boards, "follows": _follows}
 
 
-class Stated:
+class PinQualities:
     """The quality of each pin: as pins.parquet states it, or else from the saves and impressions of the events.
 
     `look` sees each run of events when they are checked; pins() and events() build theirs after that.

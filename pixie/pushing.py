@@ -22,7 +22,7 @@ REMEMBERED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedSnapshot:
     """A snapshot in the folder: its manifest, or why it can't be read."""
 
     version: str
@@ -50,7 +50,7 @@ def rollback(mesh: Mesh, graphs: Place) -> Graph:
     return loaded
 
 
-def listed(graphs: Place, mesh: Mesh | None) -> list[Listed]:
+def listed(graphs: Place, mesh: Mesh | None) -> list[ListedSnapshot]:
     """Every snapshot of a folder, newest first; with a mesh, which of them pixie serves."""
     served, pushed, found = _served(mesh), _pushed(graphs)[:1], []
     for version in versions(graphs):
@@ -59,7 +59,7 @@ def listed(graphs: Place, mesh: Mesh | None) -> list[Listed]:
             manifest = manifest_of(graphs, version)
         except MeshError as error:
             problem = str(error)
-        found.append(Listed(version, manifest, problem, [version] == pushed, version == served))
+        found.append(ListedSnapshot(version, manifest, problem, [version] == pushed, version == served))
     return found
 
 

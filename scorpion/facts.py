@@ -33,7 +33,7 @@ RENEWED = 10_000  # pins whose counts are renewed in one call
 FETCHING = 0.8  # of a request's time; the rest is for scoring with what there is
 
 
-class Known(NamedTuple):
+class KnownPins(NamedTuple):
     """What is known of n pins. hits: rows that the cache had whole; lost: who could not be asked."""
 
     facts: PinFacts
@@ -125,7 +125,7 @@ class Facts:
             self._cache.clear()
             self._flights.clear()
 
-    def of(self, pins: U64, now_ms: int, timeout: float, certain: bool = False) -> Known:
+    def of(self, pins: U64, now_ms: int, timeout: float, certain: bool = False) -> KnownPins:
         """What is known of pins (uint64[n]) within `timeout` seconds.
 
         now_ms: the moment of the counts, 0: now. certain: see every write that this process has been told of.
@@ -151,7 +151,7 @@ class Facts:
         columns = {name: got.values[:, len(KEPT) + i] for i, name in enumerate(cache.columns)}
         status, creators = of_standing(columns.pop(STANDING))
         facts = PinFacts(got.values[:, : len(KEPT)], got.interests)
-        return Known(facts, columns, status, creators, len(pins) - len(lacking), len(lacking), sorted(lost))
+        return KnownPins(facts, columns, status, creators, len(pins) - len(lacking), len(lacking), sorted(lost))
 
     def renew(self, age_ms: int, timeout: float) -> None:
         """Ask again for counts of that age, of all pins that requests want, in as few calls as will do: no request has to."""

@@ -41,7 +41,7 @@ SCORE = "score"  # of golden rows; of several classes: score_0, score_1, ...
 S = TypeVar("S")
 
 
-class Stated(Struct, forbid_unknown_fields=True, kw_only=True):
+class FeatureEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     """One entry of features.json. default: null is NaN, LightGBM's missing value."""
 
     name: str
@@ -149,7 +149,7 @@ def read_json(path: Path, kind: type[S]) -> S:
         raise InvalidArgument(f"{path.name}: {unlike(error, data, kind)}") from None
 
 
-def write_json(path: Path, content: Struct | list[Stated]) -> None:
+def write_json(path: Path, content: Struct | list[FeatureEntry]) -> None:
     """Write a file of ours, readable by people."""
     replace_durably(path, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
 

@@ -41,7 +41,7 @@ class State(NamedTuple):
     problems: Mapping[str, str]
 
 
-class Listed(NamedTuple):
+class ListedModel(NamedTuple):
     """One version in the registry, as this process sees it."""
 
     name: str
@@ -184,7 +184,7 @@ class Models:
                 except Exception:
                     logger.exception("cannot read the registry")
 
-    def listed(self) -> list[Listed]:
+    def listed(self) -> list[ListedModel]:
         """Every version in the registry, and what is wrong with promoted.json as a model of that name."""
         state = self._state
         found = [self._listed(state, ref) for ref in registry.models(self._data)]
@@ -193,10 +193,10 @@ class Models:
             if name not in there:
                 text, _, version = name.partition("@")
                 number = int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0
-                found.append(Listed(text, number, 0, False, False, problem, 0, 0, [], 0, 0.0))
+                found.append(ListedModel(text, number, 0, False, False, problem, 0, 0, [], 0, 0.0))
         return found
 
-    def _listed(self, state: State, ref: Ref) -> Listed:
+    def _listed(self, state: State, ref: Ref) -> ListedModel:
         served, problem = state.loaded.get(ref), state.problems.get(str(ref), "")
         manifest, mark = None, 0
         if served is not None:
@@ -206,8 +206,8 @@ class Models:
                 manifest = registry.manifest_of(self._data, ref)
                 mark = registry.fingerprint_of(self._data, ref)
         if manifest is None:
-            return Listed(*ref, mark, False, False, problem or f"{MANIFEST} cannot be read", 0, 0, [], 0, 0.0)
-        return Listed(
+            return ListedModel(*ref, mark, False, False, problem or f"{MANIFEST} cannot be read", 0, 0, [], 0, 0.0)
+        return ListedModel(
             ref.name,
             ref.version,
             mark,

@@ -18,7 +18,7 @@ from features.catalogue import Feature
 from features.matrix import Assembler
 from scorpion import forest, keys, layout
 from scorpion.kernel import F64
-from scorpion.layout import FILES, GOLDEN, MANIFEST, TEXT, Evaluation, Golden, ModelManifest, Promoted, Stated
+from scorpion.layout import FILES, GOLDEN, MANIFEST, TEXT, Evaluation, FeatureEntry, Golden, ModelManifest, Promoted
 from scorpion.text import decoded
 from scorpion.verdict import against, against_unasked
 from services.blob.opening import Place, open_blobs
@@ -80,7 +80,7 @@ def check(folder: Path, known_datasets: Datasets | None) -> Model:
     if manifest.format != layout.FORMAT:
         raise InvalidArgument(f"{MANIFEST}: format {manifest.format!r}, this version reads {layout.FORMAT!r}")
     check_name(manifest.name, MANIFEST)
-    features = tuple(_feature(s) for s in layout.read_json(folder / layout.FEATURES, list[Stated]))
+    features = tuple(_feature(s) for s in layout.read_json(folder / layout.FEATURES, list[FeatureEntry]))
     _same("features.json", [f.name for f in features], "model.txt", trees.feature_names)
     _same("manifest.json", manifest.columns, "features.json", [f.name for f in features])
     if (manifest.trees, manifest.leaves) != (trees.trees, trees.leaves):
@@ -115,7 +115,7 @@ def check_name(name: str, where: str) -> None:
         raise InvalidArgument(f"{where}: name {name!r}: allowed are 1 to 64 of a-z, 0-9, _ and -, no _ or - first")
 
 
-def _feature(stated: Stated) -> Feature:
+def _feature(stated: FeatureEntry) -> Feature:
     try:
         known = catalogue.feature(stated.name)
     except InvalidArgument as error:
@@ -212,7 +212,7 @@ def write(
         evaluation=evaluation,
     )
     stated = [
-        Stated(
+        FeatureEntry(
             name=f.name, source=f.source, default=None if np.isnan(f.default) else f.default, categorical=f.categorical
         )
         for f in features

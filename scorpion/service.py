@@ -12,8 +12,8 @@ from features.pins import INTERESTS, KEPT, PinFacts
 from protos import scorpion_pb2 as pb
 from protos import scorpion_pb2_grpc as rpc
 from scorpion import cache, kernel
-from scorpion.facts import Facts, Known
-from scorpion.models import NO_MODEL, Listed, Models
+from scorpion.facts import Facts, KnownPins
+from scorpion.models import NO_MODEL, ListedModel, Models
 from services.core import context as request_context
 from services.core.clock import Clock, wall_clock
 from services.core.columns import F32, U64, Array, pack, unpack
@@ -84,7 +84,7 @@ class Scorpion(rpc.ScorpionServicer):
         """One of `gauges`."""
         return self.gauges()[name]
 
-    def _known(self, pins: U64, now_ms: int) -> Known:
+    def _known(self, pins: U64, now_ms: int) -> KnownPins:
         serving = request_context.current()
         timeout = serving.remaining() if serving else DEFAULT_TIMEOUT_S
         return self._facts.of(pins, now_ms, timeout, certain=bool(serving and serving.token))
@@ -99,13 +99,13 @@ class Scorpion(rpc.ScorpionServicer):
         return self.Models(pb.ModelsRequest(), context)
 
 
-def _model(listed: Listed) -> pb.Model:
+def _model(listed: ListedModel) -> pb.Model:
     return pb.Model(**listed._asdict())
 
 
-def _nothing(n: int) -> Known:
+def _nothing(n: int) -> KnownPins:
     facts = PinFacts(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, INTERESTS), np.uint64))
-    return Known(facts, {}, np.zeros(n, np.uint8), np.zeros(n, np.uint32), 0, 0, [])
+    return KnownPins(facts, {}, np.zeros(n, np.uint8), np.zeros(n, np.uint32), 0, 0, [])
 
 
 def _pins(data: bytes) -> U64:

@@ -20,7 +20,7 @@ from feedgen.pipeline import Pipeline
 from feedgen.query import Query
 from feedgen.scorers.light import LightScore
 from feedgen.slate import Slate
-from feedgen.stages import Found, Hydrated, Known, Scores, Words
+from feedgen.stages import Found, Hydrated, QueryFindings, Scores, Words
 from feedgen.titles import objects
 from feedgen.xray import Xray
 from services.core.columns import Array, ids
@@ -74,9 +74,9 @@ class Asks:
     def enabled(self, query: Query) -> bool:
         return self.on
 
-    async def ask(self, query: Query) -> Known:
+    async def ask(self, query: Query) -> QueryFindings:
         self.calls.note(self.name)
-        return Known({})
+        return QueryFindings({})
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from features.pins import FACTS, INTERESTS, KEPT
-from scorpion.facts import Known
+from scorpion.facts import KnownPins
 from scorpion.origin import COUNTERS, ROCKSTORE, Fetched
 from services.core.columns import U64
 from services.state.change_feed import ChangeFeed, ViewPosition
@@ -99,7 +99,7 @@ class Asking(threading.Thread):
         return self.answer
 
 
-def versions(known: Known) -> list[float]:
+def versions(known: KnownPins) -> list[float]:
     """The version of each pin, as the origin answers it."""
     return [float(value) for value in known.facts.values[:, 1]]
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from features.pins import COUNTS, FACTS
-from scorpion.facts import Facts, Known
+from scorpion.facts import Facts, KnownPins
 from scorpion.origin import COUNTERS, ROCKSTORE
 from services.core.columns import ids
 from tests.scorpion.held import TTL, Asking, Origin, Time, followed, versions, waited
 
 
-def counted(known: Known) -> list[float]:
+def counted(known: KnownPins) -> list[float]:
     assert (known.facts.values[:, len(FACTS) :] == known.facts.values[:, len(FACTS), None]).all()
     return [float(value) for value in known.facts.values[:, len(FACTS)]]
 
