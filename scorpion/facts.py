@@ -21,7 +21,7 @@ import numpy as np
 
 from features.pins import FACTS, KEPT, PinFacts
 from scorpion.cache import EXPIRED, HIT, MISS, Got, PinCache
-from scorpion.origin import COUNTERS, ROCKSTORE, STANDING, Fetched, Origin, of_standing
+from scorpion.origin import COUNTERS, ROCKSTORE, STANDING, Fetched, PinOrigin, of_standing
 from scorpion.slots import NEVER
 from services.core.clock import Clock, wall_clock
 from services.core.columns import F32, I64, U8, U32, U64, ids
@@ -80,7 +80,7 @@ class Facts:
 
     def __init__(
         self,
-        origin: Origin,
+        origin: PinOrigin,
         feed: ChangeFeed,
         max_bytes: int,
         ttl_ms: int,

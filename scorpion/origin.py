@@ -32,7 +32,7 @@ class Fetched(NamedTuple):
     position: ViewPosition = NO_POSITION  # how far rockstore had applied the log, before all that is of it was read
 
 
-class Origin(Protocol):
+class PinOrigin(Protocol):
     """Who is asked for what the cache does not hold."""
 
     def fetch(self, whole: U64, renewed: U64, columns: tuple[str, ...], now_ms: int, timeout: float) -> Fetched:
@@ -52,7 +52,7 @@ class MeshOrigin:
         self._counters = bridge.make(lambda: CountersClient(mesh))
 
     def fetch(self, whole: U64, renewed: U64, columns: tuple[str, ...], now_ms: int, timeout: float) -> Fetched:
-        """As Origin says."""
+        """As PinOrigin says."""
         try:
             return self._bridge.run(self._fetch(whole, renewed, columns, now_ms, timeout), timeout + SPARE_S)
         except MeshError:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.query import Query
 from feedgen.sources.retrieval import Retrieval
@@ -29,7 +29,7 @@ class FollowedBoards:
             board=of.boards[found.source],
             owner=of.owners[found.source],
             source=source,
-            origin=Origin.FOLLOWING,
+            origin=CandidateOrigin.FOLLOWING,
             weight=of.weights[found.source],
             light=found.scores,
             quality=found.quality,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from counters.client import CountersClient
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import Candidates
 from feedgen.filters.met import unmet
 from feedgen.last_resort.most_saved import most_saved
@@ -91,7 +91,7 @@ def _candidates(source: int, interests: U64, found: Retrieved, rows: I64) -> Can
         found.pins[rows],
         interest=interests[found.source[rows]],
         source=source,
-        origin=Origin.FRESH,
+        origin=CandidateOrigin.FRESH,
         light=found.scores[rows],
         quality=found.quality[rows],
         at_ms=found.at_ms[rows],

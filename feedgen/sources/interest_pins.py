@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.query import Query
 from feedgen.sources.retrieval import Retrieval
@@ -38,7 +38,7 @@ class InterestPins:
             found.pins,
             interest=interests[found.source],
             source=source,
-            origin=Origin.INTEREST,
+            origin=CandidateOrigin.INTEREST,
             weight=weights[found.source],
             light=found.scores,
             quality=found.quality,

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.filters.met import unmet
 from feedgen.last_resort.popular import Popular, PopularList
@@ -39,7 +39,7 @@ class PopularPins:
             popular.pins[rows],
             interest=popular.interests[rows],
             source=source,
-            origin=Origin.POPULAR,
+            origin=CandidateOrigin.POPULAR,
             weight=popular.shares[rows],
             light=np.log(popular.shares[rows]),
             quality=popular.quality[rows],

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.query import Query
 from feedgen.sources.retrieval import Retrieval
@@ -48,7 +48,7 @@ class WalkedBoards:
             board=boards[found.source],
             seed=seeds[found.source],
             source=source,
-            origin=Origin.PICKED,
+            origin=CandidateOrigin.PICKED,
             weight=weights[found.source],
             light=found.scores,
             quality=found.quality,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.filters.met import unmet
 from feedgen.query import Query
@@ -39,7 +39,7 @@ class WalkedPins:
             walk.ids[rows],
             seed=recent.pins[walk.seeds[rows]],
             source=source,
-            origin=Origin.WALKED,
+            origin=CandidateOrigin.WALKED,
             weight=weights,
             light=np.log(weights),
         )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import Candidates
 from feedgen.filters.already_seen import AlreadySeen
 from feedgen.filters.duplicate import Duplicate
@@ -26,7 +26,10 @@ Row = tuple[int, int, float]  # pin, origin, weight
 
 pins = st.one_of(st.integers(1, 12), st.sampled_from([2**63, 2**64 - 1]))
 rows = st.lists(
-    st.tuples(pins, st.sampled_from([Origin.PICKED, Origin.WALKED]), st.sampled_from([0.125, 0.5, 1.0])), max_size=12
+    st.tuples(
+        pins, st.sampled_from([CandidateOrigin.PICKED, CandidateOrigin.WALKED]), st.sampled_from([0.125, 0.5, 1.0])
+    ),
+    max_size=12,
 )
 sources = st.lists(rows, max_size=6)
 some_pins = st.sets(pins, max_size=6)
@@ -56,7 +59,7 @@ def counted(candidates: Candidates) -> tuple[U32, F32]:
     each, pin_of = np.unique(candidates.pin, return_inverse=True)
     by_pin, nearest = np.zeros(len(each), np.uint32), np.full(len(each), np.nan, np.float32)
     np.bitwise_or.at(by_pin, pin_of, np.left_shift(np.uint32(1), candidates.source, dtype=np.uint32))
-    near = np.where(candidates.origin == Origin.WALKED, candidates.weight, np.float32(np.nan))
+    near = np.where(candidates.origin == CandidateOrigin.WALKED, candidates.weight, np.float32(np.nan))
     np.fmax.at(nearest, pin_of, near)
     return by_pin[pin_of], nearest[pin_of]
 

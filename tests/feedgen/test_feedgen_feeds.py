@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.kernel import FILLER
 from feedgen.page import Page
 from services.core.events import Action
@@ -171,7 +171,7 @@ def test_without_rockstore_there_are_no_affinities_and_the_walks_go_on(all_there
     page, xray = world.page("picked", user)
     assert xray.degraded() == ["pin_attributes", "titles"]  # which say which pins were taken down
     assert len(page.rows) == 25
-    walked = page.rows.take(page.rows.origin == Origin.WALKED)
+    walked = page.rows.take(page.rows.origin == CandidateOrigin.WALKED)
     assert (walked.column("found_by") == 3).all(), "polaris found them too, and knows"
 
 

@@ -13,7 +13,7 @@ import pytest
 from features import matrix
 from features.catalogue import CATALOGUE, feature
 from features.pins import KEPT, PinFacts
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen import pipeline
 from feedgen.candidates import Candidates
 from feedgen.choices import Choices
@@ -276,7 +276,7 @@ def test_what_scorpion_says_of_interests_reaches_the_slate(world: World) -> None
 def test_a_pin_of_the_graph_that_was_taken_down_is_on_no_page(world: World, away: set[str]) -> None:
     """The graph has it still: scorpion says that it is gone, or rockstore does; while neither can, none such is shown."""
     first, _ = world.page("picked", USER)
-    alone = first.rows.take((first.rows.origin == Origin.WALKED) & (first.rows.board == 0))
+    alone = first.rows.take((first.rows.origin == CandidateOrigin.WALKED) & (first.rows.board == 0))
     down = int(alone.pin[0])
     world.publish(did(A.TAKEDOWN, 0, [down]))
     world.away |= away
@@ -288,7 +288,7 @@ def test_a_pin_of_the_graph_that_was_taken_down_is_on_no_page(world: World, away
     assert dropped > 0
     assert xray.pins[str(down)]["dropped"]
     if len(away) == 2:
-        walked = page.rows.take(page.rows.origin == Origin.WALKED)
+        walked = page.rows.take(page.rows.origin == CandidateOrigin.WALKED)
         assert (np.bitwise_count(walked.column("found_by")) > 1).all()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.attempt import answered, attempt
 from feedgen.candidates import Candidates
 from feedgen.feeds import Clients, Parts
@@ -165,7 +165,7 @@ def test_a_pin_that_several_sources_found_is_counted_and_kept_once() -> None:
     parts = [
         Candidates.of(ids([1, 2]), source=0, weight=[0.5, 0.25]),
         Candidates.of(ids([2, 3]), source=2),
-        Candidates.of(ids([3, 2]), source=4, origin=Origin.WALKED, weight=[0.125, 1]),
+        Candidates.of(ids([3, 2]), source=4, origin=CandidateOrigin.WALKED, weight=[0.125, 1]),
     ]
     together = Candidates.concat(parts).counted()
     assert together.column("found_by").tolist() == [1, 21, 21, 20, 20, 21]
@@ -185,8 +185,8 @@ def test_a_pin_that_several_sources_found_is_counted_and_kept_once() -> None:
 @pytest.mark.parametrize("known", [True, False])
 def test_what_was_taken_down_goes_and_what_walks_alone_found_while_nobody_can_say(known: bool) -> None:
     parts = [
-        Candidates.of(ids([1, 2, 3]), source=0, origin=Origin.WALKED),
-        Candidates.of(ids([2, 4]), source=1, origin=Origin.PICKED),
+        Candidates.of(ids([1, 2, 3]), source=0, origin=CandidateOrigin.WALKED),
+        Candidates.of(ids([2, 4]), source=1, origin=CandidateOrigin.PICKED),
     ]
     counted = Candidates.concat(parts).counted()
     candidates = counted.take(Duplicate().keep(query_of("home", 1), counted))

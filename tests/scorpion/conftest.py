@@ -4,7 +4,7 @@ import pytest
 
 from scorpion.facts import Facts
 from services.state.change_feed import ChangeFeed
-from tests.scorpion.held import TTL, Origin, Time, followed
+from tests.scorpion.held import TTL, HeldOrigin, Time, followed
 
 
 @pytest.fixture
@@ -13,8 +13,8 @@ def clock() -> Time:
 
 
 @pytest.fixture
-def origin() -> Origin:
-    return Origin()
+def origin() -> HeldOrigin:
+    return HeldOrigin()
 
 
 @pytest.fixture
@@ -23,5 +23,5 @@ def feed() -> ChangeFeed:
 
 
 @pytest.fixture
-def facts(origin: Origin, feed: ChangeFeed, clock: Time) -> Facts:
+def facts(origin: HeldOrigin, feed: ChangeFeed, clock: Time) -> Facts:
     return Facts(origin, feed, 2 << 20, TTL, clock)

@@ -39,7 +39,7 @@ class Time:
         return self.ms
 
 
-class Origin:
+class HeldOrigin:
     """Answers the version of each pin, and remembers who was asked for what. `gate` holds an answer on its way."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ def versions(known: KnownPins) -> list[float]:
     return [float(value) for value in known.facts.values[:, 1]]
 
 
-def waited(origin: Origin, n: int = 1) -> None:
+def waited(origin: HeldOrigin, n: int = 1) -> None:
     """Wait until the origin was asked so often."""
     for _ in range(n):
         assert origin.asked.acquire(timeout=60)

@@ -20,7 +20,7 @@ from services.rpc.admission import AdmissionLimiter
 from services.rpc.dispatch import Arrived, Dispatcher, finished
 from services.rpc.server import Adding
 from tests.kit import asked, serve_services
-from tests.scorpion.held import Origin, followed
+from tests.scorpion.held import HeldOrigin, followed
 
 
 @pytest.mark.parametrize("short", ["scores", "features", "first_interests", "taken_down", "creators"])
@@ -53,7 +53,7 @@ def test_asking_without_a_model_is_no_error_in_its_figures(tmp_path: Path) -> No
     metrics = Metrics("scorpion", 0)
     models = Models(tmp_path, lambda: {}, lambda columns: None)
     service, dispatcher = (
-        Scorpion(models, Facts(Origin(), followed(), 1 << 20, 0)),
+        Scorpion(models, Facts(HeldOrigin(), followed(), 1 << 20, 0)),
         Dispatcher(metrics, AdmissionLimiter()),
     )
     add_ScorpionServicer_to_server(service, cast(Any, Adding(dispatcher.methods)))
@@ -64,7 +64,7 @@ def test_asking_without_a_model_is_no_error_in_its_figures(tmp_path: Path) -> No
 
 
 def test_without_a_model_the_client_says_so(tmp_path: Path) -> None:
-    service = Scorpion(Models(tmp_path, lambda: {}, lambda columns: None), Facts(Origin(), followed(), 1 << 20, 0))
+    service = Scorpion(Models(tmp_path, lambda: {}, lambda columns: None), Facts(HeldOrigin(), followed(), 1 << 20, 0))
     add = partial(add_ScorpionServicer_to_server, service)
     with (
         serve_services({"scorpion": [[add], [add]]}, 4) as mesh,

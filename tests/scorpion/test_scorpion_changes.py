@@ -19,7 +19,7 @@ from services.log.protocol import Record
 from services.state.change_feed import ChangeFeed, ViewPosition
 from services.state.feed_view import FeedView
 from tests.kit import ONE_EPOCH, OneEpochReader
-from tests.scorpion.held import PARTITIONS, TTL, Asking, Origin, Time, caught_up, versions, waited
+from tests.scorpion.held import PARTITIONS, TTL, Asking, HeldOrigin, Time, caught_up, versions, waited
 from tests.scorpion.making import NOW
 from tests.scorpion.world import PARTITIONS as OF_WORLD
 from tests.scorpion.world import running
@@ -68,7 +68,7 @@ def tell(changes: FeedView, offsets: MemoryLog, **columns: Any) -> list[Record]:
     ],
 )
 def test_a_change_drops_what_it_changes(
-    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, columns: dict[str, Any], gone: list[int]
+    facts: Facts, origin: HeldOrigin, changes: FeedView, offsets: MemoryLog, columns: dict[str, Any], gone: list[int]
 ) -> None:
     facts.widen(("vectors.a",))
     everyone = ids([1, 2, 3, 4])
@@ -82,7 +82,7 @@ def test_a_change_drops_what_it_changes(
 
 
 def test_a_change_while_a_pin_is_fetched_is_seen_by_who_asks_after_it(
-    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, clock: Time
+    facts: Facts, origin: HeldOrigin, changes: FeedView, offsets: MemoryLog, clock: Time
 ) -> None:
     origin.gate.clear()
     origin.position = BEHIND
@@ -99,7 +99,7 @@ def test_a_change_while_a_pin_is_fetched_is_seen_by_who_asks_after_it(
 
 
 def test_a_read_that_must_see_a_write_takes_no_row_that_may_lack_it(
-    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, clock: Time
+    facts: Facts, origin: HeldOrigin, changes: FeedView, offsets: MemoryLog, clock: Time
 ) -> None:
     facts.of(ids([1, 2]), 0, 5)
     tell(changes, offsets, action=Action.UPDATE_PIN, pin=2)
@@ -115,7 +115,7 @@ def test_a_read_that_must_see_a_write_takes_no_row_that_may_lack_it(
 
 
 def test_a_rockstore_that_is_half_a_minute_behind_leaves_no_stale_row_that_counts_as_sure(
-    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, clock: Time
+    facts: Facts, origin: HeldOrigin, changes: FeedView, offsets: MemoryLog, clock: Time
 ) -> None:
     facts.of(ids([1, 2]), 0, 5)
     tell(changes, offsets, action=Action.TAKEDOWN, pin=2)
@@ -135,7 +135,7 @@ def test_a_rockstore_that_is_half_a_minute_behind_leaves_no_stale_row_that_count
 
 
 def test_an_answer_that_was_on_its_way_for_half_a_minute_replaces_no_newer_row(
-    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, clock: Time
+    facts: Facts, origin: HeldOrigin, changes: FeedView, offsets: MemoryLog, clock: Time
 ) -> None:
     origin.gate.clear()
     origin.position = BEHIND
@@ -153,7 +153,7 @@ def test_an_answer_that_was_on_its_way_for_half_a_minute_replaces_no_newer_row(
 
 
 def test_a_switch_of_a_dataset_counts_for_a_cache_that_gets_its_columns_later(
-    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog
+    facts: Facts, origin: HeldOrigin, changes: FeedView, offsets: MemoryLog
 ) -> None:
     tell(changes, offsets, action=Action.SWITCH_DATASET, target=9, title=["vectors"])
     facts.widen(("vectors.a",))
@@ -165,7 +165,7 @@ def test_a_switch_of_a_dataset_counts_for_a_cache_that_gets_its_columns_later(
 
 
 def test_counts_do_not_lengthen_the_life_of_an_unsure_row(
-    facts: Facts, origin: Origin, changes: FeedView, offsets: MemoryLog, clock: Time
+    facts: Facts, origin: HeldOrigin, changes: FeedView, offsets: MemoryLog, clock: Time
 ) -> None:
     tell(changes, offsets, action=Action.UPDATE_PIN, pin=2)
     origin.position = BEHIND

@@ -11,7 +11,7 @@ from features.pins import COUNTS, FACTS
 from scorpion.facts import Facts, KnownPins
 from scorpion.origin import COUNTERS, ROCKSTORE
 from services.core.columns import ids
-from tests.scorpion.held import TTL, Asking, Origin, Time, followed, versions, waited
+from tests.scorpion.held import TTL, Asking, HeldOrigin, Time, followed, versions, waited
 
 
 def counted(known: KnownPins) -> list[float]:
@@ -19,7 +19,7 @@ def counted(known: KnownPins) -> list[float]:
     return [float(value) for value in known.facts.values[:, len(FACTS)]]
 
 
-def test_a_pin_is_fetched_once_and_then_known(facts: Facts, origin: Origin) -> None:
+def test_a_pin_is_fetched_once_and_then_known(facts: Facts, origin: HeldOrigin) -> None:
     first = facts.of(ids([5, 6, 5, 7]), 0, 5)
     assert (first.hits, first.misses, first.lost) == (0, 4, [])
     assert sorted(origin.whole) == [5, 6, 7]
@@ -31,7 +31,7 @@ def test_a_pin_is_fetched_once_and_then_known(facts: Facts, origin: Origin) -> N
     assert (facts.hits, facts.misses, facts.expired) == (2, 4, 0)
 
 
-def test_expired_counts_alone_are_fetched_again(facts: Facts, origin: Origin, clock: Time) -> None:
+def test_expired_counts_alone_are_fetched_again(facts: Facts, origin: HeldOrigin, clock: Time) -> None:
     before = counted(facts.of(ids([5, 6]), 0, 5))
     clock.ms += TTL
     origin.version.update([5, 6])
@@ -44,7 +44,9 @@ def test_expired_counts_alone_are_fetched_again(facts: Facts, origin: Origin, cl
     assert facts.of(ids([5, 6, 9]), 0, 5).hits == 3
 
 
-def test_counts_of_pins_that_are_read_are_renewed_before_they_expire(facts: Facts, origin: Origin, clock: Time) -> None:
+def test_counts_of_pins_that_are_read_are_renewed_before_they_expire(
+    facts: Facts, origin: HeldOrigin, clock: Time
+) -> None:
     before = counted(facts.of(ids([5, 6, 7]), 0, 5))
     clock.ms += TTL * 3 // 4 - 1
     facts.of(ids([5, 6]), 0, 5)
@@ -64,7 +66,7 @@ def test_counts_of_pins_that_are_read_are_renewed_before_they_expire(facts: Fact
 
 
 def test_counts_that_could_not_be_renewed_are_asked_for_once_they_expire(
-    facts: Facts, origin: Origin, clock: Time
+    facts: Facts, origin: HeldOrigin, clock: Time
 ) -> None:
     before = counted(facts.of(ids([5]), 0, 5))
     facts.of(ids([5]), 0, 5)
@@ -78,7 +80,7 @@ def test_counts_that_could_not_be_renewed_are_asked_for_once_they_expire(
     assert facts.expired == 1
 
 
-def test_requests_that_lack_one_pin_share_one_fetch(facts: Facts, origin: Origin) -> None:
+def test_requests_that_lack_one_pin_share_one_fetch(facts: Facts, origin: HeldOrigin) -> None:
     origin.gate.clear()
     asking = [Asking(lambda: facts.of(ids([1, 2, 3]), 0, 20))]
     waited(origin)
@@ -91,7 +93,7 @@ def test_requests_that_lack_one_pin_share_one_fetch(facts: Facts, origin: Origin
     assert [a.facts.values[:, 0].tolist() for a in answers] == [[1, 2, 3], *[[3, 2]] * 6, [3, 4]]
 
 
-def test_a_miss_does_not_hold_up_hits(facts: Facts, origin: Origin) -> None:
+def test_a_miss_does_not_hold_up_hits(facts: Facts, origin: HeldOrigin) -> None:
     facts.of(ids([1, 2]), 0, 5)
     waited(origin)
     origin.gate.clear()
@@ -103,7 +105,7 @@ def test_a_miss_does_not_hold_up_hits(facts: Facts, origin: Origin) -> None:
     assert held.result().misses == 1
 
 
-def test_so_many_wait_for_a_slow_origin_and_the_next_takes_what_there_is(origin: Origin, clock: Time) -> None:
+def test_so_many_wait_for_a_slow_origin_and_the_next_takes_what_there_is(origin: HeldOrigin, clock: Time) -> None:
     facts = Facts(origin, followed(), 2 << 20, TTL, clock, waiting=2)
     facts.of(ids([1, 2]), 0, 5)
     waited(origin)
@@ -120,7 +122,7 @@ def test_so_many_wait_for_a_slow_origin_and_the_next_takes_what_there_is(origin:
     assert facts.of(ids([12]), 0, 5).lost == []
 
 
-def test_who_has_more_time_than_the_one_who_fetches_asks_again(facts: Facts, origin: Origin) -> None:
+def test_who_has_more_time_than_the_one_who_fetches_asks_again(facts: Facts, origin: HeldOrigin) -> None:
     origin.gate.clear()
     short = Asking(lambda: facts.of(ids([1]), 0, 0.3))
     waited(origin)
@@ -132,7 +134,7 @@ def test_who_has_more_time_than_the_one_who_fetches_asks_again(facts: Facts, ori
     assert origin.whole == [1, 1]
 
 
-def test_who_waits_does_so_no_longer_than_its_own_time(facts: Facts, origin: Origin) -> None:
+def test_who_waits_does_so_no_longer_than_its_own_time(facts: Facts, origin: HeldOrigin) -> None:
     origin.gate.clear()
     slow = Asking(lambda: facts.of(ids([1]), 0, 20))
     waited(origin)
@@ -145,7 +147,7 @@ def test_who_waits_does_so_no_longer_than_its_own_time(facts: Facts, origin: Ori
     assert slow.result().lost == []
 
 
-def test_what_cannot_be_asked_is_missing_named_and_not_kept(facts: Facts, origin: Origin) -> None:
+def test_what_cannot_be_asked_is_missing_named_and_not_kept(facts: Facts, origin: HeldOrigin) -> None:
     origin.lost = frozenset({ROCKSTORE})
     known = facts.of(ids([1]), 0, 5)
     assert known.lost == [ROCKSTORE]
@@ -156,7 +158,7 @@ def test_what_cannot_be_asked_is_missing_named_and_not_kept(facts: Facts, origin
     assert origin.whole == [1, 1]
 
 
-def test_attributes_are_kept_though_counts_are_lost(facts: Facts, origin: Origin, clock: Time) -> None:
+def test_attributes_are_kept_though_counts_are_lost(facts: Facts, origin: HeldOrigin, clock: Time) -> None:
     origin.lost = frozenset({COUNTERS})
     known = facts.of(ids([1]), 0, 5)
     assert known.lost == [COUNTERS]
@@ -171,7 +173,7 @@ def test_attributes_are_kept_though_counts_are_lost(facts: Facts, origin: Origin
     assert (stale.lost, counted(stale)) == ([COUNTERS], counted(known)), "old counts are better than none"
 
 
-def test_an_error_of_ones_own_ends_the_fetch(facts: Facts, origin: Origin) -> None:
+def test_an_error_of_ones_own_ends_the_fetch(facts: Facts, origin: HeldOrigin) -> None:
     origin.broken = True
     with pytest.raises(ValueError, match="broken"):
         facts.of(ids([1]), 0, 5)
@@ -179,7 +181,7 @@ def test_an_error_of_ones_own_ends_the_fetch(facts: Facts, origin: Origin) -> No
     assert facts.of(ids([1]), 0, 5).lost == []
 
 
-def test_columns_of_datasets_come_with_the_pin(facts: Facts, origin: Origin) -> None:
+def test_columns_of_datasets_come_with_the_pin(facts: Facts, origin: HeldOrigin) -> None:
     facts.of(ids([1]), 0, 5)
     facts.widen(("vectors.b", "vectors.a"))
     known = facts.of(ids([1]), 0, 5)
@@ -190,7 +192,7 @@ def test_columns_of_datasets_come_with_the_pin(facts: Facts, origin: Origin) -> 
     assert facts.cache is kept, "a model that needs no more leaves the cache as it is"
 
 
-def test_many_threads_get_what_they_asked_for(facts: Facts, origin: Origin, clock: Time) -> None:
+def test_many_threads_get_what_they_asked_for(facts: Facts, origin: HeldOrigin, clock: Time) -> None:
     stop = threading.Event()
 
     def change() -> None:

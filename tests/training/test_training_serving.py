@@ -11,7 +11,7 @@ from cli.main import app
 from features import catalogue
 from features.catalogue import Feature, FeatureSource
 from learning.training import judge
-from learning.training.command import Origin, _beside
+from learning.training.command import SampleOrigin, _beside
 from learning.training.samples import FEATURES
 from learning.training.serving import Serving, compared, rows_of
 from scorpion import layout, registry
@@ -199,14 +199,14 @@ def test_a_model_that_began_to_serve_meanwhile_was_not_compared(tmp_path: Path) 
         command._check_unasked(data, ref, force=False)
 
 
-@pytest.mark.parametrize("used", [Origin.REPLAY, Origin.SERVED])
-def test_what_training_found_stands_in_its_evaluation(used: Origin, tmp_path: Path) -> None:
+@pytest.mark.parametrize("used", [SampleOrigin.REPLAY, SampleOrigin.SERVED])
+def test_what_training_found_stands_in_its_evaluation(used: SampleOrigin, tmp_path: Path) -> None:
     trained, old = against_neighbours(0.0), serving(tmp_path)
     found = _beside(trained, old, LATER, used)
     assert (trained.evaluation.serving, found.metrics) == (None, trained.metrics)
     compared = found.evaluation.serving
     assert compared is not None
-    assert (compared.model, bool(compared.note)) == ("old@1", used is Origin.SERVED)
+    assert (compared.model, bool(compared.note)) == ("old@1", used is SampleOrigin.SERVED)
     expected = judge.ndcg(LATER, trained.booster.predict(LATER.rows)) - judge.ndcg(
         LATER, old.model.score(rows_of(old.model, LATER.rows))
     )
