@@ -26,7 +26,7 @@ SAVE_EVERY_S = 1.0
 _SPREAD = 0x9E3779B97F4A7C15  # an odd number: multiples stay distinct, and far apart
 
 
-class Published(Protocol):
+class AcceptedCounts(Protocol):
     """Roadrunner's answer."""
 
     @property
@@ -185,7 +185,7 @@ class Ledger:
         decided = [other for _, other in self._others if other.events and other.moved_ms is not None]
         return max(decided, key=lambda other: other.at_ms).moved_ms if decided else None
 
-    def add(self, rows: int, published: Published) -> None:
+    def add(self, rows: int, published: AcceptedCounts) -> None:
         """The next `rows` of the new ones are acknowledged."""
         some = self._fresh[self._landed : self._landed + rows]
         self._landed += rows

@@ -23,7 +23,7 @@ import typer
 from cli.archive import move_text, moved
 from cli.console import data_of, err, hint, out, plainly
 from cli.graph import build
-from cli.ledger import Dataset, Ledger, Loaded, Published, alone
+from cli.ledger import AcceptedCounts, Dataset, Ledger, Loaded, alone
 from cli.names import reading
 from cli.progress import progress
 from roadrunner.client import open_publisher
@@ -50,7 +50,7 @@ _as_json: ContextVar[bool] = ContextVar("as_json", default=False)
 class Publisher(Protocol):
     """The ingest API; safe to call from several threads."""
 
-    def publish(self, batch: Batch, timeout: float) -> Published:
+    def publish(self, batch: Batch, timeout: float) -> AcceptedCounts:
         """Returns once the batch is on disk. Raises MeshError."""
 
 
@@ -60,7 +60,7 @@ def pump(dataset: Dataset, publisher: Publisher, ledger: Ledger, batch: int, rep
     A batch with an unsave waits for those before it, and holds back those after it: it undoes their effect. Raises
     the MeshError of the first batch that failed for good; the ledger is saved whatever happens.
     """
-    flight: deque[tuple[int, Future[Published]]] = deque()
+    flight: deque[tuple[int, Future[AcceptedCounts]]] = deque()
     found = ledger.begin()
     ledger.save()  # with the number of this load: events published from here on have its ids
     stop, single = threading.Event(), False
@@ -88,7 +88,7 @@ def _new(dataset: Dataset, found: tuple[I64, U64], size: int) -> Iterator[Batch]
         at += len(events)
 
 
-def _land(flight: deque[tuple[int, Future[Published]]], ledger: Ledger, leave: int, report: Say) -> None:
+def _land(flight: deque[tuple[int, Future[AcceptedCounts]]], ledger: Ledger, leave: int, report: Say) -> None:
     """Take acknowledged batches off the front, until `leave` are under way."""
     while len(flight) > leave:
         published = flight[0][1].result()
@@ -97,7 +97,7 @@ def _land(flight: deque[tuple[int, Future[Published]]], ledger: Ledger, leave: i
         report("")
 
 
-def _land_what_came(flight: deque[tuple[int, Future[Published]]], ledger: Ledger) -> None:
+def _land_what_came(flight: deque[tuple[int, Future[AcceptedCounts]]], ledger: Ledger) -> None:
     """After a failure or Ctrl-C: the batches that still are acknowledged, up to the first that is not."""
     for _, future in flight:
         future.cancel()
@@ -106,7 +106,7 @@ def _land_what_came(flight: deque[tuple[int, Future[Published]]], ledger: Ledger
         ledger.add(events, future.result())
 
 
-def _patiently(publisher: Publisher, events: Batch, stop: threading.Event, report: Say) -> Published:
+def _patiently(publisher: Publisher, events: Batch, stop: threading.Event, report: Say) -> AcceptedCounts:
     """Publish, and try again for up to PATIENCE_S while the ingest API is away or sheds."""
     until, pause = time.monotonic() + PATIENCE_S, 0.1
     while True:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from protos import events_pb2
 from roadrunner.layout import Aggregate
-from roadrunner.store import EventLog, Published
+from roadrunner.store import EventLog, PublishResult
 from services.core.errors import Exhausted, MeshError, Unavailable
 from services.log.protocol import Draft
 
@@ -35,7 +35,7 @@ class Waiting(NamedTuple):
     """A publish in the queue."""
 
     batch: events_pb2.Batch
-    answer: Callable[[Published | MeshError], object]  # called by the committing thread
+    answer: Callable[[PublishResult | MeshError], object]  # called by the committing thread
     gone: Callable[[], bool]  # whether its caller has given up
 
 
@@ -81,7 +81,7 @@ class Committer:
     def submit(
         self,
         batch: events_pb2.Batch,
-        answer: Callable[[Published | MeshError], object],
+        answer: Callable[[PublishResult | MeshError], object],
         gone: Callable[[], bool] = lambda: False,
     ) -> None:
         """Have a batch that `intake.check` let pass appended.

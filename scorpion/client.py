@@ -54,7 +54,7 @@ class Scored(NamedTuple):
     attributes: Attributes | None = None  # when asked for, where the model looks at pins and none was lost
 
 
-class Model(NamedTuple):
+class RegistryVersion(NamedTuple):
     """One version in the registry, as all shards see it."""
 
     name: str
@@ -133,11 +133,11 @@ class ScorpionClient:
                 raise Unavailable(f"scorpion: shards have different models as {model}; try again in a moment")
         return _joined(len(pins), parts)
 
-    async def models(self, timeout: float) -> list[Model]:
+    async def models(self, timeout: float) -> list[RegistryVersion]:
         """The registry as the shards see it."""
         return _models(await self._replicas.all("Models", pb.ModelsRequest(), timeout))
 
-    async def refresh(self, timeout: float) -> list[Model]:
+    async def refresh(self, timeout: float) -> list[RegistryVersion]:
         """As `models`, after every shard has looked at the registry anew."""
         return _models(await self._replicas.all("Refresh", pb.RefreshRequest(), timeout))
 
@@ -260,16 +260,16 @@ def _known(n: int, parts: list[tuple[Array, Any]]) -> Attributes | None:
     return Attributes(interests[:, 0], status == TAKEN_DOWN, status == UNDESCRIBED, creators)
 
 
-def _models(replies: list[Any]) -> list[Model]:
+def _models(replies: list[Any]) -> list[RegistryVersion]:
     of: dict[tuple[str, int], list[Any]] = {}
     for model in (model for reply in replies for model in reply.models):
         of.setdefault((model.name, model.version), []).append(model)
     return [_model(seen, len(seen) == len(replies)) for _, seen in sorted(of.items())]
 
 
-def _model(seen: list[Any], everywhere: bool) -> Model:
+def _model(seen: list[Any], everywhere: bool) -> RegistryVersion:
     first = seen[0]
-    return Model(
+    return RegistryVersion(
         first.name,
         first.version,
         first.fingerprint,

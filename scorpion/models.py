@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from scorpion import registry
 from scorpion.layout import MANIFEST
-from scorpion.registry import Datasets, Model, Ref
+from scorpion.registry import CheckedModel, Datasets, Ref
 from services.blob.opening import Place, open_blobs
 from services.core.errors import InvalidArgument, MeshError, NotFound, NotReady, described
 
@@ -29,7 +29,7 @@ class Served(NamedTuple):
     """A model in memory."""
 
     ref: Ref
-    model: Model
+    model: CheckedModel
     load_ms: float
 
 

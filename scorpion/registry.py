@@ -43,12 +43,12 @@ class Ref(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Model:
+class CheckedModel:
     """A folder that was checked."""
 
     features: tuple[Feature, ...]
     assembler: Assembler
-    forest: forest.Model
+    forest: forest.ForestModel
     manifest: ModelManifest
     fingerprint: int
 
@@ -62,7 +62,7 @@ class Model:
         return self.forest.score(rows)
 
 
-def check(folder: Path, known_datasets: Datasets | None) -> Model:
+def check(folder: Path, known_datasets: Datasets | None) -> CheckedModel:
     """The model of a folder. Raises InvalidArgument with what is wrong with it.
 
     known_datasets: None when rockstore can't be asked; then what a model names of it is believed.
@@ -92,10 +92,10 @@ def check(folder: Path, known_datasets: Datasets | None) -> Model:
     golden = layout.read_golden(folder / GOLDEN, trees.classes)
     _same("golden.parquet", golden.columns, "features.json", [f.name for f in features])
     _golden(golden, trees)
-    return Model(features, Assembler(features), trees, manifest, layout.fingerprint(folder))
+    return CheckedModel(features, Assembler(features), trees, manifest, layout.fingerprint(folder))
 
 
-def check_ranks(model: Model) -> Model:
+def check_ranks(model: CheckedModel) -> CheckedModel:
     """The model, which may be promoted. Raises InvalidArgument for one that feeds could not rank by.
 
     What is promoted ranks the pins of every feed, so it must say one number of a pin. A model of several classes may be
@@ -140,7 +140,7 @@ def _same(one: str, names: Sequence[str], other: str, others: Sequence[str]) -> 
         raise InvalidArgument(f"{one}: {len(names)} columns; allowed are 1 to {MAX_FEATURES}, each once")
 
 
-def _kinds(features: Sequence[Feature], trees: forest.Model) -> None:
+def _kinds(features: Sequence[Feature], trees: forest.ForestModel) -> None:
     for i, f in enumerate(features):
         if f.categorical and i in trees.numerical:
             raise InvalidArgument(f"features.json: {f.name} is a category, model.txt splits it as a number")
@@ -162,7 +162,7 @@ def check_datasets(features: Sequence[Feature], known: Datasets) -> None:
             raise InvalidArgument(f"feature {f.name}: rockstore's {dataset} has no column {column!r}; it has {has}")
 
 
-def _golden(golden: Golden, trees: forest.Model) -> None:
+def _golden(golden: Golden, trees: forest.ForestModel) -> None:
     n = len(golden.rows)
     if not 1 <= n <= MAX_GOLDEN:
         raise InvalidArgument(f"{GOLDEN}: {n} rows; allowed are 1 to {MAX_GOLDEN}")
@@ -189,7 +189,7 @@ def write(
     metrics: Mapping[str, float] | None = None,
     inputs: Mapping[str, Any] | None = None,
     evaluation: Evaluation | None = None,
-) -> Model:
+) -> CheckedModel:
     """Write a trained lightgbm.Booster as a model's folder, and check it as whoever takes it will.
 
     golden_rows: float32[n, len(features)], of which LightGBM itself says the scores. Raises InvalidArgument.
@@ -317,7 +317,7 @@ def judged(data: Place, ref: Ref) -> Evaluation | None:
     return manifest_of(data, ref).evaluation
 
 
-def serving(data: Place) -> tuple[Ref, Model] | None:
+def serving(data: Place) -> tuple[Ref, CheckedModel] | None:
     """The model that feeds are ranked by: the promoted one, or the latest before it that can be used; None: none is.
 
     Raises InvalidArgument when the file that says so is damaged.

@@ -60,7 +60,7 @@ OPS = st.lists(
 ACTION_SETS = st.sets(st.sampled_from([int(a) for a in ENGAGEMENTS]), min_size=1)
 
 
-class Model:
+class CheckedStore:
     """A store and the list that it must agree with."""
 
     def __init__(self, folder: Path, stack: ExitStack, recent_keys: int) -> None:
@@ -140,7 +140,7 @@ def test_it_answers_as_a_list_would_whatever_is_frozen_when(
             (store, "_BLOCK_ROWS", 2),
         ):
             sizes.enter_context(patch.object(module, name, value))
-        model = Model(Path(folder), stack, recent_keys)
+        model = CheckedStore(Path(folder), stack, recent_keys)
         for op, value in ops:
             model.run(op, value)
         model.check(min(span), max(span), actions, limit, windows)

@@ -21,7 +21,7 @@ AT = 1_600_000_000_000
 
 
 @dataclass
-class Published:
+class LoadAnswer:
     accepted: int
     duplicates: int
 
@@ -36,7 +36,7 @@ class Ingest:
     calls: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def publish(self, batch: Batch, timeout: float) -> Published:
+    def publish(self, batch: Batch, timeout: float) -> LoadAnswer:
         with self.lock:
             call, self.calls = self.calls, self.calls + 1
             if call in self.plan:
@@ -44,7 +44,7 @@ class Ingest:
             new = set(batch.id.tolist()) - self.ids
             self.ids |= new
             self.batches.append(batch)
-            return Published(len(new), len(batch) - len(new))
+            return LoadAnswer(len(new), len(batch) - len(new))
 
 
 def saves(n: int, actions: list[int] | None = None) -> Dataset:

@@ -11,7 +11,7 @@ from protos import roadrunner_pb2_grpc as rpc
 from roadrunner.client import Publisher
 from roadrunner.committer import Committer
 from roadrunner.service import Roadrunner
-from roadrunner.store import EventLog, Published, Retention
+from roadrunner.store import EventLog, PublishResult, Retention
 from services.core.clock import Clock, wall_clock
 from services.core.errors import DeadlineExceeded, MeshError
 from services.core.events import Batch
@@ -33,11 +33,11 @@ def open_log(
     return EventLog(folder / "log", partitions, retention or Retention(), clock, cache_mb=1, memtable_mb=1)
 
 
-def publish(committer: Committer, batch: Batch, timeout: float) -> Published:
+def publish(committer: Committer, batch: Batch, timeout: float) -> PublishResult:
     """Submit a batch and wait until it is on disk. Raises DeadlineExceeded when that takes longer."""
-    future: Future[Published] = Future()
+    future: Future[PublishResult] = Future()
 
-    def answer(result: Published | MeshError) -> None:
+    def answer(result: PublishResult | MeshError) -> None:
         if isinstance(result, MeshError):
             future.set_exception(result)
         elif future.set_running_or_notify_cancel():
@@ -51,7 +51,7 @@ def publish(committer: Committer, batch: Batch, timeout: float) -> Published:
         raise DeadlineExceeded("not on disk within the deadline; publish again with the same ids") from None
 
 
-def append(log: EventLog, *batches: Batch) -> list[Published]:
+def append(log: EventLog, *batches: Batch) -> list[PublishResult]:
     """Append batches; not synced."""
     return log.append([batch.to_proto() for batch in batches])
 

@@ -11,7 +11,7 @@ import pytest
 from protos import events_pb2
 from roadrunner import committer as under_test
 from roadrunner.committer import Committer
-from roadrunner.store import EventLog, Published
+from roadrunner.store import EventLog, PublishResult
 from services.core.errors import DeadlineExceeded, Exhausted, MeshError, Unavailable
 from services.core.events import Batch
 from tests.roadrunner.running import open_log, publish
@@ -30,13 +30,13 @@ class Held:
         self.retained = 0
         self.retain_failure: Exception | None = None
 
-    def append(self, batches: Sequence[events_pb2.Batch]) -> list[Published]:
+    def append(self, batches: Sequence[events_pb2.Batch]) -> list[PublishResult]:
         self.entered.release()
         assert self.let.acquire(timeout=30)
         if self.failure:
             raise self.failure
         self.appended.append([Batch.of(batch).id.tolist() for batch in batches])
-        return [Published(batch.n, 0, {(0, 0): i}) for i, batch in enumerate(batches)]
+        return [PublishResult(batch.n, 0, {(0, 0): i}) for i, batch in enumerate(batches)]
 
     def sync(self) -> None:
         self.synced += 1

@@ -73,7 +73,7 @@ def reference(booster: lightgbm.Booster, rows: F32) -> F64:
     return np.asarray(booster.predict(rows, num_threads=1), np.float64)
 
 
-def agree(booster: lightgbm.Booster, rows: F32) -> forest.Model:
+def agree(booster: lightgbm.Booster, rows: F32) -> forest.ForestModel:
     model = forest.parse(booster.model_to_string())
     found, expected = model.score(rows), reference(booster, rows)
     assert found.shape == expected.shape
