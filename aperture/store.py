@@ -33,7 +33,7 @@ class By(IntEnum):
     DAY = 4
 
 
-class Counts(NamedTuple):
+class WindowCounts(NamedTuple):
     """counts[n, w, a]: how often each action (a) was done to each key (n) within each window (w)."""
 
     keys: U64
@@ -104,7 +104,7 @@ class ApertureStore:
         found = layout.unpack(*values)
         return kernel.distinct(found.pins[_asked(found, since_ms, LAST_MS, wanted)])
 
-    def counts(self, user: int, actions: U8, windows: I64, by: int, now_ms: int = 0) -> Counts:
+    def counts(self, user: int, actions: U8, windows: I64, by: int, now_ms: int = 0) -> WindowCounts:
         """How often the user did each of `actions` in the last windows[i] ms before and at now_ms (0: the clock's).
 
         Keys ascend; by nothing there is one, 0, always. Raises InvalidArgument for over MAX_CELLS counts.
@@ -120,7 +120,7 @@ class ApertureStore:
         slot = np.zeros(256, np.int64)
         slot[actions] = np.arange(len(actions))
         ages = now_ms - found.at_ms
-        return Counts(keys, kernel.tally(key, len(keys), ages, windows, slot[found.actions], len(actions)))
+        return WindowCounts(keys, kernel.tally(key, len(keys), ages, windows, slot[found.actions], len(actions)))
 
     def _asked(self, user: int, since_ms: int, until_ms: int, wanted: Array) -> EventRows:
         """The wanted rows of a span in no order to rely on."""

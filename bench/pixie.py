@@ -26,7 +26,7 @@ from pixie import kernel, runs
 from pixie.build import Edges, build
 from pixie.client import BOARDS, PixieClient
 from pixie.counting import AHEAD, CHUNK
-from pixie.kernel import Graph, Options
+from pixie.kernel import GraphRuns, Options
 from pixie.service import Pixie, Walking
 from pixie.snapshot import Snapshot, open_snapshot
 from pixie.steps import DEGREE_BITS, mixed, steps
@@ -288,7 +288,7 @@ def _took(work: Callable[[], object], clock: Callable[[], float] = time.thread_t
     return clock() - began
 
 
-def _raw(graph: Graph, chosen: Options, edges: U64, seed: int, trace: U64) -> None:
+def _raw(graph: GraphRuns, chosen: Options, edges: U64, seed: int, trace: U64) -> None:
     """STEPS steps from each of these query pins."""
     for edge in edges:
         _walk(graph, chosen, edge, STEPS, np.uint64(seed), kernel.walkers_at(edge), trace)
@@ -299,7 +299,7 @@ def _naive(rows: SparseGraph, restart: Any, pins: I64, seed: int, trace: U64) ->
         naive(rows, pin, restart, STEPS, seed, trace)
 
 
-def _places(graph: Graph, seed: int) -> Array:
+def _places(graph: GraphRuns, seed: int) -> Array:
     """int64[2, QUERIES * STEPS]: of words of the two sides' runs."""
     rng = np.random.default_rng(seed)
     return np.array([rng.integers(0, len(words), QUERIES * STEPS) for words in (graph.pins, graph.boards)])

@@ -38,7 +38,7 @@ class AcceptedCounts(Protocol):
         """Events whose id had been taken within a day."""
 
 
-class Dataset(Protocol):
+class LedgerDataset(Protocol):
     """A set of events in a fixed order (loaders/dataset.py)."""
 
     name: str
@@ -77,7 +77,7 @@ class Loaded(msgspec.Struct, kw_only=True):
 class Ledger:
     """The file that remembers how far an input got, beside the record of its set; saved once a second while loading."""
 
-    def __init__(self, data: Path, dataset: Dataset) -> None:
+    def __init__(self, data: Path, dataset: LedgerDataset) -> None:
         """Raises InvalidArgument when a file is not one of ours, damaged, or of another reading of the same input."""
         self.path = data / "loads" / f"{dataset.name}-{dataset.fingerprint}.json"
         self._dataset = dataset

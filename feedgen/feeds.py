@@ -30,7 +30,7 @@ from feedgen.scorers.pin_attributes import PinAttributes
 from feedgen.scorers.ranked import Ranked
 from feedgen.served import Served
 from feedgen.slate import Slate
-from feedgen.sources.followed_boards import FollowedBoards
+from feedgen.sources.followed_boards import FollowedBoardPins
 from feedgen.sources.fresh_pins import Fresh, FreshPins
 from feedgen.sources.interest_pins import InterestPins
 from feedgen.sources.popular_pins import PopularPins
@@ -202,9 +202,9 @@ class Parts:
         """Which interests the user follows."""
         return FollowedInterests(self.ask.apiary, self.choose.interests, self.timeout)
 
-    def followed_boards(self, k: int = 0) -> FollowedBoards:
+    def followed_boards(self, k: int = 0) -> FollowedBoardPins:
         """From the boards that the user follows."""
-        return FollowedBoards(self._retrieval(k, spread=False))
+        return FollowedBoardPins(self._retrieval(k, spread=False))
 
     def interest_pins(self, k: int = 0) -> InterestPins:
         """From the user's interests."""

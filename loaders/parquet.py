@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loaders.dataset import Dataset, Section, fingerprint
+from loaders.dataset import EventDataset, Section, fingerprint
 from loaders.dates import NO_DATE
 from loaders.folder import files, find
 from loaders.identity import content_of
@@ -50,7 +50,7 @@ def spec(now_ms: int) -> dict[str, dict[str, Column]]:
     }  # fmt: skip
 
 
-def open(path: Path, now_ms: int | None = None) -> Dataset:
+def open(path: Path, now_ms: int | None = None) -> EventDataset:
     """Check every file of the folder `path`, and read them in order of date.
 
     `now_ms`: the latest date allowed; the machine's clock by default. Raises InvalidArgument naming the file, column,
@@ -71,7 +71,7 @@ def open(path: Path, now_ms: int | None = None) -> Dataset:
     build = {**BUILD, "pins": stated.pins, "events": stated.events}
     parts = [_section(name, tables[name], first, build[name]) for name in columns if name in tables]
     inputs = [part.path for table in tables.values() for part in table.parts]
-    return Dataset("parquet", fingerprint(inputs, path), parts, notes + stated.notes + _notes(tables))
+    return EventDataset("parquet", fingerprint(inputs, path), parts, notes + stated.notes + _notes(tables))
 
 
 def _saved_somewhere(path: Path, columns: Decoded, row: int) -> None:

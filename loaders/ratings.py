@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loaders.convert import mask
-from loaders.dataset import Dataset, Section, fingerprint, section, texts
+from loaders.dataset import EventDataset, Section, fingerprint, section, texts
 from loaders.delimited import Form, Text, joined, text_of
 from loaders.hashes import mix
 from loaders.identity import content_of
@@ -60,7 +60,7 @@ class InteractionRows:
     notes: list[str] = field(default_factory=list)
 
 
-def open(path: Path, options: Options | None = None, now_ms: int | None = None) -> Dataset:
+def open(path: Path, options: Options | None = None, now_ms: int | None = None) -> EventDataset:
     """Read a file of interactions, or a folder with one and perhaps a file of items.
 
     Raises InvalidArgument naming the file and what is missing or not allowed.
@@ -73,7 +73,7 @@ def open(path: Path, options: Options | None = None, now_ms: int | None = None) 
     items = items_of(described, rated)
     parts, said = _sections(rows, items, options.save_from)
     paths = [path for text in (rated, described) if text is not None for path in text.files]
-    return Dataset("csv", fingerprint(paths), parts, [*notes, *rated.notes, *rows.notes, *items.notes, *said])
+    return EventDataset("csv", fingerprint(paths), parts, [*notes, *rated.notes, *rows.notes, *items.notes, *said])
 
 
 def _found(path: Path, form: Form) -> tuple[Text, Text | None, list[str]]:

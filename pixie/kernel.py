@@ -45,7 +45,7 @@ _PIN, _TAKEN = range(2)  # progress: which query pin, and the steps taken from i
 _ONE, _START, _DEGREE = np.uint64(1), np.uint64(DEGREE_BITS), np.uint64(MAX_DEGREE)
 
 
-class Graph(NamedTuple):
+class GraphRuns(NamedTuple):
     """The runs of both sides, uint64. A run is a header, `degree << 32 | row` of its node, and the node's edges.
 
     An edge is `start << 28 | degree` of the run of the node it leads to, on the other side. Each run ascends by the
@@ -151,7 +151,7 @@ def degrees_at(starts: Any, rows: Any) -> Any:
 
 
 def visited(
-    graph: Graph,
+    graph: GraphRuns,
     pins: I64,
     shares: I64,
     chosen: Options,

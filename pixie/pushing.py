@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pixie import layout
-from pixie.client import Graph, PixieClient
+from pixie.client import PixieClient, ServedGraph
 from pixie.keys import CURRENT
 from pixie.layout import SnapshotManifest
 from pixie.snapshot import current, folder_of, manifest_of, versions
@@ -32,7 +32,7 @@ class ListedSnapshot:
     served: bool  # by the running pixie
 
 
-def push(mesh: Mesh, graphs: Place, version: str) -> Graph:
+def push(mesh: Mesh, graphs: Place, version: str) -> ServedGraph:
     """Load a version into the running pixie. Raises NotFound, InvalidArgument when it is refused, Unavailable."""
     folder_of(graphs, version)
     loaded = _load(mesh, version)
@@ -40,7 +40,7 @@ def push(mesh: Mesh, graphs: Place, version: str) -> Graph:
     return loaded
 
 
-def rollback(mesh: Mesh, graphs: Place) -> Graph:
+def rollback(mesh: Mesh, graphs: Place) -> ServedGraph:
     """Load the version that was pushed before the present one. Raises NotFound when there was none."""
     pushed = current(graphs)
     if len(pushed) < 2:
@@ -63,8 +63,8 @@ def listed(graphs: Place, mesh: Mesh | None) -> list[ListedSnapshot]:
     return found
 
 
-def _load(mesh: Mesh, version: str) -> Graph:
-    async def load() -> Graph:
+def _load(mesh: Mesh, version: str) -> ServedGraph:
+    async def load() -> ServedGraph:
         client = PixieClient(mesh)
         try:
             return await client.load(version, LOAD_WITHIN_S)

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from pixie import layout, runs
-from pixie.kernel import Graph, degrees_at, rows_among
+from pixie.kernel import GraphRuns, degrees_at, rows_among
 from pixie.keys import CURRENT
 from pixie.layout import FILES, FORMAT, MANIFEST, SnapshotManifest
 from pixie.steps import DEGREE_BITS
@@ -35,7 +35,7 @@ class Snapshot:
     manifest: SnapshotManifest
     pin_ids: U64
     board_ids: U64
-    graph: Graph
+    graph: GraphRuns
 
     def degrees(self, rows: I64) -> I64:
         """int64[n]: of pins."""
@@ -111,7 +111,7 @@ def open_snapshot(folder: Path, verify: bool = True, version: str = "") -> Snaps
         _check_edges(folder / "boards.runs", boards, board_starts, pins, starts, "pin")
     else:
         _sample_runs(folder / "pins.runs", pins, starts)
-    graph = Graph(pins, starts, arrays["pins.interest"], boards, arrays["boards.interest"])
+    graph = GraphRuns(pins, starts, arrays["pins.interest"], boards, arrays["boards.interest"])
     return Snapshot(manifest, arrays["pins.ids"], arrays["boards.ids"], graph)
 
 

@@ -55,7 +55,7 @@ class MergedRows(NamedTuple):
     position: ViewPosition = NO_POSITION  # when asked for: as of Attributes
 
 
-class Dataset(NamedTuple):
+class ServedDataset(NamedTuple):
     """A dataset over all shards."""
 
     name: str
@@ -67,7 +67,7 @@ class Dataset(NamedTuple):
     problem: str  # why a version was not taken, or live rows were passed over; empty: all is well
 
 
-Datasets = list[Dataset]
+Datasets = list[ServedDataset]
 
 
 class RockstoreClient:
@@ -237,10 +237,10 @@ def _position(replies: Sequence[pb.AttributesReply | pb.MultiGetReply]) -> ViewP
     return ViewPosition.of((reply.reached for reply in replies if reply.reached), Topic.OBJECTS)
 
 
-def _dataset(name: str, parts: list[pb.Dataset]) -> Dataset:
+def _dataset(name: str, parts: list[pb.Dataset]) -> ServedDataset:
     """What the shards tell of one dataset, as one."""
     newest = max(parts, key=lambda part: (part.version, len(part.columns)))
     rows = sum(part.rows for part in parts if part.version == newest.version)
     versions = sorted({version for part in parts for version in part.versions})
     problem = "; ".join(dict.fromkeys(part.problem for part in parts if part.problem))
-    return Dataset(name, list(newest.columns), newest.version, versions, rows, newest.as_of_ms, problem)
+    return ServedDataset(name, list(newest.columns), newest.version, versions, rows, newest.as_of_ms, problem)

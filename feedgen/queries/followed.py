@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from apiary.client import ApiaryClient
-from feedgen.query import FollowedBoards, Query
+from feedgen.query import Query, QueryBoards
 from feedgen.stages import QueryFindings
 
 
@@ -20,4 +20,4 @@ class Followed:
     async def ask(self, query: Query) -> QueryFindings:
         """`followed`."""
         found = await self.apiary.followed_boards(query.user, self.limit, self.timeout)
-        return QueryFindings({"followed": FollowedBoards(found.boards, found.weights, found.owners)})
+        return QueryFindings({"followed": QueryBoards(found.boards, found.weights, found.owners)})

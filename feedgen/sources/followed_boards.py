@@ -11,7 +11,7 @@ from polaris.client import BOARD
 
 
 @dataclass(frozen=True, slots=True)
-class FollowedBoards:
+class FollowedBoardPins:
     """Asks polaris."""
 
     retrieval: Retrieval

@@ -19,7 +19,7 @@ import scipy.sparse as sp
 from learning.evaluation.lastfm_history import Tags, history
 from learning.evaluation.metrics import hit, interval, ndcg_of, paired
 from learning.evaluation.result import Row
-from learning.training.events import History
+from learning.training.events import EventHistory
 from learning.training.replay import FEEDS, Replay
 from learning.training.samples import Deeds, Wanted, asks, collect
 from learning.training.train import Trained, train
@@ -120,7 +120,7 @@ class Baselines:
         return np.asarray(self._scaled.T @ users) + 1e-9 * self._popular
 
 
-def taught(replay: Replay, past: History, cut_ms: int, samples: int, folder: Path, progress: Progress) -> Trained:
+def taught(replay: Replay, past: EventHistory, cut_ms: int, samples: int, folder: Path, progress: Progress) -> Trained:
     """Train on moments before the cut, as `feedmesh model train` does, and serve the model in the replay."""
     wanted = Wanted(requests=samples, until_ms=cut_ms, positive={Action.SAVE: 1.0}, horizon_days=1.0)
     deeds = Deeds(past.events, wanted.positive)

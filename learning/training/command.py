@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 
 from learning.training import enough, events, judge, report, samples, served
-from learning.training.events import History, Progress
+from learning.training.events import EventHistory, Progress
 from learning.training.neighbours import Neighbours
 from learning.training.replay import Replay
 from learning.training.samples import Deeds, Periods, Samples, Wanted
@@ -66,7 +66,7 @@ def run(mesh: Mesh, sections: Sections, name: str, origin: str, wanted: Wanted, 
 
 
 def made(
-    history: History,
+    history: EventHistory,
     data: Path,
     sections: Sections,
     name: str,
@@ -122,7 +122,7 @@ def _beside(trained: Trained, serving: Serving, test: Samples, used: SampleOrigi
 
 
 def sampled(
-    history: History, data: Path, sections: Sections, origin: SampleOrigin, wanted: Wanted, progress: Progress
+    history: EventHistory, data: Path, sections: Sections, origin: SampleOrigin, wanted: Wanted, progress: Progress
 ) -> tuple[Periods, SampleOrigin]:
     """The samples, and where they came from."""
     if origin is not SampleOrigin.REPLAY:
@@ -147,7 +147,7 @@ def _quietly() -> Iterator[None]:
         stages.setLevel(level)
 
 
-def replayed(history: History, sections: Sections, wanted: Wanted, progress: Progress) -> Periods:
+def replayed(history: EventHistory, sections: Sections, wanted: Wanted, progress: Progress) -> Periods:
     """The samples of a replay over a temporary folder."""
     if not len(history.events):
         raise TooLittle(f"{history.source}: has no events")
@@ -171,7 +171,7 @@ def sweep(folder: Path) -> None:
 
 
 def described(
-    history: History, origin: SampleOrigin, wanted: Wanted, periods: Periods, trained: Trained
+    history: EventHistory, origin: SampleOrigin, wanted: Wanted, periods: Periods, trained: Trained
 ) -> dict[str, Any]:
     """The origin of the model's samples, for its manifest and report."""
     found: dict[str, Any] = {

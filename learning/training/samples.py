@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from learning.training.events import History, Progress, moments_of
+from learning.training.events import EventHistory, Progress, moments_of
 from learning.training.replay import ALL_FEATURES, FEEDS, Replay
 from services.core.clock import DAY_MS
 from services.core.columns import F32, I64, U64, Array
@@ -163,7 +163,7 @@ class Deeds:
         return np.unique(self.user[(self.at_ms >= at_ms) & (self.at_ms < at_ms + horizon_ms)])
 
 
-def asks(history: History, deeds: Deeds, wanted: Wanted) -> list[Ask]:
+def asks(history: EventHistory, deeds: Deeds, wanted: Wanted) -> list[Ask]:
     """The requests to make, in order of time. Users are those who come back within the horizon, drawn at random."""
     until = wanted.until_ms or int(history.events.at_ms[-1]) + 1
     moments = moments_of(deeds.moments, until, wanted.moments)

@@ -13,7 +13,7 @@ from services.core.columns import U64
 from services.core.events import Batch
 from services.core.tokens import Reached
 from services.core.topics import Topic
-from services.log.history import History
+from services.log.history import LogHistory
 from services.log.protocol import End, Partition, Positions, Reader, Record
 from services.state.change_feed import ChangeFeed
 from services.state.tail import Tail
@@ -74,7 +74,7 @@ class _FeedTail(Tail):
         super().__init__(log, lambda: feed.interrupt(cache.clear))
         self._topic, self._feed, self._clear = int(topic), feed, cache.clear
 
-    def connect(self, history: History, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
+    def connect(self, history: LogHistory, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
         """As a Tail. A past that is lost interrupts the feed before the new epoch counts, also where only an entry shows it,
         since its view had read on further than the feed.
         """

@@ -16,7 +16,7 @@ from services.core.clock import Clock, wall_clock
 from services.core.errors import Damaged, DeadlineExceeded, MeshError, NotReady, OutOfRange, Unavailable
 from services.core.tokens import Reached
 from services.core.topics import Topic
-from services.log.history import Epoch, History
+from services.log.history import Epoch, LogHistory
 from services.log.protocol import End, Partition, Positions, Reader, Record
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Applied(Protocol):
     dead: bool
     damage: str
 
-    def connect(self, history: History, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
+    def connect(self, history: LogHistory, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
         """Before the log is read on: see whether what was applied is still its past. Raises Damaged or NotReady."""
         ...
 
@@ -105,7 +105,7 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._problem = "has not reached the log yet"
         self._caught_up = False
-        self._history = History(b"", [Epoch(0, {})])  # none is known yet
+        self._history = LogHistory(b"", [Epoch(0, {})])  # none is known yet
         self._told_at, self._unknown = float("-inf"), set[int]()
         self._ends: dict[Partition, End] | None = None  # of what is wanted; unknown until the log has been asked
         self._asked, self._told = threading.Event(), threading.Condition()

@@ -22,7 +22,7 @@ from services.core.durable import rename_durably
 from services.core.errors import Damaged, DeadlineExceeded, InvalidArgument, MeshError, NotReady
 from services.core.tokens import Reached
 from services.core.topics import partition_of, partition_of_one
-from services.log.history import History
+from services.log.history import LogHistory
 from services.log.progress import Progress
 from services.log.protocol import End, Partition, Positions, Record
 from services.state.database import Database, Looking
@@ -103,7 +103,7 @@ class Shard(Database):
             raise self.damaged("it holds data and no offsets of the log")
         return found
 
-    def connect(self, history: History, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
+    def connect(self, history: LogHistory, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
         """Before the log is read on: take note of its identity and epoch, if what was applied is still its past.
 
         Else raises Damaged, so that it is set aside and applied anew, when the log holds everything, and NotReady when
@@ -138,7 +138,7 @@ class Shard(Database):
         """The number of the log's epoch in which it was last read; 0 when none is known."""
         return int(_EPOCH.unpack(self._read_in[_IDENTITY_BYTES:])[0]) if len(self._read_in) > _IDENTITY_BYTES else 0
 
-    def _lost(self, history: History, positions: Positions, ends: Mapping[Partition, End]) -> str:
+    def _lost(self, history: LogHistory, positions: Positions, ends: Mapping[Partition, End]) -> str:
         if not any(positions.values()):
             return ""
         if (

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from services.core.errors import Damaged, DeadlineExceeded
 from services.core.tokens import Reached
-from services.log.history import History
+from services.log.history import LogHistory
 from services.log.progress import Progress
 from services.log.protocol import End, Partition, Positions, Reader, Record
 
@@ -29,7 +29,7 @@ class Tail:
         self._events = 0
         self._identity, self._epoch = b"", 0
 
-    def connect(self, history: History, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
+    def connect(self, history: LogHistory, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
         """Before the log is read on: whether what was read is still its past; else `positions` begins at its end."""
         next_ = {at: progress.next for at, progress in self._progress.items()}
         if next_ and (history.identity != self._identity or history.lost(self._epoch, next_, ends)):

@@ -201,7 +201,7 @@ def _facts(kept: rows.Rows) -> rows.Rows:
     return facts
 
 
-def _graph() -> walking.Graph:
+def _graph() -> walking.PlainGraph:
     rng = np.random.default_rng(3)
     edges = np.unique(np.stack([rng.integers(1, 9, 60), rng.integers(1, 12, 60)]), axis=1).astype(np.uint64)
-    return walking.Graph(edges[0], edges[1])
+    return walking.PlainGraph(edges[0], edges[1])

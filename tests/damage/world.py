@@ -31,7 +31,7 @@ from rockstore.keys import datasets_of
 from services.core.columns import U64, Ragged, ids
 from services.core.events import Action, Batch, Surface, events
 from services.core.topics import Topic
-from services.log.history import History
+from services.log.history import LogHistory
 from services.log.protocol import End, Partition, Record
 from services.state.checked import Checked, Opening
 from services.state.shard import open_or_rebuild
@@ -126,7 +126,7 @@ def small(section: Any) -> Any:
 class Past(NamedTuple):
     """What a view is told of a log before it reads on."""
 
-    history: History
+    history: LogHistory
     ends: dict[Partition, End]
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli import load as loading
 from cli.ledger import Ledger
-from loaders.dataset import Dataset, Section
+from loaders.dataset import EventDataset, Section
 from services.core.clock import DAY_MS, wall_clock
 from services.core.errors import InvalidArgument, Unavailable
 from services.core.events import Action, Batch, events
@@ -47,14 +47,14 @@ class Ingest:
             return LoadAnswer(len(new), len(batch) - len(new))
 
 
-def saves(n: int, actions: list[int] | None = None) -> Dataset:
+def saves(n: int, actions: list[int] | None = None) -> EventDataset:
     action = np.array(actions or [Action.SAVE] * n, np.uint8)
     rows = events(n, at_ms=AT, action=action, user=1, pin=np.arange(1, n + 1), board=1)
     made = Section("saves", n, rows.slice)
-    return Dataset("small", "f00d", [made], ["one thing skipped"])
+    return EventDataset("small", "f00d", [made], ["one thing skipped"])
 
 
-def pump(dataset: Dataset, ingest: Ingest, data: Path, batch: int = 10) -> Ledger:
+def pump(dataset: EventDataset, ingest: Ingest, data: Path, batch: int = 10) -> Ledger:
     ledger = Ledger(data, dataset)
     loading.pump(dataset, ingest, ledger, batch, lambda said: None)
     return ledger

@@ -9,7 +9,7 @@ import pytest
 
 from rockstore import bulk, layout, versions
 from rockstore import datasets as datasets_module
-from rockstore.client import Dataset
+from rockstore.client import ServedDataset
 from rockstore.keys import datasets_of
 from rockstore.store import TOPICS
 from services.core.columns import ids
@@ -62,7 +62,7 @@ def test_what_is_damaged_or_missing_is_waited_for_and_nothing_is_committed(rocks
     shutil.rmtree(rockstores.folder / "datasets" / "taste" / "2", ignore_errors=True)
     intact.rename(rockstores.folder / "datasets" / "taste" / "2")
     rockstores.follow()
-    assert rockstores.datasets()[0] == Dataset("taste", ["a", "b", "c"], 2, [1, 2], 500, T0, "")
+    assert rockstores.datasets()[0] == ServedDataset("taste", ["a", "b", "c"], 2, [1, 2], 500, T0, "")
     np.testing.assert_array_equal(rockstores.rows(KEYS).values, MATRIX + 2)
     assert rockstores.rows([5]).found.all()
 

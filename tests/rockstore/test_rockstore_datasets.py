@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rockstore import bulk, layout
 from rockstore import datasets as datasets_module
-from rockstore.client import Dataset
+from rockstore.client import ServedDataset
 from rockstore.keys import datasets_of
 from rockstore.store import TOPICS, RockstoreStore
 from rockstore.versions import remove
@@ -39,7 +39,7 @@ def test_a_load_is_served_once_the_log_says_so_in_the_order_asked(rockstores: Ro
     np.testing.assert_array_equal(rows.found, np.arange(504) < 502)
     np.testing.assert_array_equal(rows.at_ms, np.where(rows.found, T0, 0))
     assert np.isnan(rows.values[-2:]).all()
-    assert rockstores.datasets() == [Dataset("taste", ["a", "b", "c"], 1, [1], 500, T0, "")]
+    assert rockstores.datasets() == [ServedDataset("taste", ["a", "b", "c"], 1, [1], 500, T0, "")]
 
 
 def test_an_unknown_dataset_and_no_keys_find_nothing(rockstores: Rockstores) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
 from rockstore import bulk, layout
-from rockstore.client import Dataset, MergedRows, RockstoreClient
+from rockstore.client import MergedRows, RockstoreClient, ServedDataset
 from rockstore.keys import datasets_of
 from rockstore.service import Rockstore
 from rockstore.store import TOPICS, RockstoreStore
@@ -73,7 +73,7 @@ class Rockstores:
         found: MergedRows = asked(RockstoreClient, self.mesh, lambda client: client.rows(dataset, ids(keys), 5))
         return found
 
-    def datasets(self) -> list[Dataset]:
+    def datasets(self) -> list[ServedDataset]:
         return asked(RockstoreClient, self.mesh, lambda client: client.datasets(5))
 
 

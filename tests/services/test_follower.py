@@ -12,7 +12,7 @@ from services.core.clock import Clock, wall_clock
 from services.core.errors import DeadlineExceeded, MeshError, NotReady, Unavailable
 from services.core.events import Action, events
 from services.core.topics import Topic
-from services.log.history import History
+from services.log.history import LogHistory
 from services.log.memory import MemoryLog
 from services.log.protocol import End, Partition, Positions, Reader, Record, rows
 from services.log.reading import open_reader, read_all
@@ -138,7 +138,7 @@ def test_without_a_log_a_view_is_not_ready_and_asking_it_does_not_wait(view: Tin
             self.closed.wait(timeout)
             raise DeadlineExceeded("roadrunner: Deadline Exceeded")
 
-        def history(self, timeout: float) -> History:
+        def history(self, timeout: float) -> LogHistory:
             self.closed.wait(timeout)
             raise DeadlineExceeded("roadrunner: Deadline Exceeded")
 

@@ -10,7 +10,7 @@ import pytest
 from services.core import tokens
 from services.core.errors import Damaged, NotReady, OutOfRange, Unavailable
 from services.core.topics import Topic
-from services.log.history import Epoch, History
+from services.log.history import Epoch, LogHistory
 from services.log.memory import MemoryLog
 from services.log.protocol import End, Record, rows
 from services.state.follower import Follower
@@ -196,7 +196,7 @@ def test_a_token_of_a_past_that_was_lost_is_refused_and_others_are_waited_for(do
 
 # --- where a history ends -------------------------------------------------------------------------------------------
 
-HISTORY = History(b"i" * 16, [Epoch(7, {}), Epoch(8, {AT: 10}), Epoch(9, {AT: 20})])
+HISTORY = LogHistory(b"i" * 16, [Epoch(7, {}), Epoch(8, {AT: 10}), Epoch(9, {AT: 20})])
 ENDS = {AT: End(0, 25, 25)}
 
 
@@ -228,7 +228,7 @@ def applied(folder: Path, offsets: int) -> Shard:
 
 def test_a_view_that_can_not_be_rebuilt_refuses_and_keeps_its_folder(tmp_path: Path) -> None:
     shard = applied(tmp_path / "view", 15)
-    older = History(HISTORY.identity, [*HISTORY.epochs[:2], Epoch(77, {AT: 12})])
+    older = LogHistory(HISTORY.identity, [*HISTORY.epochs[:2], Epoch(77, {AT: 12})])
     with pytest.raises(NotReady, match="the log no longer holds everything, so this can't be rebuilt"):
         shard.connect(older, {AT: End(5, 30, 30)}, [AT])
     assert not shard.damage
@@ -261,6 +261,6 @@ def test_a_tail_begins_anew_when_the_log_went_backwards() -> None:
     assert not lost
     for _ in range(15):
         log.append_to(Topic.USERS, 0, follows(1))
-    tail.connect(History(HISTORY.identity, [*HISTORY.epochs[:2], Epoch(77, {AT: 12})]), log.ends(), [AT])
+    tail.connect(LogHistory(HISTORY.identity, [*HISTORY.epochs[:2], Epoch(77, {AT: 12})]), log.ends(), [AT])
     assert tail.positions([AT]) == {AT: 40}
     assert lost == [True]

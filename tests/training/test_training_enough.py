@@ -12,7 +12,7 @@ from cli.schema import SCHEMA
 from features.catalogue import CATALOGUE
 from learning.training import enough
 from learning.training.command import SampleOrigin, made, replayed, sweep
-from learning.training.events import History, of_batches
+from learning.training.events import EventHistory, of_batches
 from learning.training.replay import FEEDS, Replay
 from learning.training.samples import POSITIVE, Deeds, Periods, Samples, Wanted
 from learning.training.train import MOST_RANKED, train
@@ -32,7 +32,7 @@ def sections(tmp_path: Path) -> Sections:
     return found
 
 
-def acts(action: Action, users: Sequence[int], at_ms: Sequence[int]) -> History:
+def acts(action: Action, users: Sequence[int], at_ms: Sequence[int]) -> EventHistory:
     n = len(users)
     pins = np.arange(n) % 50 + 1
     batch = events(n, action=action, user=users, pin=pins, board=users, target=7, at_ms=at_ms, id=range(1, n + 1))

@@ -11,7 +11,7 @@ from cli.schema import SCHEMA
 from features.catalogue import CATALOGUE
 from learning.training import served
 from learning.training.command import SampleOrigin, _folder, made, run
-from learning.training.events import History, moments_of, of_batches
+from learning.training.events import EventHistory, moments_of, of_batches
 from learning.training.judge import CUT, _ndcg, baselines
 from learning.training.samples import FEATURES, POSITIVE, Deeds, Periods, Samples, Wanted, asks
 from learning.training.train import calibration, check, train
@@ -142,7 +142,7 @@ def test_moments_are_spread_and_before_the_end() -> None:
 
 
 @pytest.fixture(scope="module")
-def logged(periods: Periods, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, History]:
+def logged(periods: Periods, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EventHistory]:
     """A data folder with one model, and a log of pages that it served: of 5 pins, the first was saved where it could be."""
     data = tmp_path_factory.mktemp("data")
     trained = train(periods, nothing, ["binary"])
@@ -167,7 +167,7 @@ def logged(periods: Periods, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return data, of_batches([done], "the log", [pages_served])
 
 
-def test_what_was_served_is_joined_with_what_users_did(logged: tuple[Path, History]) -> None:
+def test_what_was_served_is_joined_with_what_users_did(logged: tuple[Path, EventHistory]) -> None:
     data, history = logged
     columns = served.models(data)
     assert list(columns.values()) == [list(CATALOGUE)]
