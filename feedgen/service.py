@@ -17,10 +17,10 @@ from feedgen.items import add_items
 from feedgen.losers import Losers
 from feedgen.names import FALLBACK
 from feedgen.page import Page
+from feedgen.page_limiter import PageLimiter
 from feedgen.pipeline import Pipeline
 from feedgen.query import Query
 from feedgen.sessions import Sessions
-from feedgen.turns import Turns
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
 from protos import feedgen_pb2_grpc as rpc
@@ -56,7 +56,7 @@ class Feedgen(rpc.FeedgenServicer):
         feeds: Mapping[str, Pipeline],
         titles: PageTitles,
         cursors: Cursors,
-        turns: Turns,
+        limiter: PageLimiter,
         metrics: Metrics,
         deadline_s: float,
         sessions: Sessions,
@@ -66,7 +66,7 @@ class Feedgen(rpc.FeedgenServicer):
         that lost.
         """
         self._losing, self._metrics, self._sessions = losers, metrics, sessions
-        self._feeds, self._titles, self._cursors, self._turns = feeds, titles, cursors, turns
+        self._feeds, self._titles, self._cursors, self._limiter = feeds, titles, cursors, limiter
         self._deadline_s = deadline_s
         self._afterwards: set[asyncio.Task[None]] = set()
         self._requests = self._fallbacks = self._degraded = self._untold = 0
@@ -89,7 +89,7 @@ class Feedgen(rpc.FeedgenServicer):
         pipeline = self._pipeline(request)
         query = self._query(request, pipeline)
         with context.serving(self._deadline_s):
-            async with self._turns.taken():
+            async with self._limiter.taken():
                 page, xray = await self._page(pipeline, query)
                 if len(page.rows) < query.limit and not page.fell_back and query.shown.is_rough:
                     exact = await self._sessions.exactly(query)

@@ -212,7 +212,7 @@ def servicer_of(
 ) -> Feedgen:
     """The servicer over these clients, where no request waits."""
     chosen = {name: getattr(choose, name) for name in choose.__struct_fields__} | {"losers_pages": 0.0}
-    settings = Settings(**chosen, pages_at_once=at_once, turn_ms=choose.deadline_ms, pages_waiting=0)
+    settings = Settings(**chosen, pages_at_once=at_once, slot_ms=choose.deadline_ms, pages_waiting=0)
     return wiring.servicer_of(settings, clients, Cursors(b"secret"), metrics or Metrics("feedgen", 0))
 
 
