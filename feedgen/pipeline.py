@@ -36,7 +36,7 @@ from feedgen.xray import Xray
 from services.core.columns import Array, among
 from services.core.errors import described
 from services.core.events import Surface
-from services.rpc.together import together
+from services.rpc.batching import batched_calls
 
 T = TypeVar("T")
 
@@ -232,7 +232,7 @@ async def _all(begin: Sequence[Callable[[], Answer[T]]]) -> list[T | None]:
 
     All are waited for, then the first error is raised, so that none is left running.
     """
-    with together():
+    with batched_calls():
         answers: list[Any] = [one() for one in begin]
         at = [i for i, answer in enumerate(answers) if hasattr(answer, "__await__")]
         awaited = await asyncio.gather(*(answers[i] for i in at), return_exceptions=True)

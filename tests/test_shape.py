@@ -248,13 +248,13 @@ def test_clients_call_methods_that_there_are() -> None:
 
 
 #: Of services/rpc, whatever opens a way to one process; all but the kit name a service, a shard and a method.
-WAYS = {f"services.rpc.{module}" for module in ("channel", "replica", "together", "unix_client", "unix_socket")}
+WAYS = {f"services.rpc.{module}" for module in ("channel", "replica", "batching", "unix_client", "unix_socket")}
 
 
 def ways_to_processes(text: str) -> set[str]:
     """What a module knows of the single processes behind a service: channels, generated stubs, their places in a list."""
     names = {name for _, name in floors.imports(text)}
-    known = {name for name in names if name.startswith(tuple(WAYS)) and name != "services.rpc.together.together"}
+    known = {name for name in names if name.startswith(tuple(WAYS)) and name != "services.rpc.batching.batched_calls"}
     known |= {name for name in names if re.search(r"^grpc\.(aio|\w*channel)|Stub$", name)}
     return known | set(re.findall(r"\b\w+Stub\b|stubs?\[|insecure_channel|\.of\([^()]*\)\[", text))
 
@@ -287,7 +287,7 @@ def test_a_client_knows_no_grpc(service: str) -> None:
         ("from protos.polaris_pb2_grpc import PolarisStub", False),
         ("self._stubs[0]", False),
         ("mesh.of(NAME)[0].address", False),
-        ("from services.rpc.together import together", True),
+        ("from services.rpc.batching import batched_calls", True),
         ("import grpc\ncode = grpc.StatusCode.OK", True),
         ("self._replicas.call(ONLY, 'Publish', request, timeout)", True),
     ],

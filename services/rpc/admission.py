@@ -28,7 +28,7 @@ class AdmissionLimiter:
                 f"{self.requests} requests are under way, which is all that this process takes; try again in a moment"
             )
         raise Exhausted(
-            f"requests of {held} bytes are under way and this one has {size}: {self._most_held} are allowed together; "
+            f"requests of {held} bytes are under way and this one has {size}: {self._most_held} are allowed in sum; "
             "try again in a moment"
         )
 
