@@ -144,8 +144,8 @@ def _merged(old: Lists, changes: FollowChanges, came: Array) -> Lists:
     check_lengths(
         len(came), owner=changes.owner, kinds=changes.kinds, ids=changes.ids, at_ms=changes.at_ms, put=changes.put
     )
-    room = len(old.entries.ids) + len(came)
-    new = Entries(np.empty(room, np.uint64), np.empty(room, np.uint8), np.empty(room, np.int64))
+    capacity = len(old.entries.ids) + len(came)
+    new = Entries(np.empty(capacity, np.uint64), np.empty(capacity, np.uint8), np.empty(capacity, np.int64))
     ends = np.empty(len(old.ends), np.int64)
     n = kernel.merge(
         *old.entries, old.ends, changes.owner, changes.ids, changes.kinds, changes.at_ms, changes.put, *new, ends, came

@@ -70,7 +70,9 @@ class CountersStore:
         newest_ms = max(came, default=0)
         try:
             if newest_ms > self._newest_ms:
-                self._newest_ms = newest_ms  # by which those who led lately make room, before others are counted
+                self._newest_ms = (
+                    newest_ms  # by which recent leaders whose days are over leave, before others are counted
+                )
                 self._leaders.look_again()
             for number, records in new.items():
                 self._own[number].add(records, self._leaders.thresholds, self._leaders.note)

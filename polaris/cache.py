@@ -1,5 +1,5 @@
 """Posting lists as questions read them: merged, in memory, as many as fit. Those that are asked for again stay, the others
-make room (`blocks.py` says how). RocksDB has the truth: a list is read from there when it isn't here, and dropped here
+are evicted (`blocks.py` says how). RocksDB has the truth: a list is read from there when it isn't here, and dropped here
 when an event changes it, after the write and before a read that waits for it goes on. Of the lists that were read, only
 those are kept that are sure (`services/state/change_feed.py`).
 """

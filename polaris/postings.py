@@ -57,10 +57,10 @@ def _merged(frozen: PostingRows, changes: PostingRows, dated: Array, whole: bool
     if not len(changes.ends) == len(frozen.ends) == len(dated):
         raise ValueError(f"changes to {len(changes.ends)} lists, postings of {len(frozen.ends)}, dated {len(dated)}")
     ends = read_only(frozen.ends, np.int64), read_only(changes.ends, np.int64)
-    room = len(frozen.pins) + len(changes.pins) + 2 * len(ends[0])
-    kinds = np.empty(room if whole else 0, np.uint8)
+    capacity = len(frozen.pins) + len(changes.pins) + 2 * len(ends[0])
+    kinds = np.empty(capacity if whole else 0, np.uint8)
     # Made here: numpy asks for large pages, of which a kernel's own arrays have none.
-    out = np.empty(room, np.uint64), np.empty(room, np.int64), np.empty(room, np.float32), kinds
+    out = np.empty(capacity, np.uint64), np.empty(capacity, np.int64), np.empty(capacity, np.float32), kinds
     out_ends = np.empty(len(ends[0]), np.int64)
     n = _merge(_columns(frozen), _columns(changes), *ends, read_only(dated, np.bool_), whole, out, out_ends)
     return *(column[:n] for column in out), out_ends

@@ -29,7 +29,7 @@ from services.core.columns import F32, I64, U64, Array, ids
 from services.core.errors import Damaged, Exhausted, NotFound, NotReady, Unavailable
 from services.core.events import Action, Batch
 from services.core.topics import partition_of
-from services.state.database import LITTLE_ROOM
+from services.state.database import LITTLE_SPACE
 from services.state.family import Family
 from services.state.shard import Shard
 
@@ -117,7 +117,7 @@ class Datasets:
         live = _Live(self._shard.family("live"), [key for key, put in zip(keys, puts, strict=True) if put])
         columns = (names, puts, partition.tolist(), batch.target.tolist(), keys, batch.at_ms.tolist(), _runs(batch))
         for name, put, at, target, key, at_ms, values in zip(*columns, strict=True):
-            if name not in hashes or not _has_room(states, name, at):
+            if name not in hashes or not _may_hold(states, name, at):
                 continue
             before = states.setdefault(name, {}).get(at, State())
             after = live.put(before, _Put(at, key, at_ms, values)) if put else self._switched(before, name, at, target)
@@ -217,7 +217,7 @@ class Datasets:
         try:
             self._shard.family("rows").raw.ingest_external_file([str(draft)], options)
         except Exception as error:
-            if "No space" in str(error) or shutil.disk_usage(self._shard.folder).free < LITTLE_ROOM:
+            if "No space" in str(error) or shutil.disk_usage(self._shard.folder).free < LITTLE_SPACE:
                 raise Exhausted(f"{self._shard.folder}: the disk is full ({error})") from None
             raise Unavailable(f"{key}: {error}") from None
         finally:
@@ -274,7 +274,7 @@ def _is_name(name: str) -> bool:
     return True
 
 
-def _has_room(states: States, name: str, partition: int) -> bool:
+def _may_hold(states: States, name: str, partition: int) -> bool:
     """Whether a partition has a dataset of this name, or may have one more."""
     if partition in states.get(name, ()):
         return True

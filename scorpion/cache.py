@@ -1,5 +1,5 @@
 """What is kept of pins between requests: rows of their facts, as many as fit. Those that are
-asked for again stay, the others make room (`slots.py` says how).
+asked for again stay, the others are evicted (`slots.py` says how).
 
 Two ages: attributes and columns of datasets stay until an event drops their pin, counts until `ttl_ms` has passed. A
 row is copied out, so what a request holds does not change under it. Who fetches what is missing is in `facts.py`.

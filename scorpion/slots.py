@@ -3,7 +3,7 @@ which they came as a list that is linked through them. Whoever calls holds the c
 
 Nearly all of a hit's time is waiting for memory, so what it reads of a row and writes is in as few lines of memory as can
 be, one after the other, and the lines of the pins to come are on their way while a row is copied.
-Who makes room is chosen as services/kernels/sieve.py says.
+Which row is evicted is chosen as services/kernels/sieve.py says.
 """
 
 from typing import Any, NamedTuple
@@ -182,14 +182,14 @@ def get(
 def put(
     slots: Slots, pins: U64, values: F32, interests: U64, counted_ms: int, sure: Any, clock_s: int, until_s: int
 ) -> None:
-    """Keep rows; others make room. Those that are not sure (bool[n]) replace no good row, and are good until until_s."""
+    """Keep rows; others are evicted. Those that are not sure (bool[n]) replace no good row, and are good until until_s."""
     for i in range(len(pins)):
         slot = _slot(slots.table, _place(slots.table, pins[i]))
         if slot >= 0 and not sure[i] and (slots.until_s[slot] == 0 or clock_s < np.int64(slots.until_s[slot])):
             continue
         if slot < 0:
             slot = _free_slot(slots)
-            place = _place(slots.table, pins[i])  # making room may have moved what stood here
+            place = _place(slots.table, pins[i])  # an eviction may have moved the row that stood here
             slots.table[place, 0], slots.table[place, 1], slots.pins[slot] = pins[i], slot, pins[i]
             slots.marked[slot], slots.wanted[slot] = 0, 1
             slots.state[USED] += 1

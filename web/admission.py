@@ -10,7 +10,7 @@ ADMISSION = "feedmesh.admission"  # in the scope
 
 
 class HttpRequestLimiter:
-    """Counts HTTP requests that run, at most `most`; of no size, as `web.body` bounds bytes. For one event loop: without a lock."""
+    """Counts HTTP requests that run, at most `most`; `web.body` bounds their bytes. For one event loop, so without a lock."""
 
     def __init__(self, most: int) -> None:
         self.most, self.running = most, 0

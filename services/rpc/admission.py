@@ -9,7 +9,7 @@ MAX_BYTES = 16 * (16 << 20)  # of the requests that run
 
 
 class AdmissionLimiter:
-    """Sheds calls beyond `requests` in parallel, or beyond `held` bytes of them, over all transports of a process. Thread-safe."""
+    """Sheds calls beyond `requests` in parallel, or beyond `held` bytes of them, over all transports. Thread-safe."""
 
     def __init__(self, requests: int = MAX_REQUESTS, held: int = MAX_BYTES) -> None:
         self.requests, self._most_held = requests, held

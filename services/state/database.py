@@ -1,7 +1,7 @@
 """A RocksDB folder in raw-bytes mode: opened once, of one format version, with its errors said plainly.
 
 After a failed write, of a full disk above all, RocksDB takes no more writes until the folder is opened again, while
-reads go on. So a dead database stays open, and its process ends when there is room to start again.
+reads go on. So a dead database stays open, and its process ends when there is space to start again.
 """
 
 import os
@@ -35,7 +35,7 @@ from services.state.family import Family
 _FORMAT_KEY = b"format"
 _STALL = "Write stall"
 STALL_S, FULL_STALL_S, STALL_POLL_S = 60.0, 5.0, 0.002
-LITTLE_ROOM = 64 << 20  # bytes free with which a flush is not likely to end
+LITTLE_SPACE = 64 << 20  # bytes free with which a flush is not likely to end
 MEMTABLE_BLOOM = 0.005  # of a memtable, for its bloom filter: 80 KB of 16 MB, 4 to 10 bits a key
 FILES_STOP = 36  # in level 0; RocksDB would slow writes down from 20 on, which is refused as a stall is
 _DAMAGE = ("Corruption", "No such file", "Input/output error")  # of what RocksDB says of a file that it can't read
@@ -264,7 +264,7 @@ class Database:
             try:
                 return self._db.write(self.batch(), self._asking)
             except Exception as error:
-                full = shutil.disk_usage(self.folder).free < LITTLE_ROOM
+                full = shutil.disk_usage(self.folder).free < LITTLE_SPACE
                 waited = time.monotonic() - started
                 if _STALL not in str(error) or waited > (FULL_STALL_S if full else STALL_S):
                     raise

@@ -327,7 +327,7 @@ def test_who_leads_lately_may_be_nobody_of_all_time(tmp_path: Path, monkeypatch:
         assert counting.store.top(PIN, A.SAVE, 0, 2)[0].tolist() == [1, 2]
 
 
-def test_who_led_lately_makes_room_as_their_days_expire(tmp_path: Path) -> None:
+def test_recent_leaders_leave_as_their_days_expire(tmp_path: Path) -> None:
     with opened(tmp_path, recent=3) as counting:
         counting.apply(*((PIN, pin, A.SAVE, NOW, 100) for pin in (1, 2, 3)))
         counting.clock.now += 8 * DAY_MS

@@ -107,10 +107,10 @@ FEED = ChangeFeed(PARTITIONS, BUCKETS).nbytes
 @given(
     st.sampled_from([1, 2, 5, 12, PLENTY]), st.dictionaries(st.sampled_from(KEYS), ROWS), st.lists(STEP, max_size=40)
 )
-def test_what_is_held_is_what_the_lists_are(room: int, first: dict[Key, list[Row]], steps: list[Any]) -> None:
-    """Whatever makes room, and though readers come to keep what they read before the last changes."""
-    cache, history = made(room), [first]  # what the lists are after so many drops
-    assert cache.capacity == room
+def test_what_is_held_is_what_the_lists_are(capacity: int, first: dict[Key, list[Row]], steps: list[Any]) -> None:
+    """Whatever is evicted, and though readers come to keep what they read before the last changes."""
+    cache, history = made(capacity), [first]  # what the lists are after so many drops
+    assert cache.capacity == capacity
     for what, asked, late in steps:
         if what == "get":
             found = cache.get(sources(*asked), 1_000)
@@ -120,7 +120,7 @@ def test_what_is_held_is_what_the_lists_are(room: int, first: dict[Key, list[Row
             sure = np.array([before.get(key, []) == history[-1].get(key, []) for key in asked], bool)
             cache.put(sources(*asked), of(*(before.get(key, []) for key in asked)), sure)
             are_those(cache.get(sources(*asked), 1_000), asked, history[-1])
-            if room == PLENTY and not late:
+            if capacity == PLENTY and not late:
                 assert not len(cache.get(sources(*asked), 1_000).missing)
         else:
             history.append(history[-1] | asked)
@@ -129,7 +129,7 @@ def test_what_is_held_is_what_the_lists_are(room: int, first: dict[Key, list[Row
         all_blocks_are_accounted_for(cache)
 
 
-def test_what_is_asked_for_again_stays_and_what_was_asked_for_once_makes_room() -> None:
+def test_what_is_asked_for_again_stays_and_what_was_asked_for_once_is_evicted() -> None:
     cache, one = made(8), of([(1, 2, 0.5)])
     for source in range(8):
         cache.put(sources((BOARD, source)), one, SURE)
@@ -175,7 +175,7 @@ def test_its_size_is_bounded_and_told() -> None:
             np.ones(cache.capacity, bool),
         )
         assert cache.bytes() == sum(column.nbytes for column in columns)
-    with pytest.raises(InvalidArgument, match="has no room for a block"):
+    with pytest.raises(InvalidArgument, match="is too small for a block"):
         ListCache(PLACE_BYTES)
 
 

@@ -59,8 +59,8 @@ def append(log: EventLog, *batches: Batch) -> list[PublishResult]:
 class Running:
     """A roadrunner that can be stopped and started again."""
 
-    def __init__(self, folder: Path, no_room: Callable[[], str] = lambda: "") -> None:
-        self._folder, self._no_room = folder, no_room
+    def __init__(self, folder: Path, no_space: Callable[[], str] = lambda: "") -> None:
+        self._folder, self._no_space = folder, no_space
         self.address = "127.0.0.1:0"
         self._channels: list[grpc.Channel] = []
         self._publishers: list[Publisher] = []
@@ -69,7 +69,7 @@ class Running:
     def start(self) -> None:
         """Serve, on the port of before."""
         self.log = open_log(self._folder)
-        self.committer = Committer(self.log, 64, self._no_room)
+        self.committer = Committer(self.log, 64, self._no_space)
         self.service = Roadrunner(self.log, self.committer, wall_clock, 600_000)
         add = [lambda server: rpc.add_RoadrunnerServicer_to_server(self.service, server)]
         self.metrics = Metrics("roadrunner", 0)
@@ -120,9 +120,9 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, no_room: Callable[[], str] = lambda: "") -> Iterator[Running]:
+def running(folder: Path, no_space: Callable[[], str] = lambda: "") -> Iterator[Running]:
     """A roadrunner on a folder until the block ends."""
-    door = Running(folder, no_room)
+    door = Running(folder, no_space)
     try:
         yield door
     finally:

@@ -51,8 +51,8 @@ class Held:
         pass
 
 
-def committing(log: Held, max_waiting: int = 100, no_room: Callable[[], str] = lambda: "") -> Committer:
-    made = Committer(cast(EventLog, log), max_waiting, no_room)
+def committing(log: Held, max_waiting: int = 100, no_space: Callable[[], str] = lambda: "") -> Committer:
+    made = Committer(cast(EventLog, log), max_waiting, no_space)
     made.start()
     return made
 
@@ -161,10 +161,10 @@ def test_a_full_queue_sheds_at_once(pool: ThreadPoolExecutor) -> None:
     committer.stop()
 
 
-def test_no_room_on_the_disk_sheds_with_the_reason() -> None:
+def test_no_space_on_the_disk_sheds_with_the_reason() -> None:
     log, why = Held(), ["disk nearly full: 3 MB free"]
     log.let.release(9)
-    committer = committing(log, no_room=lambda: why[0])
+    committer = committing(log, no_space=lambda: why[0])
     with pytest.raises(Exhausted, match="disk nearly full: 3 MB free"):
         publish(committer, follows(1), 30)
     why[0] = ""

@@ -159,7 +159,7 @@ def test_a_body_of_100_mb_is_refused_by_the_server_also_when_the_client_sends_it
 
 
 def test_a_full_disk_is_told_to_who_publishes(tmp_path: Path) -> None:
-    with running(tmp_path, no_room=lambda: "disk nearly full: 3 MB free") as door:
+    with running(tmp_path, no_space=lambda: "disk nearly full: 3 MB free") as door:
         with pytest.raises(Exhausted, match="roadrunner: disk nearly full: 3 MB free"):
             door.publisher().publish(follows(1), 10)
         log = door.reader()

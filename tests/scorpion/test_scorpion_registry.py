@@ -280,9 +280,9 @@ def test_a_promotion_that_the_mesh_refuses_is_undone(folder: Path, tmp_path: Pat
 
     def refuse(ref: Ref) -> str:
         seen.append(registry.promoted(data).promoted)
-        return "no room"
+        return "no memory"
 
-    with pytest.raises(InvalidArgument, match="ranker@2 was not promoted, the running mesh refuses it: no room"):
+    with pytest.raises(InvalidArgument, match="ranker@2 was not promoted, the running mesh refuses it: no memory"):
         registry.promote(data, "ranker@2", None, refuse)
     assert seen == ["ranker@2", "ranker@1"], "and the mesh is told to look again"
     assert registry.promoted(data).before == []
@@ -369,8 +369,8 @@ def test_of_two_promotions_at_once_the_later_is_told(folder: Path, tmp_path: Pat
     def refuse(ref: Ref) -> str:
         if registry.promoted(tmp_path).promoted == "ranker@2":
             registry.promote(tmp_path, "ranker@3", force=True)
-        return "no room"
+        return "no memory"
 
-    with pytest.raises(InvalidArgument, match="no room"):
+    with pytest.raises(InvalidArgument, match="no memory"):
         registry.promote(tmp_path, "ranker@2", ask=refuse, force=True)
     assert registry.promoted(tmp_path).promoted == "ranker@3"

@@ -339,10 +339,10 @@ def test_messages_are_cut_wherever_they_are_broken(size: int) -> None:
     messages = [bytes([i]) * length for i, length in enumerate(lengths)]
     data, inbox, found, at = b"".join(map(framed, messages)), Inbox(MAX_REPLY), list[bytes](), 0
     while at < len(data):
-        room = inbox.room()
-        some = data[at : at + min(size, len(room))]
+        space = inbox.space()
+        some = data[at : at + min(size, len(space))]
         assert some, "there is always space"
-        room[: len(some)] = some
+        space[: len(some)] = some
         found += inbox.arrived(len(some))
         at += len(some)
     assert found == messages
@@ -350,7 +350,7 @@ def test_messages_are_cut_wherever_they_are_broken(size: int) -> None:
 
 def test_a_message_that_is_too_long_is_refused_before_it_has_come() -> None:
     inbox = Inbox(10)
-    inbox.room()[:LENGTH_BYTES] = head_of(b"x" * 11)
+    inbox.space()[:LENGTH_BYTES] = head_of(b"x" * 11)
     with pytest.raises(ValueError, match="a message of 11 bytes; at most 10"):
         inbox.arrived(LENGTH_BYTES)
     assert MAX_REQUEST < MAX_REPLY
