@@ -190,9 +190,9 @@ def test_what_was_served_is_logged_with_what_the_model_saw(tmp_path: Path) -> No
         await served.tell(query, plain)
         await served.tell(query, plain)  # a retry is no second serving
 
-    with running(tmp_path) as door:
-        asked(RoadrunnerClient, door.mesh, tell)
-        log = open_reader(door.mesh)
+    with running(tmp_path) as ingest:
+        asked(RoadrunnerClient, ingest.mesh, tell)
+        log = open_reader(ingest.mesh)
         feeds_ = {at: 0 for at, end in log.ends(10).items() if at[0] == Topic.FEEDS and end.next}
         batch, _ = rows([record for chunk in read_all(log, feeds_, 10) for record in chunk])
         log.close()
@@ -228,7 +228,7 @@ def test_of_some_pages_a_sample_of_the_candidates_that_lost_is_noted(world: Worl
     np.testing.assert_array_equal(plain.rows.pin, page.rows.pin)
 
 
-class Door:
+class Ingest:
     """Notes what is published; refuses pins of 0 and, when it is shut, everything."""
 
     def __init__(self) -> None:
@@ -244,24 +244,24 @@ class Door:
 
 
 def test_pages_of_one_moment_are_logged_together_and_a_wrong_one_alone_is_refused() -> None:
-    door = Door()
+    ingest = Ingest()
 
     def page(*pins: int) -> Page:
         return Page(Candidates.of(ids(pins)), np.zeros(len(pins), np.float32))
 
     async def tell() -> list[Any]:
-        served = Served(cast(RoadrunnerClient, door), 10.0, linger_s=0.01)
+        served = Served(cast(RoadrunnerClient, ingest), 10.0, linger_s=0.01)
         query = query_of("home", 5)
         good = await asyncio.gather(*(served.tell(query, page(pin, pin + 100)) for pin in (1, 2, 3)))
-        assert door.published == [[1, 101, 2, 102, 3, 103]]
+        assert ingest.published == [[1, 101, 2, 102, 3, 103]]
         mixed = await asyncio.gather(*(served.tell(query, page(pin)) for pin in (4, 0, 6)), return_exceptions=True)
-        door.shut = True
+        ingest.shut = True
         lost = await asyncio.gather(*(served.tell(query, page(pin)) for pin in (7, 8)), return_exceptions=True)
         return [*good, *mixed, *lost]
 
     told = asyncio.run(tell())
     assert [type(answer) for answer in told] == [type(None)] * 4 + [InvalidArgument, type(None)] + [Unavailable] * 2
-    assert door.published[1:] == [[4], [6]]
+    assert ingest.published[1:] == [[4], [6]]
 
 
 def test_what_scorpion_says_of_interests_reaches_the_slate(world: World) -> None:

@@ -222,8 +222,8 @@ def running_world(folder: Path, graph: bool = True) -> Iterator[World]:
     with ExitStack() as stack:
         leaves, stores, pixie = _leaves(folder, stack)
         upper, models = _askers(folder, stack, leaves, stores)
-        door = Address(service="roadrunner", shard=0, shards=1, address=NOWHERE)
-        mesh = Mesh(settings=leaves.settings, processes=[*leaves.processes, *upper.processes, door])
+        ingest = Address(service="roadrunner", shard=0, shards=1, address=NOWHERE)
+        mesh = Mesh(settings=leaves.settings, processes=[*leaves.processes, *upper.processes, ingest])
         world = World(mesh, stores, models, folder)
         world.publish(a_world())
         if graph:

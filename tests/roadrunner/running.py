@@ -122,9 +122,9 @@ class Running:
 @contextmanager
 def running(folder: Path, no_space: Callable[[], str] = lambda: "") -> Iterator[Running]:
     """A roadrunner on a folder until the block ends."""
-    door = Running(folder, no_space)
+    ingest = Running(folder, no_space)
     try:
-        yield door
+        yield ingest
     finally:
-        door.hang_up()
-        door.stop()
+        ingest.hang_up()
+        ingest.stop()

@@ -98,7 +98,7 @@ def since(window: int) -> int:
     return ((NOW - window) // size + 1) * size
 
 
-def test_the_door_has_settings() -> None:
+def test_the_entry_point_has_settings() -> None:
     settings = Settings()
     assert (settings.threads, settings.cache_mb, settings.counts_ttl_s) == (12, 64, 60.0)
 

@@ -77,7 +77,7 @@ def test_what_is_not_sharded_is_copied_whole_or_does_not_fit() -> None:
         plan.planned(of, load(edge=10**9))
 
 
-def test_the_front_door_is_one_process() -> None:
+def test_the_ingest_api_is_one_process() -> None:
     of = capacity(roadrunner=Measured(cpu_ms=3, process_mb=100, unit="record", disk=1, memory=0))
     found = line(of, load(feeds=1_000), "roadrunner")
     assert found.processes == 1
