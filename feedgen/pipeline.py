@@ -310,6 +310,6 @@ async def fall_back(last_resort: LastResort, query: Query, xray: Xray) -> Page:
     return Page(rows, np.zeros(len(rows), np.float32), NOTHING, fallback=fallen.stage)
 
 
-def tell(pipeline: Pipeline, query: Query, page: Page) -> list[Awaitable[None]]:
+def report(pipeline: Pipeline, query: Query, page: Page) -> list[Awaitable[None]]:
     """The work to do after a page was answered."""
-    return [stage.tell(query, page) for stage in pipeline.afterwards]
+    return [stage.report(query, page) for stage in pipeline.afterwards]

@@ -72,11 +72,11 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The candidates of a source; `dropped` when the query explains itself; told: parts of the X-ray, by name."""
+    """The candidates of a source; `dropped` when the query explains itself; explained: parts of the X-ray, by name."""
 
     candidates: Candidates
     dropped: Dropped | None = None
-    told: Mapping[str, Any] = field(default_factory=dict)
+    explained: Mapping[str, Any] = field(default_factory=dict)
     lost: str = ""
 
 
@@ -162,6 +162,6 @@ class Afterwards(Protocol):
         """Its name."""
         ...
 
-    async def tell(self, query: Query, page: Page) -> None:
+    async def report(self, query: Query, page: Page) -> None:
         """A page was served."""
         ...

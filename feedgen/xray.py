@@ -33,7 +33,7 @@ class Xray(Traces):
     explain: bool
     pins: dict[str, dict[str, Any]] = field(default_factory=dict)
     query: dict[str, float] = field(default_factory=dict)
-    told: dict[str, Any] = field(default_factory=lambda: {"interests": [], "walk": None, "ranking": None, "blend": []})
+    parts: dict[str, Any] = field(default_factory=lambda: {"interests": [], "walk": None, "ranking": None, "blend": []})
     _together: Candidates = EMPTY
 
     def failed(self, error: Exception, why: str) -> None:
@@ -55,8 +55,8 @@ class Xray(Traces):
 
     def untitled(self) -> list[dict[str, Any]]:
         """The parts about pins and interests, to be given titles."""
-        walk = self.told["walk"]
-        return [*self.told["interests"], *(walk["seeds"] if walk else [])]
+        walk = self.parts["walk"]
+        return [*self.parts["interests"], *(walk["seeds"] if walk else [])]
 
     def asked(self, query: Query) -> None:
         """The findings of the query stages."""
@@ -83,7 +83,7 @@ class Xray(Traces):
             if trace.stage == stage:
                 trace.kept = len(found.candidates)
         if self.explain:
-            self.told |= found.told
+            self.parts |= found.explained
             if found.dropped is not None:
                 self._leaf_drops(stage, found.dropped)
 
@@ -121,7 +121,7 @@ class Xray(Traces):
         """Every candidate that was ranked, and whether the slate chose it."""
         if not self.explain:
             return
-        self.told["ranking"] = {
+        self.parts["ranking"] = {
             "model": ranking.model,
             "fingerprint": f"{ranking.fingerprint:016x}",
             "features": len(ranking.features),
@@ -129,7 +129,7 @@ class Xray(Traces):
             "cache_misses": ranking.misses,
             "lost": list(ranking.lost),
         }
-        self.told["blend"] = _blend(self._together, sources, rates, chosen)
+        self.parts["blend"] = _blend(self._together, sources, rates, chosen)
         slots = {
             row: {"position": i, "source": sources[slot], "why": WHY[why]}
             for i, (row, slot, why) in enumerate(
@@ -145,8 +145,8 @@ class Xray(Traces):
 
     def encoded(self) -> bytes:
         """As JSON."""
-        told = {"query": self.query, **self.told, "phases": self.spans, "stages": self.stages, "pins": self.pins}
-        return msgspec.json.encode(told)
+        parts = {"query": self.query, **self.parts, "phases": self.spans, "stages": self.stages, "pins": self.pins}
+        return msgspec.json.encode(parts)
 
 
 def _blend(

@@ -238,7 +238,7 @@ def _position(replies: Sequence[pb.AttributesReply | pb.MultiGetReply]) -> ViewP
 
 
 def _dataset(name: str, parts: list[pb.Dataset]) -> ServedDataset:
-    """What the shards tell of one dataset, as one."""
+    """The reports of the shards on one dataset, as one."""
     newest = max(parts, key=lambda part: (part.version, len(part.columns)))
     rows = sum(part.rows for part in parts if part.version == newest.version)
     versions = sorted({version for part in parts for version in part.versions})

@@ -36,7 +36,7 @@ from services.state.shard import Shard
 logger = logging.getLogger(__name__)
 MAX_DATASETS = 1000  # of a partition; the log could else name new ones without end
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-TOLD = 3  # problems of one dataset that are told in full
+LISTED = 3  # problems of one dataset that are listed; of others their number
 
 States = dict[str, dict[int, State]]  # by dataset and partition; replaced, never changed, so readers need no lock
 
@@ -332,8 +332,8 @@ def _described(name: str, of: dict[int, State]) -> Described:
     alike = [state for state in of.values() if state.version and state.version == newest.version]
     rows = sum(state.versions[state.version].rows for state in alike)
     problems = sorted({state.problem for state in of.values() if state.problem})
-    if len(problems) > TOLD:
-        problems[TOLD:] = [f"and {len(problems) - TOLD} more"]
+    if len(problems) > LISTED:
+        problems[LISTED:] = [f"and {len(problems) - LISTED} more"]
     if passed := sum(state.passed_over for state in of.values()):
         problems.append(f"{passed} live rows of another width than {len(newest.columns)} columns were passed over")
     return Described(name, newest.columns, newest.version, versions, rows, newest.as_of_ms, "; ".join(problems))

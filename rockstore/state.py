@@ -79,7 +79,7 @@ def _board(known: Object, event: Event) -> None:
 
 
 def _join(known: Object, interest: int) -> None:
-    """A pin joins an interest; those it states of itself too, as polaris is told. It leaves by LEAVE_INTEREST alone."""
+    """A pin joins an interest; those it states of itself too, as in the events for polaris. It leaves by LEAVE_INTEREST alone."""
     if len(known.interests) < MAX_INTERESTS:
         known.interests[interest] = None
 

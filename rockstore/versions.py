@@ -82,7 +82,7 @@ def check_file(path: Path, file: File, key: str) -> None:
 
 
 def check_there(blobs: Blobs, dataset: str, version: int) -> None:
-    """Raise what keeps shards from taking a version, as far as sizes tell: NotFound, Damaged or Unavailable."""
+    """Raise what keeps shards from taking a version, as far as sizes show: NotFound, Damaged or Unavailable."""
     for partition, file in read_manifest(blobs, dataset, version).files.items():
         key = keys.file_key(dataset, version, partition)
         if (size := blobs.stat(key).size) != file.bytes:

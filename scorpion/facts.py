@@ -128,7 +128,7 @@ class Facts:
     def of(self, pins: U64, now_ms: int, timeout: float, certain: bool = False) -> KnownPins:
         """What is known of pins (uint64[n]) within `timeout` seconds.
 
-        now_ms: the moment of the counts, 0: now. certain: see every write that this process has been told of.
+        now_ms: the moment of the counts, 0: now. certain: see every write that this process has had a notice of.
         """
         cache, deadline = self._cache, time.monotonic() + timeout * FETCHING
         pins = pins if pins.flags.writeable else pins.copy()  # kernels are compiled for one kind of array

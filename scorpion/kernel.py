@@ -68,7 +68,7 @@ class Blocks(NamedTuple):
 
     column: I64  # [c] prepared column
     default_left: U8  # [c] whether a missing value is above no threshold, or else above all
-    category: I32  # [c] the set of categories that it tells of; -1: a number
+    category: I32  # [c] the set of categories that it compares with; -1: a number
     starts: I64  # [c + 1] the thresholds of column i are thresholds[starts[i]:starts[i + 1]], ascending, then infinity
     steps: I64  # [c] of the search among them: there are 2 ** steps
     thresholds: F32

@@ -83,7 +83,7 @@ def sections(text: str) -> Sections:
 
     Every LightGBM reads texts of every older one, so this does: a text of before 2.3 ends its trees with the
     importances of features, and one of before 2.1 does not announce the sizes of its trees. It must have one of the two:
-    else nothing would tell a whole text from the first half of one.
+    else a whole text could not be told from the first half of one.
     """
     head, *trees = _TREE.split(text)
     if not trees and not head.startswith("tree\n"):

@@ -44,7 +44,7 @@ class InterestPins:
             quality=found.quality,
             at_ms=found.at_ms,
         )
-        return Found(candidates, dropped, _told(query, interests, weights) if query.explain else {})
+        return Found(candidates, dropped, _explained(query, interests, weights) if query.explain else {})
 
     def interests(self, query: Query) -> tuple[U64, F32]:
         """The interests that are looked at, uint64[n], and their weights, float32[n] > 0, greatest first."""
@@ -72,7 +72,7 @@ def affinities_of(query: Query, interests: U64) -> F32:
     return np.array([known.get(interest, 0.0) for interest in interests.tolist()], np.float32)
 
 
-def _told(query: Query, interests: U64, weights: F32) -> dict[str, Any]:
+def _explained(query: Query, interests: U64, weights: F32) -> dict[str, Any]:
     followed: Array = np.isin(interests, query.followed_interests)
     known = np.isin(interests, query.recent.interests)
     affinity = affinities_of(query, interests)

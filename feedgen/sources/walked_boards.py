@@ -36,11 +36,11 @@ class WalkedBoards:
         if not len(recent.pins):
             return Found(EMPTY)
         query.walked.check()
-        told = {"walk": _told(query, walk)} if query.explain else {}
+        explained = {"walk": _explained(query, walk)} if query.explain else {}
         reached = int(np.count_nonzero(walk.scores > 0))  # they are best first
         boards, scores, seeds = walk.ids[:reached], walk.scores[:reached], recent.pins[walk.seeds[:reached]]
         if not len(boards):
-            return Found(EMPTY, told=told)
+            return Found(EMPTY, explained=explained)
         weights = np.maximum((scores / scores[0]) ** np.float32(self.sharpness), np.finfo(np.float32).tiny)
         found, dropped = await self.retrieval.ask(query, BOARD, boards, weights)
         candidates = Candidates.of(
@@ -54,14 +54,14 @@ class WalkedBoards:
             quality=found.quality,
             at_ms=found.at_ms,
         )
-        return Found(candidates, dropped, told)
+        return Found(candidates, dropped, explained)
 
     def reason(self, words: Words) -> str:
         """Why a pin is here."""
         return f"because you liked {words.seed or 'a pin near it'}"
 
 
-def _told(query: Query, walk: Recommended) -> dict[str, Any]:
+def _explained(query: Query, walk: Recommended) -> dict[str, Any]:
     pins, weights = query.recent.pins, query.recent.weights
     boards = np.bincount(walk.seeds, minlength=len(pins))
     seeds = [

@@ -49,7 +49,7 @@ class Quality:
 def quality(samples: Samples, scores: Array) -> Quality:
     """Of scores float[n]."""
     found: dict[str, list[float]] = {"request_auc": [], DECIDING: []}
-    for rows in _telling(samples):
+    for rows in _informative(samples):
         label = samples.label[rows]
         found["request_auc"].append(_auc(label, scores[rows]))
         found[DECIDING].append(_ndcg(label, scores[rows]))
@@ -60,7 +60,7 @@ def quality(samples: Samples, scores: Array) -> Quality:
 
 def ndcg(samples: Samples, scores: Array) -> float:
     """The mean NDCG over requests with rows of both kinds; NaN when there is none."""
-    return _mean(np.array([_ndcg(samples.label[rows], scores[rows]) for rows in _telling(samples)]))
+    return _mean(np.array([_ndcg(samples.label[rows], scores[rows]) for rows in _informative(samples)]))
 
 
 def baselines(samples: Samples) -> dict[str, Array]:
@@ -102,7 +102,8 @@ def evaluation(samples: Samples, found: Mapping[str, Quality]) -> Evaluation:
 def difference(samples: Samples, own: Array, other: Array) -> tuple[Figure, int]:
     """Of two orders, by scores float[n]: how much more of the deciding metric the first one reaches, and the users."""
     values = [
-        np.array([_ndcg(samples.label[rows], scores[rows]) for rows in _telling(samples)]) for scores in (own, other)
+        np.array([_ndcg(samples.label[rows], scores[rows]) for rows in _informative(samples)])
+        for scores in (own, other)
     ]
     resampled = _Resampled(samples)
     return resampled.figure(values[0] - values[1]), resampled.users
@@ -130,7 +131,7 @@ class _Resampled:
     """2000 draws of the users of the requests that distinguish methods, the same for every metric and method."""
 
     def __init__(self, samples: Samples) -> None:
-        _, self._of = np.unique(samples.user[samples.telling], return_inverse=True)
+        _, self._of = np.unique(samples.user[samples.informative], return_inverse=True)
         self.users = int(self._of.max()) + 1 if len(self._of) else 0
 
     def figure(self, values: Array) -> Figure:
@@ -147,9 +148,9 @@ class _Resampled:
         return Figure(value=float(values.mean()), low=low, high=high, requests=len(values))
 
 
-def _telling(samples: Samples) -> list[slice]:
+def _informative(samples: Samples) -> list[slice]:
     starts, sizes = samples.starts, samples.sizes
-    return [slice(int(starts[i]), int(starts[i] + sizes[i])) for i in np.flatnonzero(samples.telling)]
+    return [slice(int(starts[i]), int(starts[i] + sizes[i])) for i in np.flatnonzero(samples.informative)]
 
 
 def _auc(label: Array, scores: Array) -> float:

@@ -85,7 +85,7 @@ class Samples:
         return int(self.label.sum())
 
     @property
-    def telling(self) -> Array:
+    def informative(self) -> Array:
         """bool[r]: which requests have rows of both labels; of the others, every order is as good."""
         if not len(self.sizes):
             return np.zeros(0, bool)
@@ -95,7 +95,7 @@ class Samples:
     @property
     def answered(self) -> int:
         """Requests with a positive row, and another."""
-        return int(self.telling.sum())
+        return int(self.informative.sum())
 
     @property
     def starts(self) -> I64:

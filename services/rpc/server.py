@@ -184,7 +184,7 @@ Health = health.HealthServicer | LoopHealth
 
 
 def set_health(servicer: Health, ready: bool) -> None:
-    """Tell the standard health service's probes."""
+    """Set the answer of the standard health service."""
     states = health_pb2.HealthCheckResponse
     servicer.set("", states.SERVING if ready else states.NOT_SERVING)
 

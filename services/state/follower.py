@@ -108,7 +108,7 @@ class Follower:
         self._history = LogHistory(b"", [Epoch(0, {})])  # none is known yet
         self._told_at, self._unknown = float("-inf"), set[int]()
         self._ends: dict[Partition, End] | None = None  # of what is wanted; unknown until the log has been asked
-        self._asked, self._told = threading.Event(), threading.Condition()
+        self._asked, self._answered = threading.Event(), threading.Condition()
         self._asked_at = self._looked_at = float("-inf")
 
     def start(self) -> None:
@@ -140,13 +140,13 @@ class Follower:
 
         The log is asked when somebody wants to know, not all the time; one that does not answer soon is not waited for.
         """
-        with self._told:
+        with self._answered:
             now = time.monotonic()
             if now - self._looked_at > ENDS_EVERY_S:
                 if not self._asked.is_set():
                     self._asked_at = now
                     self._asked.set()
-                self._told.wait_for(lambda: not self._asked.is_set(), max(0.0, self._asked_at + ANSWER_S - now))
+                self._answered.wait_for(lambda: not self._asked.is_set(), max(0.0, self._asked_at + ANSWER_S - now))
         return self._lag()
 
     def _lag(self) -> Lag:
@@ -171,10 +171,10 @@ class Follower:
         while self._asked.wait() and not self._stopping.is_set():
             with suppress(Exception):  # the following thread says what is wrong with the log
                 self._ask_ends()
-            with self._told:
+            with self._answered:
                 self._looked_at = time.monotonic()
                 self._asked.clear()
-                self._told.notify_all()
+                self._answered.notify_all()
 
     def _ask_ends(self) -> dict[Partition, End]:
         ends = self._log.ends(ENDS_TIMEOUT_S, self._view.shard.stands(self._partitions))

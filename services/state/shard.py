@@ -179,10 +179,10 @@ class Shard(Database):
         return new
 
     def commit(self, batch: Any, records: Sequence[Record], written: Callable[[], None] = lambda: None) -> None:
-        """Write the batch and how far the records that it came from go, atomically; wake who waits for them.
+        """Write the batch and the positions of the records that it came from, atomically; wake the reads that wait for them.
 
-        `written` is called in between: what a view keeps in memory is brought up before anybody is told. Raises MeshError,
-        and writes nothing, when a record is of a partition that the shard does not own.
+        `written` is called in between: the state that a view keeps in memory is updated before waiting reads go on. Raises
+        MeshError, and writes nothing, when a record is of a partition that the shard does not own.
         """
         moved: dict[Partition, Progress] = {}
         for record in records:

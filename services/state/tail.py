@@ -1,7 +1,7 @@
 """What stands for a `Shard` in a view that keeps nothing: it follows the log from its present end.
 
 A view that only drops what it has cached needs no past. When the log no longer holds what comes next, whatever the
-view has may be out of date: it is told so, and follows from the end again.
+view has may be out of date: `clear` is called, and it follows from the end again.
 """
 
 import threading

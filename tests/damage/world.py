@@ -124,7 +124,7 @@ def small(section: Any) -> Any:
 
 
 class Past(NamedTuple):
-    """What a view is told of a log before it reads on."""
+    """What a view learns of a log before it reads on."""
 
     history: LogHistory
     ends: dict[Partition, End]

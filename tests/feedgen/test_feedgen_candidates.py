@@ -108,9 +108,9 @@ def test_the_xray_says_of_each_pin_which_filter_dropped_it_first(
     assert left.pin.tolist() == on_page
     assert [trace.dropped for trace in xray.stages] == list(dropped.values())
     assert [trace.kept for trace in xray.stages] == [len(pins) - sum(list(dropped.values())[: i + 1]) for i in range(3)]
-    for text, told in xray.pins.items():
+    for text, ray in xray.pins.items():
         stages = {"duplicate"} if int(text) in on_page else {"duplicate", "shown_before", "already_seen"}
-        assert told["dropped"]["stage"] in stages
+        assert ray["dropped"]["stage"] in stages
     assert set(xray.pins) >= {str(pin) for pin in pins if pin not in on_page}
 
 

@@ -78,10 +78,10 @@ def test_the_first_saves_move_the_next_page(world: World) -> None:
         assert not set(page.rows.pin.tolist()) & {4, 12, 20}
     assert 10 >= interests(after["home"][0]).count(liked) >= 8 > before["home"]  # 10: per_interest
     assert set(after["picked"][0].rows.seed.tolist()) <= {4, 12, 20}
-    told = after["picked"][1].told["walk"]
-    assert {seed["pin"] for seed in told["seeds"]} == {"4", "12", "20"}
-    assert all(seed["known"] and seed["steps"] for seed in told["seeds"])
-    assert told["boards"] == BOARDS / 8
+    walk = after["picked"][1].parts["walk"]
+    assert {seed["pin"] for seed in walk["seeds"]} == {"4", "12", "20"}
+    assert all(seed["known"] and seed["steps"] for seed in walk["seeds"])
+    assert walk["boards"] == BOARDS / 8
 
 
 def test_what_is_hidden_goes_and_counts_against_its_interest(world: World) -> None:
@@ -113,7 +113,7 @@ def test_home_is_blended_by_the_rates(world: World) -> None:
     user = 3_004
     world.publish(did(A.SAVE, user, [7, 15, 23, 8, 16, 1, 2]))
     page, xray = world.page("home", user, explain=True)
-    slots = {part["source"]: part["slots"] for part in xray.told["blend"]}
+    slots = {part["source"]: part["slots"] for part in xray.parts["blend"]}
     assert sum(slots.values()) == 25
     assert slots["walked_pins"] + slots["walked_boards"] > slots["interest_pins"] > slots["popular_pins"] >= 1
     assert (np.diff(page.scores) <= 0).all()
@@ -181,7 +181,7 @@ def test_without_realpin_and_followed_interests_the_fillers_fill(all_there: Worl
     for feed in ("interest", "picked"):
         page, xray = world.page(feed, 3_001, explain=True)
         assert xray.degraded() == ["signals"]
-        assert {part["slots"] for part in xray.told["blend"][:1]} == {0}
+        assert {part["slots"] for part in xray.parts["blend"][:1]} == {0}
         assert len(page.rows) == 25
         assert all(xray.pins[str(pin)]["slot"]["why"] == "filler" for pin in page.rows.pin.tolist())
 

@@ -153,7 +153,7 @@ def test_a_list_longer_than_the_cache_is_not_kept() -> None:
     assert cache.get(sources((BOARD, 1), (BOARD, 2)), 9).missing.tolist() == [0]
 
 
-def test_of_too_many_postings_only_the_number_is_told() -> None:
+def test_of_too_many_postings_only_the_number_is_answered() -> None:
     cache = made(9)
     cache.put(sources((BOARD, 1)), of([(i, i, 0.5) for i in range(20)]), SURE)
     found = cache.get(sources((BOARD, 1), (BOARD, 1)), 39)
@@ -162,7 +162,7 @@ def test_of_too_many_postings_only_the_number_is_told() -> None:
     assert len(cache.get(sources((BOARD, 1), (BOARD, 1)), 40).lists.pins) == 40
 
 
-def test_its_size_is_bounded_and_told() -> None:
+def test_its_size_is_bounded_and_a_gauge() -> None:
     for size in (BLOCK_BYTES + 4 * PLACE_BYTES, 1 << 20, 5_000_001):
         cache = ListCache(size)
         assert cache._blocks.table.nbytes == PLACE_BYTES * len(cache._blocks.table)
@@ -291,20 +291,20 @@ def test_a_reader_held_back_for_many_writes_leaves_no_stale_list(
 
 
 def test_who_waits_for_an_offset_sees_its_events(store: PolarisStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lists are dropped before those who wait are told, not just before `apply` returns."""
-    log, told = MemoryLog(PARTITIONS), list[list[int]]()
+    """The lists are dropped before readers that wait go on, not just before `apply` returns."""
+    log, answers = MemoryLog(PARTITIONS), list[list[int]]()
     feed(store, log, Event(Action.SAVE, 1, 1))
     assert best(store, (BOARD, 1)) == [1]
     wake = store.shard._moved.notify_all
 
     def and_ask() -> None:
-        told.append(best(store, (BOARD, 1)))
+        answers.append(best(store, (BOARD, 1)))
         wake()
 
     monkeypatch.setattr(store.shard._moved, "notify_all", and_ask)
     feed(store, log, Event(Action.SAVE, 2, 1))
     feed(store, log, Event(Action.TAKEDOWN, 1))
-    assert told == [[1, 2], [2]]
+    assert answers == [[1, 2], [2]]
 
 
 @pytest.mark.parametrize("cache_bytes", [FEED + 4 * PLACE_BYTES + 2 * BLOCK_BYTES, 1 << 20])

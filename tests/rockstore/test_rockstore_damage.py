@@ -180,7 +180,7 @@ def test_a_lost_shard_is_rebuilt_from_the_log_and_the_files(tmp_path: Path) -> N
         made.apply(switch(1), put(int(KEYS[1]), [1, 2, 3], T0 + 1))
         load(tmp_path, matrix=MATRIX + 2)
         made.apply(switch(2), put(77, [4, 5, 6], T0 + 1))
-        log, before, told = made.log, made.rows(np.append(KEYS, ids([77]))), made.datasets()
+        log, before, listed = made.log, made.rows(np.append(KEYS, ids([77]))), made.datasets()
     shutil.rmtree(tmp_path / "rockstore" / "1of2")
     with opened(tmp_path, 2) as made:
         made.log = log
@@ -188,7 +188,7 @@ def test_a_lost_shard_is_rebuilt_from_the_log_and_the_files(tmp_path: Path) -> N
         after = made.rows(np.append(KEYS, ids([77])))
         for column, same in zip(before, after, strict=True):
             np.testing.assert_array_equal(column, same)
-        assert made.datasets() == told
+        assert made.datasets() == listed
 
 
 def test_a_folder_from_before_there_were_datasets_is_opened(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_live_row_is_on_top_of_an_older_load_and_under_a_newer_one(rockstores:
     np.testing.assert_array_equal(rockstores.rows([key]).values, [[1, 2, 3]])
 
 
-def test_live_rows_of_another_width_are_passed_over_and_told(rockstores: Rockstores) -> None:
+def test_live_rows_of_another_width_are_passed_over_and_reported(rockstores: Rockstores) -> None:
     load(rockstores.folder)
     rockstores.apply(switch(1), put(int(KEYS[0]), [1, 2], T0 + 5), put(5, [], T0 + 5), put(5, [1, 2, 3, 4], T0 + 5))
     np.testing.assert_array_equal(rockstores.rows([KEYS[0], 5]).found, [True, False])

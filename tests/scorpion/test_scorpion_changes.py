@@ -46,7 +46,7 @@ def connect(changes: FeedView) -> None:
     assert changes.shard.positions(AT) == dict.fromkeys(AT, 5), "from its end"
 
 
-def tell(changes: FeedView, offsets: MemoryLog, **columns: Any) -> list[Record]:
+def publish(changes: FeedView, offsets: MemoryLog, **columns: Any) -> list[Record]:
     records = offsets.append(events(1, **columns), (Topic.OBJECTS,))
     changes.apply(changes.shard.fresh(records))
     return records
@@ -75,7 +75,7 @@ def test_a_change_drops_what_it_changes(
     facts.of(everyone, 0, 5)
     origin.whole.clear()
     origin.version.update(gone)
-    tell(changes, offsets, **columns)
+    publish(changes, offsets, **columns)
     known = facts.of(everyone, 0, 5)
     assert origin.whole == gone
     assert versions(known) == [1 if pin in gone else 0 for pin in everyone.tolist()]
@@ -89,7 +89,7 @@ def test_a_change_while_a_pin_is_fetched_is_seen_by_who_asks_after_it(
     before = Asking(lambda: facts.of(ids([2]), 0, 20))
     waited(origin)
     origin.version[2], origin.position = 1, caught_up()
-    tell(changes, offsets, action=Action.UPDATE_PIN, pin=2)
+    publish(changes, offsets, action=Action.UPDATE_PIN, pin=2)
     after = Asking(lambda: facts.of(ids([2]), 0, 20))
     waited(origin)
     origin.gate.set()
@@ -102,7 +102,7 @@ def test_a_read_that_must_see_a_write_takes_no_row_that_may_lack_it(
     facts: Facts, origin: HeldOrigin, changes: FeedView, offsets: MemoryLog, clock: Time
 ) -> None:
     facts.of(ids([1, 2]), 0, 5)
-    tell(changes, offsets, action=Action.UPDATE_PIN, pin=2)
+    publish(changes, offsets, action=Action.UPDATE_PIN, pin=2)
     origin.position = BEHIND
     facts.of(ids([2]), 0, 5)
     origin.version[2] = 1
@@ -118,7 +118,7 @@ def test_a_rockstore_that_is_half_a_minute_behind_leaves_no_stale_row_that_count
     facts: Facts, origin: HeldOrigin, changes: FeedView, offsets: MemoryLog, clock: Time
 ) -> None:
     facts.of(ids([1, 2]), 0, 5)
-    tell(changes, offsets, action=Action.TAKEDOWN, pin=2)
+    publish(changes, offsets, action=Action.TAKEDOWN, pin=2)
     origin.position = BEHIND
     for _ in range(120):
         clock.ms += 250
@@ -141,7 +141,7 @@ def test_an_answer_that_was_on_its_way_for_half_a_minute_replaces_no_newer_row(
     origin.position = BEHIND
     slow = Asking(lambda: facts.of(ids([2]), 0, 60))
     waited(origin)
-    tell(changes, offsets, action=Action.UPDATE_PIN, pin=2)
+    publish(changes, offsets, action=Action.UPDATE_PIN, pin=2)
     clock.ms += 30_000
     origin.version[2], origin.position = 1, caught_up()
     fresh = Asking(lambda: facts.of(ids([2]), 0, 60))
@@ -155,7 +155,7 @@ def test_an_answer_that_was_on_its_way_for_half_a_minute_replaces_no_newer_row(
 def test_a_switch_of_a_dataset_counts_for_a_cache_that_gets_its_columns_later(
     facts: Facts, origin: HeldOrigin, changes: FeedView, offsets: MemoryLog
 ) -> None:
-    tell(changes, offsets, action=Action.SWITCH_DATASET, target=9, title=["vectors"])
+    publish(changes, offsets, action=Action.SWITCH_DATASET, target=9, title=["vectors"])
     facts.widen(("vectors.a",))
     origin.position = BEHIND
     facts.of(ids([1, 2]), 0, 5)
@@ -167,7 +167,7 @@ def test_a_switch_of_a_dataset_counts_for_a_cache_that_gets_its_columns_later(
 def test_counts_do_not_lengthen_the_life_of_an_unsure_row(
     facts: Facts, origin: HeldOrigin, changes: FeedView, offsets: MemoryLog, clock: Time
 ) -> None:
-    tell(changes, offsets, action=Action.UPDATE_PIN, pin=2)
+    publish(changes, offsets, action=Action.UPDATE_PIN, pin=2)
     origin.position = BEHIND
     facts.of(ids([2]), 0, 5)
     facts.cache.put_counts(ids([2]), np.zeros((1, len(COUNTS)), np.float32), clock.ms + 50_000)
@@ -215,7 +215,7 @@ def test_real_rockstores_that_are_half_a_minute_behind_leave_no_stale_row(tmp_pa
         facts = world.facts[int(partition_of(pin, OF_WORLD)[0]) * 2 // OF_WORLD]
         old = facts.of(pin, 0, 20).facts.values[0, QUALITY]
         assert old == np.float32(3 / 7)
-        world.tell(events(1, action=Action.UPDATE_PIN, pin=10, quality=1.0, at_ms=NOW), delayed=True)
+        world.publish(events(1, action=Action.UPDATE_PIN, pin=10, quality=1.0, at_ms=NOW), delayed=True)
         world.clock.ms += 30_000
         assert facts.of(pin, 0, 20).facts.values[0, QUALITY] == old, "rockstore does not know better"
         world.catch_up()

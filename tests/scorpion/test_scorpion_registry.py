@@ -284,7 +284,7 @@ def test_a_promotion_that_the_mesh_refuses_is_undone(folder: Path, tmp_path: Pat
 
     with pytest.raises(InvalidArgument, match="ranker@2 was not promoted, the running mesh refuses it: no memory"):
         registry.promote(data, "ranker@2", None, refuse)
-    assert seen == ["ranker@2", "ranker@1"], "and the mesh is told to look again"
+    assert seen == ["ranker@2", "ranker@1"], "and the mesh is called to look again"
     assert registry.promoted(data).before == []
 
 
@@ -348,7 +348,7 @@ def test_the_registry_needs_no_folder(folder: Path, tmp_path: Path) -> None:
         registry.promote(blobs, "ranker@2")
 
 
-def test_of_two_promotions_at_once_the_later_is_told(folder: Path, tmp_path: Path) -> None:
+def test_of_two_promotions_at_once_the_later_gets_an_error(folder: Path, tmp_path: Path) -> None:
     """What another promoted while this one was being checked is not undone by it, nor by its refusal."""
     for _ in range(3):
         registry.push(folder, tmp_path)

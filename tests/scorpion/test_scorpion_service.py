@@ -137,11 +137,11 @@ def test_what_is_known_of_pins_comes_with_their_scores_and_hears_of_takedowns(wo
     assert not known.taken_down.any()
     assert EVERYONE[known.undescribed].tolist() == [pin for pin in EVERYONE.tolist() if pin in UNKNOWN.tolist()]
     assert not known.creators.any()
-    world.tell(events(1, action=Action.UPDATE_PIN, pin=[9], user=4_321, at_ms=NOW))
+    world.publish(events(1, action=Action.UPDATE_PIN, pin=[9], user=4_321, at_ms=NOW))
     made = score(world, attributes=True).attributes
     assert made is not None
     assert made.creators.tolist() == np.where(EVERYONE == 9, creator_marks(ids([4_321])), 0).tolist()
-    world.tell(events(2, action=Action.TAKEDOWN, pin=[7, 160]))
+    world.publish(events(2, action=Action.TAKEDOWN, pin=[7, 160]))
     for _ in range(2):  # from rockstore, then from the cache
         found = score(world, attributes=True)
         assert found.attributes is not None
@@ -265,7 +265,7 @@ def test_a_read_with_a_token_sees_the_write(world: World, tmp_path: Path) -> Non
     at = list(NAMES).index("pin_quality")
     pin = ids([10])
     assert score(world, pin).features[0, at] == np.float32(3 / 7)
-    reached = world.tell(events(1, action=Action.UPDATE_PIN, pin=10, quality=1.0, at_ms=NOW))
+    reached = world.publish(events(1, action=Action.UPDATE_PIN, pin=10, quality=1.0, at_ms=NOW))
     with context.serving(10, tokens.encode(reached)):
         assert score(world, pin).features[0, at] == 1
     assert score(world, pin).features[0, at] == 1
@@ -274,7 +274,7 @@ def test_a_read_with_a_token_sees_the_write(world: World, tmp_path: Path) -> Non
 def test_a_takedown_drops_the_row(world: World, tmp_path: Path) -> None:
     serve(world, tmp_path)
     before = score(world).misses
-    world.tell(events(1, action=Action.TAKEDOWN, pin=10))
+    world.publish(events(1, action=Action.TAKEDOWN, pin=10))
     found = score(world)
     assert (before, found.hits, found.misses) == (202, 201, 1)
 

@@ -105,7 +105,7 @@ class World:
     delayed: list[Record] = field(default_factory=list)
     offsets: MemoryLog = field(default_factory=lambda: MemoryLog(PARTITIONS))
 
-    def tell(self, batch: Batch, delayed: bool = False) -> dict[tuple[int, int], int]:
+    def publish(self, batch: Batch, delayed: bool = False) -> dict[tuple[int, int], int]:
         """Publish events of objects to all; the offsets reached. delayed: to rockstore only once it catches up."""
         records = self.offsets.append(batch, (Topic.OBJECTS,))
         for i, changes in enumerate(self.changes):
@@ -171,8 +171,8 @@ def running(folder: Path, shards: int, ttl_ms: int = 60_000) -> Iterator[World]:
         adds = [[_scorpion(world, origin, ttl_ms)] for _ in range(shards)]
         above = stack.enter_context(serve_services({"scorpion": adds}, PARTITIONS, Waits(world)))
         world.mesh = Mesh(settings=beneath.settings, processes=[*beneath.processes, *above.processes])
-        world.tell(pins())
-        world.tell(tastes())
+        world.publish(pins())
+        world.publish(tastes())
         clock.ms += 60_000
         yield world
 

@@ -114,7 +114,7 @@ class PastLog:
 
 @dataclass
 class DelayedView:
-    """A view that applies the log when it is told to, and is built anew when the log is no longer its past."""
+    """A view that applies the log when the test says so, and is built anew when the log is no longer its past."""
 
     log: PastLog
     entries: Entries = field(default_factory=lambda: [[] for _ in WHERE])

@@ -1,5 +1,5 @@
 """The edge as it is, by real HTTP, over a real log, rockstore, apiary and registry of models in this process, and a
-feedgen that answers as told.
+feedgen whose answers the test sets.
 """
 
 import asyncio

@@ -48,7 +48,7 @@ def test_every_version_is_told_and_which_is_promoted(edge: Edge, tmp_path: Path)
     assert edge.http.get("/v1/models").json()["rollback"] == "ranker@1"
 
 
-def test_how_a_model_did_beside_baselines_is_told(edge: Edge, tmp_path: Path) -> None:
+def test_how_a_model_did_beside_baselines_is_shown(edge: Edge, tmp_path: Path) -> None:
     """The edge answers every field that training writes, also one that is added later."""
     figure = layout.Figure(value=0.2, low=0.1, high=0.3, requests=40)
     found = layout.Evaluation(
@@ -65,7 +65,7 @@ def test_how_a_model_did_beside_baselines_is_told(edge: Edge, tmp_path: Path) ->
     assert listed(edge)[1]["evaluation"] == msgspec.to_builtins(found)
 
 
-def test_how_far_a_model_in_the_making_is_is_told(edge: Edge) -> None:
+def test_how_far_a_model_in_the_making_is_is_shown(edge: Edge) -> None:
     at = learning_file(edge.mesh.data)
     state = Learning(state="running", stage="training", fraction=0.5, since_ms=7, events=99)
     save(state, at)
