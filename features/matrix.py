@@ -7,7 +7,7 @@ import numpy as np
 from features import catalogue, crosses, pins
 from features.catalogue import Feature, FeatureSource
 from features.kernel import place
-from features.pins import KEPT_AT, PinFacts
+from features.pins import KEPT_AT, PinFeatures
 from services.core.columns import F32, U64
 
 
@@ -32,7 +32,7 @@ class Assembler:
         interests: U64,
         affinities: F32,
         request: Mapping[str, F32],
-        known: PinFacts,
+        known: PinFeatures,
         datasets: Mapping[str, F32],
         now_ms: int,
     ) -> F32:
@@ -59,7 +59,7 @@ class Assembler:
 def warm() -> None:
     """Compile what assembles, or load it: the first request need not wait for it."""
     every, one = list(catalogue.CATALOGUE.values()), np.ones(1, np.uint64)
-    for columns in (0, 1):  # of datasets, beside which facts are no array of their own
+    for columns in (0, 1):  # of datasets, beside which these are no array of their own
         kept = np.zeros((2, len(pins.KEPT) + columns), np.float32)[:, : len(pins.KEPT)]
-        facts = PinFacts(kept, np.zeros((2, pins.INTERESTS), np.uint64))
-        Assembler(every).rows({}, one, np.ones(1, np.float32), {}, facts, {}, 0)
+        known = PinFeatures(kept, np.zeros((2, pins.INTERESTS), np.uint64))
+        Assembler(every).rows({}, one, np.ones(1, np.float32), {}, known, {}, 0)

@@ -1,8 +1,8 @@
-"""What is kept of pins between requests: rows of their facts, as many as fit. Those that are
+"""What is kept of pins between requests: rows of their features, as many as fit. Those that are
 asked for again stay, the others are evicted (`slots.py` says how).
 
 Two ages: attributes and columns of datasets stay until an event drops their pin, counts until `ttl_ms` has passed. A
-row is copied out, so what a request holds does not change under it. Who fetches what is missing is in `facts.py`.
+row is copied out, so what a request holds does not change under it. Who fetches what is missing is in `pin_features.py`.
 
 Which rows are sure is decided by `services/state/change_feed.py`. One that is not is kept for `UNSURE_MS` all the same, so
 that a view which is behind is not asked for the same pins by every request; a read that must see a write does not take it.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.pins import FACTS, INTERESTS, KEPT
+from features.pins import ATTRIBUTES, INTERESTS, KEPT
 from scorpion import slots
 from scorpion.slots import EXPIRED, HIT, MISS, USED
 from services.core.clock import Clock, wall_clock
@@ -77,7 +77,7 @@ class PinCache:
     def put_counts(self, pins: U64, counts: F32, counted_ms: int) -> None:
         """Renew the counts (float32[n, len(COUNTS)]) of those pins that are still kept, in sure rows."""
         with self._lock:
-            slots.put_counts(self._slots, pins, np.ascontiguousarray(counts), len(FACTS), counted_ms)
+            slots.put_counts(self._slots, pins, np.ascontiguousarray(counts), len(ATTRIBUTES), counted_ms)
 
     def due(self, age_ms: int) -> U64:
         """uint64[m]: pins that are asked for and whose counts are of that age by now; each once, until it is asked for."""
@@ -114,7 +114,7 @@ def warm() -> None:
     cache = PinCache((), 1 << 20, 1, wall_clock)
     pins, values, interests = ids([1]), np.zeros((1, len(KEPT)), np.float32), np.zeros((1, INTERESTS), np.uint64)
     cache.put(pins, values, interests, 0, np.ones(1, bool))
-    cache.put_counts(pins, values[:, len(FACTS) : len(KEPT)], 0)
+    cache.put_counts(pins, values[:, len(ATTRIBUTES) : len(KEPT)], 0)
     cache.get(pins, 0)
     cache.due(1)
     cache.drop(pins)

@@ -1,4 +1,4 @@
-"""Where facts of pins come from: rockstore's attributes and datasets, and counters' counts, all asked at once."""
+"""Where features of pins come from: rockstore's attributes and datasets, and counters' counts, all asked at once."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -78,11 +78,11 @@ class MeshOrigin:
             counts = counted
         if attributes is not None:
             a = attributes
-            stated = pins.facts(a.found, a.quality, a.at_ms, a.interests, counts[:n])
+            stated = pins.stored_features(a.found, a.quality, a.at_ms, a.interests, counts[:n])
             values[:n, : len(KEPT)], interests[:n] = stated
             if STANDING in columns:
                 values[:n, len(KEPT) + columns.index(STANDING)] = standing(a)
-        values[:, len(pins.FACTS) : len(KEPT)] = counts.reshape(m, -1)
+        values[:, len(pins.ATTRIBUTES) : len(KEPT)] = counts.reshape(m, -1)
         for dataset, found in zip(datasets, rows, strict=True):
             if found is not None:
                 _fill(values[:n], dataset, found.columns, found.values, columns)

@@ -8,12 +8,12 @@ import numpy as np
 
 from features import matrix
 from features.catalogue import CATALOGUE, FeatureSource
-from features.pins import INTERESTS, KEPT, PinFacts
+from features.pins import INTERESTS, KEPT, PinFeatures
 from protos import scorpion_pb2 as pb
 from protos import scorpion_pb2_grpc as rpc
 from scorpion import cache, kernel
-from scorpion.facts import Facts, KnownPins
 from scorpion.models import NO_MODEL, ListedModel, Models
+from scorpion.pin_features import KnownPins, PinFeatureLoader
 from services.core import context as request_context
 from services.core.clock import Clock, wall_clock
 from services.core.columns import F32, U64, Array, pack, unpack
@@ -28,8 +28,8 @@ EXACT = 1 << 48  # a gauge is a float: of a fingerprint it shows the last 12 hex
 class Scorpion(rpc.ScorpionServicer):
     """Translates between the wire, what is known of the pins, and the models."""
 
-    def __init__(self, models: Models, facts: Facts, clock: Clock = wall_clock) -> None:
-        self.models, self._facts, self._clock = models, facts, clock
+    def __init__(self, models: Models, loader: PinFeatureLoader, clock: Clock = wall_clock) -> None:
+        self.models, self._loader, self._clock = models, loader, clock
         kernel.warm()  # no request waits for the compiler, in a process or in a test
         cache.warm()
         matrix.warm()
@@ -48,7 +48,7 @@ class Scorpion(rpc.ScorpionServicer):
         assembler = served.model.assembler
         known = self._known(pins, request.now_ms) if assembler.of_pins else _nothing(len(pins))
         now_ms = request.now_ms or self._clock()
-        rows = assembler.rows(user, interests, affinities, columns, known.facts, known.datasets, now_ms)
+        rows = assembler.rows(user, interests, affinities, columns, known.features, known.datasets, now_ms)
         reply = pb.ScoreReply(
             scores=pack(served.model.score(rows), "<f8"),
             model=str(served.ref),
@@ -61,20 +61,20 @@ class Scorpion(rpc.ScorpionServicer):
             reply.feature_names.extend(assembler.names)
             reply.features = pack(rows, "<f4")
         if request.attributes and assembler.of_pins:
-            reply.first_interests = pack(known.facts.interests[:, 0], "<u8")
+            reply.first_interests = pack(known.features.interests[:, 0], "<u8")
             reply.taken_down = pack(known.status, "<u1")
             reply.creators = pack(known.creators, "<u4")
         return reply
 
     def gauges(self) -> dict[str, float]:
         """What is measured of this process besides its calls."""
-        facts, promoted = self._facts, self.models.promoted()
+        loader, promoted = self._loader, self.models.promoted()
         return {
-            "cache_hits": facts.hits,
-            "cache_expired": facts.expired,
-            "cache_misses": facts.misses,
-            "cache_rows": len(facts.cache),
-            "cache_bytes": facts.cache.bytes(),
+            "cache_hits": loader.hits,
+            "cache_expired": loader.expired,
+            "cache_misses": loader.misses,
+            "cache_rows": len(loader.cache),
+            "cache_bytes": loader.cache.bytes(),
             "models_loaded": len(self.models.state.loaded),
             "model_version": promoted.ref.version if promoted else 0,
             "model_fingerprint": promoted.model.fingerprint % EXACT if promoted else 0,
@@ -87,7 +87,7 @@ class Scorpion(rpc.ScorpionServicer):
     def _known(self, pins: U64, now_ms: int) -> KnownPins:
         serving = request_context.current()
         timeout = serving.remaining() if serving else DEFAULT_TIMEOUT_S
-        return self._facts.of(pins, now_ms, timeout, certain=bool(serving and serving.token))
+        return self._loader.of(pins, now_ms, timeout, certain=bool(serving and serving.token))
 
     def Models(self, request: pb.ModelsRequest, context: Any) -> pb.ModelsReply:
         """The registry as this process sees it."""
@@ -104,8 +104,8 @@ def _model(listed: ListedModel) -> pb.Model:
 
 
 def _nothing(n: int) -> KnownPins:
-    facts = PinFacts(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, INTERESTS), np.uint64))
-    return KnownPins(facts, {}, np.zeros(n, np.uint8), np.zeros(n, np.uint32), 0, 0, [])
+    features = PinFeatures(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, INTERESTS), np.uint64))
+    return KnownPins(features, {}, np.zeros(n, np.uint8), np.zeros(n, np.uint32), 0, 0, [])
 
 
 def _pins(data: bytes) -> U64:

@@ -16,7 +16,7 @@ import numpy as np
 
 from features.catalogue import CATALOGUE
 from features.matrix import Assembler
-from features.pins import KEPT, PinFacts
+from features.pins import KEPT, PinFeatures
 from feedgen import pipeline as pipelines
 from feedgen.attempt import Lost
 from feedgen.candidates import EMPTY, Candidates
@@ -72,7 +72,7 @@ class Recording:
         got = self.origin.fetch(pins, none, (STANDING,), query.now_ms, TIMEOUT_S)
         if got.lost:
             raise MeshError(f"a replay lost {', '.join(sorted(got.lost))}")
-        known = PinFacts(got.values[:, : len(KEPT)], got.interests)
+        known = PinFeatures(got.values[:, : len(KEPT)], got.interests)
         rows = _ASSEMBLER.rows(says.user, says.interests, says.affinities, says.request, known, {}, query.now_ms)
         status, creators = of_standing(got.values[:, len(KEPT)])
         standing = Attributes(got.interests[:, 0], status == TAKEN_DOWN, status == UNDESCRIBED, creators)

@@ -12,7 +12,7 @@ import pytest
 
 from features import matrix
 from features.catalogue import CATALOGUE, feature
-from features.pins import KEPT, PinFacts
+from features.pins import KEPT, PinFeatures
 from features.requests import CandidateOrigin
 from feedgen import pipeline
 from feedgen.candidates import Candidates
@@ -110,7 +110,7 @@ def test_the_scores_are_the_models_of_what_feedgen_stated(world: World) -> None:
     world.asked(known)
     says = stated(query, found.candidates)
     n = len(found.candidates)
-    nothing = PinFacts(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, 8), np.uint64))
+    nothing = PinFeatures(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, 8), np.uint64))
     mine = [name for name in NAMES if CATALOGUE[name].source in ("user", "request")]
     assembled = matrix.Assembler([feature(name) for name in mine]).rows(
         says.user, says.interests, says.affinities, says.request, nothing, {}, NOW

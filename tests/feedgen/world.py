@@ -58,9 +58,9 @@ from rockstore.client import RockstoreClient
 from rockstore.keys import datasets_of
 from rockstore.service import Rockstore
 from rockstore.store import RockstoreStore
-from scorpion.facts import Facts
 from scorpion.models import Models
 from scorpion.origin import MeshOrigin
+from scorpion.pin_features import PinFeatureLoader
 from scorpion.service import Scorpion
 from services.core import context
 from services.core.clock import DAY_MS
@@ -285,12 +285,12 @@ def _askers(folder: Path, stack: ExitStack, leaves: Mesh, stores: Fed) -> tuple[
     origin = MeshOrigin(asking, leaves)
     stack.callback(asking.close)
     stack.callback(origin.close)
-    facts = Facts(origin, ChangeFeed(PARTITIONS), 1 << 20, 0, _now)
-    models = Models(folder, origin.known_datasets, facts.widen)
+    loader = PinFeatureLoader(origin, ChangeFeed(PARTITIONS), 1 << 20, 0, _now)
+    models = Models(folder, origin.known_datasets, loader.widen)
     adders = {
         "realpin": partial(
             add_RealpinServicer_to_server, Realpin(realpin, decay_of(RealpinSettings()), interests, 200)
         ),
-        "scorpion": partial(add_ScorpionServicer_to_server, Scorpion(models, facts, _now)),
+        "scorpion": partial(add_ScorpionServicer_to_server, Scorpion(models, loader, _now)),
     }
     return stack.enter_context(serve_services({name: [[add]] for name, add in adders.items()}, PARTITIONS)), models

@@ -1,8 +1,8 @@
-"""Facts for each test, with an origin and a clock that it holds in its hands."""
+"""PinFeatureLoader for each test, with an origin and a clock that it holds in its hands."""
 
 import pytest
 
-from scorpion.facts import Facts
+from scorpion.pin_features import PinFeatureLoader
 from services.state.change_feed import ChangeFeed
 from tests.scorpion.held import TTL, HeldOrigin, Time, followed
 
@@ -23,5 +23,5 @@ def feed() -> ChangeFeed:
 
 
 @pytest.fixture
-def facts(origin: HeldOrigin, feed: ChangeFeed, clock: Time) -> Facts:
-    return Facts(origin, feed, 2 << 20, TTL, clock)
+def loader(origin: HeldOrigin, feed: ChangeFeed, clock: Time) -> PinFeatureLoader:
+    return PinFeatureLoader(origin, feed, 2 << 20, TTL, clock)

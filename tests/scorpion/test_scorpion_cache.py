@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from features.pins import COUNTS, FACTS, INTERESTS, KEPT
+from features.pins import ATTRIBUTES, COUNTS, INTERESTS, KEPT
 from scorpion import slots
 from scorpion.cache import EARLY_MS, EXPIRED, HIT, LOOKED_AT, MISS, PLACE, UNSURE_MS, PinCache, row_bytes
 from services.core.columns import F32, U64, Array, ids
@@ -144,7 +144,7 @@ class Both(RuleBasedStateMachine):
         self.cache.put_counts(ids(pins), counts, self.clock.ms)
         for i, pin in enumerate(pins):
             if pin in self.slow.of and not self.slow.of[pin][3]:
-                self.slow.of[pin][0][len(FACTS) :] = counts[i]
+                self.slow.of[pin][0][len(ATTRIBUTES) :] = counts[i]
                 self.slow.of[pin][2] = self.clock.ms
 
     @rule(pins=PINS)

@@ -74,14 +74,14 @@ def expected_rows(pins: U64, names: tuple[str, ...], user: dict[str, float]) -> 
     interests = Ragged.of_lists([list(range(1, 1 + pin % 12)) if pin <= 200 else [] for pin in pins.tolist()])
     quality = np.where(known & (pins % 3 > 0), (pins % 7) / 7, np.nan).astype(np.float32)
     at_ms = np.array([CREATED[pin - 1] if pin <= 200 else 0 for pin in pins.tolist()])
-    facts = pin_features.facts(known, quality, at_ms, interests, counts)
+    features = pin_features.stored_features(known, quality, at_ms, interests, counts)
     crossed = crosses.columns(INTERESTS, AFFINITIES, first_interests(interests))
     rows = np.full((len(pins), len(names)), np.nan, np.float32)
     for i, name in enumerate(names):
         if name in crossed:
             rows[:, i] = crossed[name]
         elif name in pin_features.NAMES:
-            rows[:, i] = pin_features.column(name, facts.values, NOW)
+            rows[:, i] = pin_features.column(name, features.values, NOW)
         elif name in request(pins):
             rows[:, i] = request(pins)[name]
         elif name.startswith("taste."):
@@ -285,15 +285,15 @@ def test_counts_are_asked_again_after_their_time(world: World, tmp_path: Path) -
     assert score(world, now_ms=0).hits == 202
     world.clock.ms += 60_000
     assert score(world, now_ms=0).hits == 0
-    assert sum(facts.expired for facts in world.facts) == 202
+    assert sum(loader.expired for loader in world.loaders) == 202
     assert score(world, now_ms=0).hits == 202
 
 
 @pytest.mark.parametrize("away", ["rockstore", "counters"])
 def test_defaults_stand_in_for_who_is_away(tmp_path: Path, away: str) -> None:
-    from scorpion.facts import Facts
     from scorpion.models import Models
     from scorpion.origin import MeshOrigin
+    from scorpion.pin_features import PinFeatureLoader
     from scorpion.service import Scorpion
     from services.rpc.bridge import Bridge
 
@@ -303,11 +303,11 @@ def test_defaults_stand_in_for_who_is_away(tmp_path: Path, away: str) -> None:
         gone = Address(service=away, shard=0, shards=1, address="127.0.0.1:1")
         bridge = Bridge()
         origin = MeshOrigin(bridge, Mesh(settings=world.mesh.settings, processes=[*there, gone]))
-        facts = Facts(origin, ChangeFeed(PARTITIONS), 4 << 20, 60_000)
-        models = Models(world.data, origin.known_datasets, facts.widen)
+        loader = PinFeatureLoader(origin, ChangeFeed(PARTITIONS), 4 << 20, 60_000)
+        models = Models(world.data, origin.known_datasets, loader.widen)
         models.refresh()
         asking = pb.ScoreRequest(pins=pack(EVERYONE, "<u8"), features=True, now_ms=NOW)
-        reply = Scorpion(models, facts).Score(asking, None)
+        reply = Scorpion(models, loader).Score(asking, None)
         rows = np.frombuffer(reply.features, np.float32).reshape(len(EVERYONE), -1)
         assert list(reply.lost) == [away]
         lost = {"rockstore": ("pin_quality", "pin_age_days"), "counters": ("pin_saves_7d", "pin_save_rate_ever")}
@@ -324,9 +324,9 @@ def test_defaults_stand_in_for_who_is_away(tmp_path: Path, away: str) -> None:
 def test_it_works_without_a_network(tmp_path: Path) -> None:
     """In a replay all services are in one process, and the time is the replay's."""
     from rockstore.service import Rockstore
-    from scorpion.facts import Facts
     from scorpion.models import Models
     from scorpion.origin import MeshOrigin
+    from scorpion.pin_features import PinFeatureLoader
     from scorpion.service import Scorpion
     from services.rpc.bridge import Bridge
 
@@ -337,10 +337,10 @@ def test_it_works_without_a_network(tmp_path: Path) -> None:
         )
         local.servicers["counters"] = _CountersOf(world.mesh)
         bridge = Bridge()
-        facts = Facts(MeshOrigin(bridge, local), ChangeFeed(PARTITIONS), 4 << 20, 60_000, world.clock)
-        models = Models(world.data, lambda: None, facts.widen)
+        loader = PinFeatureLoader(MeshOrigin(bridge, local), ChangeFeed(PARTITIONS), 4 << 20, 60_000, world.clock)
+        models = Models(world.data, lambda: None, loader.widen)
         models.refresh()
-        local.servicers["scorpion"] = Scorpion(models, facts, world.clock)
+        local.servicers["scorpion"] = Scorpion(models, loader, world.clock)
         found = asked(
             ScorpionClient,
             local,

@@ -19,9 +19,9 @@ from protos.scorpion_pb2_grpc import add_ScorpionServicer_to_server
 from rockstore.service import Rockstore
 from rockstore.store import RockstoreStore
 from scorpion.changes import pin_changes
-from scorpion.facts import Facts
 from scorpion.models import Models
 from scorpion.origin import MeshOrigin
+from scorpion.pin_features import PinFeatureLoader
 from scorpion.service import Scorpion
 from services.core.columns import ids
 from services.core.events import Action, Batch, Kind, events
@@ -99,7 +99,7 @@ class World:
     clock: Clock
     stores: list[RockstoreStore]
     models: list[Models] = field(default_factory=list)
-    facts: list[Facts] = field(default_factory=list)
+    loaders: list[PinFeatureLoader] = field(default_factory=list)
     changes: list[FeedView] = field(default_factory=list)
     servicers: list[Scorpion] = field(default_factory=list)
     delayed: list[Record] = field(default_factory=list)
@@ -183,13 +183,13 @@ def _rockstore(store: RockstoreStore) -> AddServicer:
 
 def _scorpion(world: World, origin: MeshOrigin, ttl_ms: int) -> AddServicer:
     feed = ChangeFeed(PARTITIONS)
-    facts = Facts(origin, feed, 4 << 20, ttl_ms, world.clock)
-    models = Models(world.data, origin.known_datasets, facts.widen)
-    changes = pin_changes(facts, feed, OneEpochReader(world.offsets))
+    loader = PinFeatureLoader(origin, feed, 4 << 20, ttl_ms, world.clock)
+    models = Models(world.data, origin.known_datasets, loader.widen)
+    changes = pin_changes(loader, feed, OneEpochReader(world.offsets))
     changes.shard.connect(ONE_EPOCH, {}, ())
     changes.shard.positions([(int(Topic.OBJECTS), partition) for partition in range(PARTITIONS)])
-    servicer = Scorpion(models, facts, world.clock)
-    world.facts.append(facts)
+    servicer = Scorpion(models, loader, world.clock)
+    world.loaders.append(loader)
     world.models.append(models)
     world.changes.append(changes)
     world.servicers.append(servicer)

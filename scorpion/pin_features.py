@@ -1,4 +1,4 @@
-"""Facts of pins for a request: from the cache, and what it lacks from rockstore and counters, each pin fetched once.
+"""Features of pins for a request: from the cache, and what it lacks from rockstore and counters, each pin fetched once.
 
 Requests that lack the same pin at the same time share one fetch: the first to lack it asks, the others wait for that
 answer. Nobody waits who lacks nothing: not for the cache, whose lock no fetch holds, and not for a thread, since only so
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.pins import FACTS, KEPT, PinFacts
+from features.pins import ATTRIBUTES, KEPT, PinFeatures
 from scorpion.cache import EXPIRED, HIT, MISS, Got, PinCache
 from scorpion.origin import COUNTERS, ROCKSTORE, STANDING, Fetched, PinOrigin, of_standing
 from scorpion.slots import NEVER
@@ -27,7 +27,7 @@ from services.core.clock import Clock, wall_clock
 from services.core.columns import F32, I64, U8, U32, U64, ids
 from services.state.change_feed import ChangeFeed
 
-COUNTS = slice(len(FACTS), len(KEPT))
+COUNTS = slice(len(ATTRIBUTES), len(KEPT))
 EVERYBODY = frozenset({ROCKSTORE, COUNTERS})
 RENEWED = 10_000  # pins whose counts are renewed in one call
 FETCHING = 0.8  # of a request's time; the rest is for scoring with what there is
@@ -36,7 +36,7 @@ FETCHING = 0.8  # of a request's time; the rest is for scoring with what there i
 class KnownPins(NamedTuple):
     """What is known of n pins. hits: rows that the cache had whole; lost: who could not be asked."""
 
-    facts: PinFacts
+    features: PinFeatures
     datasets: dict[str, F32]  # [n] by `dataset.column`
     status: U8  # [n] UP, TAKEN_DOWN or UNDESCRIBED of scorpion/origin.py; UP where it is not known
     creators: U32  # [n] marks of who made the pins, features/pins.py; 0: not known
@@ -75,7 +75,7 @@ class Seat(NamedTuple):
         return self.at if self.whole else len(self.flight.whole) + self.at
 
 
-class Facts:
+class PinFeatureLoader:
     """The cache and those who are asked. Thread-safe."""
 
     def __init__(
@@ -150,8 +150,8 @@ class Facts:
             self.misses += len(lacking) - expired
         columns = {name: got.values[:, len(KEPT) + i] for i, name in enumerate(cache.columns)}
         status, creators = of_standing(columns.pop(STANDING))
-        facts = PinFacts(got.values[:, : len(KEPT)], got.interests)
-        return KnownPins(facts, columns, status, creators, len(pins) - len(lacking), len(lacking), sorted(lost))
+        features = PinFeatures(got.values[:, : len(KEPT)], got.interests)
+        return KnownPins(features, columns, status, creators, len(pins) - len(lacking), len(lacking), sorted(lost))
 
     def renew(self, age_ms: int, timeout: float) -> None:
         """Ask again for counts of that age, of all pins that requests want, in as few calls as will do: no request has to."""
