@@ -1,5 +1,5 @@
 """The arrays of the cache of lists and the arithmetic on them: lists of any length in blocks of a few postings, a table by
-open addressing, and the order in which lists came, linked through arrays. Whoever calls holds the cache's lock.
+open addressing, and the order in which lists came, linked through arrays. The caller holds the cache's lock.
 
 A list is known by its kind and source. Its first block stands for it in the table and in the order; every list has one,
 so that an empty list is known to be empty. Blocks are all alike: any free ones will do for any list.
@@ -30,7 +30,7 @@ _BYTE, _KIND, _LENGTH, _MASK = np.uint64(8), np.uint64(0xFF), np.uint64(40), np.
 
 
 class Blocks(NamedTuple):
-    """Of n blocks; `table` has a power of two of places. What is said of a list stands at its first block."""
+    """Of n blocks; `table` has a power of two of places. The fields of a list stand at its first block."""
 
     table: U64  # [places, 2]
     sources: U64  # [n] of a list

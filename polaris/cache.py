@@ -35,7 +35,7 @@ class ListCache:
         self.asked = self.missed = 0  # lists so far
 
     def get(self, sources: Sources, most: int) -> HeldLists:
-        """What is here of these lists. Of over `most` postings none are answered, only how many (`ends`)."""
+        """The cached ones of these lists. Of over `most` postings none are answered, only how many (`ends`)."""
         kinds, ids = input_of(sources.kinds), input_of(sources.ids)
         with self._lock:
             pins, at_ms, quality, ends, missing = blocks.get(self._blocks, kinds, ids, most)
@@ -60,5 +60,5 @@ class ListCache:
         return int(self._blocks.state[LISTS])
 
     def bytes(self) -> int:
-        """What its blocks and its table take."""
+        """Bytes that its blocks and its table take."""
         return self._fixed_bytes + (self.capacity - int(self._blocks.state[ROOM])) * BLOCK_BYTES

@@ -1,6 +1,6 @@
 """Events as changes to posting lists: which lists they change, the new rows of each, and when a list is frozen.
 
-What is said of a board itself changes its list too. The log leaves out what does not hold (`services/core/boards.py`).
+Events about a board itself change its list too. The log leaves out events that do not hold (`services/core/boards.py`).
 """
 
 from collections.abc import Sequence

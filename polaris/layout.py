@@ -113,7 +113,7 @@ def check_head(key: bytes, value: bytes | None) -> bytes:
 
 
 def check(family: str, key: bytes, value: bytes) -> None:
-    """Raise Damaged for what the store can't have written."""
+    """Raise Damaged for bytes that the store can't have written."""
     if family == "takedowns":
         check_key(_STORE, family, key, _TAKEDOWN_KEY.itemsize)
         check_size(_STORE, family, key, value, 0)

@@ -132,7 +132,7 @@ def _begin(old: Any, new: Any, rows: Any, slots: Any, size: Any, of_row: Any, st
 
 @kernel
 def _settle(old: Any, new: Any, start: Any, stop: Any, by_date: Any, first: Any, state: Any, life: Any) -> None:
-    """What stands of each pin that changes, and of the board itself."""
+    """The state of each pin that changes, and of the board itself, after the changes."""
     stands, since, value = state
     for i in range(start, stop):
         of, at_ms, quality, change = first[i], new[1][i], new[2][i], new[3][i]
@@ -144,7 +144,7 @@ def _settle(old: Any, new: Any, start: Any, stop: Any, by_date: Any, first: Any,
                 value[of] = quality
         else:
             if change != PUT or _is_late(life, since[of], max(stands[of], -1)):
-                value[of] = np.nan  # what a board held when it was deleted says nothing of what comes after
+                value[of] = np.nan  # the postings before a deletion say nothing of those after it
             if change == PUT and not np.isnan(quality):
                 value[of] = quality
             stands[of], since[of] = i, at_ms
@@ -156,7 +156,7 @@ def _put_old(
 ) -> Any:
     """The frozen rows that stand, where they were."""
     pins, at_ms, quality, kinds = old
-    late = life[_DELETED_MS] + np.int64(life[_DELETED_BY] >= 0)  # what is older was deleted since, by a change
+    late = life[_DELETED_MS] + np.int64(life[_DELETED_BY] >= 0)  # older postings were deleted since, by a change
     for i in range(row, end):
         if not (whole or kinds[i] == PUT):
             continue

@@ -1,7 +1,7 @@
 """Which pins are on which boards and in which interests: the view of `sources`.
 
 A list is a frozen part and a head of changes to it. An event only makes the head longer; when that gets long, the same
-write batch that holds the events' offsets freezes it, as of the record that made it too long. What a list is, is always
+write batch that holds the events' offsets freezes it, as of the record that made it too long. The content of a list is always
 frozen part and head, merged: once, by the first question after a change, and kept in memory for the next (`cache.py`).
 """
 
@@ -37,7 +37,7 @@ BUCKETS = 1 << 14  # of the change feed of cached lists
 
 
 class Wanted(NamedTuple):
-    """What to take of the sources: as `polaris.kernel.select` has it. weights: float32[n]."""
+    """The choice among the postings of sources: as `polaris.kernel.select` has it. weights: float32[n]."""
 
     weights: F32
     seen: U32
@@ -72,10 +72,10 @@ class PolarisStore:
         }  # ascending, as keys are
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Apply records of `sources`; what is neither a posting, a board's end nor a takedown is passed over.
+        """Apply records of `sources`; other events than postings, a board's end and takedowns are passed over.
 
         A list is frozen after the first record with which its head is too long, or its board deleted, and without the pins
-        taken down in its own partition by then: whatever chunks the records come in, what is kept is the same.
+        taken down in its own partition by then: the kept postings are the same, whatever chunks the records come in.
         """
         write = self.shard.batch()
         if not records:
@@ -108,7 +108,7 @@ class PolarisStore:
         )
 
     def _apply_takedowns(self, write: Any, batch: Batch, partition: Array, record: I64) -> _Takedowns:
-        """Before the commit: whoever waits for its offset must not see the pin again. A takedown is final."""
+        """Before the commit: a read that waits for its offset must not see the pin again. A takedown is final."""
         found: _Takedowns = {}
         at = np.flatnonzero(batch.action == Action.TAKEDOWN)
         if len(at):
@@ -125,7 +125,7 @@ class PolarisStore:
     def _apply_changes(
         self, write: Any, changes: ListChanges, heads: list[bytes], freezes: Freezes, takedowns: _Takedowns
     ) -> None:
-        """Make the heads longer, and freeze those that are due: what came later begins the head anew."""
+        """Make the heads longer, and freeze those that are due: later records begin the head anew."""
         handle, rows_of = self.shard.handle("lists"), changes.rows
         news = layout.pack_rows(rows_of)
         heads = [head + more for head, more in zip(heads, news, strict=True)]
@@ -143,7 +143,7 @@ class PolarisStore:
     def _freeze(
         self, write: Any, changes: ListChanges, heads: list[bytes], freezes: Freezes, takedowns: _Takedowns
     ) -> None:
-        """Merge heads into their frozen parts, capped and without what was taken down, and cut them; in rounds, as one list
+        """Merge heads into their frozen parts, capped and without pins taken down, and cut them; in rounds, as one list
         may be frozen more than once. stop: where in its head each ends, in bytes from the head's end.
         """
         handle, keys = self.shard.handle("lists"), changes.frozen
@@ -182,7 +182,7 @@ class PolarisStore:
         return gone
 
     def retrieve(self, sources: Sources, wanted: Wanted) -> tuple[Postings, Selection]:
-        """The postings of the sources, and what was chosen of them. Raises Exhausted over MAX_POSTINGS."""
+        """The postings of the sources, and the chosen ones of them. Raises Exhausted over MAX_POSTINGS."""
         lists = self._lists(sources)
         chosen = select(
             lists.pins,
@@ -202,7 +202,7 @@ class PolarisStore:
         return lists, chosen
 
     def postings(self, sources: Sources) -> Postings:
-        """The lists of the sources, without what was taken down. Raises Exhausted over MAX_POSTINGS."""
+        """The lists of the sources, without pins that were taken down. Raises Exhausted over MAX_POSTINGS."""
         lists = self._lists(sources)
         return lists.keep(~postings.in_sorted(self._taken_down, lists.pins))
 

@@ -1,6 +1,6 @@
 """The bulk loader: one Parquet file of features becomes one version of a dataset, a sorted file a partition.
 
-It needs no mesh: a shard takes the files from the blobs when the log says so. What is wrong with the Parquet file is
+It needs no mesh: a shard takes the files from the blobs when the log says so. Errors of the Parquet file are
 refused before a version is there. Keys are held in memory, rows one partition at a time: they pass through files of the draft.
 """
 

@@ -1,4 +1,4 @@
-"""How the others ask rockstore: by kind and ids, whatever shards they are on."""
+"""The client of rockstore: reads by kind and ids, on whatever shards they are."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ NO_POSITION = ViewPosition(UNKNOWN, {})
 
 
 class Attributes(NamedTuple):
-    """What is known of n objects, in the order asked. An object not found: empty texts, zeros, quality NaN."""
+    """Attributes of n objects, in the order asked. An object not found: empty texts, zeros, quality NaN."""
 
     found: Array  # bool[n]
     titles: list[str]  # empty when asked for without, as are links
@@ -37,7 +37,7 @@ class Attributes(NamedTuple):
     position: ViewPosition = NO_POSITION  # when asked for: how far the log had been applied before it was read
     described: Array = _NO_FLAGS  # bool[n] created, or something was stated of it; else it was only spoken of so far
     externals: Sequence[str] = ()  # external ids; empty: none was stated. Only where ids are text, and not bare
-    named_externals: Mapping[tuple[int, int], str] = {}  # of what `names` has
+    named_externals: Mapping[tuple[int, int], str] = {}  # of the objects in `names`
 
 
 class MergedRows(NamedTuple):
@@ -87,7 +87,7 @@ class RockstoreClient:
         reached: bool = False,
         external: bool | None = None,
     ) -> Attributes:
-        """What is known of these objects. At most 20,000 a shard.
+        """Attributes of these objects. At most 20,000 a shard.
 
         kinds: uint8[n], the kind of each (PIN, BOARD, USER or INTEREST of this module), or one for all. bare: without
         titles and links. named: also the names of their owners and interests, of those that are on the shards asked.

@@ -3,8 +3,8 @@
 A version's sorted file is ingested when the log says to switch to it, and the pointer to it moves in the write batch
 of the log's offsets. Ingesting is atomic but not part of that batch: killed in between, a shard finds the file's last
 key when the log says so again, and only moves the pointer. A file that is missing or damaged is waited for: applying raises
-NotReady, nothing is committed, and the follower tries again. What can never be taken, as its own content or the store says
-to every shard alike, leaves the version before.
+NotReady, nothing is committed, and the follower tries again. A version that can never be taken, for a reason that is the
+same on every shard, leaves the version before.
 """
 
 import errno
@@ -73,7 +73,7 @@ class _Put(NamedTuple):
 
 
 class _Live:
-    """Live rows by their key: what is kept, and what came since."""
+    """Live rows by their key: those on disk, and those that came since."""
 
     def __init__(self, family: Family, keys: list[bytes]) -> None:
         wanted = list(dict.fromkeys(keys))
@@ -99,7 +99,7 @@ class Datasets:
     def __init__(self, shard: Shard, partitions: int, blobs: Blobs | None, versions_kept: int) -> None:
         """`blobs`: of all datasets; None: this process takes none."""
         self._shard, self._partitions, self._blobs, self._kept = shard, partitions, blobs, versions_kept
-        self._refused = ("", "", "")  # the last file that was damaged: key, mark, and what is wrong with it
+        self._refused = ("", "", "")  # the last file that was damaged: key, mark, and its error
         self._states: States = {}
         for key, value in shard.family("datasets").items():
             partition, name = layout.dataset_of(key)
@@ -135,7 +135,7 @@ class Datasets:
         return states
 
     def adopt(self, states: States) -> None:
-        """What `apply` returned is in the database: serve it."""
+        """The states that `apply` returned are in the database: serve them."""
         self._states = states
 
     def _write(self, write: Any, state: State, name: str, partition: int) -> State:

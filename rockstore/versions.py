@@ -1,7 +1,8 @@
-"""What a dataset's bulk load is: a sorted file a partition, and a manifest that names them, published as one version.
+"""A bulk load of a dataset: a sorted file a partition, and a manifest that names them, published as one version.
 
 A version is written once, whole, and never changed: a shard that lost its folder takes it again. This module reads
-versions, refuses what is not as its manifest says, and removes those that nothing will take any more; `bulk.py` writes them.
+versions, refuses files that are not as their manifest says, and removes those that no shard will take any more; `bulk.py`
+writes them.
 """
 
 import zlib
@@ -28,7 +29,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class DatasetManifest(msgspec.Struct, frozen=True):
-    """What a version is. files: by partition; one without rows has none. checksum: CRC-32 of all the rest; of a manifest
+    """The content of a version. files: by partition; one without rows has none. checksum: CRC-32 of all the rest; of a manifest
     from before there was one, 0.
     """
 
@@ -82,7 +83,7 @@ def check_file(path: Path, file: File, key: str) -> None:
 
 
 def check_there(blobs: Blobs, dataset: str, version: int) -> None:
-    """Raise what keeps shards from taking a version, as far as sizes show: NotFound, Damaged or Unavailable."""
+    """Raise the error that keeps shards from taking a version, as far as sizes show: NotFound, Damaged or Unavailable."""
     for partition, file in read_manifest(blobs, dataset, version).files.items():
         key = keys.file_key(dataset, version, partition)
         if (size := blobs.stat(key).size) != file.bytes:

@@ -1,8 +1,8 @@
-"""What is kept of pins between requests: rows of their features, as many as fit. Those that are
+"""The cache of pins between requests: rows of their features, as many as fit. Those that are
 asked for again stay, the others are evicted (`slots.py` says how).
 
 Two ages: attributes and columns of datasets stay until an event drops their pin, counts until `ttl_ms` has passed. A
-row is copied out, so what a request holds does not change under it. Who fetches what is missing is in `pin_features.py`.
+row is copied out, so the arrays of a request do not change under it. `pin_features.py` fetches the missing ones.
 
 Which rows are sure is decided by `services/state/change_feed.py`. One that is not is kept for `UNSURE_MS` all the same, so
 that a view which is behind is not asked for the same pins by every request; a read that must see a write does not take it.
@@ -25,7 +25,7 @@ __all__ = ["EXPIRED", "HIT", "MISS", "Got", "PinCache"]
 PLACE = 16  # bytes of the table
 UNSURE_MS = 1_000  # so long at least an unsure row is good, and less than a second longer
 LOOKED_AT = 10_000  # rows, while the lock is held, for those whose counts are old
-EARLY_MS = 1_000  # clocks of those who ask differ by less
+EARLY_MS = 1_000  # the clocks of callers differ by less
 
 
 class Got(NamedTuple):
@@ -52,7 +52,7 @@ class PinCache:
         self._lock = threading.Lock()
 
     def get(self, pins: U64, now_ms: int, certain: bool = False) -> Got:
-        """What is known of these pins. now_ms: the moment of the counts that are wanted; 0: now.
+        """The rows of these pins. now_ms: the moment of the counts that are wanted; 0: now.
 
         certain: the reader must see its own write, so rows that are not sure are passed over.
         """
@@ -101,16 +101,16 @@ class PinCache:
         return int(self._slots.state[USED])
 
     def bytes(self) -> int:
-        """What its rows and its table take."""
+        """Bytes that its rows and its table take."""
         return self._fixed_bytes + len(self) * self._row_bytes
 
     def max_bytes(self) -> int:
-        """What it takes when it is full."""
+        """Bytes that it takes when it is full."""
         return self._fixed_bytes + self.capacity * self._row_bytes
 
 
 def warm() -> None:
-    """Compile what a cache does, or load it: the first request need not wait for it."""
+    """Compile the kernels of a cache, or load them: the first request need not wait for it."""
     cache = PinCache((), 1 << 20, 1, wall_clock)
     pins, values, interests = ids([1]), np.zeros((1, len(KEPT)), np.float32), np.zeros((1, INTERESTS), np.uint64)
     cache.put(pins, values, interests, 0, np.ones(1, bool))
@@ -121,5 +121,5 @@ def warm() -> None:
 
 
 def row_bytes(columns: int) -> int:
-    """What a row takes, with this many columns of datasets, besides its places in the table."""
+    """Bytes that a row takes, with this many columns of datasets, besides its places in the table."""
     return slots.row(len(KEPT) + columns, INTERESTS).itemsize

@@ -1,4 +1,4 @@
-"""What the log changes of the cached pins."""
+"""Changes of the cached pins that follow from the log."""
 
 from collections.abc import Iterable
 
@@ -28,7 +28,7 @@ def pin_changes(loader: PinFeatureLoader, feed: ChangeFeed, log: Reader) -> Feed
 
 
 def changed(batch: Batch, columns: Iterable[str]) -> Changed:
-    """What a batch changes; columns: of datasets that are cached. An action on a pin changes its counts, which age by themselves.
+    """The changes of a batch; columns: of datasets that are cached. An action on a pin changes its counts, which expire.
 
     The switch of a dataset may change every pin, of a cache that comes to have its columns only later too.
     """

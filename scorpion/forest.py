@@ -1,7 +1,7 @@
 """Reads LightGBM's model text (`Booster.save_model`) into the flat arrays that `kernel.py` walks.
 
 It believes nothing: a text that is cut short, a child that is no tree's, or a feature that is not there is refused, so
-that no model can make a kernel read what is not its own.
+that no model can make a kernel read memory of others.
 """
 
 from collections.abc import Mapping

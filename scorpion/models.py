@@ -1,7 +1,7 @@
 """The models that a process serves: the promoted one, and others by name as they are asked for.
 
-What is served is one immutable value that is replaced at once, so a request under way keeps what it began with. A model
-that is refused is named with the reason, and what was served before it goes on.
+The served models are one immutable value that is replaced atomically, so a request under way keeps what it began with. A model
+that is refused is named with the reason, and the model served before it stays.
 """
 
 import logging
@@ -34,7 +34,7 @@ class Served(NamedTuple):
 
 
 class State(NamedTuple):
-    """What is served now. problems: of models, or of promoted.json, by name."""
+    """The served models. problems: of models, or of promoted.json, by name."""
 
     loaded: Mapping[Ref, Served]
     promoted: Ref | None
@@ -73,7 +73,7 @@ class Models:
         self._thread = threading.Thread(target=self._watch, name="models", daemon=True)
 
     def start(self) -> None:
-        """Load what is promoted, and look every second whether another is."""
+        """Load the promoted model, and look every second whether another is promoted."""
         self.refresh()
         self._thread.start()
 
@@ -85,7 +85,7 @@ class Models:
 
     @property
     def state(self) -> State:
-        """What is served now."""
+        """The models that are served."""
         return self._state
 
     def promoted(self) -> Served | None:
@@ -100,7 +100,7 @@ class Models:
     def get(self, text: str) -> Served:
         """The model of "name@version" or "name"; of "" the promoted one.
 
-        Raises NotReady when none is promoted, NotFound for what the registry does not have.
+        Raises NotReady when none is promoted, NotFound for a model that the registry does not have.
         """
         state = self._state
         if not text:
@@ -157,7 +157,7 @@ class Models:
                 except Exception as error:
                     problems[text] = described(error, f"{text} cannot be loaded")
                     if self._state.promoted is not None:
-                        break  # what is served goes on
+                        break  # the served models stay
                 else:
                     self._log(problems, f"serving {ref}")
                     return
@@ -185,7 +185,7 @@ class Models:
                     logger.exception("cannot read the registry")
 
     def listed(self) -> list[ListedModel]:
-        """Every version in the registry, and what is wrong with promoted.json as a model of that name."""
+        """Every version in the registry, and the error of promoted.json as a model of that name."""
         state = self._state
         found = [self._listed(state, ref) for ref in registry.models(self._data)]
         there = {f"{one.name}@{one.version}" for one in found}

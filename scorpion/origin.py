@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Fetched(NamedTuple):
-    """Of m pins, NaN where nothing is known. lost: who could not be asked, ROCKSTORE or COUNTERS."""
+    """Of m pins, NaN where nothing is known. lost: the services that could not be asked, ROCKSTORE or COUNTERS."""
 
     values: F32  # [m, len(KEPT) + columns]
     interests: U64  # [m, pins.INTERESTS]
@@ -33,7 +33,7 @@ class Fetched(NamedTuple):
 
 
 class PinOrigin(Protocol):
-    """Who is asked for what the cache does not hold."""
+    """The services that are asked for pins that the cache does not hold."""
 
     def fetch(self, whole: U64, renewed: U64, columns: tuple[str, ...], now_ms: int, timeout: float) -> Fetched:
         """Rows of the pins of `whole`, then of `renewed`, of which the counts alone are asked.

@@ -63,9 +63,9 @@ class CheckedModel:
 
 
 def check(folder: Path, known_datasets: Datasets | None) -> CheckedModel:
-    """The model of a folder. Raises InvalidArgument with what is wrong with it.
+    """The model of a folder. Raises InvalidArgument naming the error.
 
-    known_datasets: None when rockstore can't be asked; then what a model names of it is believed.
+    known_datasets: None when rockstore can't be asked; then the columns that a model names are believed to be there.
     """
     for name in FILES:
         if not (folder / name).is_file():
@@ -98,7 +98,7 @@ def check(folder: Path, known_datasets: Datasets | None) -> CheckedModel:
 def check_ranks(model: CheckedModel) -> CheckedModel:
     """The model, which may be promoted. Raises InvalidArgument for one that feeds could not rank by.
 
-    What is promoted ranks the pins of every feed, so it must say one number of a pin. A model of several classes may be
+    A promoted model ranks the pins of every feed, so it must score a pin with one number. A model of several classes may be
     pushed and asked for by name.
     """
     if model.forest.classes != 1:
@@ -110,7 +110,7 @@ def check_ranks(model: CheckedModel) -> CheckedModel:
 
 
 def check_name(name: str, where: str) -> None:
-    """Raise InvalidArgument for what no model can be called; where: what says the name."""
+    """Raise InvalidArgument for a name that no model can have; where: the place of the name, for the message."""
     if not keys.NAME.fullmatch(name):
         raise InvalidArgument(f"{where}: name {name!r}: allowed are 1 to 64 of a-z, 0-9, _ and -, no _ or - first")
 
@@ -190,7 +190,7 @@ def write(
     inputs: Mapping[str, Any] | None = None,
     evaluation: Evaluation | None = None,
 ) -> CheckedModel:
-    """Write a trained lightgbm.Booster as a model's folder, and check it as whoever takes it will.
+    """Write a trained lightgbm.Booster as a model's folder, and check it as `push` and every shard will.
 
     golden_rows: float32[n, len(features)], of which LightGBM itself says the scores. Raises InvalidArgument.
     """
@@ -233,7 +233,7 @@ def push(folder: Path, data: Place, known_datasets: Datasets | None = None) -> R
             replace_durably(draft / file, folder / file)
         if (folder / layout.REPORT).is_file():
             replace_durably(draft / layout.REPORT, folder / layout.REPORT)
-        check(draft, known_datasets)  # what is kept, not what lay there a moment ago
+        check(draft, known_datasets)  # the copy, not the folder, which may have changed since
         layout.write_sums(draft)
         version = max(versions(blobs, name), default=0) + 1
         while True:
@@ -273,7 +273,7 @@ def folder_of(data: Place, ref: Ref) -> Path:
 
 
 def manifest_of(data: Place, ref: Ref) -> ModelManifest:
-    """What a version says of itself. Raises NotFound, and InvalidArgument when it is damaged."""
+    """The manifest of a version. Raises NotFound, and InvalidArgument when it is damaged."""
     return layout.read_json(folder_of(data, ref) / MANIFEST, ModelManifest)
 
 
@@ -283,7 +283,7 @@ def fingerprint_of(data: Place, ref: Ref) -> int:
 
 
 def promoted(data: Place) -> Promoted:
-    """Which model is served; none when nothing says so. Raises InvalidArgument when what says so is damaged."""
+    """Which model is served; none when none is promoted. Raises InvalidArgument when the pointer is damaged."""
     return _said(data)[0]
 
 
@@ -369,7 +369,7 @@ def rollback(data: Place, known_datasets: Datasets | None = None, ask: Ask = lam
 
 
 def _point(data: Place, ref: Ref, to: Promoted, there: bytes | None, known_datasets: Datasets | None, ask: Ask) -> None:
-    """Serve a model, unless another was promoted meanwhile (Conflict) or the mesh refuses it. there: what says so now."""
+    """Serve a model, unless another was promoted meanwhile (Conflict) or the mesh refuses it. there: the pointer now."""
     check_ranks(check(folder_of(data, ref), known_datasets))
     blobs, new = open_blobs(data), layout.encode_promoted(to)
     blobs.swap(keys.PROMOTED, there, new)

@@ -6,7 +6,7 @@ import threading
 from scorpion.pin_features import PinFeatureLoader
 
 logger = logging.getLogger(__name__)
-PERIODS = 8  # of a time to live; what would expire within two of them is renewed
+PERIODS = 8  # of a time to live; rows that would expire within two of them are renewed
 TIMEOUT_S = 5.0
 
 

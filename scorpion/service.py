@@ -26,7 +26,7 @@ EXACT = 1 << 48  # a gauge is a float: of a fingerprint it shows the last 12 hex
 
 
 class Scorpion(rpc.ScorpionServicer):
-    """Translates between the wire, what is known of the pins, and the models."""
+    """Translates between the wire, the features of the pins, and the models."""
 
     def __init__(self, models: Models, loader: PinFeatureLoader, clock: Clock = wall_clock) -> None:
         self.models, self._loader, self._clock = models, loader, clock
@@ -67,7 +67,7 @@ class Scorpion(rpc.ScorpionServicer):
         return reply
 
     def gauges(self) -> dict[str, float]:
-        """What is measured of this process besides its calls."""
+        """Gauges of this process."""
         loader, promoted = self._loader, self.models.promoted()
         return {
             "cache_hits": loader.hits,
@@ -131,7 +131,7 @@ def _columns(request: pb.ScoreRequest, n: int) -> Mapping[str, F32]:
 
 @lru_cache(256)
 def _names(names: tuple[str, ...], field: str, source: FeatureSource) -> tuple[str, ...]:
-    """Names of features, each once and of this source. Who asks states the same ones every time."""
+    """Names of features, each once and of this source. A caller states the same ones every time."""
     for i, name in enumerate(names):
         known = CATALOGUE.get(name)
         if known is None or known.source is not source:

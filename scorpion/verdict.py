@@ -1,4 +1,4 @@
-"""What training found of a model, in words for people, and whether that is enough for it to serve."""
+"""The result of training a model, in words for people, and whether that is enough for it to serve."""
 
 from scorpion.layout import Comparison, Evaluation, Figure, Verdict
 
@@ -44,7 +44,7 @@ def _by(difference: Figure, users: int, verdict: Verdict, needed: int) -> str:
 
 
 def _missing(difference: Figure, needed: int) -> str:
-    """What an undecided comparison lacks."""
+    """The data that an undecided comparison lacks."""
     if difference.value == 0 and difference.low == difference.high == 0:
         return "both order every request alike"
     if not needed:

@@ -1,6 +1,6 @@
-"""What drops the entries of a cache as the log changes them: a view for a `Follower` that stores nothing.
+"""Drops the entries of a cache as the log changes them: a view for a `Follower` that stores nothing.
 
-It follows the log from its present end. What was cached of an answer before that end, or while changes were missed, is not
+It follows the log from its present end. An entry from an answer before that end, or from while changes were missed, is not
 sure (services/state/change_feed.py).
 """
 
@@ -32,7 +32,7 @@ class Droppable(Protocol):
 
 
 class Changed(NamedTuple):
-    """What a record changes. every: any key of the record's partition may have changed; clears: and some may be cached."""
+    """The changes of a record. every: any key of the record's partition may have changed; clears: and some may be cached."""
 
     keys: U64
     every: bool = False
@@ -45,12 +45,12 @@ class FeedView:
     def __init__(
         self, feed: ChangeFeed, log: Reader, topic: Topic, changed: Callable[[Batch], Changed], cache: Droppable
     ) -> None:
-        """changed: what a record's batch changes; cache: filled through `feed.fill` alone."""
+        """changed: the changes of a record's batch; cache: filled through `feed.fill` alone."""
         self._feed, self._topic, self._changed, self._cache = feed, topic, changed, cache
         self.shard = _FeedTail(log, topic, feed, cache)
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Drop what these records change, then let those go on who wait for their offsets."""
+        """Drop the entries that these records change, then wake the reads that wait for their offsets."""
         for record in records:
             changed, after = self._changed(record.batch), record.offset + 1
             if changed.every:

@@ -1,7 +1,7 @@
 """A shard of a view: a database, and the offsets of the log that it has applied.
 
-Data and the offsets it came from are committed in one write batch, so an event is applied exactly once whatever is
-killed when. Writes are not synced: the log is, and what the machine loses the log replays.
+Data and the offsets it came from are committed in one write batch, so an event is applied exactly once, whenever a
+process is killed. Writes are not synced: the log is, and the log replays what a machine loses.
 """
 
 import gc
@@ -37,7 +37,7 @@ DAMAGED = "DAMAGED"  # a file in a folder that must not be opened again: why
 
 
 def with_offsets(store: str, check: CheckValue) -> CheckValue:
-    """What checks the entries of a view's families, and of its offsets."""
+    """The checks of the entries of a view's families, and of its offsets."""
 
     def check_each(family: str, key: bytes, value: bytes) -> None:
         if family == "offsets":
@@ -104,7 +104,7 @@ class Shard(Database):
         return found
 
     def connect(self, history: LogHistory, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
-        """Before the log is read on: take note of its identity and epoch, if what was applied is still its past.
+        """Before the log is read on: take note of its identity and epoch, if the applied records are still its past.
 
         Else raises Damaged, so that it is set aside and applied anew, when the log holds everything, and NotReady when
         it does not: then nothing can be right any more. From now on the shard owns these partitions and no others.
@@ -214,7 +214,7 @@ class Shard(Database):
 
     def partition_of(self, key: int, partitions: int) -> int:
         """The partition of a key that a question names, of so many. Raises InvalidArgument when the shard, once it is
-        connected, does not own it: what another shard holds must not look like nothing.
+        connected, does not own it: an answer must not look as if keys of another shard did not exist.
         """
         partition = partition_of_one(key, partitions)
         if self._owned.log and partition not in self._owned.numbers:

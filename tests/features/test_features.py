@@ -41,7 +41,9 @@ interest_lists = st.lists(st.lists(st.integers(1, 6), max_size=10, unique=True),
 
 @given(interest_lists, st.dictionaries(st.integers(1, 8), liking, max_size=8))
 def test_crosses_are_sums_over_the_first_interests(interests: list[list[int]], liked: dict[int, float]) -> None:
-    found = crosses.columns(ids(list(liked)), np.array(list(liked.values()), np.float32), features_of(interests).interests)
+    found = crosses.columns(
+        ids(list(liked)), np.array(list(liked.values()), np.float32), features_of(interests).interests
+    )
     scale = sum(abs(value) for value in liked.values())
     for row, of_pin in enumerate(interests):
         met = [liked.get(i, 0.0) / scale if scale else 0.0 for i in of_pin[: pins.INTERESTS]]
