@@ -7,10 +7,10 @@ import numpy as np
 
 from apiary import kernel, layout
 from apiary.layout import BOARD, INTEREST, USER, Entries, Lists
+from services.core.checks import check_ends, check_lengths
 from services.core.columns import I64, U32, U64, Array
 from services.core.events import Action, Batch, flags
 from services.core.topics import Topic
-from services.kernels.checks import check_ends, check_lengths
 from services.log.protocol import Record, rows
 from services.state.shard import Shard
 

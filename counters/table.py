@@ -14,9 +14,9 @@ from counters import kernel
 from counters.kernel import CLASSES, END, OBJECTS, PAGES
 from counters.layout import ACTIONS, DAY, HOUR, Increments, Page, what
 from counters.windows import Runs, first_kept, runs
+from services.core.checks import check_lengths
 from services.core.columns import I64, U8, U64, Array
 from services.kernels.bloom import read_only
-from services.kernels.checks import check_lengths
 
 NEVER = 2**62  # a threshold that no count reaches
 NOTHING_NOTABLE = np.full((8, 8), NEVER)

@@ -32,8 +32,8 @@ from pixie.counting import (
 )
 from pixie.ranking import discounted, nearest
 from pixie.steps import DEGREE_BITS, GAMMA, MAX_DEGREE, biased_steps, mixed, steps
+from services.core.checks import check_lengths
 from services.core.columns import F32, I64, U32, U64
-from services.kernels.checks import check_lengths
 from services.kernels.jit import kernel
 
 WALKERS = 64  # that step alternately; more are no faster

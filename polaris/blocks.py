@@ -195,7 +195,7 @@ def _copy_out(blocks: Any, words: Any, pins: Any, at_ms: Any, quality: Any) -> N
 
 @kernel
 def put(blocks: Any, kinds: Any, sources: Any, pins: Any, at_ms: Any, quality: Any, ends: Any, sure: Any) -> None:
-    """Keep the lists that are sure (bool[n]); others are evicted."""
+    """Keep the lists that are sure (bool[n]); older lists are evicted for them."""
     start = 0
     for i in range(len(sources)):
         first, start = start, ends[i]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from services.core.checks import check_ends, check_lengths
 from services.core.clock import DAY_MS
 from services.core.columns import F32, I64, U8, U32, U64
 from services.kernels.bloom import contains, mix, read_only
@@ -77,13 +78,12 @@ def select(
     per_source: 0 is no limit. First go pins that were seen, are taken down or too old (in this order; an age below 0, from
     clock skew, counts as 0), then all but each pin's best posting, then all but the best per_source of each source,
     then all but the best k. Best is the higher score, then the smaller pin, then the earlier source.
-    O(m), and O(t log t) for t postings of one score, whatever the input.
+    O(m), and O(t log t) for t postings of one score, whatever the input. Raises ValueError for columns of unequal lengths.
     """
     m = len(pins)
-    if not len(at_ms) == len(quality) == m or len(ends) != len(weights) or (ends[-1] if len(ends) else 0) != m:
-        raise ValueError(
-            f"{m} pins, {len(at_ms)} at_ms, {len(quality)} quality, {len(ends)} ends, {len(weights)} weights"
-        )
+    check_lengths(m, at_ms=at_ms, quality=quality)
+    check_lengths(len(weights), ends=ends)
+    check_ends(ends, m)
     reasons = np.empty(m if explain else 0, np.uint8)
     rows, of_pins, dates, qualities, scores, sources, was_seen, was_taken_down, was_old = _select(
         pins,

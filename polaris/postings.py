@@ -11,6 +11,7 @@ import numpy as np
 
 from polaris.kernel import Light
 from polaris.layout import CREATED, DELETED, PUT, REMOVE, PostingRows
+from services.core.checks import check_ascending, check_ends, check_lengths
 from services.core.columns import F32, I64, U8, U64, Array
 from services.kernels.bloom import mix, read_only
 from services.kernels.jit import kernel
@@ -54,8 +55,10 @@ def standing(frozen: PostingRows, changes: PostingRows, dated: Array) -> Posting
 
 
 def _merged(frozen: PostingRows, changes: PostingRows, dated: Array, whole: bool) -> tuple[Any, ...]:
-    if not len(changes.ends) == len(frozen.ends) == len(dated):
-        raise ValueError(f"changes to {len(changes.ends)} lists, postings of {len(frozen.ends)}, dated {len(dated)}")
+    check_lengths(len(frozen.ends), changes=changes.ends, dated=dated)
+    for rows in (frozen, changes):
+        check_lengths(len(rows.pins), at_ms=rows.at_ms, quality=rows.quality, changes=rows.changes)
+        check_ends(rows.ends, len(rows.pins))
     ends = read_only(frozen.ends, np.int64), read_only(changes.ends, np.int64)
     capacity = len(frozen.pins) + len(changes.pins) + 2 * len(ends[0])
     kinds = np.empty(capacity if whole else 0, np.uint8)
@@ -286,7 +289,17 @@ def keep_best(pins: U64, at_ms: I64, quality: F32, cap: int, light: Light) -> I6
 
 
 def woven(lists: Postings, others: Postings, rows: I64) -> Postings:
-    """The lists with `others` in place of the empty ones at `rows` (int64[m], ascending)."""
+    """The lists with `others` in place of the empty ones at `rows` (int64[m], ascending).
+
+    Raises ValueError for columns of unequal lengths, and rows that do not ascend or are beyond the lists.
+    """
+    for of in (lists, others):
+        check_lengths(len(of.pins), at_ms=of.at_ms, quality=of.quality)
+        check_ends(of.ends, len(of.pins))
+    check_lengths(len(others.ends), rows=rows)
+    check_ascending(rows=rows)
+    if len(rows) and not 0 <= rows[0] <= rows[-1] < len(lists.ends):
+        raise ValueError(f"rows: {rows[0]} to {rows[-1]}, expected 0 to {len(lists.ends) - 1}")
     columns = _woven(
         lists.pins, lists.at_ms, lists.quality, lists.ends, others.pins, others.at_ms, others.quality, others.ends, rows
     )

@@ -16,6 +16,7 @@ from polaris.changes import Freezes, ListChanges, changes_of, freezes_of
 from polaris.kernel import Light, Selection, input_of, select
 from polaris.layout import BOARD, FROZEN, HEAD, PostingRows, Sources
 from polaris.postings import Postings
+from services.core.checks import check_ascending, check_partitions
 from services.core.columns import F32, I64, U32, U64, Array, ids
 from services.core.errors import Exhausted
 from services.core.events import Action, Batch
@@ -75,7 +76,8 @@ class PolarisStore:
         """Apply records of `sources`; other events than postings, a board's end and takedowns are passed over.
 
         A list is frozen after the first record with which its head is too long, or its board deleted, and without the pins
-        taken down in its own partition by then: the kept postings are the same, whatever chunks the records come in.
+        taken down in its own partition by then: the kept postings are the same, whatever chunks the records come in. Raises
+        ValueError for an event of a source in a partition of others.
         """
         write = self.shard.batch()
         if not records:
@@ -83,6 +85,7 @@ class PolarisStore:
         batch, partition = rows(records)
         record = np.repeat(np.arange(len(records)), [len(one.batch) for one in records])
         changes = changes_of(batch, partition, record)
+        check_partitions(changes.partitions, changes.sources.ids, self._partitions)
         heads = [layout.check_head(*of) for of in zip(changes.heads, self._get(changes.heads), strict=True)]
         freezes = freezes_of(changes, heads, self._limits.head_postings)
         if len(freezes.source) > MAX_FREEZES and len(records) > 1:
@@ -119,7 +122,9 @@ class PolarisStore:
                 found.setdefault(one[:2], one[2])
             pins = np.unique(batch.pin[at])
             pins = pins[~postings.in_sorted(self._taken_down, pins)]
-            self._taken_down = input_of(np.insert(self._taken_down, np.searchsorted(self._taken_down, pins), pins))
+            taken_down = np.insert(self._taken_down, np.searchsorted(self._taken_down, pins), pins)
+            check_ascending(taken_down=taken_down)  # here, where it changes: a request need not look at all of it
+            self._taken_down = input_of(taken_down)
         return found
 
     def _apply_changes(

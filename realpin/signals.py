@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from realpin import kernel
 from realpin.layout import MINUTE_MS, ROW_BYTES, Actions, Minutes, unpack_actions, unpack_minutes
+from services.core.checks import check_lengths
 from services.core.clock import DAY_MS
 from services.core.columns import F32, I64, U32, U64
 from services.core.events import ENGAGEMENTS, Action
-from services.kernels.checks import check_lengths
 
 WINDOWS_MS = np.array([10, 60, 24 * 60], np.int64) * MINUTE_MS
 #: The place of an action in ENGAGEMENTS.

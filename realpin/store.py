@@ -8,11 +8,11 @@ import numpy as np
 from realpin import kernel, layout
 from realpin.layout import KEPT_MINUTES, KINDS, MINUTE_MS, Actions, Minutes
 from realpin.signals import KIND
+from services.core.checks import check_ends, check_lengths
 from services.core.clock import Clock
 from services.core.columns import I64, Array
 from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT, Action, Batch, flags
 from services.core.topics import Topic
-from services.kernels.checks import check_ends, check_lengths
 from services.log.protocol import Record, kept, rows
 from services.state.shard import Shard
 

@@ -21,6 +21,7 @@ from loaders.text_ids import settle
 from rockstore import keys, layout
 from rockstore.versions import DatasetManifest, File, check_name, checksum, read_manifest, summed, to_json
 from services.blob.protocol import Blobs
+from services.core.checks import check_ascending, check_lengths
 from services.core.columns import F32, U64, Array, ids
 from services.core.errors import Conflict, Exhausted, InvalidArgument, MeshError
 from services.core.events import MAX_FEATURES
@@ -222,8 +223,10 @@ def _spool(draft: Path, matrix: F32, partition: Array) -> None:
 
 
 def _write_file(path: Path, keys: U64, matrix: F32, at: tuple[int, str, int]) -> File:
-    """One sorted file; keys ascend."""
+    """One sorted file. Raises ValueError unless keys (uint64[n]) ascend and matrix has a row for each."""
     partition, dataset, version = at
+    check_lengths(len(keys), matrix=matrix)
+    check_ascending(keys=keys)
     writer = SstFileWriter(options=_options())
     writer.open(str(path))
     names = layout.row_keys(partition, layout.dataset_hash(dataset), version, keys)

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from services.core.checks import check_ends
 from services.core.columns import F32, I64, U8, U64, Array, Ragged
 from services.state.stored import check_key, check_rows, check_size, refuse
 
@@ -232,7 +233,9 @@ def _joined(texts: Sequence[bytes]) -> Ragged:
 
 
 def _runs(lengths: Array, runs: Sequence[bytes], dtype: str) -> Ragged:
-    return Ragged(lengths.cumsum(dtype=np.uint32), np.frombuffer(b"".join(runs), dtype))
+    ends, values = lengths.cumsum(dtype=np.uint32), np.frombuffer(b"".join(runs), dtype)
+    check_ends(ends, len(values))
+    return Ragged(ends, values)
 
 
 # --- datasets: fixed-width rows of features -----------------------------------------------------------------------------

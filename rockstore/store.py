@@ -16,6 +16,7 @@ from rockstore.layout import BOARD, INTEREST, PIN, USER, Columns, Object, Parts
 from rockstore.state import Event, changed
 from services.blob.protocol import Blobs
 from services.core import tokens
+from services.core.checks import check_partitions
 from services.core.columns import U8, U64, Array, Ragged, ids
 from services.core.events import Action, Batch, flags
 from services.core.external import MAX_EXTERNAL
@@ -83,12 +84,13 @@ class RockstoreStore:
         self.shard.commit(write, records, adopt)
 
     def _apply(self, write: Any, batch: Batch, partition: Array) -> dict[bytes, bytes]:
-        """Write the objects that change; their keys and values."""
+        """Write the objects that change; their keys and values. Raises ValueError for an object in a partition of others."""
         naming = batch.action == A.NAME_ID
         kinds = np.where(naming, batch.kind, _KIND[batch.action])
         columns = [batch.pin, batch.board, batch.user]
         by_kind = [(kinds == kind) & ~naming for kind in (PIN, BOARD, USER)]
         objects_of = np.select(by_kind, columns, batch.target)
+        check_partitions(partition, objects_of, self._partitions)
         keys = layout.object_keys(partition, kinds, objects_of)
         objects: dict[bytes, Object | None] = dict.fromkeys(keys)
         for key, value in zip(objects, self.shard.family("objects").get(list(objects)), strict=True):

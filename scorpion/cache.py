@@ -16,6 +16,7 @@ import numpy as np
 from features.pins import ATTRIBUTES, INTERESTS, KEPT
 from scorpion import slots
 from scorpion.slots import EXPIRED, HIT, MISS, USED
+from services.core.checks import check_lengths, check_shapes
 from services.core.clock import Clock, wall_clock
 from services.core.columns import F32, U8, U64, Array, ids
 from services.kernels.sieve import fitting
@@ -67,15 +68,22 @@ class PinCache:
     def put(self, pins: U64, values: F32, interests: U64, counted_ms: int, sure: Array) -> None:
         """Keep rows; those that are not sure (bool[n]) for UNSURE_MS, and only where no good row is kept.
 
-        values: float32[n, width]; counted_ms: the moment of their counts; NEVER of `slots.py`: they have none.
+        values: float32[n, width]; counted_ms: the moment of their counts; NEVER of `slots.py`: they have none. Raises
+        ValueError for columns of other shapes.
         """
+        check_shapes((len(pins), self._width), values=values)
+        check_shapes((len(pins), INTERESTS), interests=interests)
+        check_lengths(len(pins), sure=sure)
         with self._lock:
             clock_ms = self._clock()
             clock_s, until_s = clock_ms // 1000, -(-(clock_ms + UNSURE_MS) // 1000)
             slots.put(self._slots, pins, values, interests, counted_ms, sure, clock_s, until_s)
 
     def put_counts(self, pins: U64, counts: F32, counted_ms: int) -> None:
-        """Renew the counts (float32[n, len(COUNTS)]) of those pins that are still kept, in sure rows."""
+        """Renew the counts (float32[n, len(COUNTS)]) of those pins that are still kept, in sure rows. Raises ValueError for
+        counts of another shape.
+        """
+        check_shapes((len(pins), len(KEPT) - len(ATTRIBUTES)), counts=counts)
         with self._lock:
             slots.put_counts(self._slots, pins, np.ascontiguousarray(counts), len(ATTRIBUTES), counted_ms)
 

@@ -85,8 +85,13 @@ def score(
     """float64[n, classes]: the score of each row. rows: float32[n, features]; tree i is of class i % classes.
 
     blocks: the same forest, where it fits. average: whether the leaves of a class are averaged (random forests) instead
-    of summed.
+    of summed. Raises ValueError for rows without a column that the forest reads, or trees that are not as many of each class.
     """
+    least = int(forest.features.max()) + 1 if len(forest.features) else 0
+    if rows.ndim != 2 or rows.shape[1] < least:
+        raise ValueError(f"rows: shape {rows.shape}, expected (n, {least}) or more columns")
+    if len(forest.roots) % classes:
+        raise ValueError(f"forest: {len(forest.roots)} trees, expected as many of each of {classes} classes")
     out, rows = np.zeros((len(rows), classes), np.float64), np.ascontiguousarray(rows)
     if len(rows) < FEW:
         add_leaves_of_few(forest, rows, out)

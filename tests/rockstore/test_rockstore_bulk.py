@@ -17,6 +17,7 @@ from rockstore import bulk
 from rockstore.keys import datasets_of, versions
 from rockstore.versions import DatasetManifest, check_file, read_manifest
 from services.core import external
+from services.core.columns import ids
 from services.core.errors import Exhausted, InvalidArgument
 from tests.rockstore.world import KEYS, MATRIX
 
@@ -242,3 +243,12 @@ def test_the_command_refuses_by_name(tmp_path: Path, arguments: tuple[Any, ...],
     pq.write_table(pa.table({"pin": [1, 2], "a": [1.0, 2.0]}), path)
     code, found = feedmesh(*(path if a == "FILE" else a for a in arguments), "--data", tmp_path)
     assert (code, said in found) == (2, True)
+
+
+def test_a_sorted_file_takes_rows_that_are_in_order(tmp_path: Path) -> None:
+    matrix, of = np.zeros((3, 2), np.float32), (0, "taste", 1)
+    with pytest.raises(ValueError, match="^keys: row 2 is 2, not above 2 before it$"):
+        bulk._write_file(tmp_path / "0.sst", ids([1, 2, 2]), matrix, of)
+    with pytest.raises(ValueError, match="^matrix: 3 rows, expected 2$"):
+        bulk._write_file(tmp_path / "0.sst", ids([1, 2]), matrix, of)
+    assert bulk._write_file(tmp_path / "0.sst", ids([1, 2, 3]), matrix, of).rows == 3

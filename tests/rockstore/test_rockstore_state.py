@@ -1,5 +1,6 @@
 """What stands of an object: the latest statement of each attribute, emptied texts, and boards that are their creator's."""
 
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,8 +9,21 @@ import pytest
 
 from rockstore import layout
 from rockstore.layout import BOARD, INTEREST, PIN, USER
-from rockstore.store import RockstoreStore
-from tests.rockstore.test_rockstore_store import NOTHING, T0, A, Row, Writer, objects_of, opened, view
+from rockstore.store import TOPICS, RockstoreStore
+from services.core.columns import ids
+from services.log.memory import MemoryLog
+from tests.rockstore.test_rockstore_store import (
+    NOTHING,
+    PARTITIONS,
+    T0,
+    A,
+    Row,
+    Writer,
+    batch_of,
+    objects_of,
+    opened,
+    view,
+)
 
 __all__ = ["view"]  # the fixture
 
@@ -108,3 +122,21 @@ def test_objects_of_before_attributes_had_dates_are_read_and_changed(view: Rocks
     write({"action": A.UPDATE_PIN, "pin": 5, "title": "b"})
     assert before is not None
     assert objects_of(view, PIN, 5) == [before | {"title": "b"}]
+
+
+def test_an_object_in_a_partition_of_others_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path / "shard") as view:
+        (record,) = MemoryLog(PARTITIONS).append(batch_of([{"action": A.CREATE_PIN, "pin": 5}]), TOPICS)
+        elsewhere = replace(record, partition=(record.partition + 1) % PARTITIONS)
+        with pytest.raises(ValueError, match=f"^partition: key 5 is in {elsewhere.partition}, not where"):
+            view.apply([elsewhere])
+        assert view.shard.applied_events() == 0
+        assert not view.attributes(PIN, ids([5])).found.any()
+
+
+def test_parts_of_other_lengths_than_their_header_states_are_refused() -> None:
+    known = layout.Object(title=b"four", interests={1: None})
+    header, interests, title, link, external = layout.parts_of(layout.object_key(0, PIN, 5), layout.pack_object(known))
+    assert layout.columns_of([(header, interests, title, link, external)]).interests.values.tolist() == [1]
+    with pytest.raises(ValueError, match="^ends: the last list ends at row 1, expected 0$"):
+        layout.columns_of([(header, b"", title, link, external)])

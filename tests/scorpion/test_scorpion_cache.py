@@ -310,3 +310,18 @@ def test_pins_that_meet_in_the_table_are_kept_apart(clock: Time) -> None:
         cache.drop(ids([home[gone]]))
     found = cache.get(ids(home), 0)
     assert (found.found == np.where(np.arange(40) % 3 == 0, MISS, HIT)).all()
+
+
+def test_columns_that_are_no_rows_of_the_pins_are_refused(clock: Time) -> None:
+    cache, pins, sure = small(clock, 4), ids([7, 8]), np.ones(2, bool)
+    values, interests = rows(pins)
+    with pytest.raises(ValueError, match=rf"^values: shape \(2, {WIDTH - 1}\), expected \(2, {WIDTH}\)$"):
+        cache.put(pins, values[:, 1:], interests, START, sure)
+    with pytest.raises(ValueError, match=rf"^interests: shape \(1, {INTERESTS}\), expected \(2, {INTERESTS}\)$"):
+        cache.put(pins, values, interests[:1], START, sure)
+    with pytest.raises(ValueError, match="^sure: 1 rows, expected 2$"):
+        cache.put(pins, values, interests, START, sure[:1])
+    counts = values[:, len(ATTRIBUTES) :]
+    with pytest.raises(ValueError, match=rf"^counts: shape \(1, {len(COUNTS)}\), expected \(2, {len(COUNTS)}\)$"):
+        cache.put_counts(pins, counts[:1], START)
+    assert len(cache) == 0
