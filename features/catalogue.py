@@ -1,4 +1,4 @@
-"""What a model may know: every feature by name, where it comes from, and what stands in when it is not known.
+"""The features that a model may have: each by name, its source, and its default.
 
 One list for serving and for training. A column of a dataset in rockstore is a feature too, named `dataset.column`.
 """
@@ -13,11 +13,11 @@ NAN = float("nan")
 
 
 class FeatureSource(StrEnum):
-    """Who states a feature."""
+    """The service that states a feature."""
 
     USER = "user"  # of the user, the same for every row of a request: feedgen, from realpin and apiary
     REQUEST = "request"  # of a candidate in this request: feedgen, from its sources
-    PIN = "pin"  # of a pin, whoever asks: scorpion, from rockstore and counters
+    PIN = "pin"  # of a pin, the same in every request: scorpion, from rockstore and counters
     CROSS = "cross"  # of a user and a pin together: scorpion, from the user's affinities and the pin's interests
 
 
@@ -44,7 +44,7 @@ CATALOGUE: dict[str, Feature] = {
 
 
 def feature(name: str) -> Feature:
-    """The feature of this name; `dataset.column` is one of a pin. Raises InvalidArgument for a name nobody states."""
+    """The feature of this name; `dataset.column` is one of a pin. Raises InvalidArgument for a name that no service states."""
     if name in CATALOGUE:
         return CATALOGUE[name]
     dataset, _, column = name.partition(".")

@@ -36,7 +36,7 @@ class Assembler:
         datasets: Mapping[str, F32],
         now_ms: int,
     ) -> F32:
-        """float32[n, len(features)]; a feature that nobody states, or that is NaN, has its default.
+        """float32[n, len(features)]; a feature that no service states, or that is NaN, has its default.
 
         user: values by name; interests, affinities: the user's; request: float32[n] by name; known: of the n pins;
         datasets: float32[n] by `dataset.column`.

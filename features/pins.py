@@ -1,5 +1,5 @@
-"""Features of a pin, from what rockstore and counters say of it. What is kept of a pin does not age; ages and rates are
-computed for the moment of a request.
+"""Features of a pin, from its attributes in rockstore and its counts in counters. The stored features of a pin do not age;
+ages and rates are computed for the moment of a request.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ MARK_BITS = 22  # of a creator: with two bits beside it a float32 holds it exact
 
 
 def creator_marks(users: U64) -> U32:
-    """uint32[n]: what is kept of who made each pin, to ask whether it was a given user; 0: not known.
+    """uint32[n]: a mark of the creator of each pin, to ask whether it was a given user; 0: not known.
 
     Two users in four million have one mark; then pins of the one are taken for the other's own.
     """
@@ -40,7 +40,7 @@ def creator_marks(users: U64) -> U32:
 
 
 class PinFeatures(NamedTuple):
-    """What is kept of n pins. values: float32[n, len(KEPT)], NaN where not known; interests: uint64[n, INTERESTS], 0: none."""
+    """Stored features of n pins. values: float32[n, len(KEPT)], NaN where not known; interests: uint64[n, INTERESTS], 0: none."""
 
     values: F32
     interests: U64
@@ -77,7 +77,7 @@ def column(name: str, kept: F32, now_ms: int) -> F32:
 
 def computed(kept: F32, now_ms: int) -> Mapping[str, F32]:
     """float32[n] for each of COMPUTED, for pins as kept (float32[n, len(KEPT)])."""
-    from features.kernel import age_and_rates  # noqa: PLC0415 - whoever knows a pin's interests need not compile
+    from features.kernel import age_and_rates  # noqa: PLC0415 - code that only reads a pin's interests need not compile
 
     found = np.empty((len(COMPUTED), len(kept)), np.float32)
     age_and_rates(kept, np.float32(now_ms / DAY_MS), _DONE_AT, _SHOWN_AT, SMOOTHING, found)

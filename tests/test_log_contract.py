@@ -1,4 +1,4 @@
-"""What every log must do behind `services.log.protocol.Reader` and `Writer`, whichever it is.
+"""The contract of every log behind `services.log.protocol.Reader` and `Writer`.
 
 A backend is one more class and one name in BACKENDS. Besides readers and writers it takes batches through its own ingest API,
 which the protocol leaves open.

@@ -1,4 +1,4 @@
-"""What every backend of the membership does (services/rpc/membership.py)."""
+"""The contract of every backend of the membership (services/rpc/membership.py)."""
 
 import threading
 from collections.abc import Sequence

@@ -252,7 +252,7 @@ WAYS = {f"services.rpc.{module}" for module in ("channel", "replica", "batching"
 
 
 def ways_to_processes(text: str) -> set[str]:
-    """What a module knows of the single processes behind a service: channels, generated stubs, their places in a list."""
+    """A module's names of the single processes behind a service: channels, generated stubs, their places in a list."""
     names = {name for _, name in floors.imports(text)}
     known = {name for name in names if name.startswith(tuple(WAYS)) and name != "services.rpc.batching.batched_calls"}
     known |= {name for name in names if re.search(r"^grpc\.(aio|\w*channel)|Stub$", name)}
@@ -260,7 +260,7 @@ def ways_to_processes(text: str) -> set[str]:
 
 
 def test_only_the_kit_knows_the_processes_of_a_service() -> None:
-    """A second replica, or a process that moves, is then nobody's concern but that of `ReplicaSet`."""
+    """A second replica, or a process that moves, is then the concern of `ReplicaSet` alone."""
     wrong = {
         str(path.relative_to(ROOT)): found
         for path in sources(*SERVICES, "features", "loaders", "learning")

@@ -272,7 +272,7 @@ def test_what_scorpion_says_of_interests_reaches_the_slate(world: World) -> None
     assert rows.column("interest").tolist() == [interest_of(pin) for pin in rows.pin.tolist()]
 
 
-@pytest.mark.parametrize("away", [set(), {"scorpion"}, {"scorpion", "rockstore"}], ids=["all there", "light", "nobody"])
+@pytest.mark.parametrize("away", [set(), {"scorpion"}, {"scorpion", "rockstore"}], ids=["all there", "light", "none"])
 def test_a_pin_of_the_graph_that_was_taken_down_is_on_no_page(world: World, away: set[str]) -> None:
     """The graph has it still: scorpion says that it is gone, or rockstore does; while neither can, none such is shown."""
     first, _ = world.page("picked", USER)

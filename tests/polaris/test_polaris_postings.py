@@ -55,7 +55,7 @@ def same(a: list[Any], b: list[Any]) -> bool:
 
 
 def slow_list(events: list[Event], dated: bool) -> list[Row]:
-    """What is on a list after all that was ever said of it, event by event."""
+    """The pins on a list after all its events, one by one."""
     last: dict[int, tuple[int, float, bool]] = {}
     created = deleted = -1
     gone = False

@@ -192,7 +192,7 @@ def test_R28_a_deleted_board_is_gone_and_may_come_back_in_one_batch(store: Polar
     assert frozen_pins(store, BOARD, 1) == [0]
     assert best(store, (INTEREST, 1)) == [1]
     feed(store, log, *(Event(A.SAVE, pin, 1, NOW, 0.5) for pin in PINS))
-    assert listed(store, (BOARD, 1))[0] == [], "nobody created it again"
+    assert listed(store, (BOARD, 1))[0] == [], "it was not created again"
     again = [Event(A.DELETE_BOARD, source=1), Event(A.CREATE_BOARD, source=1)]
     feed(store, log, *again, *(Event(A.SAVE, pin, 1) for pin in (20, 21, 22, 23)))
     assert [pin for pin, _, _ in listed(store, (BOARD, 1))[0]] == [20, 21, 22, 23]

@@ -159,7 +159,7 @@ def test_live_rows_alone_have_numbered_columns_and_those_of_other_columns_are_no
     assert two.datasets()[0].version == 0
     load(two.folder, as_of_ms=T0 - 9)
     two.apply(switch(1))
-    assert two.rows([5, 6]).found.tolist() == [False, False]  # nobody said that x0 is a
+    assert two.rows([5, 6]).found.tolist() == [False, False]  # no event said that x0 is a
     two.apply(put(5, [7, 8, 9], T0 - 5))
     np.testing.assert_array_equal(two.rows([5]).values, [[7, 8, 9]])
 

@@ -1,4 +1,4 @@
-"""What stands of an object: the latest statement of each attribute, emptied texts, and boards that are their creator's."""
+"""The state of an object: the latest statement of each attribute, emptied texts, and boards that are their creator's."""
 
 from dataclasses import replace
 from itertools import permutations

@@ -128,7 +128,7 @@ class Reference:
             self._state(at, known, row)
 
     def _board(self, at: tuple[int, int], known: Row, row: Row) -> None:
-        """Whoever's first spoke of it, alone until it is deleted; then of whoever creates it next, at that date or later."""
+        """Owned by the first user who states it, until it is deleted; then by the next who creates it, at that date or later."""
         dates, mine = self.dates.setdefault(at, {}), known["owner"] in (0, row["user"])
         deleted = dates.get("deleted", 0)
         if row["action"] == A.DELETE_BOARD:

@@ -1,4 +1,4 @@
-"""What the tests of pin features hold in their hands: the time, an origin that counts and waits, a log's ends, a thread."""
+"""Parts that the tests of pin features control: the time, an origin that counts and waits, a log's ends, a thread."""
 
 import threading
 from collections import Counter

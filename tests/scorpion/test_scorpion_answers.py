@@ -1,4 +1,4 @@
-"""What scorpion answers where there is nothing to score by, and what its client makes of answers that are none."""
+"""Answers of scorpion without a model, and its client's errors for answers that are none."""
 
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from tests.scorpion.held import HeldOrigin, followed
 
 @pytest.mark.parametrize("short", ["scores", "features", "first_interests", "taken_down", "creators"])
 def test_an_answer_of_another_length_is_an_error_of_the_mesh(short: str) -> None:
-    """Whatever process answers so, who asks can act on it: a feed goes on without the stage."""
+    """Whatever process answers so, its caller can act on it: a feed goes on without the stage."""
 
     class Short(ScorpionServicer):
         def Score(self, request: pb.ScoreRequest, context: Any) -> pb.ScoreReply:

@@ -54,7 +54,7 @@ def fits(size: int, columns: tuple[str, ...]) -> int:
 
 
 class Slow:
-    """What the cache should do. A row: (values, interests, counted_ms, the second until which it is good, 0 of a sure one)."""
+    """The cache as a dictionary. A row: (values, interests, counted_ms, the second until which it is good, 0 of a sure one)."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity, self.of = capacity, dict[int, Any]()

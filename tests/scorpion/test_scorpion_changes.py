@@ -1,4 +1,4 @@
-"""What the log changes of the cached pins, and no stale row that counts as sure, however far rockstore is behind."""
+"""Changes of the cached pins that follow from the log, and no stale row that counts as sure, however far rockstore is behind."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is fetched, by whom and how often; with an origin that counts and can be held."""
+"""Which pins are fetched, by which request and how often; with an origin that counts and can be held."""
 
 import threading
 import time
@@ -58,7 +58,7 @@ def test_counts_of_pins_that_are_read_are_renewed_before_they_expire(
     loader.renew(TTL * 3 // 4, 5)
     assert sorted(origin.renewed) == [5, 7], "6 is gone"
     loader.renew(0, 5)
-    assert len(origin.renewed) == 2, "nobody has read them since"
+    assert len(origin.renewed) == 2, "no request has read them since"
     clock.ms += TTL // 2
     known = loader.of(ids([5]), 0, 5)
     assert (known.hits, versions(known)) == (1, [0])
@@ -86,7 +86,7 @@ def test_requests_that_lack_one_pin_share_one_fetch(loader: PinFeatureLoader, or
     waited(origin)
     asking += [Asking(lambda: loader.of(ids([3, 2]), 0, 20)) for _ in range(6)]
     asking.append(Asking(lambda: loader.of(ids([3, 4]), 0, 20)))
-    waited(origin)  # 4 is fetched, whoever waits for 3
+    waited(origin)  # 4 is fetched, though another waits for 3
     origin.gate.set()
     answers = [thread.result() for thread in asking]
     assert sorted(origin.whole) == [1, 2, 3, 4]

@@ -263,7 +263,7 @@ def test_promote_and_rollback_move_the_pointer(folder: Path, tmp_path: Path) -> 
 
     for version in (1, 2, 2, 3):
         registry.promote(data, f"ranker@{version}", None, ask)
-    assert asked == ["ranker@1", "ranker@2", "ranker@2", "ranker@3"], "whoever is asked to look finds it"
+    assert asked == ["ranker@1", "ranker@2", "ranker@2", "ranker@3"], "a shard that is called to look finds it"
     said = json.loads((data / keys.PROMOTED).read_text())
     assert (said["promoted"], said["before"]) == ("ranker@3", ["ranker@1", "ranker@2"])
     assert registry.rollback(data) == Ref("ranker", 2)
@@ -349,7 +349,7 @@ def test_the_registry_needs_no_folder(folder: Path, tmp_path: Path) -> None:
 
 
 def test_of_two_promotions_at_once_the_later_gets_an_error(folder: Path, tmp_path: Path) -> None:
-    """What another promoted while this one was being checked is not undone by it, nor by its refusal."""
+    """A promotion of another model during the check is not undone by it, nor by its refusal."""
     for _ in range(3):
         registry.push(folder, tmp_path)
     blobs = FolderBlobs(tmp_path)

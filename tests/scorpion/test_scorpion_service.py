@@ -62,7 +62,7 @@ def request(pins: U64) -> dict[str, F32]:
 
 
 def expected_rows(pins: U64, names: tuple[str, ...], user: dict[str, float]) -> F32:
-    """What the model should see, put together from the events themselves."""
+    """The expected input of the model, from the events themselves."""
     counts = np.zeros((len(pins), len(ENGAGEMENTS), len(WINDOWS_MS)), np.float32)
     for record in counted():
         batch = record.batch

@@ -92,7 +92,7 @@ def counted() -> list[Record]:
 
 @dataclass
 class World:
-    """What runs, one of each for every shard of scorpion."""
+    """The running parts, one of each for every shard of scorpion."""
 
     mesh: Mesh
     data: Path
