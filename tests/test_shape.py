@@ -149,7 +149,7 @@ def spelled(text: str, owned: Container[str] = OWNED) -> set[str]:
     return {name for name in found if name in owned}
 
 
-def test_nobody_else_knows_where_a_services_blobs_lie() -> None:
+def test_no_other_code_knows_where_a_services_blobs_lie() -> None:
     """Others ask the owner, or read the store by keys that the owner names: on another machine there is no such folder."""
     wrong = [
         f"{path.relative_to(ROOT)} spells {folder}/"

@@ -12,7 +12,7 @@ from bench import stages
 from bench.plain.comparing import FIRST_RATE, P99_MS, highest
 
 
-def test_what_is_read_while_nobody_asks_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_without_requests_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 5.0, 15.0])
     readings: Iterator[dict[str, float]] = iter([{"a": 0.0, "b": 0.0}, {"a": 50.0, "b": 0.0}, {"a": 350.0, "b": 40.0}])
     monkeypatch.setattr(stages, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None))

@@ -55,7 +55,7 @@ def test_interest_is_of_the_followed_interest(world: World) -> None:
 
 
 @pytest.mark.parametrize("feed", OWN)
-def test_who_is_new_gets_what_is_popular_and_fresh(world: World, feed: str) -> None:
+def test_a_new_user_gets_popular_and_fresh_pins(world: World, feed: str) -> None:
     page, xray = world.page(feed, 3_000)
     assert len(page.rows) == 25
     assert not xray.degraded()

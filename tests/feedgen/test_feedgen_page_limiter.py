@@ -119,7 +119,7 @@ def test_without_a_queue_a_free_slot_is_still_taken() -> None:
     with_limiter(1, 0, story)
 
 
-def test_who_leaves_gives_up_the_place() -> None:
+def test_a_cancelled_request_leaves_the_queue() -> None:
     async def story(readers: Readers) -> None:
         for reader in range(3):
             await readers.come(reader)
@@ -134,7 +134,7 @@ def test_who_leaves_gives_up_the_place() -> None:
     assert with_limiter(1, 2, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
 
 
-def test_a_slow_page_holds_nobody_up() -> None:
+def test_a_slow_page_holds_up_no_other() -> None:
     async def story(readers: Readers) -> None:
         await readers.come(0)
         await readers.come(1)
@@ -145,7 +145,7 @@ def test_a_slow_page_holds_nobody_up() -> None:
     assert with_limiter(1, 1, story, slot_s=0.0)["pages_in_the_making"] == 0
 
 
-def test_those_who_wait_begin_together_once_few_pages_are_in_the_making() -> None:
+def test_waiting_requests_begin_as_a_group_once_few_pages_are_in_the_making() -> None:
     async def story(readers: Readers) -> None:
         for reader in range(9):
             await readers.come(reader)

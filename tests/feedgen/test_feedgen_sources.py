@@ -183,7 +183,7 @@ def test_a_pin_that_several_sources_found_is_counted_and_kept_once() -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_what_was_taken_down_goes_and_what_walks_alone_found_while_nobody_can_say(known: bool) -> None:
+def test_pins_taken_down_go_and_so_do_pins_of_walks_alone_while_rockstore_is_away(known: bool) -> None:
     parts = [
         Candidates.of(ids([1, 2, 3]), source=0, origin=CandidateOrigin.WALKED),
         Candidates.of(ids([2, 4]), source=1, origin=CandidateOrigin.PICKED),

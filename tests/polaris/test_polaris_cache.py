@@ -290,7 +290,7 @@ def test_a_reader_held_back_for_many_writes_leaves_no_stale_list(
     assert best(store, (BOARD, PINS[0])) == [1, *range(100, 130)]
 
 
-def test_who_waits_for_an_offset_sees_its_events(store: PolarisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_that_waits_for_an_offset_sees_its_events(store: PolarisStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lists are dropped before readers that wait go on, not just before `apply` returns."""
     log, answers = MemoryLog(PARTITIONS), list[list[int]]()
     feed(store, log, Event(Action.SAVE, 1, 1))

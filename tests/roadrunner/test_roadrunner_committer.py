@@ -67,7 +67,7 @@ def waiting(committer: Committer) -> int:
     return committer._queue.qsize()
 
 
-def test_who_waits_together_is_appended_together(pool: ThreadPoolExecutor) -> None:
+def test_publishes_that_wait_are_appended_as_one_group(pool: ThreadPoolExecutor) -> None:
     log = Held()
     committer = committing(log)
     first = pool.submit(publish, committer, follows(1), 30)

@@ -103,7 +103,7 @@ def test_a_run_is_as_long_as_allowed(name: str, most: int) -> None:
 
 
 @pytest.mark.parametrize("column", ["user", "pin", "board", "target"])
-def test_the_meshs_own_ids_are_refused_from_everybody_but_the_probe(column: str) -> None:
+def test_the_meshs_own_ids_are_refused_but_from_the_probe(column: str) -> None:
     save = {"action": Action.SAVE, "user": 1, "pin": 2, "board": 3, "at_ms": NOW, "id": [1, 2, 3]}
     for first in (RESERVED_FROM - 1, RESERVED_FROM, 2**64 - 1):
         message = events(3, **(save | {column: [7, first, 8]})).to_proto()

@@ -158,7 +158,7 @@ def test_a_body_of_100_mb_is_refused_by_the_server_also_when_the_client_sends_it
     assert ingest.publisher().publish(follows(5), 10).accepted == 5
 
 
-def test_a_full_disk_is_told_to_who_publishes(tmp_path: Path) -> None:
+def test_a_publish_on_a_full_disk_is_an_error(tmp_path: Path) -> None:
     with running(tmp_path, no_space=lambda: "disk nearly full: 3 MB free") as ingest:
         with pytest.raises(Exhausted, match="roadrunner: disk nearly full: 3 MB free"):
             ingest.publisher().publish(follows(1), 10)

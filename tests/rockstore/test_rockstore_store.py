@@ -240,7 +240,7 @@ def test_what_memory_says_is_what_the_disk_says(batches: list[list[Row]]) -> Non
                 assert from_memory == objects_of(RockstoreStore(view.shard, range(PARTITIONS), PARTITIONS), kind, *ALL)
 
 
-def test_a_write_is_read_at_once_whoever_reads_meanwhile(view: RockstoreStore) -> None:
+def test_a_write_is_read_at_once_whatever_is_read_meanwhile(view: RockstoreStore) -> None:
     write, pins, ended = Writer(view), ids(range(1, 9)), threading.Event()
 
     def read() -> None:
@@ -341,7 +341,7 @@ def test_a_deleted_board_stays_readable_and_is_not_listed(view: RockstoreStore) 
     assert view.listed(BOARD, 0, 10).tolist() == [4]
 
 
-def test_users_and_interests_have_names_and_who_only_acts_is_not_listed(view: RockstoreStore) -> None:
+def test_users_and_interests_have_names_and_a_user_who_only_acts_is_not_listed(view: RockstoreStore) -> None:
     Writer(view)(
         {"action": A.NAME_USER, "user": 5, "title": "Ada"},
         {"action": A.NAME_INTEREST, "target": 5, "user": 9, "title": "pots"},

@@ -86,7 +86,7 @@ def test_a_change_drops_what_it_changes(
     assert versions(known) == [1 if pin in gone else 0 for pin in everyone.tolist()]
 
 
-def test_a_change_while_a_pin_is_fetched_is_seen_by_who_asks_after_it(
+def test_a_change_while_a_pin_is_fetched_is_seen_by_later_requests(
     loader: PinFeatureLoader, origin: HeldOrigin, changes: FeedView, offsets: MemoryLog, clock: Time
 ) -> None:
     origin.gate.clear()

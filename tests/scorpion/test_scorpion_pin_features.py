@@ -122,7 +122,9 @@ def test_so_many_wait_for_a_slow_origin_and_the_next_takes_what_there_is(origin:
     assert loader.of(ids([12]), 0, 5).lost == []
 
 
-def test_who_has_more_time_than_the_one_who_fetches_asks_again(loader: PinFeatureLoader, origin: HeldOrigin) -> None:
+def test_a_request_with_more_time_than_the_one_that_fetches_asks_again(
+    loader: PinFeatureLoader, origin: HeldOrigin
+) -> None:
     origin.gate.clear()
     short = Asking(lambda: loader.of(ids([1]), 0, 0.3))
     waited(origin)
@@ -134,7 +136,7 @@ def test_who_has_more_time_than_the_one_who_fetches_asks_again(loader: PinFeatur
     assert origin.whole == [1, 1]
 
 
-def test_who_waits_does_so_no_longer_than_its_own_time(loader: PinFeatureLoader, origin: HeldOrigin) -> None:
+def test_a_request_waits_no_longer_than_its_own_time(loader: PinFeatureLoader, origin: HeldOrigin) -> None:
     origin.gate.clear()
     slow = Asking(lambda: loader.of(ids([1]), 0, 20))
     waited(origin)

@@ -157,7 +157,7 @@ def test_no_pins_no_scores(world: World, tmp_path: Path) -> None:
     assert (found.scores.shape, found.features.shape, found.model) == ((0,), (0, len(NAMES)), ref)
 
 
-def test_a_model_that_needs_nothing_of_pins_asks_nobody(world: World, tmp_path: Path) -> None:
+def test_a_model_that_needs_nothing_of_pins_calls_no_service(world: World, tmp_path: Path) -> None:
     serve(world, tmp_path, names=("user_seen", "hour", "origin"))
     found = score(world)
     assert (found.hits, found.misses, len(found.scores)) == (0, 0, 202)
@@ -290,7 +290,7 @@ def test_counts_are_asked_again_after_their_time(world: World, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("away", ["rockstore", "counters"])
-def test_defaults_stand_in_for_who_is_away(tmp_path: Path, away: str) -> None:
+def test_defaults_stand_in_for_a_service_that_is_away(tmp_path: Path, away: str) -> None:
     from scorpion.models import Models
     from scorpion.origin import MeshOrigin
     from scorpion.pin_features import PinFeatureLoader

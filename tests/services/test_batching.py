@@ -117,7 +117,7 @@ def test_the_deadline_is_that_of_all(serving: Any) -> None:
     assert all(isinstance(answer, DeadlineExceeded) for answer in answers)
 
 
-def test_who_is_away_is_away_for_each(tmp_path: Path) -> None:
+def test_a_process_that_is_away_is_away_for_each_call(tmp_path: Path) -> None:
     answers = asked(f"unix:{tmp_path}/nobody", *[lambda stub: stub.Ends] * 2)
     assert [(type(answer), str(answer)) for answer in answers] == [
         (Unavailable, "roadrunner is away; try again in a moment")

@@ -37,7 +37,7 @@ class Slow:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["come", "read", "gone"]), st.integers(0, ROOM - 1)), max_size=60))
-def test_who_leaves_is_who_the_paper_says(steps: list[tuple[str, int]]) -> None:
+def test_the_entry_that_leaves_is_the_one_of_the_paper(steps: list[tuple[str, int]]) -> None:
     newer, older, marked = np.zeros(ROOM, np.int32), np.zeros(ROOM, np.int32), np.zeros(ROOM, np.uint8)
     state, slow = np.array(EMPTY, np.int64), Slow()
 

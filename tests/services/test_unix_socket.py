@@ -243,7 +243,7 @@ def test_what_is_under_way_is_answered_at_the_end_and_nothing_after(kind: Kind, 
     assert not path.exists()
 
 
-def test_a_connection_that_breaks_in_the_middle_is_somebody_who_is_away(path: Path) -> None:
+def test_a_connection_that_breaks_in_the_middle_is_a_process_that_is_away(path: Path) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))

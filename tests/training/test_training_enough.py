@@ -73,7 +73,7 @@ def test_a_shorter_horizon_needs_less_time() -> None:
     enough.check(history, deeds, Wanted(horizon_days=0.1))
 
 
-def test_saves_of_pins_that_nobody_described_are_too_few_samples(tmp_path: Path) -> None:
+def test_saves_of_pins_without_a_description_are_too_few_samples(tmp_path: Path) -> None:
     """Long enough, and with nothing that any feed could have found for a user before they saved it."""
     n = 400
     batch = events(

@@ -216,7 +216,7 @@ def test_a_bad_request_is_refused_after_the_answers_before_it(edge: Edge) -> Non
 
 
 @pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"])
-def test_an_early_refusal_reaches_who_still_sends(edge: Edge, more: bytes) -> None:
+def test_an_early_refusal_reaches_a_client_that_still_sends(edge: Edge, more: bytes) -> None:
     for length in (b"Content-Length: 20971520\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n1400000\r\n"):
         with connected(edge) as connection:
             connection.sendall(POST + more + length)
