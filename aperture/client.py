@@ -25,7 +25,7 @@ class UserHistory(NamedTuple):
     at_ms: I64
 
 
-class Seen(NamedTuple):
+class MetPins(NamedTuple):
     """The distinct pins met. filter: of services/kernels/bloom.py, as it travels; exact: ascending, empty unless asked."""
 
     filter: bytes
@@ -74,7 +74,7 @@ class ApertureClient:
         false_positive_rate: float = 0.01,
         exact: bool = False,
         timeout: float,
-    ) -> Seen:
+    ) -> MetPins:
         """The distinct pins since then as a filter of this rate (0.0001 to 0.5), and themselves if `exact`."""
         request = pb.SeenFilterRequest(
             user=user,
@@ -84,7 +84,7 @@ class ApertureClient:
             exact=exact,
         )
         reply = await self._replicas.call(self._replicas.shard_of(user), "SeenFilter", request, timeout)
-        return Seen(reply.filter, reply.pins, unpack(reply.exact, "<u8", "exact"))
+        return MetPins(reply.filter, reply.pins, unpack(reply.exact, "<u8", "exact"))
 
     async def counts(
         self,

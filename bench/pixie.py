@@ -160,7 +160,7 @@ def _figures(what: str, rates: dict[str, Array], large: bool) -> list[Figure]:
     return figures
 
 
-def _asked(snapshot: Snapshot, rows: I64, seed: int) -> kernel.Answer:
+def _asked(snapshot: Snapshot, rows: I64, seed: int) -> kernel.BestNodes:
     """The store's work for a request."""
     graph, weights = snapshot.graph, np.ones(len(rows), np.float32)
     shares = kernel.budgets(snapshot.degrees(rows), weights, snapshot.manifest.most, STEPS)

@@ -23,7 +23,7 @@ PARTITIONS = settings.MeshSettings().partitions
 LARGEST = 10**13
 
 
-class Measured(Struct):
+class ServiceCost(Struct):
     """Of one service. cpu_ms: a feed; process_mb: a process with hardly any data; disk, memory: bytes a unit."""
 
     cpu_ms: float
@@ -37,7 +37,7 @@ class Capacity(Struct):
     """`capacity.json`. measured: when, where and how."""
 
     measured: dict[str, Any]
-    services: dict[str, Measured]
+    services: dict[str, ServiceCost]
 
 
 class Line(NamedTuple):
@@ -123,7 +123,7 @@ def planned(capacity: Capacity, load: Load) -> list[Line]:
     return [_line(service, capacity.services[service], load) for service in SERVICES]
 
 
-def _line(service: str, of: Measured, load: Load) -> Line:
+def _line(service: str, of: ServiceCost, load: Load) -> Line:
     amount = load.units.get(of.unit, 0) * (CACHED if service == "scorpion" else 1)
     disk, held, process = amount * of.disk, amount * of.memory, of.process_mb * 1e6
     cores, usable = load.feeds_per_second * of.cpu_ms / 1000 / BUSY, load.memory_per_machine * FULL

@@ -24,11 +24,11 @@ from feedgen.stages import (
     Afterwards,
     CandidateSource,
     Filter,
-    Found,
     Hydrator,
     PostFilter,
     QueryStage,
     Scorer,
+    SourceFindings,
     enabled,
     is_enabled,
 )
@@ -75,7 +75,7 @@ class Ranked:
 
     candidates: Candidates
     ranking: Ranking
-    found: Sequence[Found]
+    found: Sequence[SourceFindings]
 
 
 async def run(pipeline: Pipeline, query: Query, xray: Xray) -> Page:
@@ -104,7 +104,9 @@ async def rank(pipeline: Pipeline, query: Query, xray: Xray) -> Ranked:
     return ranked
 
 
-async def _scored(pipeline: Pipeline, query: Query, found: Sequence[Found], more: bool, xray: Xray) -> Ranked | None:
+async def _scored(
+    pipeline: Pipeline, query: Query, found: Sequence[SourceFindings], more: bool, xray: Xray
+) -> Ranked | None:
     """The candidates after filters, scorers and checks; None when they do not fill a page and there is `more`."""
     if query.losers is not None:
         query.losers.begin()
@@ -251,7 +253,7 @@ async def _ask(stages: Sequence[QueryStage], share: float, query: Query, xray: X
             setattr(query, name, value)
 
 
-async def _find(stages: Sequence[CandidateSource], first: int, query: Query, xray: Xray) -> list[Found]:
+async def _find(stages: Sequence[CandidateSource], first: int, query: Query, xray: Xray) -> list[SourceFindings]:
     """The candidates of the sources that were not lost; the candidates number them from `first`."""
     asked = [(number, stage) for number, stage in enumerate(stages, first) if is_enabled(stage, query)]
     work = [partial(attempt, s, "source", partial(s.find, query, i), SHARES.sources, xray) for i, s in asked]
@@ -264,7 +266,7 @@ async def _find(stages: Sequence[CandidateSource], first: int, query: Query, xra
     return found
 
 
-def _filtered(pipeline: Pipeline, query: Query, found: Sequence[Found], xray: Xray) -> Candidates:
+def _filtered(pipeline: Pipeline, query: Query, found: Sequence[SourceFindings], xray: Xray) -> Candidates:
     """The rows that all filters keep. Each sees all rows, so that rows are left out once, at the end."""
     candidates = Candidates.concat([part.candidates for part in found]).counted()
     xray.together(candidates)
@@ -291,7 +293,7 @@ def _filter(stage: Filter, query: Query, candidates: Candidates, keep: Array, xr
     return kept
 
 
-def _false_positives(found: Sequence[Found], query: Query, xray: Xray) -> int:
+def _false_positives(found: Sequence[SourceFindings], query: Query, xray: Xray) -> int:
     """Pins that the bloom filter rejected although the user never met them."""
     rejected = [part.dropped.pins[part.dropped.seen()] for part in found if part.dropped is not None]
     if not rejected:

@@ -25,7 +25,7 @@ class QueryBoards:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenFilter:
     """The pins the user has met: as a bloom filter for the leaves, and exactly, ascending."""
 
     filter: bytes
@@ -84,4 +84,4 @@ class Query:
     followed_interests: U64 = field(default_factory=lambda: NO_IDS)
     recent: Recent = NOT_KNOWN
     walked: Walked = Walked(lost=DeadlineExceeded("no walk was answered in its time"))
-    seen: Seen = field(default_factory=lambda: Seen(b"", NO_IDS))
+    seen: SeenFilter = field(default_factory=lambda: SeenFilter(b"", NO_IDS))

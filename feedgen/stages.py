@@ -71,7 +71,7 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourceFindings:
     """The candidates of a source; `dropped` when the query explains itself; explained: parts of the X-ray, by name."""
 
     candidates: Candidates
@@ -93,7 +93,7 @@ class Words(NamedTuple):
 class CandidateSource(Stage, Protocol):
     """Finds candidates, concurrently with the others."""
 
-    def find(self, query: Query, source: int) -> Found | Awaitable[Found]:
+    def find(self, query: Query, source: int) -> SourceFindings | Awaitable[SourceFindings]:
         """Candidates whose source column is `source`."""
         ...
 

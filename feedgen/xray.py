@@ -17,7 +17,7 @@ from feedgen.candidates import EMPTY, Candidates
 from feedgen.page import Ranking
 from feedgen.query import Query
 from feedgen.slate import WHY, Chosen
-from feedgen.stages import Dropped, Found
+from feedgen.stages import Dropped, SourceFindings
 from services.core.clock import DAY_MS
 from services.core.columns import Array
 from services.core.events import ENGAGEMENTS
@@ -77,7 +77,7 @@ class Xray(Traces):
                 for action, count in zip(ENGAGEMENTS, counts, strict=True):
                     self.query[f"{action.name.lower()}s_{window}"] = count
 
-    def found(self, stage: str, found: Found) -> None:
+    def found(self, stage: str, found: SourceFindings) -> None:
         """The candidates of a source, and the pins that its leaf left out."""
         for trace in self.stages:
             if trace.stage == stage:

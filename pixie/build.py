@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pixie import layout, runs
-from pixie.layout import FILES, FORMAT, MANIFEST, File, SnapshotManifest
+from pixie.layout import FILES, FORMAT, MANIFEST, SnapshotFile, SnapshotManifest
 from pixie.prune import NO_TOPICS, Pruning, Topics, pruned
 from pixie.runs import SparseRows
 from pixie.snapshot import checksum, versions
@@ -151,7 +151,7 @@ def _write(graphs: Place, columns: Iterable[tuple[str, Array]], manifest: Snapsh
     with blobs.draft("") as draft:
         for name, values in columns:
             _to_disk(draft / name, np.ascontiguousarray(values, FILES[name]))
-            manifest.files[name] = File((draft / name).stat().st_size, checksum(draft / name))
+            manifest.files[name] = SnapshotFile((draft / name).stat().st_size, checksum(draft / name))
         at, there = datetime.fromtimestamp(manifest.built_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S"), versions(blobs)
         for version in (f"{at}-{n}" for n in itertools.count(1)):
             if version in there:

@@ -72,7 +72,7 @@ class Options(NamedTuple):
     stop_visits: int
 
 
-class Answer(NamedTuple):
+class BestNodes(NamedTuple):
     """The best nodes, best first: uint32[k] rows, float32[k], uint32[k] index of the query pin that visited it most."""
 
     nodes: U32
@@ -181,7 +181,7 @@ def visited(
     raise TimeoutError
 
 
-def best(runs: U64, visits: Visits, k: int, discount: float = 0.0, leave_out: I64 = NOTHING) -> Answer:
+def best(runs: U64, visits: Visits, k: int, discount: float = 0.0, leave_out: I64 = NOTHING) -> BestNodes:
     """The k best nodes of one side of the graph, whose runs these are, scores divided by degree ** discount.
 
     Ties go to the smaller node. Those at the rows `leave_out` are left out. Raises ValueError for visits of unequal lengths.
@@ -189,7 +189,7 @@ def best(runs: U64, visits: Visits, k: int, discount: float = 0.0, leave_out: I6
     check_lengths(len(visits.starts), scores=visits.scores, seeds=visits.seeds)
     scores = discounted(runs, visits.starts, visits.scores, discount) if discount else visits.scores
     nodes, scores, seeds = nearest(runs, visits, scores, k, np.sort(leave_out))
-    return Answer(nodes, scores, seeds, visits.steps)
+    return BestNodes(nodes, scores, seeds, visits.steps)
 
 
 class Walkers(NamedTuple):

@@ -29,7 +29,7 @@ FILES = {
 }
 
 
-class File(Struct, forbid_unknown_fields=True):
+class SnapshotFile(Struct, forbid_unknown_fields=True):
     """One file as it was written. blake2b: of 16 bytes, in hexadecimal."""
 
     bytes: int
@@ -49,7 +49,7 @@ class SnapshotManifest(Struct, forbid_unknown_fields=True, kw_only=True):
     source: str
     entropy_fraction: float
     delta: float
-    files: dict[str, File]
+    files: dict[str, SnapshotFile]
 
     @property
     def bytes(self) -> int:

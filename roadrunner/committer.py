@@ -39,14 +39,14 @@ class Waiting(NamedTuple):
     gone: Callable[[], bool]  # whether its caller has given up
 
 
-class Made(NamedTuple):
+class OwnRecords(NamedTuple):
     """Records that this process made itself, to be appended between publishes."""
 
     append: Callable[[], Any]
     future: "Future[Any]"
 
 
-class Answer(NamedTuple):
+class DurableAnswer(NamedTuple):
     """A result that holds once it is on disk."""
 
     future: "Future[Any]"
@@ -60,7 +60,7 @@ class Committer:
         """`max_waiting`: publishes in the queue. `no_space`: why the disk has too little space, empty when it has enough."""
         self._log, self._check_space, self._max_waiting = log, no_space, max_waiting
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
-        self._made: queue.SimpleQueue[Made] = queue.SimpleQueue()
+        self._made: queue.SimpleQueue[OwnRecords] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._stopping = threading.Event()
         self._retained = time.monotonic()
@@ -122,7 +122,7 @@ class Committer:
 
     def _submit(self, append: Callable[[], Any]) -> "Future[Any]":
         future: Future[Any] = Future()
-        self._made.put(Made(append, future))
+        self._made.put(OwnRecords(append, future))
         self._queue.put(None)
         return future
 
@@ -164,7 +164,7 @@ class Committer:
                 size += waiting.batch.n
         return size
 
-    def _commit(self, group: list[Waiting], made: Made | None) -> None:
+    def _commit(self, group: list[Waiting], made: OwnRecords | None) -> None:
         answer = self._append_made(made) if made else None
         try:
             published = self._log.append([waiting.batch for waiting in group]) if group else []
@@ -187,10 +187,10 @@ class Committer:
         if answer:
             answer.future.set_result(answer.result)
 
-    def _append_made(self, made: Made) -> "Answer | None":
+    def _append_made(self, made: OwnRecords) -> "DurableAnswer | None":
         """The result of the future once the write has been synced; publishes do not suffer from a failure here."""
         try:
-            return Answer(made.future, made.append())
+            return DurableAnswer(made.future, made.append())
         except Exception as error:
             made.future.set_exception(error)
             return None

@@ -19,7 +19,7 @@ from loaders.ids import read_ids
 from loaders.place import Place
 from loaders.text_ids import settle
 from rockstore import keys, layout
-from rockstore.versions import DatasetManifest, File, check_name, checksum, read_manifest, summed, to_json
+from rockstore.versions import DatasetManifest, PartitionFile, check_name, checksum, read_manifest, summed, to_json
 from services.blob.protocol import Blobs
 from services.core.checks import check_ascending, check_lengths
 from services.core.columns import F32, U64, Array, ids
@@ -187,7 +187,7 @@ def _same_columns(source: ParquetSource, blobs: Blobs, dataset: str, version: in
 
 def _write_files(
     source: ParquetSource, columns: list[str], draft: Path, of: tuple[str, int, int], report: Report
-) -> dict[int, File]:
+) -> dict[int, PartitionFile]:
     """The sorted files. Reading and sorting are half of the work each."""
     dataset, version, partitions = of
     partition, total = partition_of(source.keys, partitions), 2 * len(source.keys)
@@ -222,7 +222,7 @@ def _spool(draft: Path, matrix: F32, partition: Array) -> None:
             file.write(np.ascontiguousarray(matrix[order[start:end]], "<f4").tobytes())
 
 
-def _write_file(path: Path, keys: U64, matrix: F32, at: tuple[int, str, int]) -> File:
+def _write_file(path: Path, keys: U64, matrix: F32, at: tuple[int, str, int]) -> PartitionFile:
     """One sorted file. Raises ValueError unless keys (uint64[n]) ascend and matrix has a row for each."""
     partition, dataset, version = at
     check_lengths(len(keys), matrix=matrix)
@@ -235,7 +235,7 @@ def _write_file(path: Path, keys: U64, matrix: F32, at: tuple[int, str, int]) ->
     for i, name in enumerate(names):
         writer[name] = data[i * width : (i + 1) * width]
     writer.finish()
-    return File(len(keys), path.stat().st_size, checksum(path), int(ids(keys)[-1]))
+    return PartitionFile(len(keys), path.stat().st_size, checksum(path), int(ids(keys)[-1]))
 
 
 def _options() -> Options:

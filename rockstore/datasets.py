@@ -23,7 +23,7 @@ from rocksdict import IngestExternalFileOptions
 from rockstore import keys as blob_keys
 from rockstore import layout
 from rockstore.layout import State, Version
-from rockstore.versions import File, check_file, read_manifest, removed
+from rockstore.versions import PartitionFile, check_file, read_manifest, removed
 from services.blob.protocol import Blobs
 from services.core.columns import F32, I64, U64, Array, ids
 from services.core.errors import Damaged, Exhausted, NotFound, NotReady, Unavailable
@@ -193,7 +193,7 @@ class Datasets:
                 self._take(file, blob_keys.file_key(name, version, partition))
         return found
 
-    def _take(self, file: File, key: str) -> None:
+    def _take(self, file: PartitionFile, key: str) -> None:
         """Ingest a sorted file. One that is damaged is not read again until it is another."""
         if self._blobs is None:
             raise NotFound(f"{key}: this process takes no datasets")

@@ -19,7 +19,7 @@ from services.core.words import unlike
 CHUNK = 1 << 20
 
 
-class File(msgspec.Struct, frozen=True):
+class PartitionFile(msgspec.Struct, frozen=True):
     """The sorted file of one partition. last: its last key, which is there once the file has been ingested."""
 
     rows: int
@@ -39,7 +39,7 @@ class DatasetManifest(msgspec.Struct, frozen=True):
     rows: int
     as_of_ms: int
     partitions: int
-    files: dict[int, File]
+    files: dict[int, PartitionFile]
     checksum: int = 0
 
 
@@ -69,7 +69,7 @@ def read_manifest(blobs: Blobs, dataset: str, version: int) -> DatasetManifest:
     return manifest
 
 
-def check_file(path: Path, file: File, key: str) -> None:
+def check_file(path: Path, file: PartitionFile, key: str) -> None:
     """Raise Unavailable when a local file of a blob is not as its manifest says."""
     try:
         size = path.stat().st_size

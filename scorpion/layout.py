@@ -58,7 +58,7 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
-class Figure(Struct, forbid_unknown_fields=True, kw_only=True):
+class MetricMean(Struct, forbid_unknown_fields=True, kw_only=True):
     """A mean over requests with its 95 % interval; null where there was nothing to take it of."""
 
     value: float | None
@@ -75,7 +75,7 @@ class Comparison(Struct, forbid_unknown_fields=True, kw_only=True):
     """
 
     model: str
-    difference: Figure
+    difference: MetricMean
     users: int = 0
     verdict: Verdict = Verdict.UNDECIDED
     needed_requests: int = 0
@@ -94,9 +94,9 @@ class Evaluation(Struct, forbid_unknown_fields=True, kw_only=True):
     metric: str
     requests: int
     users: int
-    methods: dict[str, dict[str, Figure]]
+    methods: dict[str, dict[str, MetricMean]]
     best_baseline: str
-    difference: Figure
+    difference: MetricMean
     verdict: Verdict
     needed_requests: int
     words: str = ""  # the same as a sentence

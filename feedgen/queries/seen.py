@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from aperture.client import ApertureClient
-from feedgen.query import Query, Seen
+from feedgen.query import Query, SeenFilter
 from feedgen.stages import QueryFindings
 
 
@@ -22,4 +22,4 @@ class SeenPins:
         found = await self.aperture.seen_filter(
             query.user, false_positive_rate=self.false_positive_rate, exact=True, timeout=self.timeout
         )
-        return QueryFindings({"seen": Seen(found.filter, found.exact)})
+        return QueryFindings({"seen": SeenFilter(found.filter, found.exact)})

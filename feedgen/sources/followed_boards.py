@@ -6,7 +6,7 @@ from features.requests import CandidateOrigin
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.query import Query
 from feedgen.sources.retrieval import Retrieval
-from feedgen.stages import Found, Words
+from feedgen.stages import SourceFindings, Words
 from polaris.client import BOARD
 
 
@@ -18,11 +18,11 @@ class FollowedBoardPins:
     name: str = "followed_boards"
     required: bool = True
 
-    async def find(self, query: Query, source: int) -> Found:
+    async def find(self, query: Query, source: int) -> SourceFindings:
         """Candidates from the followed boards."""
         of = query.followed
         if not len(of.boards):
-            return Found(EMPTY)
+            return SourceFindings(EMPTY)
         found, dropped = await self.retrieval.ask(query, BOARD, of.boards, of.weights)
         candidates = Candidates.of(
             found.pins,
@@ -35,7 +35,7 @@ class FollowedBoardPins:
             quality=found.quality,
             at_ms=found.at_ms,
         )
-        return Found(candidates, dropped)
+        return SourceFindings(candidates, dropped)
 
     def reason(self, words: Words) -> str:
         """Why a pin is here."""

@@ -9,7 +9,7 @@ from features.requests import CandidateOrigin
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.query import Query
 from feedgen.sources.retrieval import Retrieval
-from feedgen.stages import Found, Words
+from feedgen.stages import SourceFindings, Words
 from polaris.client import INTEREST
 from services.core.columns import F32, U64, Array, ids
 
@@ -28,11 +28,11 @@ class InterestPins:
     name: str = "interest_pins"
     required: bool = True
 
-    async def find(self, query: Query, source: int) -> Found:
+    async def find(self, query: Query, source: int) -> SourceFindings:
         """Candidates from the user's interests."""
         interests, weights = self.interests(query)
         if not len(interests):
-            return Found(EMPTY)
+            return SourceFindings(EMPTY)
         found, dropped = await self.retrieval.ask(query, INTEREST, interests, weights)
         candidates = Candidates.of(
             found.pins,
@@ -44,7 +44,7 @@ class InterestPins:
             quality=found.quality,
             at_ms=found.at_ms,
         )
-        return Found(candidates, dropped, _explained(query, interests, weights) if query.explain else {})
+        return SourceFindings(candidates, dropped, _explained(query, interests, weights) if query.explain else {})
 
     def interests(self, query: Query) -> tuple[U64, F32]:
         """The interests that are looked at, uint64[n], and their weights, float32[n] > 0, greatest first."""

@@ -9,7 +9,7 @@ from features.requests import CandidateOrigin
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.query import Query
 from feedgen.sources.retrieval import Retrieval
-from feedgen.stages import Found, Words
+from feedgen.stages import SourceFindings, Words
 from pixie.client import Recommended
 from polaris.client import BOARD
 
@@ -28,19 +28,19 @@ class WalkedBoards:
     name: str = "walked_boards"
     required: bool = False
 
-    async def find(self, query: Query, source: int) -> Found:
+    async def find(self, query: Query, source: int) -> SourceFindings:
         """Candidates from the boards that the walks reached; seed: the pin whose walk visited the board most. Raises
         the error that the walk was lost to, and the errors of polaris.
         """
         recent, walk = query.recent, query.walked.boards
         if not len(recent.pins):
-            return Found(EMPTY)
+            return SourceFindings(EMPTY)
         query.walked.check()
         explained = {"walk": _explained(query, walk)} if query.explain else {}
         reached = int(np.count_nonzero(walk.scores > 0))  # they are best first
         boards, scores, seeds = walk.ids[:reached], walk.scores[:reached], recent.pins[walk.seeds[:reached]]
         if not len(boards):
-            return Found(EMPTY, explained=explained)
+            return SourceFindings(EMPTY, explained=explained)
         weights = np.maximum((scores / scores[0]) ** np.float32(self.sharpness), np.finfo(np.float32).tiny)
         found, dropped = await self.retrieval.ask(query, BOARD, boards, weights)
         candidates = Candidates.of(
@@ -54,7 +54,7 @@ class WalkedBoards:
             quality=found.quality,
             at_ms=found.at_ms,
         )
-        return Found(candidates, dropped, explained)
+        return SourceFindings(candidates, dropped, explained)
 
     def reason(self, words: Words) -> str:
         """Why a pin is here."""

@@ -44,7 +44,7 @@ class SampleOrigin(StrEnum):
     SERVED = "log-served"
 
 
-class Made(NamedTuple):
+class TrainedModel(NamedTuple):
     """folder: the model's, to be pushed; report: an HTML file in it; without: requests that had no candidates."""
 
     folder: Path
@@ -59,7 +59,7 @@ class Made(NamedTuple):
         return self.trained.evaluation
 
 
-def run(mesh: Mesh, sections: Sections, name: str, origin: str, wanted: Wanted, progress: Progress) -> Made:
+def run(mesh: Mesh, sections: Sections, name: str, origin: str, wanted: Wanted, progress: Progress) -> TrainedModel:
     """Train on the log of a running mesh. Raises TooLittle when there is too little to learn from."""
     registry.check_name(name, "--name")  # before the log is read
     return made(events.of_mesh(mesh, progress), mesh.data, sections, name, SampleOrigin(origin), wanted, progress)
@@ -73,7 +73,7 @@ def made(
     origin: SampleOrigin,
     wanted: Wanted,
     progress: Progress,
-) -> Made:
+) -> TrainedModel:
     """Train on a history and write `<data>/training/<name>-<time>/model`."""
     now = registry.serving(data)
     periods, used = sampled(history, data, sections, origin, wanted, progress)
@@ -97,7 +97,7 @@ def made(
         evaluation=trained.evaluation,
     )
     report.write(out / MODEL / REPORT, name, trained, inputs)
-    return Made(out / MODEL, out / MODEL / REPORT, trained, inputs, periods.without)
+    return TrainedModel(out / MODEL, out / MODEL / REPORT, trained, inputs, periods.without)
 
 
 def _folder(training: Path, name: str) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from features.catalogue import CATALOGUE
 from learning.training import judge
 from learning.training.samples import FEATURES, Samples
-from scorpion.layout import Comparison, Figure
+from scorpion.layout import Comparison, MetricMean
 from scorpion.registry import CheckedModel, Ref
 from services.core.columns import F32, F64
 
@@ -58,4 +58,4 @@ def rows_of(model: CheckedModel, rows: F32) -> F32:
 
 
 def _not_compared(other: Serving, why: str) -> Comparison:
-    return Comparison(model=str(other.ref), difference=Figure(value=None, requests=0), note=why)
+    return Comparison(model=str(other.ref), difference=MetricMean(value=None, requests=0), note=why)

@@ -13,10 +13,10 @@ from feedgen.filters.already_seen import AlreadySeen
 from feedgen.filters.duplicate import Duplicate
 from feedgen.filters.shown import ShownBefore
 from feedgen.pipeline import _filtered
-from feedgen.query import Query, Seen
+from feedgen.query import Query, SeenFilter
 from feedgen.rows import ROW
 from feedgen.shown import Shown
-from feedgen.stages import Filter, Found
+from feedgen.stages import Filter, SourceFindings
 from feedgen.xray import Xray
 from services.core.columns import F32, U32, U64, ids
 from services.core.events import Surface
@@ -50,7 +50,13 @@ def made(parts: list[list[Row]]) -> list[Candidates]:
 
 def asked(shown: U64, seen: U64) -> Query:
     return Query(
-        user=1, surface=Surface.HOME, limit=25, now_ms=0, request_id="", shown=Shown.of(shown), seen=Seen(b"", seen)
+        user=1,
+        surface=Surface.HOME,
+        limit=25,
+        now_ms=0,
+        request_id="",
+        shown=Shown.of(shown),
+        seen=SeenFilter(b"", seen),
     )
 
 
@@ -96,7 +102,7 @@ def test_the_xray_says_of_each_pin_which_filter_dropped_it_first(
     parts: list[list[Row]], shown: set[int], seen: set[int]
 ) -> None:
     xray = Xray(explain=True)
-    found = [Found(part) for part in made(parts)]
+    found = [SourceFindings(part) for part in made(parts)]
     left = _filtered(Sent, asked(ids(sorted(shown)), ids(sorted(seen))), found, xray)  # type: ignore[arg-type]
     pins, dropped, on_page = [pin for part in parts for pin, _, _ in part], dict.fromkeys(range(3), 0), []
     for i, pin in enumerate(pins):

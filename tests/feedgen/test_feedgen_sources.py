@@ -16,7 +16,7 @@ from feedgen.filters.taken_down import TakenDown
 from feedgen.hydrators.titles import PageTitles
 from feedgen.last_resort.most_saved import Saved, most_saved
 from feedgen.last_resort.ttl import TtlValue
-from feedgen.query import Query, Recent, Seen
+from feedgen.query import Query, Recent, SeenFilter
 from feedgen.scorers.light import LightScore
 from feedgen.scorers.pin_attributes import best_of_each
 from feedgen.sources.interest_pins import DISLIKED, InterestPins
@@ -212,7 +212,7 @@ def test_what_is_fresh_is_kept_and_each_gets_what_they_have_not_met(world: World
     [all_of_it] = fresh(world, 1)
     assert len(all_of_it) == 20
     met = np.sort(all_of_it.pin[:7])
-    for some in (fresh(world, 2, shown=met), fresh(world, 1, seen=Seen(b"", met))):
+    for some in (fresh(world, 2, shown=met), fresh(world, 1, seen=SeenFilter(b"", met))):
         for left in some:
             assert not set(left.pin.tolist()) & set(met.tolist())
             assert len(left) == 20

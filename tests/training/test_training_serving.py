@@ -15,7 +15,7 @@ from learning.training.command import SampleOrigin, _beside
 from learning.training.samples import FEATURES
 from learning.training.serving import Serving, compared, rows_of
 from scorpion import layout, registry
-from scorpion.layout import Comparison, Evaluation, Figure, Verdict
+from scorpion.layout import Comparison, Evaluation, MetricMean, Verdict
 from scorpion.verdict import against, against_unasked, in_words
 from services.core.columns import F64
 from services.core.errors import InvalidArgument, NotReady
@@ -45,8 +45,8 @@ def serving(folder: Path, from_ms: int = 0, features: list[Feature] | None = Non
 def judged(from_ms: int = 0, verdict: Verdict = Verdict.BETTER, beside: Comparison | None = None) -> Evaluation:
     by = figure(verdict)
     methods = {
-        "model": {"ndcg@10": Figure(value=0.2, requests=90)},
-        "light": {"ndcg@10": Figure(value=0.1, requests=90)},
+        "model": {"ndcg@10": MetricMean(value=0.2, requests=90)},
+        "light": {"ndcg@10": MetricMean(value=0.1, requests=90)},
     }
     return Evaluation(
         metric="ndcg@10", requests=90, users=40, methods=methods, best_baseline="light", difference=by, verdict=verdict,
@@ -54,9 +54,9 @@ def judged(from_ms: int = 0, verdict: Verdict = Verdict.BETTER, beside: Comparis
     )  # fmt: skip
 
 
-def figure(verdict: Verdict) -> Figure:
+def figure(verdict: Verdict) -> MetricMean:
     low, high = {"better": (0.01, 0.1), "worse": (-0.1, -0.01), "undecided": (-0.02, 0.1)}[verdict]
-    return Figure(value=(low + high) / 2, low=low, high=high, requests=90)
+    return MetricMean(value=(low + high) / 2, low=low, high=high, requests=90)
 
 
 def beside(verdict: Verdict, model: str = "old@1") -> Comparison:
@@ -142,7 +142,7 @@ def test_the_model_that_serves_is_the_latest_that_can_be_used(tmp_path: Path) ->
 
 
 B, U, W = Verdict.BETTER, Verdict.UNDECIDED, Verdict.WORSE
-LESS = Comparison(model="old@1", difference=Figure(value=-0.01, low=-0.1, high=0.08, requests=90), users=40)
+LESS = Comparison(model="old@1", difference=MetricMean(value=-0.01, low=-0.1, high=0.08, requests=90), users=40)
 GATE = {  # beside baselines; beside the one that served; the one that serves now; does it serve unasked, and by force
     "first, better": (B, None, "", True, True),
     "first, undecided": (U, None, "", False, True),

@@ -50,7 +50,7 @@ def test_every_version_is_told_and_which_is_promoted(edge: Edge, tmp_path: Path)
 
 def test_how_a_model_did_beside_baselines_is_shown(edge: Edge, tmp_path: Path) -> None:
     """The edge answers every field that training writes, also one that is added later."""
-    figure = layout.Figure(value=0.2, low=0.1, high=0.3, requests=40)
+    figure = layout.MetricMean(value=0.2, low=0.1, high=0.3, requests=40)
     found = layout.Evaluation(
         metric="ndcg@10", requests=40, users=30, methods={"model": {"ndcg@10": figure}, "light": {"ndcg@10": figure}},
         best_baseline="light", difference=figure, verdict=layout.Verdict.BETTER, needed_requests=12, words="better",
@@ -169,9 +169,10 @@ def test_without_scorpion_the_models_are_away_and_reports_are_not(edge: Edge, tm
 
 def judged_worse(draft: Path) -> layout.Evaluation:
     """A model's manifest, changed so that training found it worse than a baseline."""
-    figure = layout.Figure(value=-0.1, low=-0.2, high=-0.05, requests=90)
+    figure = layout.MetricMean(value=-0.1, low=-0.2, high=-0.05, requests=90)
     methods = {
-        name: {"ndcg@10": layout.Figure(value=value, requests=90)} for name, value in (("model", 0.1), ("light", 0.2))
+        name: {"ndcg@10": layout.MetricMean(value=value, requests=90)}
+        for name, value in (("model", 0.1), ("light", 0.2))
     }
     found = layout.Evaluation(
         metric="ndcg@10", requests=90, users=40, methods=methods, best_baseline="light", difference=figure,
