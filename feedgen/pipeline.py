@@ -269,7 +269,7 @@ async def _find(stages: Sequence[CandidateSource], first: int, query: Query, xra
 def _filtered(pipeline: Pipeline, query: Query, found: Sequence[SourceFindings], xray: Xray) -> Candidates:
     """The rows that all filters keep. Each sees all rows, so that rows are left out once, at the end."""
     candidates = Candidates.concat([part.candidates for part in found]).counted()
-    xray.together(candidates)
+    xray.merged(candidates)
     return _kept(pipeline.filters, query, candidates, xray)
 
 

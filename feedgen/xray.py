@@ -34,7 +34,7 @@ class Xray(Traces):
     pins: dict[str, dict[str, Any]] = field(default_factory=dict)
     query: dict[str, float] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=lambda: {"interests": [], "walk": None, "ranking": None, "blend": []})
-    _together: Candidates = EMPTY
+    _merged: Candidates = EMPTY
 
     def failed(self, error: Exception, why: str) -> None:
         """Something raised an error that is no loss of a stage: the stage that had begun last is named."""
@@ -92,9 +92,9 @@ class Xray(Traces):
         for pin, board, reason in rows:
             self._drop(pin, board, source, dropped.reasons.get(reason, f"reason {reason}"))
 
-    def together(self, candidates: Candidates) -> None:
+    def merged(self, candidates: Candidates) -> None:
         """The candidates of all sources, before any filter."""
-        self._together = candidates
+        self._merged = candidates
 
     def filtered(self, stage: str, candidates: Candidates, keep: Array) -> None:
         """The rows that a filter dropped."""
@@ -129,7 +129,7 @@ class Xray(Traces):
             "cache_misses": ranking.misses,
             "lost": list(ranking.lost),
         }
-        self.parts["blend"] = _blend(self._together, sources, rates, chosen)
+        self.parts["blend"] = _blend(self._merged, sources, rates, chosen)
         slots = {
             row: {"position": i, "source": sources[slot], "why": WHY[why]}
             for i, (row, slot, why) in enumerate(
@@ -137,7 +137,7 @@ class Xray(Traces):
             )
         }
         best = np.argsort(-candidates.column("score"), kind="stable")[:MAX_PINS].tolist()
-        rays = _Rays(query, candidates, ranking, sources, self._together)
+        rays = _Rays(query, candidates, ranking, sources, self._merged)
         for row in dict.fromkeys([*slots, *best]):
             slot = slots.get(row)
             gone = None if slot else {"stage": "slate", "reason": "not on this page"}
@@ -149,10 +149,8 @@ class Xray(Traces):
         return msgspec.json.encode(parts)
 
 
-def _blend(
-    together: Candidates, sources: Sequence[str], rates: Sequence[float], chosen: Chosen
-) -> list[dict[str, Any]]:
-    found, filled = Counter(together.source.tolist()), Counter(chosen.slots.tolist())
+def _blend(merged: Candidates, sources: Sequence[str], rates: Sequence[float], chosen: Chosen) -> list[dict[str, Any]]:
+    found, filled = Counter(merged.source.tolist()), Counter(chosen.slots.tolist())
     return [
         {"source": name, "rate": rates[i] if i < len(rates) else 0, "found": found[i], "slots": filled[i]}
         for i, name in enumerate(sources)
@@ -163,11 +161,11 @@ class _Rays:
     """The explanation of one candidate after the other."""
 
     def __init__(
-        self, query: Query, candidates: Candidates, ranking: Ranking, sources: Sequence[str], together: Candidates
+        self, query: Query, candidates: Candidates, ranking: Ranking, sources: Sequence[str], merged: Candidates
     ) -> None:
         self._query, self._candidates, self._ranking, self._sources = query, candidates, ranking, sources
-        self._together, self._by_pin = together, np.argsort(together.pin, kind="stable")
-        self._sorted = together.pin[self._by_pin]
+        self._merged, self._by_pin = merged, np.argsort(merged.pin, kind="stable")
+        self._sorted = merged.pin[self._by_pin]
         self._affinities = dict(zip(query.recent.interests.tolist(), query.recent.affinities.tolist(), strict=True))
 
     def of(self, row: int) -> dict[str, Any]:
@@ -181,7 +179,7 @@ class _Rays:
         }
 
     def _source(self, at: int) -> dict[str, Any]:
-        of = self._together
+        of = self._merged
         return {
             "source": self._sources[int(of.source[at])],
             "board": str(of.board[at]),
