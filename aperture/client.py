@@ -15,7 +15,7 @@ NOTHING, PIN, BOARD = pb.COUNTS_BY_NOTHING, pb.COUNTS_BY_PIN, pb.COUNTS_BY_BOARD
 SURFACE, DAY = pb.COUNTS_BY_SURFACE, pb.COUNTS_BY_DAY
 
 
-class History(NamedTuple):
+class UserHistory(NamedTuple):
     """n events as columns, newest first."""
 
     pins: U64
@@ -25,7 +25,7 @@ class History(NamedTuple):
     at_ms: I64
 
 
-class Seen(NamedTuple):
+class MetPins(NamedTuple):
     """The distinct pins met. filter: of services/kernels/bloom.py, as it travels; exact: ascending, empty unless asked."""
 
     filter: bytes
@@ -33,7 +33,7 @@ class Seen(NamedTuple):
     exact: U64
 
 
-class Counts(NamedTuple):
+class ActionCounts(NamedTuple):
     """counts[n, w, a]: how often each action (a) was done to each key (n, ascending) within each window (w)."""
 
     keys: U64
@@ -55,7 +55,7 @@ class ApertureClient:
         actions: Sequence[int] = (),
         limit: int,
         timeout: float,
-    ) -> History:
+    ) -> UserHistory:
         """The `limit` (1 to 1,000,000) newest events from since_ms to before until_ms (0: no end); no actions: all."""
         request = pb.HistoryRequest(
             user=user, since_ms=since_ms, until_ms=until_ms, actions=_packed(actions), limit=limit
@@ -63,7 +63,7 @@ class ApertureClient:
         r = await self._replicas.call(self._replicas.shard_of(user), "History", request, timeout)
         pins, boards = unpack(r.pins, "<u8", "pins"), unpack(r.boards, "<u8", "boards")
         done, surfaces = unpack(r.actions, "<u1", "actions"), unpack(r.surfaces, "<u1", "surfaces")
-        return History(pins, boards, done, surfaces, unpack(r.at_ms, "<i8", "at_ms"))
+        return UserHistory(pins, boards, done, surfaces, unpack(r.at_ms, "<i8", "at_ms"))
 
     async def seen_filter(
         self,
@@ -74,7 +74,7 @@ class ApertureClient:
         false_positive_rate: float = 0.01,
         exact: bool = False,
         timeout: float,
-    ) -> Seen:
+    ) -> MetPins:
         """The distinct pins since then as a filter of this rate (0.0001 to 0.5), and themselves if `exact`."""
         request = pb.SeenFilterRequest(
             user=user,
@@ -84,7 +84,7 @@ class ApertureClient:
             exact=exact,
         )
         reply = await self._replicas.call(self._replicas.shard_of(user), "SeenFilter", request, timeout)
-        return Seen(reply.filter, reply.pins, unpack(reply.exact, "<u8", "exact"))
+        return MetPins(reply.filter, reply.pins, unpack(reply.exact, "<u8", "exact"))
 
     async def counts(
         self,
@@ -95,7 +95,7 @@ class ApertureClient:
         by: int = NOTHING,
         now_ms: int = 0,
         timeout: float,
-    ) -> Counts:
+    ) -> ActionCounts:
         """How often each action was done in the last windows_ms[i] before now_ms (0: the server's clock).
 
         by: NOTHING, PIN, BOARD, SURFACE or DAY of this module.
@@ -110,7 +110,7 @@ class ApertureClient:
         reply = await self._replicas.call(self._replicas.shard_of(user), "Counts", request, timeout)
         counts = unpack(reply.counts, "<u4", "counts")
         keys = unpack(reply.keys, "<u8", "keys")
-        return Counts(keys, counts.reshape(len(keys), len(windows_ms), len(actions)))
+        return ActionCounts(keys, counts.reshape(len(keys), len(windows_ms), len(actions)))
 
     async def close(self) -> None:
         """Close the channels."""

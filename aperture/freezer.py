@@ -69,7 +69,7 @@ class Freezer:
         return max(self.taken_from(), self._clock() - self._keep_ms) if self._keep_ms else 0
 
     def taken_from(self) -> int:
-        """The oldest date that is kept on disk, in ms: by the newest record alone, so whoever applies the log keeps the same."""
+        """The oldest date that is kept on disk, in ms: by the newest record alone, so every replica keeps the same."""
         return max(0, self._newest_ms - self._keep_ms) if self._keep_ms else 0
 
     def advance(self, write: Any, accepted_ms: int) -> None:

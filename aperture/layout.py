@@ -49,13 +49,13 @@ _NO_COUNT = bytes(4)
 _NEWEST = struct.Struct("<q")
 NEWEST_KEY = b"newest"  # without a family: when the newest record that was applied had been accepted
 _STORE = "aperture"
-WIDTHS = np.array([8, 8, 8, 1, 1])  # bytes of each column of Rows
+WIDTHS = np.array([8, 8, 8, 1, 1])  # bytes of each column of EventRows
 WIDTHS.flags.writeable = False
 ROW_BYTES = int(WIDTHS.sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class EventRows:
     """n events of one or more users, as columns."""
 
     pins: U64
@@ -67,22 +67,22 @@ class Rows:
     def __len__(self) -> int:
         return len(self.pins)
 
-    def take(self, at: Array) -> "Rows":
+    def take(self, at: Array) -> "EventRows":
         """The rows at int[m] positions or a bool[n] mask."""
         if at.dtype == bool and at.all():
             return self
-        return Rows(*(column[at] for column in self.columns()))
+        return EventRows(*(column[at] for column in self.columns()))
 
     def columns(self) -> list[Any]:
         """The columns in the order of their bytes."""
         return [getattr(self, field.name) for field in fields(self)]
 
     @staticmethod
-    def concat(parts: "Sequence[Rows]") -> "Rows":
+    def concat(parts: "Sequence[EventRows]") -> "EventRows":
         """All rows of all parts, in order."""
         if len(parts) == 1:
             return parts[0]
-        return Rows(*(np.concatenate(columns) for columns in zip(*(p.columns() for p in parts), strict=True)))
+        return EventRows(*(np.concatenate(columns) for columns in zip(*(p.columns() for p in parts), strict=True)))
 
 
 def day_key(partition: int, user: int, day: int) -> bytes:
@@ -172,7 +172,7 @@ def rows_in(value: bytes) -> int:
     return len(value) // ROW_BYTES
 
 
-def pack(rows: Rows, ends: I64) -> list[bytes]:
+def pack(rows: EventRows, ends: I64) -> list[bytes]:
     """Values of `days`: that of run i holds the rows up to ends[i] (int64[values])."""
     whole = np.frombuffer(b"".join(column.tobytes() for column in rows.columns()), np.uint8)
     ends = ends * ROW_BYTES
@@ -182,7 +182,7 @@ def pack(rows: Rows, ends: I64) -> list[bytes]:
     return [data[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
 
 
-def unpack(keys: Sequence[bytes], values: Sequence[bytes]) -> Rows:
+def unpack(keys: Sequence[bytes], values: Sequence[bytes]) -> EventRows:
     """The rows of all values, in order. Raises Damaged for a value that is not whole rows."""
     _, ends = ends_of(_STORE, "days", keys, values, ROW_BYTES)
     data = np.frombuffer(b"".join(values), np.uint8)
@@ -194,7 +194,7 @@ def unpack(keys: Sequence[bytes], values: Sequence[bytes]) -> Rows:
         data = out
     n = len(data) // ROW_BYTES
     pins, boards, at_ms = (data[8 * n * i : 8 * n * (i + 1)] for i in range(3))
-    return Rows(
+    return EventRows(
         pins.view(np.uint64), boards.view(np.uint64), at_ms.view(np.int64), data[24 * n : 25 * n], data[25 * n :]
     )
 
@@ -256,7 +256,7 @@ def _copy(data: U8, out: U8) -> None:
 def warm() -> None:
     """Compile what reading and writing values needs, before it is asked for."""
     ones, codes = np.ones(2, np.uint64), np.ones(2, np.uint8)
-    unpack([b"", b""], pack(Rows(ones, ones, np.ones(2, np.int64), codes, codes), np.array([1, 2])))
+    unpack([b"", b""], pack(EventRows(ones, ones, np.ones(2, np.int64), codes, codes), np.array([1, 2])))
 
 
 def newest_value(accepted_ms: int) -> bytes:

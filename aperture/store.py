@@ -8,7 +8,7 @@ import numpy as np
 
 from aperture import kernel, layout
 from aperture.freezer import Freezer
-from aperture.layout import LAST_MS, Rows
+from aperture.layout import LAST_MS, EventRows
 from services.core.clock import DAY_MS, Clock
 from services.core.columns import I64, U8, U32, U64, Array
 from services.core.errors import InvalidArgument
@@ -33,7 +33,7 @@ class By(IntEnum):
     DAY = 4
 
 
-class Counts(NamedTuple):
+class WindowCounts(NamedTuple):
     """counts[n, w, a]: how often each action (a) was done to each key (n) within each window (w)."""
 
     keys: U64
@@ -71,7 +71,7 @@ class ApertureStore:
         offset = np.repeat([record.offset for record in records], [len(record.batch) for record in records])
         first = np.minimum.reduceat(offset[at], starts)
         own, users, days = partition[at[starts]], users[starts], days[starts]
-        found = Rows(batch.pin[at], batch.board[at], batch.at_ms[at], batch.action[at], batch.surface[at])
+        found = EventRows(batch.pin[at], batch.board[at], batch.at_ms[at], batch.action[at], batch.surface[at])
         values = layout.pack(found, np.append(starts[1:], len(at)))
         handle = self.shard.handle("days")
         for key, value in zip(layout.recent_keys(own, users, days, first), values, strict=True):
@@ -80,12 +80,12 @@ class ApertureStore:
 
     def history(
         self, user: int, since_ms: int = 0, until_ms: int = LAST_MS, wanted: Array = ALL, limit: int = 1_000_000
-    ) -> Rows:
+    ) -> EventRows:
         """The `limit` newest events from since_ms to before until_ms, newest first; of equals the last to come is first.
 
         wanted: bool[256], the actions asked for.
         """
-        found: list[Rows] = []
+        found: list[EventRows] = []
         since_ms = max(since_ms, self.freezer.kept_from())
         for block in self._newest(user, since_ms, until_ms):
             kept = block.take(_asked(block, since_ms, until_ms, wanted))
@@ -93,7 +93,7 @@ class ApertureStore:
             limit -= len(found[-1])
             if not limit:
                 break
-        return Rows.concat(found)
+        return EventRows.concat(found)
 
     def seen(self, user: int, since_ms: int = 0, wanted: Array = ALL) -> U64:
         """The distinct pins of the wanted actions since then, ascending."""
@@ -104,7 +104,7 @@ class ApertureStore:
         found = layout.unpack(*values)
         return kernel.distinct(found.pins[_asked(found, since_ms, LAST_MS, wanted)])
 
-    def counts(self, user: int, actions: U8, windows: I64, by: int, now_ms: int = 0) -> Counts:
+    def counts(self, user: int, actions: U8, windows: I64, by: int, now_ms: int = 0) -> WindowCounts:
         """How often the user did each of `actions` in the last windows[i] ms before and at now_ms (0: the clock's).
 
         Keys ascend; by nothing there is one, 0, always. Raises InvalidArgument for over MAX_CELLS counts.
@@ -120,9 +120,9 @@ class ApertureStore:
         slot = np.zeros(256, np.int64)
         slot[actions] = np.arange(len(actions))
         ages = now_ms - found.at_ms
-        return Counts(keys, kernel.tally(key, len(keys), ages, windows, slot[found.actions], len(actions)))
+        return WindowCounts(keys, kernel.tally(key, len(keys), ages, windows, slot[found.actions], len(actions)))
 
-    def _asked(self, user: int, since_ms: int, until_ms: int, wanted: Array) -> Rows:
+    def _asked(self, user: int, since_ms: int, until_ms: int, wanted: Array) -> EventRows:
         """The wanted rows of a span in no order to rely on."""
         since_ms = max(since_ms, self.freezer.kept_from())
         found = layout.unpack(*self._values(user, since_ms, until_ms))
@@ -137,7 +137,7 @@ class ApertureStore:
             values.append(value)
         return keys, values
 
-    def _newest(self, user: int, since_ms: int, until_ms: int) -> Iterator[Rows]:
+    def _newest(self, user: int, since_ms: int, until_ms: int) -> Iterator[EventRows]:
         """The rows of the days of a span, the newest days first: whole days, about _BLOCK_ROWS rows at a time."""
         first, end = self._bounds(user, since_ms, until_ms)
         keys: list[bytes] = []
@@ -161,7 +161,7 @@ class ApertureStore:
         return layout.day_key(partition, user, since), layout.day_key(partition, user, max(last + 1, since))
 
 
-def _asked(found: Rows, since_ms: int, until_ms: int, wanted: Array) -> Array:
+def _asked(found: EventRows, since_ms: int, until_ms: int, wanted: Array) -> Array:
     return np.asarray(wanted[found.actions] & (found.at_ms >= since_ms) & (found.at_ms < until_ms))
 
 
@@ -171,7 +171,7 @@ def _only(actions: U8) -> Array:
     return wanted
 
 
-def _keys(found: Rows, by: int) -> tuple[U64, Array]:
+def _keys(found: EventRows, by: int) -> tuple[U64, Array]:
     """The distinct keys ascending, and the key of each row as an index into them."""
     if by == By.NOTHING:
         return np.zeros(1, np.uint64), np.zeros(len(found), np.int64)

@@ -120,8 +120,8 @@ def unpack_lists(family: str, keys: Sequence[bytes], values: Sequence[bytes | No
 @kernel
 def _there(packed: U64, ends: I64) -> tuple[U64, U8, I64, I64]:
     """The entries that are not gone, and where those of each user end."""
-    room = len(packed) // 2
-    ids, kinds, at_ms = np.empty(room, np.uint64), np.empty(room, np.uint8), np.empty(room, np.int64)
+    capacity = len(packed) // 2
+    ids, kinds, at_ms = np.empty(capacity, np.uint64), np.empty(capacity, np.uint8), np.empty(capacity, np.int64)
     out, n, entry = np.empty_like(ends), 0, 0
     for user in range(len(ends)):
         while entry < ends[user]:

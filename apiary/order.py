@@ -7,8 +7,8 @@ import numpy as np
 from apiary import kernel
 from apiary.hops import FollowedBoards, Owned
 from apiary.layout import Entries
+from services.core.checks import check_ends, check_lengths
 from services.core.columns import I64, U64
-from services.kernels.checks import check_ends, check_lengths
 
 
 class Newest(NamedTuple):

@@ -7,10 +7,10 @@ import numpy as np
 
 from apiary import kernel, layout
 from apiary.layout import BOARD, INTEREST, USER, Entries, Lists
+from services.core.checks import check_ends, check_lengths
 from services.core.columns import I64, U32, U64, Array
 from services.core.events import Action, Batch, flags
 from services.core.topics import Topic
-from services.kernels.checks import check_ends, check_lengths
 from services.log.protocol import Record, rows
 from services.state.shard import Shard
 
@@ -144,8 +144,8 @@ def _merged(old: Lists, changes: FollowChanges, came: Array) -> Lists:
     check_lengths(
         len(came), owner=changes.owner, kinds=changes.kinds, ids=changes.ids, at_ms=changes.at_ms, put=changes.put
     )
-    room = len(old.entries.ids) + len(came)
-    new = Entries(np.empty(room, np.uint64), np.empty(room, np.uint8), np.empty(room, np.int64))
+    capacity = len(old.entries.ids) + len(came)
+    new = Entries(np.empty(capacity, np.uint64), np.empty(capacity, np.uint8), np.empty(capacity, np.int64))
     ends = np.empty(len(old.ends), np.int64)
     n = kernel.merge(
         *old.entries, old.ends, changes.owner, changes.ids, changes.kinds, changes.at_ms, changes.put, *new, ends, came

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from aperture import layout
-from aperture.client import ApertureClient, Seen
+from aperture.client import ApertureClient, MetPins
 from aperture.service import Aperture
 from aperture.store import TOPICS, ApertureStore
 from bench.report import Figure, over
@@ -132,7 +132,7 @@ def _by_rpc(mesh: Mesh) -> list[Figure]:
     with asyncio.Runner() as runner:
         client, loop = ApertureClient(mesh), runner.get_loop()
 
-        def ask(call: int) -> Seen:
+        def ask(call: int) -> MetPins:
             asking = client.seen_filter(users[call % USERS], false_positive_rate=RATE, exact=True, timeout=5)
             return loop.run_until_complete(asking)
 

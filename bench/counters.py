@@ -68,7 +68,7 @@ class Increments:
             yield self.chunk(self._chance.integers(1, objects + 1, CHUNK).astype(np.uint64))
 
 
-class Recount:
+class PlainCounts:
     """Every increment, and counts of them by adding up."""
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ def measure(_: str | None) -> list[Figure]:
     table.warm()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as name:
-        folder, increments, recount, before = Path(name), Increments(), Recount(), 0
+        folder, increments, recount, before = Path(name), Increments(), PlainCounts(), 0
         store = _opened(folder)
         for size in SIZES:
             _fill(store, increments, recount, before, size)
@@ -129,7 +129,7 @@ def _opened(folder: Path) -> CountersStore:
     return CountersStore(shard, range(PARTITIONS), PARTITIONS, wall_clock)
 
 
-def _fill(store: CountersStore, increments: Increments, recount: Recount, before: int, size: int) -> None:
+def _fill(store: CountersStore, increments: Increments, recount: PlainCounts, before: int, size: int) -> None:
     """Pins before+1 to size, each counted once, and others of all again."""
     rng = np.random.default_rng(size)
     for start in range(before, size, 200_000):
@@ -151,14 +151,14 @@ def _in_process(store: CountersStore) -> Ask:
     return lambda pins, windows: store.counts(kinds, pins, actions, windows)
 
 
-def _check(ask: Ask, recount: Recount, size: int, what: str) -> None:
+def _check(ask: Ask, recount: PlainCounts, size: int, what: str) -> None:
     """Raises AssertionError for another count than the recount's, of the last week or of all time."""
     windows, pins = np.array([7 * DAY_MS, 0], np.int64), _pins(0, size)
     found = ask(pins, windows)
     np.testing.assert_array_equal(found, recount.counts(pins, wall_clock(), windows), err_msg=what)
 
 
-def _asked(ask: Ask, recount: Recount, size: int, how: str, p99_ms: float, note: str) -> list[Figure]:
+def _asked(ask: Ask, recount: PlainCounts, size: int, how: str, p99_ms: float, note: str) -> list[Figure]:
     what, week = f"{ASKED * 5:,} counts of {size:,} pins, {how}", np.array([7 * DAY_MS], np.int64)
     _check(ask, recount, size, what)
     asked = [_pins(call, size) for call in range(QUESTIONS)]
@@ -170,7 +170,7 @@ def _asked(ask: Ask, recount: Recount, size: int, how: str, p99_ms: float, note:
     ]
 
 
-def _by_rpc(store: CountersStore, recount: Recount) -> list[Figure]:
+def _by_rpc(store: CountersStore, recount: PlainCounts) -> list[Figure]:
     add, kinds = (
         [lambda server: add_CountersServicer_to_server(Counters(store), server)],
         np.full(ASKED, Kind.PIN, np.uint8),
@@ -187,7 +187,7 @@ def _by_rpc(store: CountersStore, recount: Recount) -> list[Figure]:
         return figures
 
 
-def _applied(store: CountersStore, increments: Increments, recount: Recount) -> list[Figure]:
+def _applied(store: CountersStore, increments: Increments, recount: PlainCounts) -> list[Figure]:
     """Increments a second for random pins of all, each in a chunk of its own write batch, the first chunks not counted;
     with each chunk on the disk before the next is applied, and as the service does it.
     """
@@ -216,7 +216,7 @@ def _applied(store: CountersStore, increments: Increments, recount: Recount) -> 
     return figures
 
 
-def _started(folder: Path, recount: Recount) -> Figure:
+def _started(folder: Path, recount: PlainCounts) -> Figure:
     """From the folder as it was left, and the answers then."""
     took = []
     for _ in range(STARTS):

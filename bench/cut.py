@@ -8,11 +8,11 @@ import numpy as np
 
 from scorpion import forest, trees
 from scorpion.blocks import blocks_of
-from scorpion.forest import Model
+from scorpion.forest import ForestModel
 from services.core.columns import F32
 
 
-def cut(text: str, user: F32) -> Model:
+def cut(text: str, user: F32) -> ForestModel:
     """The model of a text for rows that begin with these values (float32[u], none missing); no split takes a category."""
     whole, parts = forest.parse(text), text.partition("\nend of trees")[0].split("\nTree=")[1:]
     of = trees.read([forest._fields(part) for part in parts], len(whole.feature_names))

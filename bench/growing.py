@@ -273,7 +273,7 @@ class Walks:
         """The files stay."""
 
 
-class Rows:
+class CachedRows:
     """Pins in scorpion's cache; the rows of 1,000."""
 
     def __init__(self, _: Path, n: int) -> None:
@@ -294,7 +294,7 @@ class Rows:
         """Nothing is on disk."""
 
 
-class Part:
+class GrowthPart:
     """How a part is opened, its unit and its question."""
 
     def __init__(self, opened: Callable[[Path, int], Grown], unit: str, question: str) -> None:
@@ -306,13 +306,13 @@ class Part:
 
 
 PARTS = {
-    "apiary": Part(apiary, "follow", "whom one user follows"),
-    "polaris": Part(polaris, "edge", "the best 500 of 100 boards"),
-    "aperture": Part(aperture, "event", "the filter of what one user has seen"),
-    "realpin": Part(realpin, "user", "one user's recent actions"),
-    "rockstore": Part(rockstore, "pin", "attributes of 500 pins"),
-    "counters": Part(counters, "pin", "20,000 counts of 4,000 pins"),
-    "smartfeed": Part(smartfeed, "user", "one user's last page"),
-    "pixie": Part(Walks, "edge", "20,000 steps from ten pins"),
-    "scorpion": Part(Rows, "pin", "cached rows of 1,000 pins"),
+    "apiary": GrowthPart(apiary, "follow", "whom one user follows"),
+    "polaris": GrowthPart(polaris, "edge", "the best 500 of 100 boards"),
+    "aperture": GrowthPart(aperture, "event", "the filter of what one user has seen"),
+    "realpin": GrowthPart(realpin, "user", "one user's recent actions"),
+    "rockstore": GrowthPart(rockstore, "pin", "attributes of 500 pins"),
+    "counters": GrowthPart(counters, "pin", "20,000 counts of 4,000 pins"),
+    "smartfeed": GrowthPart(smartfeed, "user", "one user's last page"),
+    "pixie": GrowthPart(Walks, "edge", "20,000 steps from ten pins"),
+    "scorpion": GrowthPart(CachedRows, "pin", "cached rows of 1,000 pins"),
 }

@@ -9,22 +9,22 @@ from importlib.util import find_spec
 from multiprocessing import get_context
 
 from bench.parts import PARTS
-from bench.report import Figure, Measured, machine
+from bench.report import Figure, PartResults, machine
 from services.ops.memory import settle_memory
 
 
-def measure_alone(part: str, data: str | None) -> Measured:
+def measure_alone(part: str, data: str | None) -> PartResults:
     """A part, alone and beside its peers. Raises its error."""
-    found: list[Measured] = []
+    found: list[PartResults] = []
     for module in (f"bench.{part}", f"bench.peers.{part}"):
         if find_spec(module):
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
                 found.append(alone.submit(_measure, module, data, PARTS[part].threads).result())
-    return Measured(found[0].machine, found[0].threads, [figure for of in found for figure in of.figures])
+    return PartResults(found[0].machine, found[0].threads, [figure for of in found for figure in of.figures])
 
 
-def _measure(module: str, data: str | None, threads: str) -> Measured:
+def _measure(module: str, data: str | None, threads: str) -> PartResults:
     on = machine()
     settle_memory()  # as every process does that serves
     figures: list[Figure] = import_module(module).measure(data)
-    return Measured(on, threads, figures)
+    return PartResults(on, threads, figures)

@@ -9,7 +9,7 @@ WHOLE_MESH = "the whole mesh and the client share both cores"
 TURNS = "beside peers one thread a side, on one core, in alternation"
 
 
-class Part(NamedTuple):
+class BenchPart(NamedTuple):
     """about: for the help and the progress. threads: for the results."""
 
     about: str
@@ -17,34 +17,34 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "ingest": Part(
+    "ingest": BenchPart(
         "the ingest API: batches and single publishes, acknowledged on disk",
         "roadrunner and its 8 or 48 writing threads share both cores",
     ),
-    "filters": Part("bloom filters of ids beside rbloom and pybloom-live", f"one thread on one core; {TURNS}"),
-    "views": Part("how fast each view applies the log, on one core", "one core, RocksDB's own threads included"),
-    "aperture": Part("the filter of seen pins, beside sqlite and pybloom-live", f"{IN_PROCESS_AND_RPC}; {TURNS}"),
-    "polaris": Part("retrieval, beside plain numpy and Redis", f"{IN_PROCESS_AND_RPC}; {TURNS}"),
-    "pixie": Part(
+    "filters": BenchPart("bloom filters of ids beside rbloom and pybloom-live", f"one thread on one core; {TURNS}"),
+    "views": BenchPart("how fast each view applies the log, on one core", "one core, RocksDB's own threads included"),
+    "aperture": BenchPart("the filter of seen pins, beside sqlite and pybloom-live", f"{IN_PROCESS_AND_RPC}; {TURNS}"),
+    "polaris": BenchPart("retrieval, beside plain numpy and Redis", f"{IN_PROCESS_AND_RPC}; {TURNS}"),
+    "pixie": BenchPart(
         "random walks beside the naive walk, over the size of the graph (BENCH_LARGE=1: up to 150 M edges)",
         f"one thread, where two are not stated; by RPC client and server are threads of one process, on both cores; {TURNS}",
     ),
-    "counters": Part(
+    "counters": BenchPart(
         "20,000 counts for one request, beside Redis",
         f"{IN_PROCESS_AND_RPC}; beside Redis the same, and Redis' client on one core, its server on the other",
     ),
-    "scorpion": Part(
+    "scorpion": BenchPart(
         "the cache of pin features and trees over rows, beside cachetools, LightGBM and lleaves", f"one thread; {TURNS}"
     ),
-    "growth": Part(
+    "growth": BenchPart(
         "cost and memory as the work grows, and the figures of a plan (BENCH_LARGE=1: to 10^7 everywhere)",
         f"one core, RocksDB's own threads included; for the CPU of a page {WHOLE_MESH}",
     ),
-    "feed": Part("following and home pages over the whole mesh, and the memory of every process", WHOLE_MESH),
-    "stages": Part(
+    "feed": BenchPart("following and home pages over the whole mesh, and the memory of every process", WHOLE_MESH),
+    "stages": BenchPart(
         "where the time of a home page goes: CPU by process, wall time by stage, RPCs by service", WHOLE_MESH
     ),
-    "plain": Part(
+    "plain": BenchPart(
         "home pages beside a plain stack of Redis, a walk in Python, LightGBM and asyncio gRPC that gives the same",
         "each stack and the client share both cores, in alternation",
     ),

@@ -26,7 +26,7 @@ from pixie import kernel, runs
 from pixie.build import Edges, build
 from pixie.client import BOARDS, PixieClient
 from pixie.counting import AHEAD, CHUNK
-from pixie.kernel import Graph, Options
+from pixie.kernel import GraphRuns, Options
 from pixie.service import Pixie, Walking
 from pixie.snapshot import Snapshot, open_snapshot
 from pixie.steps import DEGREE_BITS, mixed, steps
@@ -48,7 +48,7 @@ NEVER = 1 << 62
 _GAMMA, _S32, _LOW = np.uint64(0x9E3779B97F4A7C15), np.uint64(32), np.uint64(0xFFFF_FFFF)
 
 
-class Rows(NamedTuple):
+class SparseGraph(NamedTuple):
     """The same graph as compressed sparse rows, for the naive walk."""
 
     pin_offsets: I64
@@ -160,7 +160,7 @@ def _figures(what: str, rates: dict[str, Array], large: bool) -> list[Figure]:
     return figures
 
 
-def _asked(snapshot: Snapshot, rows: I64, seed: int) -> kernel.Answer:
+def _asked(snapshot: Snapshot, rows: I64, seed: int) -> kernel.BestNodes:
     """The store's work for a request."""
     graph, weights = snapshot.graph, np.ones(len(rows), np.float32)
     shares = kernel.budgets(snapshot.degrees(rows), weights, snapshot.manifest.most, STEPS)
@@ -243,7 +243,7 @@ def check_equal() -> None:
                 raise AssertionError(f"shares of visits of the two walks differ: total variation {apart}")
 
 
-def _visits(snapshot: Snapshot, rows: Rows, pin: int, restart: float, n: int, seed: int, ours: bool) -> Array:
+def _visits(snapshot: Snapshot, rows: SparseGraph, pin: int, restart: float, n: int, seed: int, ours: bool) -> Array:
     """float64[pins]: visits of n steps."""
     chosen, counts = kernel.options(boards=False, plain=True, restart=restart), np.zeros(len(snapshot.pin_ids))
     if ours:
@@ -257,7 +257,7 @@ def _visits(snapshot: Snapshot, rows: Rows, pin: int, restart: float, n: int, se
     return counts
 
 
-def csr(snapshot: Snapshot) -> Rows:
+def csr(snapshot: Snapshot) -> SparseGraph:
     """Offsets and rows, as a graph is usually held."""
     graph, manifest = snapshot.graph, snapshot.manifest
     board_starts = runs.starts_in(graph.boards, manifest.boards)
@@ -269,7 +269,7 @@ def csr(snapshot: Snapshot) -> Rows:
         edges = np.empty(manifest.edges, np.uint32)
         _unpack(words, starts, others, edges)
         sides += [(starts - np.arange(len(starts), dtype=np.uint64)).astype(np.int64), edges]
-    return Rows(*sides)
+    return SparseGraph(*sides)
 
 
 def _query_pins(snapshot: Snapshot, n: int, seed: int = 1) -> I64:
@@ -288,18 +288,18 @@ def _took(work: Callable[[], object], clock: Callable[[], float] = time.thread_t
     return clock() - began
 
 
-def _raw(graph: Graph, chosen: Options, edges: U64, seed: int, trace: U64) -> None:
+def _raw(graph: GraphRuns, chosen: Options, edges: U64, seed: int, trace: U64) -> None:
     """STEPS steps from each of these query pins."""
     for edge in edges:
         _walk(graph, chosen, edge, STEPS, np.uint64(seed), kernel.walkers_at(edge), trace)
 
 
-def _naive(rows: Rows, restart: Any, pins: I64, seed: int, trace: U64) -> None:
+def _naive(rows: SparseGraph, restart: Any, pins: I64, seed: int, trace: U64) -> None:
     for pin in pins:
         naive(rows, pin, restart, STEPS, seed, trace)
 
 
-def _places(graph: Graph, seed: int) -> Array:
+def _places(graph: GraphRuns, seed: int) -> Array:
     """int64[2, QUERIES * STEPS]: of words of the two sides' runs."""
     rng = np.random.default_rng(seed)
     return np.array([rng.integers(0, len(words), QUERIES * STEPS) for words in (graph.pins, graph.boards)])

@@ -76,7 +76,7 @@ def by_rpc(client: PolarisClient, seen: U32, loop: asyncio.AbstractEventLoop) ->
     return ask
 
 
-class Measured:
+class CheckedTimes:
     """Answers checked, then times."""
 
     def __init__(self, lists: dict[int, List], left_out: U64) -> None:
@@ -103,7 +103,7 @@ def measure(_: str | None) -> list[Figure]:
     saves = saved()
     lists = lists_of(saves)
     seen, left_out = filter_of(lists)
-    measured, figures = Measured(lists, left_out), list[Figure]()
+    measured, figures = CheckedTimes(lists, left_out), list[Figure]()
     with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
         store = filled(Path(folder), saves)
         for size in SIZES:

@@ -51,7 +51,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class PartResults:
     """The results of a part. machine: the one that it ran on, as it was before the part began."""
 
     machine: dict[str, str]
@@ -136,7 +136,7 @@ def number(value: float) -> str:
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
-def save(part: str, measured: Measured) -> Path:
+def save(part: str, measured: PartResults) -> Path:
     """Write the JSON file of a part, whole or not at all."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{part}.json"
@@ -148,7 +148,7 @@ def save(part: str, measured: Measured) -> Path:
     return path
 
 
-def load(part: str) -> Measured | None:
+def load(part: str) -> PartResults | None:
     """The latest results of a part; None where it was never measured."""
     path = RESULTS / f"{part}.json"
     if not path.exists():
@@ -156,4 +156,4 @@ def load(part: str) -> Measured | None:
     content, known = json.loads(path.read_text()), {field.name for field in fields(Figure)}
     rows = [{name: value for name, value in row.items() if name in known} for row in content["figures"]]
     figures = [Figure(**{**row, "spread": tuple(row["spread"]) if row.get("spread") else None}) for row in rows]
-    return Measured(content["machine"], content.get("threads", ""), figures)
+    return PartResults(content["machine"], content.get("threads", ""), figures)

@@ -45,7 +45,7 @@ class Stage(NamedTuple):
     took_ms: float
 
 
-class Measured(NamedTuple):
+class PageCost(NamedTuple):
     """Of one home page. cpu_ms: by process; rpcs: by service."""
 
     cpu_ms: Mapping[str, float]
@@ -63,7 +63,7 @@ def measure(data: str | None) -> list[Figure]:
     return figures(measured, name)
 
 
-def _measured(running: Running, users: Sequence[str]) -> Measured:
+def _measured(running: Running, users: Sequence[str]) -> PageCost:
     processes = pids(running)
 
     def meter() -> dict[str, float]:
@@ -79,7 +79,7 @@ def _measured(running: Running, users: Sequence[str]) -> Measured:
     found = of_a_page(meter, ask)
     cpu = {name.removeprefix("cpu "): ms for name, ms in found.items() if name.startswith("cpu ")}
     rpcs = {name.removeprefix("rpcs "): n for name, n in found.items() if name.startswith("rpcs ") and n >= LEAST_RPCS}
-    return Measured(cpu, stages(running.url, users[:PAGES]), rpcs)
+    return PageCost(cpu, stages(running.url, users[:PAGES]), rpcs)
 
 
 def pids(running: Running) -> dict[str, int]:
@@ -143,7 +143,7 @@ def stages(url: str, users: Sequence[str]) -> list[Stage]:
     return [Stage(*of, statistics.median(times)) for of, times in took.items()]
 
 
-def figures(measured: Measured, world: str) -> list[Figure]:
+def figures(measured: PageCost, world: str) -> list[Figure]:
     """The table."""
     total = sum(measured.cpu_ms.values())
     by_cpu = sorted(measured.cpu_ms.items(), key=lambda of: -of[1])
@@ -160,7 +160,7 @@ def figures(measured: Measured, world: str) -> list[Figure]:
     return [*found, Figure(PART, "RPCs of a home page, all services", sum(measured.rpcs.values()), "calls")]
 
 
-def draw(measured: Measured, title: str, path: Path = IMAGE) -> Path:
+def draw(measured: PageCost, title: str, path: Path = IMAGE) -> Path:
     """Bars: CPU by process with the rest of the cores, wall time by stage, RPCs by service."""
     figure, (cpu, wall, rpcs) = plt.subplots(1, 3, figsize=(15, 5.5))
     total = sum(measured.cpu_ms.values())

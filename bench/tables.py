@@ -12,7 +12,7 @@ from pathlib import Path
 from bench import report
 from bench.drawing import sweeps
 from bench.parts import PARTS
-from bench.report import ROOT, Figure, Measured, number
+from bench.report import ROOT, Figure, PartResults, number
 from bench.summary import SUMMARY, Noted, Row
 from learning.evaluation.marked import between
 
@@ -45,7 +45,7 @@ class Cell:
         return f"**{text}**" if missed else text
 
 
-def summary(found: Mapping[str, Measured]) -> str:
+def summary(found: Mapping[str, PartResults]) -> str:
     """The table of README.md."""
     lines = [_machines(found), "", "| part | what | target | measured |", "|---|---|---|---|"]
     before = ""
@@ -56,7 +56,7 @@ def summary(found: Mapping[str, Measured]) -> str:
     return "\n".join(lines)
 
 
-def sizes(found: Mapping[str, Measured]) -> str:
+def sizes(found: Mapping[str, PartResults]) -> str:
     """`results/README.md`: the machine of every part, and its figures over sizes."""
     lines = ["# Results", "", "Made by `make bench` from the JSON files beside it, which have every figure with",
              "its spread and target, and the versions. Missed targets are in bold.", "",
@@ -82,7 +82,7 @@ def write() -> list[Path]:
     return [path, README]
 
 
-def everything() -> dict[str, Measured]:
+def everything() -> dict[str, PartResults]:
     """The latest results, by part."""
     found = {part: report.load(part) for part in PARTS}
     return {part: of for part, of in found.items() if of}
@@ -93,7 +93,7 @@ def inserted(text: str, table: str) -> str:
     return between(text, BEGIN, END, table)
 
 
-def _machines(found: Mapping[str, Measured]) -> str:
+def _machines(found: Mapping[str, PartResults]) -> str:
     machines = sorted(
         {f"{of.machine['cpu']}, {of.machine['memory']}, Python {of.machine['python']}" for of in found.values()}
     )
@@ -102,7 +102,7 @@ def _machines(found: Mapping[str, Measured]) -> str:
     return f"On {'; '.join(machines) or 'no machine'}, {when}. Missed targets are in bold; `→`: the first size to the last."
 
 
-def _measured(row: Row, found: Mapping[str, Measured]) -> str:
+def _measured(row: Row, found: Mapping[str, PartResults]) -> str:
     of = found.get(row.part)
     figures = of.figures if of else []
     return row.measured.format(*(_cell(wanted, figures) for wanted in row.figures))

@@ -18,7 +18,7 @@ from aperture.store import ApertureStore
 from apiary import layout as apiary_layout
 from apiary.store import ApiaryStore
 from bench import recounts
-from bench.counters import DAY_MS, Increments, Recount
+from bench.counters import DAY_MS, Increments, PlainCounts
 from bench.report import Figure
 from bench.rounds import on_one_core, repeated
 from counters import layout as counters_layout
@@ -180,7 +180,7 @@ def _counters(shard: Shard) -> View:
 
 def _counts(store: CountersStore, made: list[list[Record]]) -> None:
     """Pins and their counts, of the last week and of all time."""
-    expected, pins = Recount(), np.arange(1, 4_001, dtype=np.uint64)
+    expected, pins = PlainCounts(), np.arange(1, 4_001, dtype=np.uint64)
     for chunk in made:
         expected.add(chunk)
     windows = np.array([7 * DAY_MS, 0], np.int64)

@@ -20,10 +20,10 @@ def move_of(newest_ms: int, now_ms: int, earlier: int | None = None) -> int:
     """
     if not newest_ms:
         return 0  # nothing has a date
-    room = max(now_ms - newest_ms, 0) // DAY_MS * DAY_MS
+    shift_ms = max(now_ms - newest_ms, 0) // DAY_MS * DAY_MS
     if earlier is not None:
-        return min(earlier, room)
-    return room if now_ms - newest_ms > OLD_MS else 0
+        return min(earlier, shift_ms)
+    return shift_ms if now_ms - newest_ms > OLD_MS else 0
 
 
 def moved(batches: Iterator[Batch], by_ms: int) -> Iterator[Batch]:

@@ -85,7 +85,7 @@ def event(
     """
     given = {"user": user, "pin": pin, "board": board, "target": target, "title": title, "id": id_}
     body = {"action": action} | {name: value for name, value in given.items() if value}
-    _tell(_call("POST", "/v1/events", data_of(config, data), body), as_json)
+    _print_answer(_call("POST", "/v1/events", data_of(config, data), body), as_json)
 
 
 @plainly
@@ -101,10 +101,10 @@ def takedown(
 
         feedmesh takedown 51
     """
-    _tell(_call("DELETE", f"/v1/pins/{urllib.parse.quote(pin, safe='')}", data_of(config, data)), as_json)
+    _print_answer(_call("DELETE", f"/v1/pins/{urllib.parse.quote(pin, safe='')}", data_of(config, data)), as_json)
 
 
-def _tell(answer: Any, as_json: bool) -> None:
+def _print_answer(answer: Any, as_json: bool) -> None:
     if as_json:
         out.print_json(data=answer)
     else:

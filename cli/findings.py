@@ -92,7 +92,7 @@ def _disk(data: Path, min_free_mb: int) -> Finding:
     there = next(folder for folder in (data.absolute(), *data.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free >> 20
     if free < min_free_mb:
-        remedy = "make room, or lower `min_free_mb` in [mesh]"
+        remedy = "free some space, or lower `min_free_mb` in [mesh]"
         return Finding("disk", "fault", f"{free:,} MB are free, and below {min_free_mb:,} no event is accepted", remedy)
     return Finding("disk", "well", f"{free:,} MB are free at {there}")
 

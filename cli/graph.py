@@ -96,7 +96,7 @@ def _built(folder: Path, edges: Path | None, columns: tuple[str, str, Path | Non
             f"warning: up to {found.dropped:,} records are no longer in the log: saves in them are not in the graph"
         )
     out.print(f"built {version} from {source} in {perf_counter() - began:.1f} s", highlight=False, soft_wrap=True)
-    _tell(snapshot.manifest_of(_graphs(folder), version))
+    _print_manifest(snapshot.manifest_of(_graphs(folder), version))
     return version
 
 
@@ -212,7 +212,7 @@ def _graphs(folder: Path) -> Any:
     return keys.graphs_of(folder)
 
 
-def _tell(of: Any) -> None:
+def _print_manifest(of: Any) -> None:
     kept = ""
     if of.entropy_fraction or of.delta < 1:
         kept = f", pruned with entropy fraction {of.entropy_fraction:g} and delta {of.delta:g}"

@@ -52,7 +52,7 @@ LOOK_EVERY_S = 5.0
 POLL_S = 0.2
 FEEDMESH = tuple(program("cli.main"))
 STOPS_WITHIN_S = 5.0
-LITTLE_ROOM = 1 << 20  # bytes
+LITTLE_SPACE = 1 << 20  # bytes
 Events = Callable[[], int]  # how many the log holds; raises MeshError when that is not known now
 #: Samples of a replay: pages that people saw favour the model that ordered them over a new one.
 SAMPLES_FROM = "replay"
@@ -218,7 +218,7 @@ class Learner:
         self._set(stage=said.stage, fraction=said.fraction)
 
     def _last_words(self) -> str:
-        if shutil.disk_usage(self._data).free < LITTLE_ROOM:
+        if shutil.disk_usage(self._data).free < LITTLE_SPACE:
             return f"the disk of {self._data} is full"  # and so the log may lack the last lines
         with suppress(OSError):
             lines = [

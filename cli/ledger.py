@@ -26,7 +26,7 @@ SAVE_EVERY_S = 1.0
 _SPREAD = 0x9E3779B97F4A7C15  # an odd number: multiples stay distinct, and far apart
 
 
-class Published(Protocol):
+class AcceptedCounts(Protocol):
     """Roadrunner's answer."""
 
     @property
@@ -38,7 +38,7 @@ class Published(Protocol):
         """Events whose id had been taken within a day."""
 
 
-class Dataset(Protocol):
+class LedgerDataset(Protocol):
     """A set of events in a fixed order (loaders/dataset.py)."""
 
     name: str
@@ -77,7 +77,7 @@ class Loaded(msgspec.Struct, kw_only=True):
 class Ledger:
     """The file that remembers how far an input got, beside the record of its set; saved once a second while loading."""
 
-    def __init__(self, data: Path, dataset: Dataset) -> None:
+    def __init__(self, data: Path, dataset: LedgerDataset) -> None:
         """Raises InvalidArgument when a file is not one of ours, damaged, or of another reading of the same input."""
         self.path = data / "loads" / f"{dataset.name}-{dataset.fingerprint}.json"
         self._dataset = dataset
@@ -185,7 +185,7 @@ class Ledger:
         decided = [other for _, other in self._others if other.events and other.moved_ms is not None]
         return max(decided, key=lambda other: other.at_ms).moved_ms if decided else None
 
-    def add(self, rows: int, published: Published) -> None:
+    def add(self, rows: int, published: AcceptedCounts) -> None:
         """The next `rows` of the new ones are acknowledged."""
         some = self._fresh[self._landed : self._landed + rows]
         self._landed += rows

@@ -23,7 +23,7 @@ import typer
 from cli.archive import move_text, moved
 from cli.console import data_of, err, hint, out, plainly
 from cli.graph import build
-from cli.ledger import Dataset, Ledger, Loaded, Published, alone
+from cli.ledger import AcceptedCounts, Ledger, LedgerDataset, Loaded, alone
 from cli.names import reading
 from cli.progress import progress
 from roadrunner.client import open_publisher
@@ -50,17 +50,17 @@ _as_json: ContextVar[bool] = ContextVar("as_json", default=False)
 class Publisher(Protocol):
     """The ingest API; safe to call from several threads."""
 
-    def publish(self, batch: Batch, timeout: float) -> Published:
+    def publish(self, batch: Batch, timeout: float) -> AcceptedCounts:
         """Returns once the batch is on disk. Raises MeshError."""
 
 
-def pump(dataset: Dataset, publisher: Publisher, ledger: Ledger, batch: int, report: Say) -> None:
+def pump(dataset: LedgerDataset, publisher: Publisher, ledger: Ledger, batch: int, report: Say) -> None:
     """Publish the rows that are new to the ledger, up to IN_FLIGHT batches in parallel.
 
     A batch with an unsave waits for those before it, and holds back those after it: it undoes their effect. Raises
     the MeshError of the first batch that failed for good; the ledger is saved whatever happens.
     """
-    flight: deque[tuple[int, Future[Published]]] = deque()
+    flight: deque[tuple[int, Future[AcceptedCounts]]] = deque()
     found = ledger.begin()
     ledger.save()  # with the number of this load: events published from here on have its ids
     stop, single = threading.Event(), False
@@ -79,7 +79,7 @@ def pump(dataset: Dataset, publisher: Publisher, ledger: Ledger, batch: int, rep
     ledger.finish()
 
 
-def _new(dataset: Dataset, found: tuple[I64, U64], size: int) -> Iterator[Batch]:
+def _new(dataset: LedgerDataset, found: tuple[I64, U64], size: int) -> Iterator[Batch]:
     """The events at positions, under the ids to publish them under."""
     rows, ids = found
     at = 0
@@ -88,7 +88,7 @@ def _new(dataset: Dataset, found: tuple[I64, U64], size: int) -> Iterator[Batch]
         at += len(events)
 
 
-def _land(flight: deque[tuple[int, Future[Published]]], ledger: Ledger, leave: int, report: Say) -> None:
+def _land(flight: deque[tuple[int, Future[AcceptedCounts]]], ledger: Ledger, leave: int, report: Say) -> None:
     """Take acknowledged batches off the front, until `leave` are under way."""
     while len(flight) > leave:
         published = flight[0][1].result()
@@ -97,7 +97,7 @@ def _land(flight: deque[tuple[int, Future[Published]]], ledger: Ledger, leave: i
         report("")
 
 
-def _land_what_came(flight: deque[tuple[int, Future[Published]]], ledger: Ledger) -> None:
+def _land_what_came(flight: deque[tuple[int, Future[AcceptedCounts]]], ledger: Ledger) -> None:
     """After a failure or Ctrl-C: the batches that still are acknowledged, up to the first that is not."""
     for _, future in flight:
         future.cancel()
@@ -106,7 +106,7 @@ def _land_what_came(flight: deque[tuple[int, Future[Published]]], ledger: Ledger
         ledger.add(events, future.result())
 
 
-def _patiently(publisher: Publisher, events: Batch, stop: threading.Event, report: Say) -> Published:
+def _patiently(publisher: Publisher, events: Batch, stop: threading.Event, report: Say) -> AcceptedCounts:
     """Publish, and try again for up to PATIENCE_S while the ingest API is away or sheds."""
     until, pause = time.monotonic() + PATIENCE_S, 0.1
     while True:
@@ -187,7 +187,9 @@ def load(
         out.print_json(data=msgspec.to_builtins(summary))
 
 
-def _opening(name: str, path: Path, form: tuple[str, str, str, bool], save_from: float | None) -> Callable[[], Dataset]:
+def _opening(
+    name: str, path: Path, form: tuple[str, str, str, bool], save_from: float | None
+) -> Callable[[], LedgerDataset]:
     """The function that opens the set. form: columns, separator, encoding, quotes, as stated."""
     if name == "csv":
         from loaders import ratings
@@ -220,14 +222,14 @@ class Summary(msgspec.Struct, kw_only=True):
     notes: list[str] = msgspec.field(default_factory=list)
 
 
-def _load(opened: Callable[[], Dataset], path: Path, data: Path, batch: int, keep_dates: bool) -> Summary:
+def _load(opened: Callable[[], LedgerDataset], path: Path, data: Path, batch: int, keep_dates: bool) -> Summary:
     with reading(data) as named:
         with err.status(f"reading {path}"):
-            dataset: Dataset = named(opened())
+            dataset: LedgerDataset = named(opened())
         return _load_read(dataset, data, batch, keep_dates)
 
 
-def _load_read(dataset: Dataset, data: Path, batch: int, keep_dates: bool) -> Summary:
+def _load_read(dataset: LedgerDataset, data: Path, batch: int, keep_dates: bool) -> Summary:
     ledger = Ledger(data, dataset)
     before = msgspec.structs.replace(ledger.loaded)
     when = date_text(before.at_ms)
@@ -246,7 +248,7 @@ def _load_read(dataset: Dataset, data: Path, batch: int, keep_dates: bool) -> Su
     return _summary(dataset, before, ledger, time.perf_counter() - began)
 
 
-def _publish(dataset: Dataset, publisher: Publisher, ledger: Ledger, batch: int) -> None:
+def _publish(dataset: LedgerDataset, publisher: Publisher, ledger: Ledger, batch: int) -> None:
     """`pump` with its progress. Ctrl-C stops it in good order and is a failure."""
     with progress(counted=True) as shown:
 
@@ -263,7 +265,7 @@ def _publish(dataset: Dataset, publisher: Publisher, ledger: Ledger, batch: int)
             raise typer.Exit(1) from None
 
 
-def _summary(dataset: Dataset, before: Loaded, ledger: Ledger, seconds: float) -> Summary:
+def _summary(dataset: LedgerDataset, before: Loaded, ledger: Ledger, seconds: float) -> Summary:
     after, new = ledger.loaded, ledger.new
     accepted, duplicates = after.accepted - before.accepted, after.duplicates - before.duplicates
     if new:

@@ -213,8 +213,8 @@ def train(
 
     with outcome.kept(status) as ended:
         command = extras.training()
-        if origin not in list(command.Origin):
-            raise InvalidArgument(f"--from {origin}: allowed are {', '.join(command.Origin)}")
+        if origin not in list(command.SampleOrigin):
+            raise InvalidArgument(f"--from {origin}: allowed are {', '.join(command.SampleOrigin)}")
         asked = command.Wanted(requests=samples, moments=moments, horizon_days=horizon, seed=seed)
         mesh, sections = meshes.load(meshes.mesh_file(home)), sections_of(config, data)
         sections["mesh"].partitions = mesh.common.partitions

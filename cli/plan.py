@@ -23,7 +23,7 @@ PARTITIONS = settings.MeshSettings().partitions
 LARGEST = 10**13
 
 
-class Measured(Struct):
+class ServiceCost(Struct):
     """Of one service. cpu_ms: a feed; process_mb: a process with hardly any data; disk, memory: bytes a unit."""
 
     cpu_ms: float
@@ -37,7 +37,7 @@ class Capacity(Struct):
     """`capacity.json`. measured: when, where and how."""
 
     measured: dict[str, Any]
-    services: dict[str, Measured]
+    services: dict[str, ServiceCost]
 
 
 class Line(NamedTuple):
@@ -123,21 +123,21 @@ def planned(capacity: Capacity, load: Load) -> list[Line]:
     return [_line(service, capacity.services[service], load) for service in SERVICES]
 
 
-def _line(service: str, of: Measured, load: Load) -> Line:
+def _line(service: str, of: ServiceCost, load: Load) -> Line:
     amount = load.units.get(of.unit, 0) * (CACHED if service == "scorpion" else 1)
     disk, held, process = amount * of.disk, amount * of.memory, of.process_mb * 1e6
-    cores, room = load.feeds_per_second * of.cpu_ms / 1000 / BUSY, load.memory_per_machine * FULL
+    cores, usable = load.feeds_per_second * of.cpu_ms / 1000 / BUSY, load.memory_per_machine * FULL
     copies = not issubclass(SERVICE_SETTINGS[service], ShardedSettings)
     fits = held + process if copies else process
-    if fits > room:
+    if fits > usable:
         raise InvalidArgument(
             f"--memory-per-machine = {load.memory_per_machine / 1e9:g}: one {service} needs {fits / 1e9:,.1f} GB, and "
             f"{FULL:.0%} of a machine are used: allowed is at least {ceil(fits / FULL / 1e9):,} GB"
         )
-    by_memory = 1 if copies else ceil(held / (room - process)) if held else 1
+    by_memory = 1 if copies else ceil(held / (usable - process)) if held else 1
     processes = 1 if service == SINGLE else max(1, ceil(cores), by_memory)
     memory = processes * (process + held) if copies else processes * process + held
-    machines = max(cores / load.cores_per_machine, memory / room)
+    machines = max(cores / load.cores_per_machine, memory / usable)
     return Line(service, processes, copies, disk * (processes if copies else 1), memory, cores, machines)
 
 

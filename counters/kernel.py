@@ -69,7 +69,7 @@ def _where(start: Any, length: Any, size_class: Any, kind: Any) -> Any:
 
 @kernel
 def _take(runs: Any, free: Any, state: Any, size_class: Any) -> Any:
-    """The start of a run of 2^class buckets: a free one, else at the end, where the caller has made sure of room."""
+    """The start of a run of 2^class buckets: a free one, else at the end, where the caller has made sure of space."""
     start = free[size_class]
     if start >= 0:
         free[size_class] = np.int64(runs[start]) - 1

@@ -21,14 +21,14 @@ from services.core.events import RESERVED_FROM
 MANY = 65_536  # noted, after which they are looked at
 
 
-class Table(NamedTuple):
+class LeaderTable(NamedTuple):
     """At most `size` objects with their counts, in no order."""
 
     objects: U64
     counts: I64
 
 
-EMPTY = Table(np.empty(0, np.uint64), np.empty(0, np.int64))
+EMPTY = LeaderTable(np.empty(0, np.uint64), np.empty(0, np.int64))
 
 
 class Leaders:
@@ -59,7 +59,7 @@ class Leaders:
             if self._many > MANY:
                 self._settle()
 
-    def of(self, kind: int, action: int) -> tuple[Table, Table]:
+    def of(self, kind: int, action: int) -> tuple[LeaderTable, LeaderTable]:
         """The two tables as they are now."""
         with self._noting:
             self._settle()
@@ -71,7 +71,7 @@ class Leaders:
             self._settle()
             for (kind, action), (ever, lately) in self._tables.items():
                 counts = self._sums(kind, action, lately.objects)[:, 1]
-                self._keep(kind, action, ever, Table(lately.objects[counts > 0], counts[counts > 0]))
+                self._keep(kind, action, ever, LeaderTable(lately.objects[counts > 0], counts[counts > 0]))
 
     def _settle(self) -> None:
         if not self._waiting:
@@ -85,7 +85,7 @@ class Leaders:
             ever = offered(ever, found, sums[:, 0], self._sizes[0])
             self._keep(kind, action, ever, offered(lately, found, sums[:, 1], self._sizes[1]))
 
-    def _keep(self, kind: int, action: int, *tables: Table) -> None:
+    def _keep(self, kind: int, action: int, *tables: LeaderTable) -> None:
         least = [
             int(table.counts.min()) if len(table.counts) >= size else 1
             for table, size in zip(tables, self._sizes, strict=True)
@@ -94,7 +94,7 @@ class Leaders:
         self.thresholds[kind, action] = min(least)
 
 
-def offered(table: Table, objects: U64, counts: I64, size: int) -> Table:
+def offered(table: LeaderTable, objects: U64, counts: I64, size: int) -> LeaderTable:
     """The table after these objects (no two alike) have these counts: the `size` best of all, lower ids first."""
     good = counts > 0
     if len(table.counts) >= size:
@@ -103,18 +103,18 @@ def offered(table: Table, objects: U64, counts: I64, size: int) -> Table:
         return table
     objects, counts = objects[good], counts[good]
     stays = ~among(table.objects, np.sort(objects))
-    both = Table(np.concatenate([table.objects[stays], objects]), np.concatenate([table.counts[stays], counts]))
+    both = LeaderTable(np.concatenate([table.objects[stays], objects]), np.concatenate([table.counts[stays], counts]))
     return first(both, size)
 
 
-def first(table: Table, size: int) -> Table:
+def first(table: LeaderTable, size: int) -> LeaderTable:
     """The `size` with the highest counts, most first, then by id."""
     if len(table.objects) > 4 * size:  # a cheap cut before the sort; ties at the edge all stay
         edge = np.partition(table.counts, -size)[-size]
         above = table.counts >= edge
-        table = Table(table.objects[above], table.counts[above])
+        table = LeaderTable(table.objects[above], table.counts[above])
     order = best(table.objects, table.counts)[:size]
-    return Table(table.objects[order], table.counts[order])
+    return LeaderTable(table.objects[order], table.counts[order])
 
 
 def best(objects: U64, counts: Array) -> I64:

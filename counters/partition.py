@@ -15,7 +15,7 @@ import numpy as np
 from counters import layout
 from counters.kernel import PAGES
 from counters.layout import Increments
-from counters.table import Table
+from counters.table import CountTable
 from services.core.columns import I64
 from services.state.shard import Shard
 
@@ -36,7 +36,7 @@ class Partition:
     """The counts of the objects of one partition."""
 
     def __init__(self, shard: Shard, number: int) -> None:
-        self.table = Table()
+        self.table = CountTable()
         self.newest_ms = (
             0  # the hour of the latest increment: buckets expire by it, so that all who apply the log agree
         )

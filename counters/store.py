@@ -7,7 +7,7 @@ import numpy as np
 
 from counters import layout
 from counters.layout import ACTIONS, HOUR, HOUR_MS, KEPT, Increments
-from counters.leaders import Leaders, Table, first
+from counters.leaders import Leaders, LeaderTable, first
 from counters.partition import Partition
 from counters.table import NEVER
 from counters.windows import runs
@@ -70,7 +70,9 @@ class CountersStore:
         newest_ms = max(came, default=0)
         try:
             if newest_ms > self._newest_ms:
-                self._newest_ms = newest_ms  # by which those who led lately make room, before others are counted
+                self._newest_ms = (
+                    newest_ms  # by which recent leaders whose days are over leave, before others are counted
+                )
                 self._leaders.look_again()
             for number, records in new.items():
                 self._own[number].add(records, self._leaders.thresholds, self._leaders.note)
@@ -99,7 +101,7 @@ class CountersStore:
             objects = np.union1d(table.objects, lately.objects)
             asked = np.array([action], np.uint8), np.array([window_ms])
             sums = self._sums(kind, objects, *asked, now_ms, self._clock())[:, 0, 0]
-            table = Table(objects[sums > 0], sums[sums > 0])
+            table = LeaderTable(objects[sums > 0], sums[sums > 0])
         found = first(table, k)
         return found.objects, found.counts.astype(np.float32)
 

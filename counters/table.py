@@ -14,9 +14,9 @@ from counters import kernel
 from counters.kernel import CLASSES, END, OBJECTS, PAGES
 from counters.layout import ACTIONS, DAY, HOUR, Increments, Page, what
 from counters.windows import Runs, first_kept, runs
+from services.core.checks import check_lengths
 from services.core.columns import I64, U8, U64, Array
 from services.kernels.bloom import read_only
-from services.kernels.checks import check_lengths
 
 NEVER = 2**62  # a threshold that no count reaches
 NOTHING_NOTABLE = np.full((8, 8), NEVER)
@@ -26,7 +26,7 @@ _AT_ONCE = 4_096  # increments added under one hold of the lock
 _COLUMNS = (np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.uint32), np.empty(0, np.uint64))
 
 
-class Table:
+class CountTable:
     """Objects and their buckets."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Table:
         found, start = [], 0
         while start < len(increments.objects):
             stop = min(start + _AT_ONCE, len(increments.objects))
-            self._make_room(stop - start, 0)
+            self._reserve(stop - start, 0)
             notable = np.empty(stop - start, np.int64)
             arrays: list[Any] = [self._slots, self._runs, self._free, self._state]
             arrays += [*(column[start:stop] for column in columns), *kept, offset, watermarks, thresholds, notable]
@@ -75,11 +75,11 @@ class Table:
             found.append(notable[:n] + start)
             start += added
             if start < stop:
-                self._make_room(0, len(self._runs) // 2)
+                self._reserve(0, len(self._runs) // 2)
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
-    def _make_room(self, objects: int, buckets: int) -> None:
-        """Make place for so many more. Readers meanwhile have the old arrays; there is one writer."""
+    def _reserve(self, objects: int, buckets: int) -> None:
+        """Allocate memory for so many more. Readers meanwhile have the old arrays; there is one writer."""
         wanted = (len(self) + objects) / _FULL
         if wanted > len(self._slots):
             larger = np.zeros((max(2 * len(self._slots), int(wanted) + 1), 2), np.uint64)
@@ -120,7 +120,7 @@ class Table:
         """
         check_lengths(len(page.objects), kinds=page.kinds, lengths=page.lengths)
         check_lengths(int(page.lengths.sum()), buckets=page.buckets)
-        self._make_room(len(page.objects), 2 * len(page.buckets) + 4 * len(page.objects))
+        self._reserve(len(page.objects), 2 * len(page.buckets) + 4 * len(page.objects))
         columns = _inputs(page)
         wrong = kernel.load(self._slots, self._runs, self._free, self._state, number, *columns)
         if wrong >= 0:
@@ -128,8 +128,8 @@ class Table:
 
     def leading(self, first: int, stop: int, thresholds: I64) -> tuple[U64, U8]:
         """(objects, kind << 3 | action) in slots first..stop that reach thresholds. By the thread that adds."""
-        room = max(0, min(stop, len(self._slots)) - first) * ACTIONS
-        objects, pairs = np.empty(room, np.uint64), np.empty(room, np.uint8)
+        capacity = max(0, min(stop, len(self._slots)) - first) * ACTIONS
+        objects, pairs = np.empty(capacity, np.uint64), np.empty(capacity, np.uint8)
         n = kernel.leading(self._slots, self._runs, first, min(stop, len(self._slots)), thresholds, objects, pairs)
         return objects[:n], pairs[:n]
 
@@ -145,14 +145,14 @@ def _inputs(columns: Iterable[Any]) -> list[Any]:
 
 def warm() -> None:
     """Compile the kernels, or load them, before they are needed."""
-    table, again, one = Table(), Table(), np.ones(1, np.uint64)
+    table, again, one = CountTable(), CountTable(), np.ones(1, np.uint64)
     table.add(
         Increments(
             one, what(np.ones(1, np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64)), np.ones(1, np.uint32)
         ),
         0,
     )
-    table._make_room(table.slots(), 0)
+    table._reserve(table.slots(), 0)
     for number in range(PAGES):
         again.load(number, table.page(number))
     again.leading(0, again.slots(), NOTHING_NOTABLE)

@@ -45,7 +45,7 @@ def age_and_rates(kept: F32, today: Any, done_at: I64, shown_at: I64, smoothing:
 
 @kernel
 def meet(known: U64, affinities: F32, of_pins: U64, out: F32) -> None:
-    """What a user's affinities say of the interests of each pin: their sum, the largest and the smallest but never
+    """A user's affinities to the interests of each pin: their sum, the largest and the smallest but never
     across 0, and the share of the pin's interests that the user likes.
 
     known: uint64[m], ascending; affinities: float32[m]; of_pins: uint64[n, k], 0: none; out: float32[4, n], written.

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from features import catalogue, crosses, pins
-from features.catalogue import Feature, Source
+from features.catalogue import Feature, FeatureSource
 from features.kernel import place
-from features.pins import KEPT_AT, PinFacts
+from features.pins import KEPT_AT, PinFeatures
 from services.core.columns import F32, U64
 
 
@@ -16,14 +16,14 @@ class Assembler:
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self.names = [f.name for f in features]
-        self.of_pins = any(f.source in (Source.PIN, Source.CROSS) for f in features)
+        self.of_pins = any(f.source in (FeatureSource.PIN, FeatureSource.CROSS) for f in features)
         self._at = {name: i for i, name in enumerate(self.names)}
         self._defaults = np.array([f.default for f in features], np.float32)
-        self._user = [f for f in features if f.source is Source.USER]
+        self._user = [f for f in features if f.source is FeatureSource.USER]
         self._user_at = [self._at[f.name] for f in self._user]
         kept = [(i, KEPT_AT[name]) for i, name in enumerate(self.names) if name in KEPT_AT]
         self._kept_to, self._kept_of = np.array(kept, np.int64).reshape(-1, 2).T.copy()
-        self._crossed = any(f.source is Source.CROSS for f in features)
+        self._crossed = any(f.source is FeatureSource.CROSS for f in features)
         self._computed = any(name in pins.COMPUTED for name in self.names)
 
     def rows(
@@ -32,11 +32,11 @@ class Assembler:
         interests: U64,
         affinities: F32,
         request: Mapping[str, F32],
-        known: PinFacts,
+        known: PinFeatures,
         datasets: Mapping[str, F32],
         now_ms: int,
     ) -> F32:
-        """float32[n, len(features)]; a feature that nobody states, or that is NaN, has its default.
+        """float32[n, len(features)]; a feature that no service states, or that is NaN, has its default.
 
         user: values by name; interests, affinities: the user's; request: float32[n] by name; known: of the n pins;
         datasets: float32[n] by `dataset.column`.
@@ -59,7 +59,7 @@ class Assembler:
 def warm() -> None:
     """Compile what assembles, or load it: the first request need not wait for it."""
     every, one = list(catalogue.CATALOGUE.values()), np.ones(1, np.uint64)
-    for columns in (0, 1):  # of datasets, beside which facts are no array of their own
+    for columns in (0, 1):  # of datasets, beside which these are no array of their own
         kept = np.zeros((2, len(pins.KEPT) + columns), np.float32)[:, : len(pins.KEPT)]
-        facts = PinFacts(kept, np.zeros((2, pins.INTERESTS), np.uint64))
-        Assembler(every).rows({}, one, np.ones(1, np.float32), {}, facts, {}, 0)
+        known = PinFeatures(kept, np.zeros((2, pins.INTERESTS), np.uint64))
+        Assembler(every).rows({}, one, np.ones(1, np.float32), {}, known, {}, 0)

@@ -11,7 +11,7 @@ DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 
 
-class Origin(IntEnum):
+class CandidateOrigin(IntEnum):
     """Which kind of source found a candidate."""
 
     FOLLOWING = 0
@@ -38,11 +38,11 @@ CATEGORICAL = frozenset({"origin"})
 def columns(
     origin: U8, light: F32, weight: F32, found: Array, nearness: F32, at_ms: I64, now_ms: int
 ) -> Mapping[str, F32]:
-    """float32[n] for each of NAMES. origin: Origin of each row; weight: of the board, interest or walk that led to it;
+    """float32[n] for each of NAMES. origin: CandidateOrigin of each row; weight: of the board, interest or walk that led to it;
     found: by how many sources; nearness: of the walks' best score the share of this pin's, NaN where none passed it;
     at_ms: when it was saved where it was found, 0: not known. The feature `nearness` is the logarithm.
     """
-    from features.kernel import within_source  # noqa: PLC0415 - whoever knows an Origin need not compile
+    from features.kernel import within_source  # noqa: PLC0415 - code that only reads a CandidateOrigin need not compile
 
     found_in = np.empty((len(NAMES), len(origin)), np.float32)
     is_of, below, rank, share, sources, near, age, hour = found_in

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen import kernel
 from feedgen.rows import ROW
 from services.core.columns import F32, I64, U8, U64, Array
@@ -23,7 +23,7 @@ class Candidates:
     """n candidates; make them with `Candidates.of`. An id of 0: none. rows: ROW[n], of which each column is a view:
 
     pin; board, owner, interest, seed: uint64, where it was found and the pin that led there (seed: a pin of the user's);
-    source: uint8, index into the pipeline's sources; origin: uint8, features.requests.Origin; weight: float32 > 0, of
+    source: uint8, index into the pipeline's sources; origin: uint8, features.requests.CandidateOrigin; weight: float32 > 0, of
     the board, interest or walk that led to it; light: float32 light score; quality: float32, NaN when not stated;
     at_ms: int64, when it was saved there, 0 when not known; more: columns of later stages, by name.
     """
@@ -148,7 +148,7 @@ class Candidates:
         """
         n = len(self)
         found_by, nearness, first = np.empty(n, np.uint32), np.empty(n, np.float32), np.empty(n, np.bool_)
-        kernel.count(self.rows, int(Origin.WALKED), found_by, nearness, first)
+        kernel.count(self.rows, int(CandidateOrigin.WALKED), found_by, nearness, first)
         return self.adding({"found_by": found_by, "nearness": nearness, "first": first})
 
 

@@ -30,14 +30,14 @@ from feedgen.scorers.pin_attributes import PinAttributes
 from feedgen.scorers.ranked import Ranked
 from feedgen.served import Served
 from feedgen.slate import Slate
-from feedgen.sources.followed_boards import FollowedBoards
+from feedgen.sources.followed_boards import FollowedBoardPins
 from feedgen.sources.fresh_pins import Fresh, FreshPins
 from feedgen.sources.interest_pins import InterestPins
 from feedgen.sources.popular_pins import PopularPins
 from feedgen.sources.retrieval import Retrieval
 from feedgen.sources.walked_boards import WalkedBoards
 from feedgen.sources.walked_pins import WalkedPins
-from feedgen.stages import Filter, Hydrator, PostFilter, QueryStage, Source
+from feedgen.stages import CandidateSource, Filter, Hydrator, PostFilter, QueryStage
 from feedgen.titles import Titles
 from pixie.client import PixieClient
 from polaris.client import PolarisClient
@@ -136,7 +136,7 @@ def interest(parts: "Parts") -> Pipeline:
 def picked(parts: "Parts") -> Pipeline:
     """Pins near what a user engaged with, and of boards near it."""
     share = parts.choose.walk_pins_share
-    sources: list[Source] = [parts.walked_pins(), parts.walked_boards()]
+    sources: list[CandidateSource] = [parts.walked_pins(), parts.walked_boards()]
     fillers = parts.fillers()
     return Pipeline(
         surface=Surface.PICKED,
@@ -202,9 +202,9 @@ class Parts:
         """Which interests the user follows."""
         return FollowedInterests(self.ask.apiary, self.choose.interests, self.timeout)
 
-    def followed_boards(self, k: int = 0) -> FollowedBoards:
+    def followed_boards(self, k: int = 0) -> FollowedBoardPins:
         """From the boards that the user follows."""
-        return FollowedBoards(self._retrieval(k, spread=False))
+        return FollowedBoardPins(self._retrieval(k, spread=False))
 
     def interest_pins(self, k: int = 0) -> InterestPins:
         """From the user's interests."""
@@ -219,7 +219,7 @@ class Parts:
         """Near the user's recent pins."""
         return WalkedPins(k or self.choose.candidates)
 
-    def walks(self, sources: Sequence[Source]) -> list[QueryStage]:
+    def walks(self, sources: Sequence[CandidateSource]) -> list[QueryStage]:
         """The walks that these sources need: none, or one for all of them."""
         boards = max((source.most for source in sources if isinstance(source, WalkedBoards)), default=0)
         pins = max((source.k for source in sources if isinstance(source, WalkedPins)), default=0)
@@ -238,11 +238,11 @@ class Parts:
         retrieval, most = self._retrieval(k or self.choose.popular), self.choose.popular_interests
         return FreshPins(self.ask.counters, retrieval, most, TtlValue[Fresh](self._ttl_ms), self.timeout)
 
-    def fillers(self) -> list[Source]:
+    def fillers(self) -> list[CandidateSource]:
         """For a feed whose own sources bring too little."""
         return [self.popular_pins(), self.fresh_pins()]
 
-    def blend(self) -> tuple[list[Source], list[float]]:
+    def blend(self) -> tuple[list[CandidateSource], list[float]]:
         """The sources of home and their rates, those that have one; of the candidates each brings its part."""
         choose = self.choose
         makers = (
@@ -256,7 +256,7 @@ class Parts:
         total = sum(rate for _, rate in makers)
         if not total:
             raise InvalidArgument("[feedgen] every rate of home is 0: at least one must be above 0")
-        sources: list[Source] = [
+        sources: list[CandidateSource] = [
             make(max(LEAST, round(choose.candidates * rate / total))) for make, rate in makers if rate
         ]
         return sources, [rate for _, rate in makers if rate]
@@ -281,7 +281,7 @@ class Parts:
         """With all limits."""
         return Slate(self.choose.per_board, self.choose.per_owner, self.choose.per_interest, rates)
 
-    def hydrators(self, sources: Sequence[Source]) -> Sequence[Hydrator]:
+    def hydrators(self, sources: Sequence[CandidateSource]) -> Sequence[Hydrator]:
         """Hydrators of the texts of a page. sources: all of the feed, fillers last."""
         return [PageTitles(self._titles), Reasons(sources)]
 

@@ -22,13 +22,13 @@ from feedgen.query import Query
 from feedgen.slate import Chosen, Slate
 from feedgen.stages import (
     Afterwards,
+    CandidateSource,
     Filter,
-    Found,
     Hydrator,
     PostFilter,
     QueryStage,
     Scorer,
-    Source,
+    SourceFindings,
     enabled,
     is_enabled,
 )
@@ -36,7 +36,7 @@ from feedgen.xray import Xray
 from services.core.columns import Array, among
 from services.core.errors import described
 from services.core.events import Surface
-from services.rpc.together import together
+from services.rpc.batching import batched_calls
 
 T = TypeVar("T")
 
@@ -51,8 +51,8 @@ class Pipeline:
     surface: Surface
     queries: Sequence[QueryStage]
     walks: Sequence[QueryStage]
-    sources: Sequence[Source]
-    fillers: Sequence[Source]
+    sources: Sequence[CandidateSource]
+    fillers: Sequence[CandidateSource]
     filters: Sequence[Filter]
     scorers: Sequence[Scorer]
     checks: Sequence[Filter]
@@ -64,7 +64,7 @@ class Pipeline:
     afterwards: Sequence[Afterwards]
 
     @property
-    def all_sources(self) -> Sequence[Source]:
+    def all_sources(self) -> Sequence[CandidateSource]:
         """The sources as candidates number them: the fillers come last."""
         return [*self.sources, *self.fillers]
 
@@ -75,7 +75,7 @@ class Ranked:
 
     candidates: Candidates
     ranking: Ranking
-    found: Sequence[Found]
+    found: Sequence[SourceFindings]
 
 
 async def run(pipeline: Pipeline, query: Query, xray: Xray) -> Page:
@@ -104,7 +104,9 @@ async def rank(pipeline: Pipeline, query: Query, xray: Xray) -> Ranked:
     return ranked
 
 
-async def _scored(pipeline: Pipeline, query: Query, found: Sequence[Found], more: bool, xray: Xray) -> Ranked | None:
+async def _scored(
+    pipeline: Pipeline, query: Query, found: Sequence[SourceFindings], more: bool, xray: Xray
+) -> Ranked | None:
     """The candidates after filters, scorers and checks; None when they do not fill a page and there is `more`."""
     if query.losers is not None:
         query.losers.begin()
@@ -232,7 +234,7 @@ async def _all(begin: Sequence[Callable[[], Answer[T]]]) -> list[T | None]:
 
     All are waited for, then the first error is raised, so that none is left running.
     """
-    with together():
+    with batched_calls():
         answers: list[Any] = [one() for one in begin]
         at = [i for i, answer in enumerate(answers) if hasattr(answer, "__await__")]
         awaited = await asyncio.gather(*(answers[i] for i in at), return_exceptions=True)
@@ -251,7 +253,7 @@ async def _ask(stages: Sequence[QueryStage], share: float, query: Query, xray: X
             setattr(query, name, value)
 
 
-async def _find(stages: Sequence[Source], first: int, query: Query, xray: Xray) -> list[Found]:
+async def _find(stages: Sequence[CandidateSource], first: int, query: Query, xray: Xray) -> list[SourceFindings]:
     """The candidates of the sources that were not lost; the candidates number them from `first`."""
     asked = [(number, stage) for number, stage in enumerate(stages, first) if is_enabled(stage, query)]
     work = [partial(attempt, s, "source", partial(s.find, query, i), SHARES.sources, xray) for i, s in asked]
@@ -264,10 +266,10 @@ async def _find(stages: Sequence[Source], first: int, query: Query, xray: Xray) 
     return found
 
 
-def _filtered(pipeline: Pipeline, query: Query, found: Sequence[Found], xray: Xray) -> Candidates:
+def _filtered(pipeline: Pipeline, query: Query, found: Sequence[SourceFindings], xray: Xray) -> Candidates:
     """The rows that all filters keep. Each sees all rows, so that rows are left out once, at the end."""
     candidates = Candidates.concat([part.candidates for part in found]).counted()
-    xray.together(candidates)
+    xray.merged(candidates)
     return _kept(pipeline.filters, query, candidates, xray)
 
 
@@ -291,7 +293,7 @@ def _filter(stage: Filter, query: Query, candidates: Candidates, keep: Array, xr
     return kept
 
 
-def _false_positives(found: Sequence[Found], query: Query, xray: Xray) -> int:
+def _false_positives(found: Sequence[SourceFindings], query: Query, xray: Xray) -> int:
     """Pins that the bloom filter rejected although the user never met them."""
     rejected = [part.dropped.pins[part.dropped.seen()] for part in found if part.dropped is not None]
     if not rejected:
@@ -310,6 +312,6 @@ async def fall_back(last_resort: LastResort, query: Query, xray: Xray) -> Page:
     return Page(rows, np.zeros(len(rows), np.float32), NOTHING, fallback=fallen.stage)
 
 
-def tell(pipeline: Pipeline, query: Query, page: Page) -> list[Awaitable[None]]:
+def report(pipeline: Pipeline, query: Query, page: Page) -> list[Awaitable[None]]:
     """The work to do after a page was answered."""
-    return [stage.tell(query, page) for stage in pipeline.afterwards]
+    return [stage.report(query, page) for stage in pipeline.afterwards]

@@ -16,7 +16,7 @@ NO_WEIGHTS = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class FollowedBoards:
+class QueryBoards:
     """n boards with their weights; owner: the followed user through whom, 0 when followed directly."""
 
     boards: U64
@@ -25,7 +25,7 @@ class FollowedBoards:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenFilter:
     """The pins the user has met: as a bloom filter for the leaves, and exactly, ascending."""
 
     filter: bytes
@@ -80,8 +80,8 @@ class Query:
 
     audit_filter: bool = False  # also ask the leaves which pins the filter rejected, to count its false positives
 
-    followed: FollowedBoards = field(default_factory=lambda: FollowedBoards(NO_IDS, NO_WEIGHTS, NO_IDS))
+    followed: QueryBoards = field(default_factory=lambda: QueryBoards(NO_IDS, NO_WEIGHTS, NO_IDS))
     followed_interests: U64 = field(default_factory=lambda: NO_IDS)
     recent: Recent = NOT_KNOWN
     walked: Walked = Walked(lost=DeadlineExceeded("no walk was answered in its time"))
-    seen: Seen = field(default_factory=lambda: Seen(b"", NO_IDS))
+    seen: SeenFilter = field(default_factory=lambda: SeenFilter(b"", NO_IDS))

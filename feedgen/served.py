@@ -19,12 +19,12 @@ LINGER_S = 0.1
 MOST = 200  # pages of one publish
 
 
-class Told(NamedTuple):
-    """A page that was served; `told` is done once its events are on disk."""
+class ServedPage(NamedTuple):
+    """A page that was served; `written` is done once its events are on disk."""
 
     query: Query
     page: Page
-    told: "asyncio.Future[None]"
+    written: "asyncio.Future[None]"
 
 
 class Served:
@@ -38,10 +38,10 @@ class Served:
     def __init__(self, roadrunner: RoadrunnerClient, timeout: float, linger_s: float = LINGER_S) -> None:
         """linger_s: how long the first page of a batch waits for others."""
         self._roadrunner, self._timeout, self._linger_s = roadrunner, timeout, linger_s
-        self._waiting: list[Told] = []
+        self._waiting: list[ServedPage] = []
         self._publishing: set[asyncio.Task[None]] = set()
 
-    async def tell(self, query: Query, page: Page) -> None:
+    async def report(self, query: Query, page: Page) -> None:
         """A page was served. Returns once that is on disk; raises the errors of the ingest API."""
         if not len(page.rows):
             return
@@ -49,9 +49,9 @@ class Served:
             task = asyncio.get_running_loop().create_task(self._publish(), context=contextvars.Context())
             self._publishing.add(task)
             task.add_done_callback(self._publishing.discard)
-        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Told(query, page, told))
-        await told
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(ServedPage(query, page, written))
+        await written
 
     async def _publish(self) -> None:
         await asyncio.sleep(self._linger_s)
@@ -59,7 +59,7 @@ class Served:
         for start in range(0, len(waiting), MOST):
             await self._publish_some(waiting[start : start + MOST])
 
-    async def _publish_some(self, pages: "list[Told]") -> None:
+    async def _publish_some(self, pages: "list[ServedPage]") -> None:
         error: Exception | None = None
         try:
             await self._roadrunner.publish(_events(pages), self._timeout)
@@ -72,15 +72,15 @@ class Served:
         except Exception as failed:  # whatever it is, every waiting page gets it
             error = failed
         for one in pages:
-            if one.told.done():
+            if one.written.done():
                 continue
             if error is None:
-                one.told.set_result(None)
+                one.written.set_result(None)
             else:
-                one.told.set_exception(error)
+                one.written.set_exception(error)
 
 
-def _events(pages: Sequence[Told]) -> Batch:
+def _events(pages: Sequence[ServedPage]) -> Batch:
     """Of all their pins, in order: each column is made once, however many pages there are."""
     rows, queries = [len(one.page.rows) for one in pages], [one.query for one in pages]
     places = np.concatenate([np.arange(n, dtype=np.uint64) for n in rows])
@@ -107,7 +107,7 @@ def _events(pages: Sequence[Told]) -> Batch:
     )
 
 
-def _losers(pages: Sequence[Told]) -> dict[str, Ragged]:
+def _losers(pages: Sequence[ServedPage]) -> dict[str, Ragged]:
     """`lost` and `lost_by`, in the row of the first pin of each page that has a sample; nothing when none has."""
     if all(one.page.losers is None for one in pages):
         return {}

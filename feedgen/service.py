@@ -17,10 +17,10 @@ from feedgen.items import add_items
 from feedgen.losers import Losers
 from feedgen.names import FALLBACK
 from feedgen.page import Page
+from feedgen.page_limiter import PageLimiter
 from feedgen.pipeline import Pipeline
 from feedgen.query import Query
 from feedgen.sessions import Sessions
-from feedgen.turns import Turns
 from feedgen.xray import Xray
 from protos import feedgen_pb2 as pb
 from protos import feedgen_pb2_grpc as rpc
@@ -56,7 +56,7 @@ class Feedgen(rpc.FeedgenServicer):
         feeds: Mapping[str, Pipeline],
         titles: PageTitles,
         cursors: Cursors,
-        turns: Turns,
+        limiter: PageLimiter,
         metrics: Metrics,
         deadline_s: float,
         sessions: Sessions,
@@ -66,15 +66,15 @@ class Feedgen(rpc.FeedgenServicer):
         that lost.
         """
         self._losing, self._metrics, self._sessions = losers, metrics, sessions
-        self._feeds, self._titles, self._cursors, self._turns = feeds, titles, cursors, turns
+        self._feeds, self._titles, self._cursors, self._limiter = feeds, titles, cursors, limiter
         self._deadline_s = deadline_s
         self._afterwards: set[asyncio.Task[None]] = set()
-        self._requests = self._fallbacks = self._degraded = self._untold = 0
+        self._requests = self._fallbacks = self._degraded = self._unlogged = 0
         self._rejected = self._false_positives = 0
         metrics.gauge("fallbacks", lambda: self._fallbacks)
         metrics.gauge("degraded_pages", lambda: self._degraded)
         metrics.gauge("pages_to_be_logged", lambda: len(self._afterwards))
-        metrics.gauge("pages_not_logged", lambda: self._untold)
+        metrics.gauge("pages_not_logged", lambda: self._unlogged)
         metrics.gauge("filter_rejections_audited", lambda: self._rejected)
         metrics.gauge("filter_false_positives_audited", lambda: self._false_positives)
 
@@ -89,7 +89,7 @@ class Feedgen(rpc.FeedgenServicer):
         pipeline = self._pipeline(request)
         query = self._query(request, pipeline)
         with context.serving(self._deadline_s):
-            async with self._turns.taken():
+            async with self._limiter.taken():
                 page, xray = await self._page(pipeline, query)
                 if len(page.rows) < query.limit and not page.fell_back and query.shown.is_rough:
                     exact = await self._sessions.exactly(query)
@@ -101,7 +101,7 @@ class Feedgen(rpc.FeedgenServicer):
                 reply.xray = await self._explained(query, xray)
         self._count(page, xray)
         if not (page.fell_back or request.explain):  # neither is a new list that a reader was given
-            self._later(pipelines.tell(pipeline, query, page))
+            self._later(pipelines.report(pipeline, query, page))
         reply.cursor, reply.model, reply.request_id = self._next(query, page), page.ranking.model, query.request_id
         reply.degraded.extend([*xray.degraded(), *([FALLBACK] if page.fell_back else [])])
         reply.took_ms = (time.perf_counter() - started) * 1000
@@ -159,21 +159,21 @@ class Feedgen(rpc.FeedgenServicer):
         self._rejected += int(xray.query.get("filter_rejected", 0))
         self._false_positives += page.false_positives
 
-    def _later(self, told: list[Awaitable[None]]) -> None:
-        for work in told:
+    def _later(self, reports: list[Awaitable[None]]) -> None:
+        for work in reports:
             if len(self._afterwards) >= MAX_AFTERWARDS:
-                self._untold += 1
+                self._unlogged += 1
                 work.close()  # type: ignore[attr-defined]
                 continue
-            task = asyncio.ensure_future(self._tell(work))
+            task = asyncio.ensure_future(self._report(work))
             self._afterwards.add(task)
             task.add_done_callback(self._afterwards.discard)
 
-    async def _tell(self, work: Awaitable[None]) -> None:
+    async def _report(self, work: Awaitable[None]) -> None:
         try:
             await work
         except MeshError as error:
-            self._untold += 1
+            self._unlogged += 1
             logger.warning("a page was not logged: %s", error)
 
 

@@ -11,11 +11,14 @@ class Settings(Choices, kw_only=True):
     """[feedgen]"""
 
     pages_at_once: Annotated[
-        int, Meta(ge=1, le=10_000, description="pages in the making at most; waiting readers begin as a group")
+        int, Meta(ge=1, le=10_000, description="pages in the making at most; waiting requests begin as a group")
     ] = 8
-    turn_ms: Annotated[
-        int, Meta(ge=1, le=60_000, description="after this a page in the making holds up no other, slow as it may be")
+    slot_ms: Annotated[
+        int,
+        Meta(
+            ge=1, le=60_000, description="after this a page that is not made yet no longer counts against pages_at_once"
+        ),
     ] = 100
     pages_waiting: Annotated[
-        int, Meta(ge=0, le=10_000, description="readers who wait at most; readers beyond that get the fallback page")
+        int, Meta(ge=0, le=10_000, description="requests that wait at most; requests beyond that get the fallback page")
     ] = 32

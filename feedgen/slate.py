@@ -13,8 +13,8 @@ import numpy as np
 
 from feedgen import kernel
 from feedgen.candidates import Candidates
+from services.core.checks import check_lengths
 from services.core.columns import I64
-from services.kernels.checks import check_lengths
 
 WHY = ("within the limits", "limits gave way", "filler")
 

@@ -40,7 +40,7 @@ def is_enabled(stage: object, query: Query) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class QueryFindings:
     """The findings of a query stage: values of fields of the query, by name."""
 
     values: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Known:
 class QueryStage(Stage, Protocol):
     """Finds out something about the user, concurrently with the others."""
 
-    async def ask(self, query: Query) -> Known:
+    async def ask(self, query: Query) -> QueryFindings:
         """Its findings."""
         ...
 
@@ -71,12 +71,12 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The candidates of a source; `dropped` when the query explains itself; told: parts of the X-ray, by name."""
+class SourceFindings:
+    """The candidates of a source; `dropped` when the query explains itself; explained: parts of the X-ray, by name."""
 
     candidates: Candidates
     dropped: Dropped | None = None
-    told: Mapping[str, Any] = field(default_factory=dict)
+    explained: Mapping[str, Any] = field(default_factory=dict)
     lost: str = ""
 
 
@@ -90,10 +90,10 @@ class Words(NamedTuple):
     seed: str
 
 
-class Source(Stage, Protocol):
+class CandidateSource(Stage, Protocol):
     """Finds candidates, concurrently with the others."""
 
-    def find(self, query: Query, source: int) -> Found | Awaitable[Found]:
+    def find(self, query: Query, source: int) -> SourceFindings | Awaitable[SourceFindings]:
         """Candidates whose source column is `source`."""
         ...
 
@@ -162,6 +162,6 @@ class Afterwards(Protocol):
         """Its name."""
         ...
 
-    async def tell(self, query: Query, page: Page) -> None:
+    async def report(self, query: Query, page: Page) -> None:
         """A page was served."""
         ...

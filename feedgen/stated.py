@@ -14,7 +14,7 @@ from feedgen.query import Query
 from services.core.columns import F32, U64
 
 
-class Stated(NamedTuple):
+class RequestFeatures(NamedTuple):
     """user: values by name; interests, affinities: the user's; request: float32[n] by name."""
 
     user: Mapping[str, float]
@@ -23,7 +23,7 @@ class Stated(NamedTuple):
     request: Mapping[str, F32]
 
 
-def stated(query: Query, candidates: Candidates) -> Stated:
+def stated(query: Query, candidates: Candidates) -> RequestFeatures:
     """Of these candidates, which `Candidates.counted` has been through."""
     recent = query.recent
     user = users.row(
@@ -44,4 +44,4 @@ def stated(query: Query, candidates: Candidates) -> Stated:
         at_ms=candidates.at_ms,
         now_ms=query.now_ms,
     )
-    return Stated(user, recent.interests, recent.affinities, request)
+    return RequestFeatures(user, recent.interests, recent.affinities, request)

@@ -5,11 +5,11 @@ from feedgen import kernel
 from feedgen.cursor import Cursors, secret_of
 from feedgen.feeds import Clients, feeds
 from feedgen.hydrators.titles import PageTitles
+from feedgen.page_limiter import PageLimiter
 from feedgen.service import Feedgen, Losing
 from feedgen.sessions import Sessions
 from feedgen.settings import Settings
 from feedgen.titles import Titles
-from feedgen.turns import Turns
 from protos.feedgen_pb2_grpc import add_FeedgenServicer_to_server
 from services.core.metrics import Metrics
 from services.ops.wiring import AsyncParts, Runtime
@@ -30,7 +30,7 @@ def servicer_of(settings: Settings, clients: Clients, cursors: Cursors, metrics:
         feeds(clients, settings),
         PageTitles(Titles(clients.rockstore, settings.timeout)),
         cursors,
-        Turns(settings.pages_at_once, settings.turn_ms / 1000, settings.pages_waiting, metrics),
+        PageLimiter(settings.pages_at_once, settings.slot_ms / 1000, settings.pages_waiting, metrics),
         metrics,
         settings.timeout,
         Sessions(clients.smartfeed),

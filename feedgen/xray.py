@@ -17,7 +17,7 @@ from feedgen.candidates import EMPTY, Candidates
 from feedgen.page import Ranking
 from feedgen.query import Query
 from feedgen.slate import WHY, Chosen
-from feedgen.stages import Dropped, Found
+from feedgen.stages import Dropped, SourceFindings
 from services.core.clock import DAY_MS
 from services.core.columns import Array
 from services.core.events import ENGAGEMENTS
@@ -33,8 +33,8 @@ class Xray(Traces):
     explain: bool
     pins: dict[str, dict[str, Any]] = field(default_factory=dict)
     query: dict[str, float] = field(default_factory=dict)
-    told: dict[str, Any] = field(default_factory=lambda: {"interests": [], "walk": None, "ranking": None, "blend": []})
-    _together: Candidates = EMPTY
+    parts: dict[str, Any] = field(default_factory=lambda: {"interests": [], "walk": None, "ranking": None, "blend": []})
+    _merged: Candidates = EMPTY
 
     def failed(self, error: Exception, why: str) -> None:
         """Something raised an error that is no loss of a stage: the stage that had begun last is named."""
@@ -55,8 +55,8 @@ class Xray(Traces):
 
     def untitled(self) -> list[dict[str, Any]]:
         """The parts about pins and interests, to be given titles."""
-        walk = self.told["walk"]
-        return [*self.told["interests"], *(walk["seeds"] if walk else [])]
+        walk = self.parts["walk"]
+        return [*self.parts["interests"], *(walk["seeds"] if walk else [])]
 
     def asked(self, query: Query) -> None:
         """The findings of the query stages."""
@@ -77,13 +77,13 @@ class Xray(Traces):
                 for action, count in zip(ENGAGEMENTS, counts, strict=True):
                     self.query[f"{action.name.lower()}s_{window}"] = count
 
-    def found(self, stage: str, found: Found) -> None:
+    def found(self, stage: str, found: SourceFindings) -> None:
         """The candidates of a source, and the pins that its leaf left out."""
         for trace in self.stages:
             if trace.stage == stage:
                 trace.kept = len(found.candidates)
         if self.explain:
-            self.told |= found.told
+            self.parts |= found.explained
             if found.dropped is not None:
                 self._leaf_drops(stage, found.dropped)
 
@@ -92,9 +92,9 @@ class Xray(Traces):
         for pin, board, reason in rows:
             self._drop(pin, board, source, dropped.reasons.get(reason, f"reason {reason}"))
 
-    def together(self, candidates: Candidates) -> None:
+    def merged(self, candidates: Candidates) -> None:
         """The candidates of all sources, before any filter."""
-        self._together = candidates
+        self._merged = candidates
 
     def filtered(self, stage: str, candidates: Candidates, keep: Array) -> None:
         """The rows that a filter dropped."""
@@ -121,7 +121,7 @@ class Xray(Traces):
         """Every candidate that was ranked, and whether the slate chose it."""
         if not self.explain:
             return
-        self.told["ranking"] = {
+        self.parts["ranking"] = {
             "model": ranking.model,
             "fingerprint": f"{ranking.fingerprint:016x}",
             "features": len(ranking.features),
@@ -129,7 +129,7 @@ class Xray(Traces):
             "cache_misses": ranking.misses,
             "lost": list(ranking.lost),
         }
-        self.told["blend"] = _blend(self._together, sources, rates, chosen)
+        self.parts["blend"] = _blend(self._merged, sources, rates, chosen)
         slots = {
             row: {"position": i, "source": sources[slot], "why": WHY[why]}
             for i, (row, slot, why) in enumerate(
@@ -137,7 +137,7 @@ class Xray(Traces):
             )
         }
         best = np.argsort(-candidates.column("score"), kind="stable")[:MAX_PINS].tolist()
-        rays = _Rays(query, candidates, ranking, sources, self._together)
+        rays = _Rays(query, candidates, ranking, sources, self._merged)
         for row in dict.fromkeys([*slots, *best]):
             slot = slots.get(row)
             gone = None if slot else {"stage": "slate", "reason": "not on this page"}
@@ -145,14 +145,12 @@ class Xray(Traces):
 
     def encoded(self) -> bytes:
         """As JSON."""
-        told = {"query": self.query, **self.told, "phases": self.spans, "stages": self.stages, "pins": self.pins}
-        return msgspec.json.encode(told)
+        parts = {"query": self.query, **self.parts, "phases": self.spans, "stages": self.stages, "pins": self.pins}
+        return msgspec.json.encode(parts)
 
 
-def _blend(
-    together: Candidates, sources: Sequence[str], rates: Sequence[float], chosen: Chosen
-) -> list[dict[str, Any]]:
-    found, filled = Counter(together.source.tolist()), Counter(chosen.slots.tolist())
+def _blend(merged: Candidates, sources: Sequence[str], rates: Sequence[float], chosen: Chosen) -> list[dict[str, Any]]:
+    found, filled = Counter(merged.source.tolist()), Counter(chosen.slots.tolist())
     return [
         {"source": name, "rate": rates[i] if i < len(rates) else 0, "found": found[i], "slots": filled[i]}
         for i, name in enumerate(sources)
@@ -163,11 +161,11 @@ class _Rays:
     """The explanation of one candidate after the other."""
 
     def __init__(
-        self, query: Query, candidates: Candidates, ranking: Ranking, sources: Sequence[str], together: Candidates
+        self, query: Query, candidates: Candidates, ranking: Ranking, sources: Sequence[str], merged: Candidates
     ) -> None:
         self._query, self._candidates, self._ranking, self._sources = query, candidates, ranking, sources
-        self._together, self._by_pin = together, np.argsort(together.pin, kind="stable")
-        self._sorted = together.pin[self._by_pin]
+        self._merged, self._by_pin = merged, np.argsort(merged.pin, kind="stable")
+        self._sorted = merged.pin[self._by_pin]
         self._affinities = dict(zip(query.recent.interests.tolist(), query.recent.affinities.tolist(), strict=True))
 
     def of(self, row: int) -> dict[str, Any]:
@@ -181,7 +179,7 @@ class _Rays:
         }
 
     def _source(self, at: int) -> dict[str, Any]:
-        of = self._together
+        of = self._merged
         return {
             "source": self._sources[int(of.source[at])],
             "board": str(of.board[at]),

@@ -32,7 +32,7 @@ class Section:
 
 
 @dataclass(slots=True)
-class Dataset:
+class EventDataset:
     """One set of events in a fixed order: definitions, then follows, then actions, each part by date.
 
     `fingerprint` (hex) is that of the input's bytes. `notes` are lines for people on what was skipped or made up, and why.

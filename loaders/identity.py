@@ -29,7 +29,7 @@ _REST = np.uint64((1 << 63) - 1)
 _NO_DATE = np.iinfo(np.int64).min
 
 
-class Part(Protocol):
+class EventRun(Protocol):
     """A run of events of one kind (loaders/dataset.py)."""
 
     @property
@@ -60,7 +60,7 @@ class Identities:
     last: Array
 
 
-def identify(name: str, parts: Iterable[Part]) -> Identities:
+def identify(name: str, parts: Iterable[EventRun]) -> Identities:
     """The identities of a set's rows; reads all of it once."""
     marks, defines, keys = [np.empty(0, np.uint64)], [np.empty(0, bool)], [np.empty(0, np.uint64)]
     for part in parts:

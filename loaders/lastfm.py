@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loaders.dataset import Dataset, Section, fingerprint, section, texts
+from loaders.dataset import EventDataset, Section, fingerprint, section, texts
 from loaders.files import columns, input_files
 from loaders.interactions import first_use, most_used, popularity, runs_of
 from services.core.columns import I64, U64
@@ -38,12 +38,12 @@ class Tables:
     at_ms: I64
 
 
-def open(path: Path) -> Dataset:
+def open(path: Path) -> EventDataset:
     """Read the folder at `path`. Raises InvalidArgument naming a file or column that is missing."""
     files = input_files(path, FILES)
     tables, notes = _read(files)
     parts = [*_definitions(tables), *_follows(tables), _saves(tables)]
-    return Dataset("lastfm", fingerprint(list(files.values())), parts, notes)
+    return EventDataset("lastfm", fingerprint(list(files.values())), parts, notes)
 
 
 def board_of(user: I64, tag: I64) -> U64:

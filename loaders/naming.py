@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from loaders.dataset import Dataset, Section
+from loaders.dataset import EventDataset, Section
 from loaders.text_ids import TextIds
 from services.core import external
 from services.core.columns import U8, U64
@@ -14,7 +14,7 @@ ROWS_AT_ONCE = 65_536
 Named = tuple[U8, U64]  # of each id that a set names: kind and number
 
 
-def with_names(dataset: Dataset, ids: TextIds) -> tuple[Dataset, Named]:
+def with_names(dataset: EventDataset, ids: TextIds) -> tuple[EventDataset, Named]:
     """The set with a section of names before all others, and the ids that are named. Reads the whole set once.
 
     Raises InvalidArgument for two texts with one number.
@@ -38,7 +38,7 @@ def with_names(dataset: Dataset, ids: TextIds) -> tuple[Dataset, Named]:
         for section in dataset.sections
     ]
     sections = [Section("ids", len(numbers), names), *named]
-    return Dataset(dataset.name, dataset.fingerprint, sections, dataset.notes), (kinds, numbers)
+    return EventDataset(dataset.name, dataset.fingerprint, sections, dataset.notes), (kinds, numbers)
 
 
 def _translated(section: Section, ids: TextIds) -> Callable[[int, int], Batch]:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from loaders.dataset import Dataset, Section, fingerprint
+from loaders.dataset import EventDataset, Section, fingerprint
 from loaders.dates import NO_DATE
 from loaders.folder import files, find
 from loaders.identity import content_of
 from loaders.marks import OWN_ID
 from loaders.place import Place
 from loaders.quality import Votes
-from loaders.tables import LINK_TEXT, LIST, NAME, SHARE, TEXT, Column, Decoded, Table, date, ident, word
+from loaders.tables import LINK_TEXT, LIST, NAME, SHARE, TEXT, Column, Decoded, InputTable, date, ident, word
 from loaders.text_ids import as_stated
 from services.core.clock import wall_clock
 from services.core.columns import F32, U64, Ragged, among
@@ -50,7 +50,7 @@ def spec(now_ms: int) -> dict[str, dict[str, Column]]:
     }  # fmt: skip
 
 
-def open(path: Path, now_ms: int | None = None) -> Dataset:
+def open(path: Path, now_ms: int | None = None) -> EventDataset:
     """Check every file of the folder `path`, and read them in order of date.
 
     `now_ms`: the latest date allowed; the machine's clock by default. Raises InvalidArgument naming the file, column,
@@ -62,16 +62,16 @@ def open(path: Path, now_ms: int | None = None) -> Dataset:
         raise InvalidArgument(
             f"{path / PINS}: no such file; the folder has {files(list(columns))}, all but pins optional"
         )
-    tables = {name: Table(found[name], columns[name]) for name in columns if name in found and name != "events"}
-    stated = Stated(tables["pins"])
+    tables = {name: InputTable(found[name], columns[name]) for name in columns if name in found and name != "events"}
+    stated = PinQualities(tables["pins"])
     if "events" in found:
-        tables["events"] = Table(found["events"], columns["events"], stated.look)
+        tables["events"] = InputTable(found["events"], columns["events"], stated.look)
     notes += [f"no {name}.parquet in the folder" for name in columns if name not in tables]
     first = min((table.dates[0] for table in tables.values() if table.dates), default=EARLIEST_MS)
     build = {**BUILD, "pins": stated.pins, "events": stated.events}
     parts = [_section(name, tables[name], first, build[name]) for name in columns if name in tables]
     inputs = [part.path for table in tables.values() for part in table.parts]
-    return Dataset("parquet", fingerprint(inputs, path), parts, notes + stated.notes + _notes(tables))
+    return EventDataset("parquet", fingerprint(inputs, path), parts, notes + stated.notes + _notes(tables))
 
 
 def _saved_somewhere(path: Path, columns: Decoded, row: int) -> None:
@@ -82,7 +82,7 @@ def _saved_somewhere(path: Path, columns: Decoded, row: int) -> None:
         Place(path, "board").fail(f"row {first} (from 0): null is not allowed: a save or unsave needs a board")
 
 
-def _notes(tables: dict[str, Table]) -> list[str]:
+def _notes(tables: dict[str, InputTable]) -> list[str]:
     unsorted = [
         f"{table.path.name} is not in order of date: sorted in memory" for table in tables.values() if not table.sorted
     ]
@@ -94,7 +94,7 @@ def _notes(tables: dict[str, Table]) -> list[str]:
     return [note for table in tables.values() for note in table.notes] + unsorted + undated
 
 
-def _section(name: str, table: Table, first_ms: int, build: Callable[[int, Decoded], Batch]) -> Section:
+def _section(name: str, table: InputTable, first_ms: int, build: Callable[[int, Decoded], Batch]) -> Section:
     """The rows of a table as events; the last run of rows that was read is kept, as they are asked for in order."""
     ends = np.cumsum([0, *table.groups])
 
@@ -156,13 +156,13 @@ def _follows(n: int, columns: Decoded) -> Batch:
 BUILD = {"users": _users, "interests": _interests, "boards": _boards, "follows": _follows}
 
 
-class Stated:
+class PinQualities:
     """The quality of each pin: as pins.parquet states it, or else from the saves and impressions of the events.
 
     `look` sees each run of events when they are checked; pins() and events() build theirs after that.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: InputTable) -> None:
         pins, qualities = [np.empty(0, np.uint64)], [np.empty(0, np.float32)]
         for i in range(len(table.groups)):
             group = table.group(i)

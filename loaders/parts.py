@@ -25,7 +25,7 @@ _MANAGED = {"_delta_log": "a Delta table", "metadata": "an Iceberg table", ".hoo
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TableFile:
     """One file of a table. names: its columns, twice where they occur twice; constants: those of its folders' names."""
 
     path: Path
@@ -49,7 +49,7 @@ class Part:
         }
 
 
-def parts_of(path: Path) -> list[Part]:
+def parts_of(path: Path) -> list[TableFile]:
     """The parts of the file or folder `path`, in order of name. Raises InvalidArgument naming the file that can't be read."""
     if not path.is_dir():
         return [_part(path, {})]
@@ -96,13 +96,13 @@ def _constants(folders: tuple[str, ...]) -> dict[str, str | None]:
     return {unquote(name): None if value == NULL else unquote(value) for name, _, value in pairs}
 
 
-def _part(path: Path, constants: dict[str, str | None]) -> Part:
+def _part(path: Path, constants: dict[str, str | None]) -> TableFile:
     _refuse_others(path)
     with readable(path), pq.ParquetFile(path) as file:
         metadata, schema = file.metadata, file.schema_arrow
         groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         names = [field.name for field in schema]
-        return Part(path, names, {f.name: f.type for f in schema}, groups, constants, metadata)
+        return TableFile(path, names, {f.name: f.type for f in schema}, groups, constants, metadata)
 
 
 def _refuse_others(path: Path) -> None:

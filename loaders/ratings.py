@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loaders.convert import mask
-from loaders.dataset import Dataset, Section, fingerprint, section, texts
+from loaders.dataset import EventDataset, Section, fingerprint, section, texts
 from loaders.delimited import Form, Text, joined, text_of
 from loaders.hashes import mix
 from loaders.identity import content_of
@@ -49,7 +49,7 @@ class Options:
 
 
 @dataclass(slots=True)
-class Rows:
+class InteractionRows:
     """n interactions. ratings: NaN where there is none; board: 0 where there is none."""
 
     user: U64
@@ -60,7 +60,7 @@ class Rows:
     notes: list[str] = field(default_factory=list)
 
 
-def open(path: Path, options: Options | None = None, now_ms: int | None = None) -> Dataset:
+def open(path: Path, options: Options | None = None, now_ms: int | None = None) -> EventDataset:
     """Read a file of interactions, or a folder with one and perhaps a file of items.
 
     Raises InvalidArgument naming the file and what is missing or not allowed.
@@ -73,7 +73,7 @@ def open(path: Path, options: Options | None = None, now_ms: int | None = None) 
     items = items_of(described, rated)
     parts, said = _sections(rows, items, options.save_from)
     paths = [path for text in (rated, described) if text is not None for path in text.files]
-    return Dataset("csv", fingerprint(paths), parts, [*notes, *rated.notes, *rows.notes, *items.notes, *said])
+    return EventDataset("csv", fingerprint(paths), parts, [*notes, *rated.notes, *rows.notes, *items.notes, *said])
 
 
 def _found(path: Path, form: Form) -> tuple[Text, Text | None, list[str]]:
@@ -139,7 +139,7 @@ def _opened(path: Path, form: Form) -> Text:
     return text
 
 
-def _rows(text: Text, now_ms: int) -> Rows:
+def _rows(text: Text, now_ms: int) -> InteractionRows:
     roles = roles_of(text.names)
     wanted = [roles[role] for role in ("user", "item", "rating", "timestamp", "board") if role in roles]
     found = text.columns(wanted)
@@ -170,7 +170,7 @@ def _rows(text: Text, now_ms: int) -> Rows:
         notes.append("no dates: rows are spread over 90 days by a hash of user and item")
     if not keep.any():
         raise InvalidArgument(f"{text.path}: no row can be read: {'; '.join(notes) or 'there is none'}")
-    return Rows(user[keep], item[keep], rating[keep], at_ms[keep], board[keep], notes)
+    return InteractionRows(user[keep], item[keep], rating[keep], at_ms[keep], board[keep], notes)
 
 
 def _what_is_read(text: Text, roles: dict[str, str]) -> str:
@@ -218,7 +218,7 @@ def _undated(user: U64, item: U64) -> I64:
     return END_MS - SPREAD_MS + (mix(mix(user) ^ item) % np.uint64(SPREAD_MS)).astype(np.int64)
 
 
-def _sections(rows: Rows, items: Items, save_from: float | None) -> tuple[list[Section], list[str]]:
+def _sections(rows: InteractionRows, items: Items, save_from: float | None) -> tuple[list[Section], list[str]]:
     saved, notes = _saved(rows, save_from)
     pins = np.union1d(np.unique(rows.item), items.ids)
     has_ratings = not np.isnan(rows.rating).all()
@@ -253,13 +253,13 @@ def _sections(rows: Rows, items: Items, save_from: float | None) -> tuple[list[S
     return [part for part in parts if part.size], notes
 
 
-def _content(rows: Rows) -> U64:
+def _content(rows: InteractionRows) -> U64:
     """uint64[n]: the content of each row. Whether it is a save depends on all ratings, so that is not part of it."""
     stated = {"user": rows.user, "item": rows.item, "rating": rows.rating, "at": rows.at_ms, "board": rows.board}
     return content_of(len(rows.user), stated)
 
 
-def _saved(rows: Rows, save_from: float | None) -> tuple[Array, list[str]]:
+def _saved(rows: InteractionRows, save_from: float | None) -> tuple[Array, list[str]]:
     """(bool[n]: which rows are saves, notes)."""
     if np.isnan(rows.rating).all():
         return np.ones(len(rows.user), bool), ["no ratings: every row is a save"]

@@ -18,7 +18,7 @@ from loaders.dataset import texts
 from loaders.dates import NO_DATE, read_dates
 from loaders.folder import close_to
 from loaders.ids import read_ids
-from loaders.parts import Part, parts_of, readable
+from loaders.parts import TableFile, parts_of, readable
 from loaders.place import Place, shown
 from services.core.columns import Array, Ragged
 from services.core.errors import InvalidArgument
@@ -137,7 +137,7 @@ SHARE = Column(_shares, required=False)
 LIST = Column(_lists, required=False)
 
 
-class Table:
+class InputTable:
     """One table, checked when it is opened, and then read in order of date.
 
     `path` is its file or folder of parts. `dates` is (earliest, latest) in Unix ms or None when it has no dates; `notes`
@@ -201,14 +201,14 @@ def _join(columns: list[Any]) -> Any:
     return Ragged.concat(columns) if isinstance(columns[0], Ragged) else np.concatenate(columns)
 
 
-def _present(part: Part, name: str, column: Column) -> bool:
+def _present(part: TableFile, name: str, column: Column) -> bool:
     """Whether the part has the column; one that may be missing and has no value at all counts as missing."""
     if name in part.types:
         return column.required or not types.is_null(part.types[name])
     return name in part.constants
 
 
-def _check_names(part: Part, spec: dict[str, Column]) -> None:
+def _check_names(part: TableFile, spec: dict[str, Column]) -> None:
     """Refuse a part that lacks a required column, has one twice, or has one that is probably misspelt."""
     twice = [name for name in spec if part.names.count(name) > 1]
     if twice:
@@ -229,7 +229,7 @@ def _check_names(part: Part, spec: dict[str, Column]) -> None:
         )
 
 
-def _unread(parts: list[Part], spec: dict[str, Column]) -> list[str]:
+def _unread(parts: list[TableFile], spec: dict[str, Column]) -> list[str]:
     """A line on the columns that are not known, for people."""
     others = sorted({shown(name) for part in parts for name in [*part.types, *part.constants] if name not in spec})
     return [f"columns {', '.join(others)} are not read; known are {', '.join(spec)}"] if others else []

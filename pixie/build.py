@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pixie import layout, runs
-from pixie.layout import FILES, FORMAT, MANIFEST, File, Manifest
+from pixie.layout import FILES, FORMAT, MANIFEST, SnapshotFile, SnapshotManifest
 from pixie.prune import NO_TOPICS, Pruning, Topics, pruned
-from pixie.runs import Rows
+from pixie.runs import SparseRows
 from pixie.snapshot import checksum, versions
 from services.blob.opening import Place, open_blobs
 from services.core.columns import U64, Array
@@ -33,7 +33,7 @@ class _Nodes(NamedTuple):
 
     pin_ids: U64
     board_ids: U64
-    of_pins: Rows
+    of_pins: SparseRows
 
     @property
     def edges(self) -> int:
@@ -70,7 +70,7 @@ def build(
         if not nodes.edges:
             raise InvalidArgument(f"entropy_fraction = {pruning.entropy_fraction}: none of {before} edges is left")
     say(f"writing {nodes.edges:,} edges of {len(nodes.pin_ids):,} pins and {len(nodes.board_ids):,} boards")
-    manifest = Manifest(
+    manifest = SnapshotManifest(
         format=FORMAT,
         version="",
         pins=len(nodes.pin_ids),
@@ -91,7 +91,7 @@ def _nodes(edges: Edges) -> _Nodes:
     if max(len(pin_ids), len(board_ids)) >= MAX_NODES:
         raise InvalidArgument(f"{len(pin_ids)} pins, {len(board_ids)} boards: at most {MAX_NODES - 1} of each")
     if not len(pin_ids):
-        return _Nodes(pin_ids, board_ids, Rows(np.zeros(1, np.int64), np.empty(0, np.uint32)))
+        return _Nodes(pin_ids, board_ids, SparseRows(np.zeros(1, np.int64), np.empty(0, np.uint32)))
     pins, boards = runs.rows_of(pin_ids, edges.pins), runs.rows_of(board_ids, edges.boards)
     of_boards = runs.grouped(boards, pins, len(board_ids))
     del pins, boards
@@ -145,13 +145,13 @@ def _main_interests(pin_ids: U64, topics: Topics) -> U64:
     return found
 
 
-def _write(graphs: Place, columns: Iterable[tuple[str, Array]], manifest: Manifest, durable: bool) -> str:
+def _write(graphs: Place, columns: Iterable[tuple[str, Array]], manifest: SnapshotManifest, durable: bool) -> str:
     """All files into a draft that then becomes the snapshot; the version that it got. Versions sort by when they were built."""
     blobs = open_blobs(graphs)
     with blobs.draft("") as draft:
         for name, values in columns:
             _to_disk(draft / name, np.ascontiguousarray(values, FILES[name]))
-            manifest.files[name] = File((draft / name).stat().st_size, checksum(draft / name))
+            manifest.files[name] = SnapshotFile((draft / name).stat().st_size, checksum(draft / name))
         at, there = datetime.fromtimestamp(manifest.built_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S"), versions(blobs)
         for version in (f"{at}-{n}" for n in itertools.count(1)):
             if version in there:

@@ -35,7 +35,7 @@ NOWHERE = Recommended(_NO_IDS, np.empty(0, np.float32), np.empty(0, np.uint32), 
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class ServedGraph:
     """The snapshot that is served; version is empty when there is none."""
 
     version: str
@@ -144,11 +144,11 @@ class PixieClient:
             raise NoGraph(f"{NAME}: {reply.no_graph}")
         return reply
 
-    async def load(self, version: str, timeout: float) -> Graph:
+    async def load(self, version: str, timeout: float) -> ServedGraph:
         """Make pixie serve another snapshot. Raises NotFound, InvalidArgument with the reason why it is refused."""
         return _graph(await self._replicas.call(ONLY, "Load", pb.LoadRequest(version=version), timeout))
 
-    async def describe(self, timeout: float) -> Graph:
+    async def describe(self, timeout: float) -> ServedGraph:
         """The snapshot that is served."""
         return _graph(await self._replicas.call(ONLY, "Describe", pb.DescribeRequest(), timeout))
 
@@ -168,5 +168,5 @@ def _recommended(r: pb.RecommendReply) -> Recommended:
     )
 
 
-def _graph(r: pb.Graph) -> Graph:
-    return Graph(r.version, r.pins, r.boards, r.edges, r.bytes, r.built_ms)
+def _graph(r: pb.Graph) -> ServedGraph:
+    return ServedGraph(r.version, r.pins, r.boards, r.edges, r.bytes, r.built_ms)

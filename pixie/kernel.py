@@ -32,8 +32,8 @@ from pixie.counting import (
 )
 from pixie.ranking import discounted, nearest
 from pixie.steps import DEGREE_BITS, GAMMA, MAX_DEGREE, biased_steps, mixed, steps
+from services.core.checks import check_lengths
 from services.core.columns import F32, I64, U32, U64
-from services.kernels.checks import check_lengths
 from services.kernels.jit import kernel
 
 WALKERS = 64  # that step alternately; more are no faster
@@ -45,7 +45,7 @@ _PIN, _TAKEN = range(2)  # progress: which query pin, and the steps taken from i
 _ONE, _START, _DEGREE = np.uint64(1), np.uint64(DEGREE_BITS), np.uint64(MAX_DEGREE)
 
 
-class Graph(NamedTuple):
+class GraphRuns(NamedTuple):
     """The runs of both sides, uint64. A run is a header, `degree << 32 | row` of its node, and the node's edges.
 
     An edge is `start << 28 | degree` of the run of the node it leads to, on the other side. Each run ascends by the
@@ -72,7 +72,7 @@ class Options(NamedTuple):
     stop_visits: int
 
 
-class Answer(NamedTuple):
+class BestNodes(NamedTuple):
     """The best nodes, best first: uint32[k] rows, float32[k], uint32[k] index of the query pin that visited it most."""
 
     nodes: U32
@@ -151,7 +151,7 @@ def degrees_at(starts: Any, rows: Any) -> Any:
 
 
 def visited(
-    graph: Graph,
+    graph: GraphRuns,
     pins: I64,
     shares: I64,
     chosen: Options,
@@ -181,7 +181,7 @@ def visited(
     raise TimeoutError
 
 
-def best(runs: U64, visits: Visits, k: int, discount: float = 0.0, leave_out: I64 = NOTHING) -> Answer:
+def best(runs: U64, visits: Visits, k: int, discount: float = 0.0, leave_out: I64 = NOTHING) -> BestNodes:
     """The k best nodes of one side of the graph, whose runs these are, scores divided by degree ** discount.
 
     Ties go to the smaller node. Those at the rows `leave_out` are left out. Raises ValueError for visits of unequal lengths.
@@ -189,7 +189,7 @@ def best(runs: U64, visits: Visits, k: int, discount: float = 0.0, leave_out: I6
     check_lengths(len(visits.starts), scores=visits.scores, seeds=visits.seeds)
     scores = discounted(runs, visits.starts, visits.scores, discount) if discount else visits.scores
     nodes, scores, seeds = nearest(runs, visits, scores, k, np.sort(leave_out))
-    return Answer(nodes, scores, seeds, visits.steps)
+    return BestNodes(nodes, scores, seeds, visits.steps)
 
 
 class Walkers(NamedTuple):

@@ -29,14 +29,14 @@ FILES = {
 }
 
 
-class File(Struct, forbid_unknown_fields=True):
+class SnapshotFile(Struct, forbid_unknown_fields=True):
     """One file as it was written. blake2b: of 16 bytes, in hexadecimal."""
 
     bytes: int
     blake2b: str
 
 
-class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
+class SnapshotManifest(Struct, forbid_unknown_fields=True, kw_only=True):
     """The manifest of a snapshot. most: the highest degree of a pin."""
 
     format: str
@@ -49,7 +49,7 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     source: str
     entropy_fraction: float
     delta: float
-    files: dict[str, File]
+    files: dict[str, SnapshotFile]
 
     @property
     def bytes(self) -> int:
@@ -57,21 +57,21 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
         return sum(file.bytes for file in self.files.values())
 
 
-def items(manifest: Manifest, name: str) -> int:
+def items(manifest: SnapshotManifest, name: str) -> int:
     """How many items a file of this name must have."""
     side, _, column = name.partition(".")
     nodes = manifest.pins if side == "pins" else manifest.boards
     return {"ids": nodes, "interest": nodes, "starts": nodes + 1, "runs": nodes + manifest.edges}[column]
 
 
-def pack_manifest(manifest: Manifest) -> bytes:
+def pack_manifest(manifest: SnapshotManifest) -> bytes:
     """As it is written, for people to read too."""
     return summed.encoded(manifest)
 
 
-def unpack_manifest(data: bytes) -> Manifest:
+def unpack_manifest(data: bytes) -> SnapshotManifest:
     """Raises msgspec.MsgspecError when it is none, or damaged."""
-    return summed.decoded(data, Manifest)
+    return summed.decoded(data, SnapshotManifest)
 
 
 def pack_current(versions: list[str]) -> str:

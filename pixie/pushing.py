@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pixie import layout
-from pixie.client import Graph, PixieClient
+from pixie.client import PixieClient, ServedGraph
 from pixie.keys import CURRENT
-from pixie.layout import Manifest
+from pixie.layout import SnapshotManifest
 from pixie.snapshot import current, folder_of, manifest_of, versions
 from services.blob.opening import Place, open_blobs
 from services.core.errors import InvalidArgument, MeshError, NotFound
@@ -22,17 +22,17 @@ REMEMBERED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedSnapshot:
     """A snapshot in the folder: its manifest, or why it can't be read."""
 
     version: str
-    manifest: Manifest | None
+    manifest: SnapshotManifest | None
     problem: str
     pushed: bool  # is opened at a start
     served: bool  # by the running pixie
 
 
-def push(mesh: Mesh, graphs: Place, version: str) -> Graph:
+def push(mesh: Mesh, graphs: Place, version: str) -> ServedGraph:
     """Load a version into the running pixie. Raises NotFound, InvalidArgument when it is refused, Unavailable."""
     folder_of(graphs, version)
     loaded = _load(mesh, version)
@@ -40,7 +40,7 @@ def push(mesh: Mesh, graphs: Place, version: str) -> Graph:
     return loaded
 
 
-def rollback(mesh: Mesh, graphs: Place) -> Graph:
+def rollback(mesh: Mesh, graphs: Place) -> ServedGraph:
     """Load the version that was pushed before the present one. Raises NotFound when there was none."""
     pushed = current(graphs)
     if len(pushed) < 2:
@@ -50,7 +50,7 @@ def rollback(mesh: Mesh, graphs: Place) -> Graph:
     return loaded
 
 
-def listed(graphs: Place, mesh: Mesh | None) -> list[Listed]:
+def listed(graphs: Place, mesh: Mesh | None) -> list[ListedSnapshot]:
     """Every snapshot of a folder, newest first; with a mesh, which of them pixie serves."""
     served, pushed, found = _served(mesh), _pushed(graphs)[:1], []
     for version in versions(graphs):
@@ -59,12 +59,12 @@ def listed(graphs: Place, mesh: Mesh | None) -> list[Listed]:
             manifest = manifest_of(graphs, version)
         except MeshError as error:
             problem = str(error)
-        found.append(Listed(version, manifest, problem, [version] == pushed, version == served))
+        found.append(ListedSnapshot(version, manifest, problem, [version] == pushed, version == served))
     return found
 
 
-def _load(mesh: Mesh, version: str) -> Graph:
-    async def load() -> Graph:
+def _load(mesh: Mesh, version: str) -> ServedGraph:
+    async def load() -> ServedGraph:
         client = PixieClient(mesh)
         try:
             return await client.load(version, LOAD_WITHIN_S)

@@ -25,7 +25,7 @@ _GAMMA, _START, _S32, _ONE, _LOW = (
 )
 
 
-class Rows(NamedTuple):
+class SparseRows(NamedTuple):
     """Compressed sparse rows of one side: edges[offsets[i]:offsets[i + 1]] are the rows of node i on the other side."""
 
     offsets: I64  # [nodes + 1]
@@ -40,21 +40,21 @@ def rows_of(ids: U64, values: U64) -> U32:
     return found
 
 
-def grouped(keys: U32, values: U32, n: int) -> Rows:
+def grouped(keys: U32, values: U32, n: int) -> SparseRows:
     """The values of each key below n, in the order in which they come."""
     offsets, edges = np.zeros(n + 1, np.int64), np.empty(len(values), np.uint32)
     _group(keys, values, offsets, edges)
-    return Rows(offsets, edges)
+    return SparseRows(offsets, edges)
 
 
-def transposed(rows: Rows, n: int, order: I64) -> Rows:
+def transposed(rows: SparseRows, n: int, order: I64) -> SparseRows:
     """The other side, of n nodes: each run in the order in which `order` names this side's nodes, each once."""
     offsets, edges = np.zeros(n + 1, np.int64), np.empty(len(rows.edges), np.uint32)
     kept = _transpose(rows.offsets, rows.edges, order, offsets, edges)
-    return Rows(offsets, edges[:kept])
+    return SparseRows(offsets, edges[:kept])
 
 
-def most_common(rows: Rows, values: U64) -> U64:
+def most_common(rows: SparseRows, values: U64) -> U64:
     """uint64[nodes]: the value above 0 most common among those of each run, the smaller of equals, 0 if there is none."""
     found = np.zeros(len(rows.offsets) - 1, np.uint64)
     if values.any():
@@ -62,7 +62,7 @@ def most_common(rows: Rows, values: U64) -> U64:
     return found
 
 
-def starts_of(rows: Rows) -> U64:
+def starts_of(rows: SparseRows) -> U64:
     """uint64[nodes + 1]: where the run of each node begins; its header comes before its edges.
 
     Raises InvalidArgument for more than an edge of a run can name.
@@ -75,7 +75,7 @@ def starts_of(rows: Rows) -> U64:
     return np.asarray(rows.offsets + np.arange(len(rows.offsets)), np.uint64)
 
 
-def runs_of(rows: Rows, others: U64) -> U64:
+def runs_of(rows: SparseRows, others: U64) -> U64:
     """uint64[nodes + edges] of a side; others: the starts of the other side."""
     runs = np.empty(len(rows.offsets) - 1 + len(rows.edges), np.uint64)
     _pack(rows.offsets, rows.edges, others, runs)

@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 
 from pixie import layout, runs
-from pixie.kernel import Graph, degrees_at, rows_among
+from pixie.kernel import GraphRuns, degrees_at, rows_among
 from pixie.keys import CURRENT
-from pixie.layout import FILES, FORMAT, MANIFEST, Manifest
+from pixie.layout import FILES, FORMAT, MANIFEST, SnapshotManifest
 from pixie.steps import DEGREE_BITS
 from services.blob.opening import Place, open_blobs
 from services.core.columns import I64, U64, Array
@@ -32,10 +32,10 @@ SAMPLES, SAMPLE = 64, 512  # parts of a file that are looked at, and items of ea
 class Snapshot:
     """A graph that passed its checks. pin_ids, board_ids: uint64 ascending, one for each row of the graph's sides."""
 
-    manifest: Manifest
+    manifest: SnapshotManifest
     pin_ids: U64
     board_ids: U64
-    graph: Graph
+    graph: GraphRuns
 
     def degrees(self, rows: I64) -> I64:
         """int64[n]: of pins."""
@@ -69,7 +69,7 @@ def versions(graphs: Place) -> list[str]:
     return sorted(found, reverse=True)
 
 
-def manifest_of(graphs: Place, version: str) -> Manifest:
+def manifest_of(graphs: Place, version: str) -> SnapshotManifest:
     """The manifest of a version. Raises NotFound, and InvalidArgument when it is not of this format."""
     return read_manifest(folder_of(graphs, version), version)
 
@@ -111,11 +111,11 @@ def open_snapshot(folder: Path, verify: bool = True, version: str = "") -> Snaps
         _check_edges(folder / "boards.runs", boards, board_starts, pins, starts, "pin")
     else:
         _sample_runs(folder / "pins.runs", pins, starts)
-    graph = Graph(pins, starts, arrays["pins.interest"], boards, arrays["boards.interest"])
+    graph = GraphRuns(pins, starts, arrays["pins.interest"], boards, arrays["boards.interest"])
     return Snapshot(manifest, arrays["pins.ids"], arrays["boards.ids"], graph)
 
 
-def read_manifest(folder: Path, version: str = "") -> Manifest:
+def read_manifest(folder: Path, version: str = "") -> SnapshotManifest:
     """The manifest of the snapshot. Raises InvalidArgument when it is not of this format, or of another version.
 
     version: which it must be; by default the folder's name.
@@ -135,7 +135,7 @@ def read_manifest(folder: Path, version: str = "") -> Manifest:
     try:
         manifest = layout.unpack_manifest(data)
     except msgspec.MsgspecError as error:
-        raise InvalidArgument(f"{path}: {unlike(error, data, Manifest)}") from None
+        raise InvalidArgument(f"{path}: {unlike(error, data, SnapshotManifest)}") from None
     if manifest.version != (version or folder.name):
         raise InvalidArgument(f"{path}: version = {manifest.version!r}, in the folder of {version or folder.name!r}")
     if min(manifest.pins, manifest.boards, manifest.edges) < 1:
@@ -143,7 +143,7 @@ def read_manifest(folder: Path, version: str = "") -> Manifest:
     return manifest
 
 
-def check_sums(folder: Path, manifest: Manifest, rest: Callable[[], None] = lambda: None) -> None:
+def check_sums(folder: Path, manifest: SnapshotManifest, rest: Callable[[], None] = lambda: None) -> None:
     """Read all files and compare their checksums. rest: called after each CHUNK. Raises InvalidArgument naming the file."""
     for name in FILES:
         try:
@@ -168,7 +168,7 @@ def _compare(path: Path, found: str, stated: str) -> None:
         raise InvalidArgument(f"{path}: corrupt: its checksum is {found}, the manifest states {stated}")
 
 
-def _check_file(path: Path, name: str, manifest: Manifest, verify: bool) -> None:
+def _check_file(path: Path, name: str, manifest: SnapshotManifest, verify: bool) -> None:
     stated = manifest.files.get(name)
     if stated is None:
         raise InvalidArgument(f"{path.parent / MANIFEST}: names no {name}")

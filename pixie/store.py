@@ -43,7 +43,7 @@ class Question:
     pins_discount: float = 0.0
 
 
-class Found(NamedTuple):
+class NearNodes(NamedTuple):
     """The nodes that are near, best first, and which query pins were known and how far each was walked."""
 
     ids: U64
@@ -135,7 +135,7 @@ class PixieStore:
         """Whether no graph was loaded yet, and none was refused."""
         return self._snapshot is None and not self._problem
 
-    def recommend(self, question: Question, alive: Callable[[], bool] = lambda: True) -> Found:
+    def recommend(self, question: Question, alive: Callable[[], bool] = lambda: True) -> NearNodes:
         """Walk and answer boards, or else pins.
 
         Raises NotReady without a snapshot, TimeoutError when `alive` says that no caller waits any more.
@@ -143,7 +143,9 @@ class PixieStore:
         found = self.recommend_both(question, alive)
         return found[0] if question.options.boards else found[1]
 
-    def recommend_both(self, question: Question, alive: Callable[[], bool] = lambda: True) -> tuple[Found, Found]:
+    def recommend_both(
+        self, question: Question, alive: Callable[[], bool] = lambda: True
+    ) -> tuple[NearNodes, NearNodes]:
         """Boards and pins from one walk: the answer of `recommend` to each, nothing for a kind that is not wanted."""
         snapshot = self._snapshot
         if snapshot is None:
@@ -167,7 +169,7 @@ class PixieStore:
         return float(getattr(snapshot.manifest, name)) if snapshot else 0.0
 
 
-def _near(snapshot: Snapshot, question: Question, alive: Callable[[], bool]) -> tuple[Found, Found]:
+def _near(snapshot: Snapshot, question: Question, alive: Callable[[], bool]) -> tuple[NearNodes, NearNodes]:
     """Boards and pins near the query pins, as `PixieStore.recommend_both` answers them."""
     graph, options = snapshot.graph, question.options
     rows, known = snapshot.rows_of(question.pins)
@@ -179,8 +181,8 @@ def _near(snapshot: Snapshot, question: Question, alive: Callable[[], bool]) -> 
     of_boards = kernel.best(graph.boards, boards, question.k, question.discount)
     of_pins = kernel.best(graph.pins, pins, k, discount, leave_out=rows[known])
     return (
-        Found(snapshot.board_ids[of_boards.nodes], of_boards.scores, of_boards.seeds, known, boards.steps, version),
-        Found(snapshot.pin_ids[of_pins.nodes], of_pins.scores, of_pins.seeds, known, pins.steps, version),
+        NearNodes(snapshot.board_ids[of_boards.nodes], of_boards.scores, of_boards.seeds, known, boards.steps, version),
+        NearNodes(snapshot.pin_ids[of_pins.nodes], of_pins.scores, of_pins.seeds, known, pins.steps, version),
     )
 
 

@@ -1,9 +1,9 @@
 """The arrays of the cache of lists and the arithmetic on them: lists of any length in blocks of a few postings, a table by
-open addressing, and the order in which lists came, linked through arrays. Whoever calls holds the cache's lock.
+open addressing, and the order in which lists came, linked through arrays. The caller holds the cache's lock.
 
 A list is known by its kind and source. Its first block stands for it in the table and in the order; every list has one,
 so that an empty list is known to be empty. Blocks are all alike: any free ones will do for any list.
-Which list makes room is chosen as services/kernels/sieve.py says.
+Which list is evicted is chosen as services/kernels/sieve.py says.
 """
 
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ _BYTE, _KIND, _LENGTH, _MASK = np.uint64(8), np.uint64(0xFF), np.uint64(40), np.
 
 
 class Blocks(NamedTuple):
-    """Of n blocks; `table` has a power of two of places. What is said of a list stands at its first block."""
+    """Of n blocks; `table` has a power of two of places. The fields of a list stand at its first block."""
 
     table: U64  # [places, 2]
     sources: U64  # [n] of a list
@@ -133,7 +133,7 @@ def _free_block(blocks: Any) -> Any:
 
 
 @kernel
-def _make_room(blocks: Any, needed: Any) -> None:
+def _evict(blocks: Any, needed: Any) -> None:
     """Forget lists until so many blocks are free, no more than there are."""
     while blocks.state[ROOM] < needed:
         block = next_to_leave(blocks.newer, blocks.marked, blocks.state)
@@ -162,8 +162,8 @@ def get(blocks: Any, kinds: Any, sources: Any, most: Any) -> Any:
                 missing += 1
             total += _length(word)
             ends[i] = total
-    room = total if total <= most else 0
-    pins, at_ms, quality = np.empty(room, np.uint64), np.empty(room, np.int64), np.empty(room, np.float32)
+    capacity = total if total <= most else 0
+    pins, at_ms, quality = np.empty(capacity, np.uint64), np.empty(capacity, np.int64), np.empty(capacity, np.float32)
     if total <= most:
         _copy_out(blocks, words, pins, at_ms, quality)
     return pins, at_ms, quality, ends, rows[:missing]
@@ -195,7 +195,7 @@ def _copy_out(blocks: Any, words: Any, pins: Any, at_ms: Any, quality: Any) -> N
 
 @kernel
 def put(blocks: Any, kinds: Any, sources: Any, pins: Any, at_ms: Any, quality: Any, ends: Any, sure: Any) -> None:
-    """Keep the lists that are sure (bool[n]); others make room."""
+    """Keep the lists that are sure (bool[n]); older lists are evicted for them."""
     start = 0
     for i in range(len(sources)):
         first, start = start, ends[i]
@@ -204,10 +204,10 @@ def put(blocks: Any, kinds: Any, sources: Any, pins: Any, at_ms: Any, quality: A
             continue
         if blocks.table[_place(blocks, kinds[i], sources[i]), 1] != _NOWHERE:
             continue
-        _make_room(blocks, needed)
+        _evict(blocks, needed)
         block = _fill(blocks, needed, pins[first : ends[i]], at_ms[first : ends[i]], quality[first : ends[i]])
         blocks.kinds[block], blocks.sources[block], blocks.marked[block] = kinds[i], sources[i], 0
-        place = _place(blocks, kinds[i], sources[i])  # making room may have moved what stood here
+        place = _place(blocks, kinds[i], sources[i])  # an eviction may have moved the entry that stood here
         blocks.table[place, 0] = sources[i]
         blocks.table[place, 1] = (
             np.uint64(ends[i] - first) << _LENGTH | np.uint64(block + 1) << _BYTE | np.uint64(kinds[i])

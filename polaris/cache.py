@@ -1,5 +1,5 @@
 """Posting lists as questions read them: merged, in memory, as many as fit. Those that are asked for again stay, the others
-make room (`blocks.py` says how). RocksDB has the truth: a list is read from there when it isn't here, and dropped here
+are evicted (`blocks.py` says how). RocksDB has the truth: a list is read from there when it isn't here, and dropped here
 when an event changes it, after the write and before a read that waits for it goes on. Of the lists that were read, only
 those are kept that are sure (`services/state/change_feed.py`).
 """
@@ -12,7 +12,8 @@ from polaris.blocks import BLOCK_BYTES, LISTS, PLACE_BYTES, ROOM
 from polaris.kernel import input_of
 from polaris.layout import Sources
 from polaris.postings import Postings
-from services.core.columns import I64, Array
+from services.core.checks import check_ends, check_lengths
+from services.core.columns import I64, U8, U64, Array
 from services.kernels.sieve import fitting
 
 
@@ -35,8 +36,8 @@ class ListCache:
         self.asked = self.missed = 0  # lists so far
 
     def get(self, sources: Sources, most: int) -> HeldLists:
-        """What is here of these lists. Of over `most` postings none are answered, only how many (`ends`)."""
-        kinds, ids = input_of(sources.kinds), input_of(sources.ids)
+        """The cached ones of these lists. Of over `most` postings none are answered, only how many (`ends`)."""
+        kinds, ids = _named(sources)
         with self._lock:
             pins, at_ms, quality, ends, missing = blocks.get(self._blocks, kinds, ids, most)
             self.asked += len(ids)
@@ -44,15 +45,18 @@ class ListCache:
         return HeldLists(Postings(pins, at_ms, quality, ends), missing)
 
     def put(self, sources: Sources, lists: Postings, sure: Array) -> None:
-        """Keep the lists that are sure (bool[n])."""
-        kinds, ids = input_of(sources.kinds), input_of(sources.ids)
+        """Keep the lists that are sure (bool[n]). Raises ValueError for columns of unequal lengths."""
+        kinds, ids = _named(sources)
+        check_lengths(len(ids), ends=lists.ends, sure=sure)
+        check_lengths(len(lists.pins), at_ms=lists.at_ms, quality=lists.quality)
+        check_ends(lists.ends, len(lists.pins))
         columns = input_of(lists.pins), input_of(lists.at_ms), input_of(lists.quality), input_of(lists.ends)
         with self._lock:
             blocks.put(self._blocks, kinds, ids, *columns, input_of(sure))
 
     def drop(self, sources: Sources) -> None:
         """These lists have changed."""
-        kinds, ids = input_of(sources.kinds), input_of(sources.ids)
+        kinds, ids = _named(sources)
         with self._lock:
             blocks.drop(self._blocks, kinds, ids)
 
@@ -60,5 +64,11 @@ class ListCache:
         return int(self._blocks.state[LISTS])
 
     def bytes(self) -> int:
-        """What its blocks and its table take."""
+        """Bytes that its blocks and its table take."""
         return self._fixed_bytes + (self.capacity - int(self._blocks.state[ROOM])) * BLOCK_BYTES
+
+
+def _named(sources: Sources) -> tuple[U8, U64]:
+    """Kinds and ids as a kernel's input. Raises ValueError for unequal lengths."""
+    check_lengths(len(sources.ids), kinds=sources.kinds)
+    return input_of(sources.kinds), input_of(sources.ids)

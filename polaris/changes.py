@@ -1,6 +1,6 @@
 """Events as changes to posting lists: which lists they change, the new rows of each, and when a list is frozen.
 
-What is said of a board itself changes its list too. The log leaves out what does not hold (`services/core/boards.py`).
+Events about a board itself change its list too. The log leaves out events that do not hold (`services/core/boards.py`).
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from polaris import layout
-from polaris.layout import BOARD, CREATED, DELETED, FROZEN, HEAD, INTEREST, PUT, REMOVE, Rows, Sources
+from polaris.layout import BOARD, CREATED, DELETED, FROZEN, HEAD, INTEREST, PUT, REMOVE, PostingRows, Sources
+from services.core.checks import check_ends, check_lengths
 from services.core.columns import I64, Array
 from services.core.events import Action, Batch
 from services.kernels.bloom import read_only
@@ -33,7 +34,7 @@ class ListChanges(NamedTuple):
     partitions: I64
     heads: list[bytes]
     frozen: list[bytes]
-    rows: Rows
+    rows: PostingRows
     records: I64
 
 
@@ -56,6 +57,9 @@ def freezes_of(changes: ListChanges, heads: Sequence[bytes], limit: int) -> Free
     """When the lists are frozen, whose heads were these before: after the first record with which a head is longer than `limit`
     rows, or with which its board was deleted: little is left of it.
     """
+    check_lengths(len(changes.rows.ends), heads=heads)
+    check_lengths(len(changes.rows.pins), changes=changes.rows.changes, records=changes.records)
+    check_ends(changes.rows.ends, len(changes.rows.pins))
     lengths = np.fromiter(map(len, heads), np.int64, len(heads)) // layout.ROW_BYTES
     rows = changes.rows
     found = np.empty((4, len(rows.pins)), np.int64)
@@ -86,8 +90,9 @@ def _freezes(
 
 def changes_of(batch: Batch, partition: Array, record: I64) -> ListChanges:
     """The events of a batch that change lists, by source: those of one source lie in one partition. record: int64[n], ascending
-    within a partition: the record that each came in.
+    within a partition: the record that each came in. Raises ValueError when the events of a source lie in several.
     """
+    check_lengths(len(batch), partition=partition, record=record)
     kinds = _KIND[batch.action]
     at = np.flatnonzero(kinds)
     sources = np.where(kinds[at] == BOARD, batch.board[at], batch.target[at])
@@ -98,6 +103,9 @@ def changes_of(batch: Batch, partition: Array, record: I64) -> ListChanges:
     first = np.flatnonzero(new)
     source = np.cumsum(new) - 1
     ends = np.cumsum(np.bincount(source, minlength=len(first)))
+    elsewhere = partition[at] != partition[at[first]][source]
+    if elsewhere.any():
+        raise ValueError(f"partition: source {sources[elsewhere][0]} has events in several")
     changed = Sources(kinds[first], sources[first])
     where = (partition[at[first]], *changed)
     pins = np.where(changes < DELETED, batch.pin[at], np.uint64(0))
@@ -106,6 +114,6 @@ def changes_of(batch: Batch, partition: Array, record: I64) -> ListChanges:
         partition[at[first]],
         layout.list_keys(*where, HEAD),
         layout.list_keys(*where, FROZEN),
-        Rows(pins, batch.at_ms[at], batch.quality[at], changes, ends),
+        PostingRows(pins, batch.at_ms[at], batch.quality[at], changes, ends),
         record[at],
     )

@@ -17,7 +17,7 @@ DROP_REASONS = {int(number): name.removeprefix("DROP_REASON_").lower() for name,
 
 
 class Retrieved(NamedTuple):
-    """Pins of several sources, best first, each once, and what became of the other postings.
+    """Pins of several sources, best first, each once, and the fate of the other postings.
 
     source, dropped_source: index into the sources asked for. at_ms: when the pin joined that source. quality: NaN when
     it was never stated. considered: postings looked at, of which the filter rejected `seen`, and so on. dropped: at most
@@ -38,7 +38,7 @@ class Retrieved(NamedTuple):
     dropped_reason: U8
 
 
-class Listed(NamedTuple):
+class PostingLists(NamedTuple):
     """Posting lists back to back: counts[i] postings of source i. counts: uint32[n]; the other columns: [m]."""
 
     counts: U32
@@ -101,8 +101,8 @@ class PolarisClient:
         parts = [answer for _, answer in await self._replicas.each(sources, ask)]
         return parts[0] if len(parts) == 1 else _best(parts, k, explain)
 
-    async def postings(self, kinds: U8, sources: U64, timeout: float) -> Listed:
-        """The posting lists of the sources as they stand, without what was taken down."""
+    async def postings(self, kinds: U8, sources: U64, timeout: float) -> PostingLists:
+        """The posting lists of the sources as they stand, without pins that were taken down."""
         kinds, sources = np.asarray(kinds, np.uint8), ids(sources)
 
         async def ask(shard: int, part: U64, rows: Array) -> Any:
@@ -160,7 +160,7 @@ def _joined(parts: list[Retrieved]) -> Retrieved:
 
 
 def _explained(chosen: Retrieved, every: Retrieved, best_of_pin: Array, k: int) -> Retrieved:
-    """What was dropped on the shards, and of what they answered the worse postings of a pin and those after the k-th."""
+    """The drops of the shards, and of their answers the worse postings of a pin and those after the k-th."""
     reasons = np.full(len(every.pins), DUPLICATE, np.uint8)
     reasons[best_of_pin] = NOT_BEST
     late = np.ones(len(every.pins), bool)
@@ -174,7 +174,7 @@ def _explained(chosen: Retrieved, every: Retrieved, best_of_pin: Array, k: int) 
     )
 
 
-def _listed(n: int, parts: list[tuple[Array, pb.PostingsReply]]) -> Listed:
+def _listed(n: int, parts: list[tuple[Array, pb.PostingsReply]]) -> PostingLists:
     """The shards' lists in the order in which they were asked for."""
     counts, owner = np.zeros(n, np.uint32), [np.empty(0, np.int64)]
     for rows, reply in parts:
@@ -185,4 +185,4 @@ def _listed(n: int, parts: list[tuple[Array, pb.PostingsReply]]) -> Listed:
     at_ms = b"".join(reply.at_ms for _, reply in parts)
     quality = b"".join(reply.quality for _, reply in parts)
     columns = unpack(pins, "<u8", "pins"), unpack(at_ms, "<i8", "at_ms"), unpack(quality, "<f4", "quality")
-    return Listed(counts, columns[0][order], columns[1][order], columns[2][order])
+    return PostingLists(counts, columns[0][order], columns[1][order], columns[2][order])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from services.core.checks import check_ends, check_lengths
 from services.core.clock import DAY_MS
 from services.core.columns import F32, I64, U8, U32, U64
 from services.kernels.bloom import contains, mix, read_only
@@ -34,13 +35,13 @@ _SAMPLE, _FEW = 128, 16  # keys
 class Light:
     """The coefficients of the light score."""
 
-    quality: float = 2.0  # what a quality of 1 is worth over one of 0, in nats
+    quality: float = 2.0  # the worth of a quality of 1 over one of 0, in nats
     scale_ms: float = 90.0 * DAY_MS  # an age that costs one nat; > 0
     default_quality: float = 0.5  # of a posting whose quality was never stated (NaN)
 
 
 class Selection(NamedTuple):
-    """What `select` kept, best first, and what became of the other postings."""
+    """The rows that `select` kept, best first, and the fate of the other postings."""
 
     rows: I64  # of the postings
     pins: U64
@@ -74,16 +75,15 @@ def select(
     """The best k of m postings (columns of length m) of s sources, by light score, each pin once.
 
     weights: float32[s] > 0. seen: words of a bloom filter, may be empty. taken_down: uint64[t], sorted. max_age_ms and
-    per_source: 0 is no limit. First goes what was seen, is taken down or too old (in this order; an age below 0, from
+    per_source: 0 is no limit. First go pins that were seen, are taken down or too old (in this order; an age below 0, from
     clock skew, counts as 0), then all but each pin's best posting, then all but the best per_source of each source,
     then all but the best k. Best is the higher score, then the smaller pin, then the earlier source.
-    O(m), and O(t log t) for t postings of one score, whatever the input.
+    O(m), and O(t log t) for t postings of one score, whatever the input. Raises ValueError for columns of unequal lengths.
     """
     m = len(pins)
-    if not len(at_ms) == len(quality) == m or len(ends) != len(weights) or (ends[-1] if len(ends) else 0) != m:
-        raise ValueError(
-            f"{m} pins, {len(at_ms)} at_ms, {len(quality)} quality, {len(ends)} ends, {len(weights)} weights"
-        )
+    check_lengths(m, at_ms=at_ms, quality=quality)
+    check_lengths(len(weights), ends=ends)
+    check_ends(ends, m)
     reasons = np.empty(m if explain else 0, np.uint8)
     rows, of_pins, dates, qualities, scores, sources, was_seen, was_taken_down, was_old = _select(
         pins,
@@ -107,7 +107,7 @@ def select(
 
 
 def input_of(values: NDArray[T]) -> NDArray[T]:
-    """`values` as a kernel's input, as `read_only` has it; what came off the wire or is a kernel's input is one already."""
+    """`values` as a kernel's input, as `read_only` has it; an array off the wire or from a kernel's input is one already."""
     flags = values.flags
     if flags.writeable or not flags.c_contiguous or not flags.aligned:
         return read_only(values, values.dtype.type)
@@ -180,7 +180,7 @@ def _wanted(
     keys: Any,
     reasons: Any,
 ) -> Any:
-    """Write the keys of what is left after what was seen, is taken down or too old; how many are left, and were each of those."""
+    """Write the keys of the pins that are not seen, taken down or too old; how many are left, and how many were each of those."""
     left = was_seen = was_taken_down = was_old = 0
     for row in range(len(pins)):
         reason = KEPT

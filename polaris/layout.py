@@ -44,7 +44,7 @@ class Sources(NamedTuple):
     ids: U64
 
 
-class Rows(NamedTuple):
+class PostingRows(NamedTuple):
     """The rows of several lists back to back; those of list i end at ends[i] (int64[lists])."""
 
     pins: U64
@@ -53,10 +53,10 @@ class Rows(NamedTuple):
     changes: U8
     ends: I64
 
-    def keep(self, kept: Array) -> "Rows":
+    def keep(self, kept: Array) -> "PostingRows":
         """The rows where `kept` (bool[m]) is true."""
         before = np.concatenate([[0], np.cumsum(kept)])
-        return Rows(self.pins[kept], self.at_ms[kept], self.quality[kept], self.changes[kept], before[self.ends])
+        return PostingRows(self.pins[kept], self.at_ms[kept], self.quality[kept], self.changes[kept], before[self.ends])
 
 
 def list_keys(partitions: Array, kinds: U8, sources: U64, part: int) -> list[bytes]:
@@ -90,7 +90,7 @@ def takedowns_of(keys: Sequence[bytes]) -> tuple[I64, U64]:
     return named["partition"].astype(np.int64), named["pin"].astype(np.uint64)
 
 
-def pack_rows(rows: Rows) -> list[bytes]:
+def pack_rows(rows: PostingRows) -> list[bytes]:
     """The value of each list; empty for a list without rows."""
     packed = np.empty(len(rows.pins), _ROW)
     packed["pin"], packed["at_ms"] = rows.pins, rows.at_ms
@@ -99,11 +99,11 @@ def pack_rows(rows: Rows) -> list[bytes]:
     return [data[start:end] for start, end in pairwise([0, *(rows.ends * ROW_BYTES).tolist()])]
 
 
-def unpack_rows(keys: Sequence[bytes], values: Sequence[bytes | None]) -> Rows:
+def unpack_rows(keys: Sequence[bytes], values: Sequence[bytes | None]) -> PostingRows:
     """The rows of several values; one that is not there has none. Raises Damaged for one that is not whole rows."""
     present, ends = ends_of(_STORE, "lists", keys, values, ROW_BYTES)
     packed = np.frombuffer(b"".join(present), _ROW)
-    return Rows(packed["pin"], packed["at_ms"], packed["quality"], packed["change"], ends)
+    return PostingRows(packed["pin"], packed["at_ms"], packed["quality"], packed["change"], ends)
 
 
 def check_head(key: bytes, value: bytes | None) -> bytes:
@@ -113,7 +113,7 @@ def check_head(key: bytes, value: bytes | None) -> bytes:
 
 
 def check(family: str, key: bytes, value: bytes) -> None:
-    """Raise Damaged for what the store can't have written."""
+    """Raise Damaged for bytes that the store can't have written."""
     if family == "takedowns":
         check_key(_STORE, family, key, _TAKEDOWN_KEY.itemsize)
         check_size(_STORE, family, key, value, 0)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from polaris.kernel import Light
-from polaris.layout import CREATED, DELETED, PUT, REMOVE, Rows
+from polaris.layout import CREATED, DELETED, PUT, REMOVE, PostingRows
+from services.core.checks import check_ascending, check_ends, check_lengths
 from services.core.columns import F32, I64, U8, U64, Array
 from services.kernels.bloom import mix, read_only
 from services.kernels.jit import kernel
@@ -35,7 +36,7 @@ class Postings:
         return Postings(self.pins[kept], self.at_ms[kept], self.quality[kept], before[self.ends])
 
 
-def merge(frozen: Rows, changes: Rows, dated: Array) -> Rows:
+def merge(frozen: PostingRows, changes: PostingRows, dated: Array) -> PostingRows:
     """The lists after changes to them, as they are frozen. changes: of each list in the order of arrival. dated: bool[s],
     which are boards. Linear in rows and changes.
 
@@ -44,29 +45,31 @@ def merge(frozen: Rows, changes: Rows, dated: Array) -> Rows:
     board holds what was put there after it was deleted last, and shows it once it is created again. Elsewhere the order
     of arrival decides. To merge changes again that are in a list already leaves its pins and qualities.
     """
-    return Rows(*_merged(frozen, changes, dated, True))
+    return PostingRows(*_merged(frozen, changes, dated, True))
 
 
-def standing(frozen: Rows, changes: Rows, dated: Array) -> Postings:
+def standing(frozen: PostingRows, changes: PostingRows, dated: Array) -> Postings:
     """The pins that are on the lists after changes to them, as `merge` has it."""
     pins, at_ms, quality, _, ends = _merged(frozen, changes, dated, False)
     return Postings(pins, at_ms, quality, ends)
 
 
-def _merged(frozen: Rows, changes: Rows, dated: Array, whole: bool) -> tuple[Any, ...]:
-    if not len(changes.ends) == len(frozen.ends) == len(dated):
-        raise ValueError(f"changes to {len(changes.ends)} lists, postings of {len(frozen.ends)}, dated {len(dated)}")
+def _merged(frozen: PostingRows, changes: PostingRows, dated: Array, whole: bool) -> tuple[Any, ...]:
+    check_lengths(len(frozen.ends), changes=changes.ends, dated=dated)
+    for rows in (frozen, changes):
+        check_lengths(len(rows.pins), at_ms=rows.at_ms, quality=rows.quality, changes=rows.changes)
+        check_ends(rows.ends, len(rows.pins))
     ends = read_only(frozen.ends, np.int64), read_only(changes.ends, np.int64)
-    room = len(frozen.pins) + len(changes.pins) + 2 * len(ends[0])
-    kinds = np.empty(room if whole else 0, np.uint8)
+    capacity = len(frozen.pins) + len(changes.pins) + 2 * len(ends[0])
+    kinds = np.empty(capacity if whole else 0, np.uint8)
     # Made here: numpy asks for large pages, of which a kernel's own arrays have none.
-    out = np.empty(room, np.uint64), np.empty(room, np.int64), np.empty(room, np.float32), kinds
+    out = np.empty(capacity, np.uint64), np.empty(capacity, np.int64), np.empty(capacity, np.float32), kinds
     out_ends = np.empty(len(ends[0]), np.int64)
     n = _merge(_columns(frozen), _columns(changes), *ends, read_only(dated, np.bool_), whole, out, out_ends)
     return *(column[:n] for column in out), out_ends
 
 
-def _columns(rows: Rows) -> tuple[U64, I64, F32, U8]:
+def _columns(rows: PostingRows) -> tuple[U64, I64, F32, U8]:
     return (
         read_only(rows.pins, np.uint64),
         read_only(rows.at_ms, np.int64),
@@ -132,7 +135,7 @@ def _begin(old: Any, new: Any, rows: Any, slots: Any, size: Any, of_row: Any, st
 
 @kernel
 def _settle(old: Any, new: Any, start: Any, stop: Any, by_date: Any, first: Any, state: Any, life: Any) -> None:
-    """What stands of each pin that changes, and of the board itself."""
+    """The state of each pin that changes, and of the board itself, after the changes."""
     stands, since, value = state
     for i in range(start, stop):
         of, at_ms, quality, change = first[i], new[1][i], new[2][i], new[3][i]
@@ -144,7 +147,7 @@ def _settle(old: Any, new: Any, start: Any, stop: Any, by_date: Any, first: Any,
                 value[of] = quality
         else:
             if change != PUT or _is_late(life, since[of], max(stands[of], -1)):
-                value[of] = np.nan  # what a board held when it was deleted says nothing of what comes after
+                value[of] = np.nan  # the postings before a deletion say nothing of those after it
             if change == PUT and not np.isnan(quality):
                 value[of] = quality
             stands[of], since[of] = i, at_ms
@@ -156,7 +159,7 @@ def _put_old(
 ) -> Any:
     """The frozen rows that stand, where they were."""
     pins, at_ms, quality, kinds = old
-    late = life[_DELETED_MS] + np.int64(life[_DELETED_BY] >= 0)  # what is older was deleted since, by a change
+    late = life[_DELETED_MS] + np.int64(life[_DELETED_BY] >= 0)  # older postings were deleted since, by a change
     for i in range(row, end):
         if not (whole or kinds[i] == PUT):
             continue
@@ -250,7 +253,7 @@ def _find(slots: Any, size: Any, pins: Any, pin: Any) -> Any:
     return np.int64(slots[slot])
 
 
-def capped(rows: Rows, cap: int, light: Light) -> Rows:
+def capped(rows: PostingRows, cap: int, light: Light) -> PostingRows:
     """The lists with at most `cap` pins each: of a longer one its best, as `keep_best` has it. Of the pins that are known
     to have been removed the latest `cap` too.
     """
@@ -286,7 +289,17 @@ def keep_best(pins: U64, at_ms: I64, quality: F32, cap: int, light: Light) -> I6
 
 
 def woven(lists: Postings, others: Postings, rows: I64) -> Postings:
-    """The lists with `others` in place of the empty ones at `rows` (int64[m], ascending)."""
+    """The lists with `others` in place of the empty ones at `rows` (int64[m], ascending).
+
+    Raises ValueError for columns of unequal lengths, and rows that do not ascend or are beyond the lists.
+    """
+    for of in (lists, others):
+        check_lengths(len(of.pins), at_ms=of.at_ms, quality=of.quality)
+        check_ends(of.ends, len(of.pins))
+    check_lengths(len(others.ends), rows=rows)
+    check_ascending(rows=rows)
+    if len(rows) and not 0 <= rows[0] <= rows[-1] < len(lists.ends):
+        raise ValueError(f"rows: {rows[0]} to {rows[-1]}, expected 0 to {len(lists.ends) - 1}")
     columns = _woven(
         lists.pins, lists.at_ms, lists.quality, lists.ends, others.pins, others.at_ms, others.quality, others.ends, rows
     )

@@ -1,7 +1,7 @@
 """Which pins are on which boards and in which interests: the view of `sources`.
 
 A list is a frozen part and a head of changes to it. An event only makes the head longer; when that gets long, the same
-write batch that holds the events' offsets freezes it, as of the record that made it too long. What a list is, is always
+write batch that holds the events' offsets freezes it, as of the record that made it too long. The content of a list is always
 frozen part and head, merged: once, by the first question after a change, and kept in memory for the next (`cache.py`).
 """
 
@@ -14,8 +14,9 @@ from polaris import layout, postings
 from polaris.cache import ListCache
 from polaris.changes import Freezes, ListChanges, changes_of, freezes_of
 from polaris.kernel import Light, Selection, input_of, select
-from polaris.layout import BOARD, FROZEN, HEAD, Rows, Sources
+from polaris.layout import BOARD, FROZEN, HEAD, PostingRows, Sources
 from polaris.postings import Postings
+from services.core.checks import check_ascending, check_partitions
 from services.core.columns import F32, I64, U32, U64, Array, ids
 from services.core.errors import Exhausted
 from services.core.events import Action, Batch
@@ -37,7 +38,7 @@ BUCKETS = 1 << 14  # of the change feed of cached lists
 
 
 class Wanted(NamedTuple):
-    """What to take of the sources: as `polaris.kernel.select` has it. weights: float32[n]."""
+    """The choice among the postings of sources: as `polaris.kernel.select` has it. weights: float32[n]."""
 
     weights: F32
     seen: U32
@@ -72,10 +73,11 @@ class PolarisStore:
         }  # ascending, as keys are
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Apply records of `sources`; what is neither a posting, a board's end nor a takedown is passed over.
+        """Apply records of `sources`; other events than postings, a board's end and takedowns are passed over.
 
         A list is frozen after the first record with which its head is too long, or its board deleted, and without the pins
-        taken down in its own partition by then: whatever chunks the records come in, what is kept is the same.
+        taken down in its own partition by then: the kept postings are the same, whatever chunks the records come in. Raises
+        ValueError for an event of a source in a partition of others.
         """
         write = self.shard.batch()
         if not records:
@@ -83,6 +85,7 @@ class PolarisStore:
         batch, partition = rows(records)
         record = np.repeat(np.arange(len(records)), [len(one.batch) for one in records])
         changes = changes_of(batch, partition, record)
+        check_partitions(changes.partitions, changes.sources.ids, self._partitions)
         heads = [layout.check_head(*of) for of in zip(changes.heads, self._get(changes.heads), strict=True)]
         freezes = freezes_of(changes, heads, self._limits.head_postings)
         if len(freezes.source) > MAX_FREEZES and len(records) > 1:
@@ -108,7 +111,7 @@ class PolarisStore:
         )
 
     def _apply_takedowns(self, write: Any, batch: Batch, partition: Array, record: I64) -> _Takedowns:
-        """Before the commit: whoever waits for its offset must not see the pin again. A takedown is final."""
+        """Before the commit: a read that waits for its offset must not see the pin again. A takedown is final."""
         found: _Takedowns = {}
         at = np.flatnonzero(batch.action == Action.TAKEDOWN)
         if len(at):
@@ -119,13 +122,15 @@ class PolarisStore:
                 found.setdefault(one[:2], one[2])
             pins = np.unique(batch.pin[at])
             pins = pins[~postings.in_sorted(self._taken_down, pins)]
-            self._taken_down = input_of(np.insert(self._taken_down, np.searchsorted(self._taken_down, pins), pins))
+            taken_down = np.insert(self._taken_down, np.searchsorted(self._taken_down, pins), pins)
+            check_ascending(taken_down=taken_down)  # here, where it changes: a request need not look at all of it
+            self._taken_down = input_of(taken_down)
         return found
 
     def _apply_changes(
         self, write: Any, changes: ListChanges, heads: list[bytes], freezes: Freezes, takedowns: _Takedowns
     ) -> None:
-        """Make the heads longer, and freeze those that are due: what came later begins the head anew."""
+        """Make the heads longer, and freeze those that are due: later records begin the head anew."""
         handle, rows_of = self.shard.handle("lists"), changes.rows
         news = layout.pack_rows(rows_of)
         heads = [head + more for head, more in zip(heads, news, strict=True)]
@@ -143,7 +148,7 @@ class PolarisStore:
     def _freeze(
         self, write: Any, changes: ListChanges, heads: list[bytes], freezes: Freezes, takedowns: _Takedowns
     ) -> None:
-        """Merge heads into their frozen parts, capped and without what was taken down, and cut them; in rounds, as one list
+        """Merge heads into their frozen parts, capped and without pins taken down, and cut them; in rounds, as one list
         may be frozen more than once. stop: where in its head each ends, in bytes from the head's end.
         """
         handle, keys = self.shard.handle("lists"), changes.frozen
@@ -169,7 +174,7 @@ class PolarisStore:
             else:
                 write.delete(keys[source], handle)
 
-    def _gone(self, lists: Rows, partitions: Array, records: I64, takedowns: _Takedowns) -> Array:
+    def _gone(self, lists: PostingRows, partitions: Array, records: I64, takedowns: _Takedowns) -> Array:
         """bool[m]: the rows whose pins were taken down in their list's partition, up to a record of this chunk for each list."""
         gone = postings.in_sorted(self._taken_down, lists.pins)
         rows_of = np.flatnonzero(gone)
@@ -182,7 +187,7 @@ class PolarisStore:
         return gone
 
     def retrieve(self, sources: Sources, wanted: Wanted) -> tuple[Postings, Selection]:
-        """The postings of the sources, and what was chosen of them. Raises Exhausted over MAX_POSTINGS."""
+        """The postings of the sources, and the chosen ones of them. Raises Exhausted over MAX_POSTINGS."""
         lists = self._lists(sources)
         chosen = select(
             lists.pins,
@@ -202,7 +207,7 @@ class PolarisStore:
         return lists, chosen
 
     def postings(self, sources: Sources) -> Postings:
-        """The lists of the sources, without what was taken down. Raises Exhausted over MAX_POSTINGS."""
+        """The lists of the sources, without pins that were taken down. Raises Exhausted over MAX_POSTINGS."""
         lists = self._lists(sources)
         return lists.keep(~postings.in_sorted(self._taken_down, lists.pins))
 
@@ -286,7 +291,7 @@ def _rows(
     frozen_keys: Sequence[bytes],
     frozen: Sequence[bytes | None],
     heads: Sequence[bytes | None],
-) -> tuple[Rows, Rows]:
+) -> tuple[PostingRows, PostingRows]:
     """The frozen parts, and the changes to them."""
     return layout.unpack_rows(frozen_keys, frozen), layout.unpack_rows(head_keys, heads)
 

@@ -9,7 +9,7 @@ write, is asked.
 from itertools import compress
 from typing import cast
 
-from realpin.known import UNKNOWN, Known, joined, words_of
+from realpin.known import UNKNOWN, PinWords, joined, words_of
 from rockstore.client import PIN, RockstoreClient
 from services.core import context
 from services.core.columns import U64, Array
@@ -60,14 +60,14 @@ class Interests:
         """`client` lives on the bridge's loop: bridge.make(lambda: RockstoreClient(mesh)). cached: None caches nothing."""
         self._bridge, self._client, self._cached = bridge, client, cached
 
-    def __call__(self, pins: U64) -> Known:
+    def __call__(self, pins: U64) -> PinWords:
         """Interests and takedowns of the pins, in their order; nothing of those for which rockstore could not be asked."""
         request, keys = context.current(), pins.tolist()
         words: list[bytes | None] = [None] * len(keys)
         if self._cached is not None and self._cached.view.shows(request.token if request else b""):
             words = self._cached.words.get(keys)
         lost = None in words and not self._complete(pins, words)
-        return Known(joined(cast(list[bytes], words)), lost)
+        return PinWords(joined(cast(list[bytes], words)), lost)
 
     def _complete(self, pins: U64, words: list[bytes | None]) -> bool:
         """Ask for the missing pins; False: in vain."""

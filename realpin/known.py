@@ -14,14 +14,14 @@ from services.core.columns import U64
 UNKNOWN = bytes(8)
 
 
-class Known(NamedTuple):
+class PinWords(NamedTuple):
     """Of n pins, in their order: the words, uint64[...], and whether some of them could not be asked for."""
 
     words: U64
     lost: bool
 
 
-NOTHING = Known(np.frombuffer(b"", "<u8"), False)
+NOTHING = PinWords(np.frombuffer(b"", "<u8"), False)
 
 
 def words_of(found: Attributes) -> list[bytes]:

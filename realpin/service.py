@@ -6,7 +6,7 @@ from typing import Any
 from protos import realpin_pb2 as pb
 from protos import realpin_pb2_grpc as rpc
 from realpin import signals
-from realpin.known import NOTHING, Known
+from realpin.known import NOTHING, PinWords
 from realpin.signals import Decay
 from realpin.store import RealpinStore
 from services.core.columns import U64, pack
@@ -15,7 +15,7 @@ from services.core.errors import InvalidArgument
 MAX_PINS = 1000
 MAX_INTERESTS = 1000
 _WINDOWS = pack(signals.WINDOWS_MS, "<i8")
-AskInterests = Callable[[U64], Known]  # interests and takedowns of pins, in their order
+AskInterests = Callable[[U64], PinWords]  # interests and takedowns of pins, in their order
 
 
 class Realpin(rpc.RealpinServicer):

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from realpin import kernel
 from realpin.layout import MINUTE_MS, ROW_BYTES, Actions, Minutes, unpack_actions, unpack_minutes
+from services.core.checks import check_lengths
 from services.core.clock import DAY_MS
 from services.core.columns import F32, I64, U32, U64
 from services.core.events import ENGAGEMENTS, Action
-from services.kernels.checks import check_lengths
 
 WINDOWS_MS = np.array([10, 60, 24 * 60], np.int64) * MINUTE_MS
 #: The place of an action in ENGAGEMENTS.
@@ -39,7 +39,7 @@ def decay_of(settings: object) -> Decay:
     return Decay(weights, days * DAY_MS)
 
 
-class Pins(NamedTuple):
+class SignalPins(NamedTuple):
     """n distinct pins. A weight above 0 is of a pin engaged with, one below 0 of a pin hidden or disliked."""
 
     pins: U64
@@ -55,7 +55,7 @@ class Affinities(NamedTuple):
     affinities: F32
 
 
-def strongest_pins(actions: Actions, decay: Decay, limit: int) -> Pins:
+def strongest_pins(actions: Actions, decay: Decay, limit: int) -> SignalPins:
     """Of one user's actions (ascending by date), the at most `limit` pins whose weight is furthest from 0.
 
     Greatest weight first; of equals the newest, then the lowest id. Those below 0 are at most half of them while there are
@@ -64,17 +64,17 @@ def strongest_pins(actions: Actions, decay: Decay, limit: int) -> Pins:
     the one that ages count from weigh in full. Raises ValueError for columns of unequal lengths.
     """
     check_lengths(len(actions.pins), boards=actions.boards, at_ms=actions.at_ms, actions=actions.actions)
-    return Pins(*kernel.strongest_pins(*actions, KIND, _HIDE, *decay, limit))
+    return SignalPins(*kernel.strongest_pins(*actions, KIND, _HIDE, *decay, limit))
 
 
-def engaged(pins: Pins, known: U64, limit: int) -> Pins:
+def engaged(pins: SignalPins, known: U64, limit: int) -> SignalPins:
     """The first `limit` pins of those that weigh above 0 and were not taken down. known: of the pins, see `known.py`.
 
     Raises ValueError for columns of unequal lengths, and for a `known` that is not of these pins.
     """
     check_lengths(len(pins.pins), weights=pins.weights, boards=pins.boards, at_ms=pins.at_ms)
     _check_known(known, len(pins.pins))
-    return Pins(*kernel.engaged_pins(*pins, known, limit))
+    return SignalPins(*kernel.engaged_pins(*pins, known, limit))
 
 
 def strongest_affinities(weights: F32, known: U64, limit: int) -> Affinities:

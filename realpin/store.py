@@ -8,11 +8,11 @@ import numpy as np
 from realpin import kernel, layout
 from realpin.layout import KEPT_MINUTES, KINDS, MINUTE_MS, Actions, Minutes
 from realpin.signals import KIND
+from services.core.checks import check_ends, check_lengths
 from services.core.clock import Clock
 from services.core.columns import I64, Array
 from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT, Action, Batch, flags
 from services.core.topics import Topic
-from services.kernels.checks import check_ends, check_lengths
 from services.log.protocol import Record, kept, rows
 from services.state.shard import Shard
 
@@ -79,8 +79,11 @@ class RealpinStore:
         old, at = layout.unpack_minutes(data), changes.rows
         check_ends(ends, len(old.minutes))
         check_lengths(len(at), owner=changes.owner)
-        room = len(old.minutes) + len(at)
-        new, new_ends = Minutes(np.empty(room, np.int64), np.empty((room, KINDS), np.uint32)), np.empty_like(ends)
+        capacity = len(old.minutes) + len(at)
+        new, new_ends = (
+            Minutes(np.empty(capacity, np.int64), np.empty((capacity, KINDS), np.uint32)),
+            np.empty_like(ends),
+        )
         came, kinds = batch.at_ms[at] // MINUTE_MS, KIND[batch.action[at]]
         n = kernel.tally(*old, ends, changes.owner, came, kinds, KEPT_MINUTES, *new, new_ends)
         _check_order(n, changes)

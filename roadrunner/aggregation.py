@@ -140,7 +140,7 @@ class Aggregation:
         keys = layout.object_keys(partition[first], rows.pin[first])
         lengths, stored = layout.interests_of(keys, self._table.get(keys))
         starts = np.empty(pins + 1, np.int64)
-        most = kernel.room(_DOES, rows.action, pin_of, rows.interest_ends, lengths, starts)
+        most = kernel.reserve_interests(_DOES, rows.action, pin_of, rows.interest_ends, lengths, starts)
         held = np.empty(int(starts[-1]), np.uint64)
         kernel.lay_out(stored, lengths, starts, held)
         changed = np.zeros(pins, np.bool_)

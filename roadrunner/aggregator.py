@@ -57,12 +57,12 @@ class Aggregator:
         self,
         log: EventLog,
         committer: Committer,
-        room: Callable[[], str],
+        no_space: Callable[[], str],
         partitions: int,
         clock: Clock = wall_clock,
     ) -> None:
-        """`room`: why the disk has too little space, empty when it has enough."""
-        self._log, self._committer, self._room, self._partitions = log, committer, room, partitions
+        """`no_space`: why the disk has too little space, empty when it has enough."""
+        self._log, self._committer, self._check_space, self._partitions = log, committer, no_space, partitions
         self._clock = clock
         self._stopping, self._grown = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="aggregator", daemon=True)
@@ -122,7 +122,7 @@ class Aggregator:
 
         Raises Exhausted when the disk has too little space, and the log's errors when it can't be written.
         """
-        if why := self._room():
+        if why := self._check_space():
             raise Exhausted(why)
         ends = self._log.ends()
         reached = self._retained(ends)

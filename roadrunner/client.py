@@ -19,7 +19,7 @@ CLOSE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishAnswer:
     """Events accepted, events that had been accepted before, and the token that makes a read see them."""
 
     accepted: int
@@ -27,8 +27,8 @@ class Published:
     token: bytes
 
 
-def _published(reply: pb.PublishReply) -> Published:
-    return Published(reply.accepted, reply.duplicates, reply.token)
+def _published(reply: pb.PublishReply) -> PublishAnswer:
+    return PublishAnswer(reply.accepted, reply.duplicates, reply.token)
 
 
 class RoadrunnerClient:
@@ -37,7 +37,7 @@ class RoadrunnerClient:
     def __init__(self, mesh: Mesh) -> None:
         self._replicas = ReplicaSet(mesh, NAME)
 
-    async def publish(self, batch: Batch, timeout: float) -> Published:
+    async def publish(self, batch: Batch, timeout: float) -> PublishAnswer:
         """Publish within `timeout` seconds; returns once it is on disk. Raises the errors of the ingest API."""
         request = pb.PublishRequest(batch=batch.to_proto())
         return _published(await self._replicas.call(ONLY, "Publish", request, timeout))
@@ -63,7 +63,7 @@ class Publisher:
             self._bridge.close()
             raise
 
-    def publish(self, batch: Batch, timeout: float) -> Published:
+    def publish(self, batch: Batch, timeout: float) -> PublishAnswer:
         """Publish within `timeout` seconds; returns once it is on disk. Raises the errors of the ingest API."""
         return self._bridge.run(self._client.publish(batch, timeout), timeout + SPARE_S)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from protos import events_pb2
 from roadrunner.layout import Aggregate
-from roadrunner.store import EventLog, Published
+from roadrunner.store import EventLog, PublishResult
 from services.core.errors import Exhausted, MeshError, Unavailable
 from services.log.protocol import Draft
 
@@ -25,7 +25,7 @@ GROUP_EVENTS = 16_000  # of one append, so that a record stays small enough to b
 FEW_EVENTS, JOIN_S = 256, 0.002  # a group as small waits so long for others, if the one before had some
 MANY, JOINS = 4, 3  # and again while as many have come meanwhile; so often at most
 RETAIN_EVERY_S = 10.0
-ROOM_EVERY_S, ROOM_LATE_S = (
+SPACE_EVERY_S, SPACE_LATE_S = (
     0.01,
     0.02,
 )  # between looks at the disk: by the committing thread; then by the submitting one
@@ -35,18 +35,18 @@ class Waiting(NamedTuple):
     """A publish in the queue."""
 
     batch: events_pb2.Batch
-    answer: Callable[[Published | MeshError], object]  # called by the committing thread
+    answer: Callable[[PublishResult | MeshError], object]  # called by the committing thread
     gone: Callable[[], bool]  # whether its caller has given up
 
 
-class Made(NamedTuple):
+class OwnRecords(NamedTuple):
     """Records that this process made itself, to be appended between publishes."""
 
     append: Callable[[], Any]
     future: "Future[Any]"
 
 
-class Answer(NamedTuple):
+class DurableAnswer(NamedTuple):
     """A result that holds once it is on disk."""
 
     future: "Future[Any]"
@@ -56,15 +56,15 @@ class Answer(NamedTuple):
 class Committer:
     """The thread that appends."""
 
-    def __init__(self, log: EventLog, max_waiting: int, room: Callable[[], str]) -> None:
-        """`max_waiting`: publishes in the queue. `room`: why the disk has too little space, empty when it has enough."""
-        self._log, self._room, self._max_waiting = log, room, max_waiting
+    def __init__(self, log: EventLog, max_waiting: int, no_space: Callable[[], str]) -> None:
+        """`max_waiting`: publishes in the queue. `no_space`: why the disk has too little space, empty when it has enough."""
+        self._log, self._check_space, self._max_waiting = log, no_space, max_waiting
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
-        self._made: queue.SimpleQueue[Made] = queue.SimpleQueue()
+        self._made: queue.SimpleQueue[OwnRecords] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._stopping = threading.Event()
         self._retained = time.monotonic()
-        self._no_room, self._looked = "", 0.0
+        self._no_space, self._looked = "", 0.0
         self._company = False
         self.groups = 0
 
@@ -81,7 +81,7 @@ class Committer:
     def submit(
         self,
         batch: events_pb2.Batch,
-        answer: Callable[[Published | MeshError], object],
+        answer: Callable[[PublishResult | MeshError], object],
         gone: Callable[[], bool] = lambda: False,
     ) -> None:
         """Have a batch that `intake.check` let pass appended.
@@ -89,24 +89,24 @@ class Committer:
         `answer` is called, on the committing thread, once it is on disk or could not be written; not at all if it was
         `gone` before its turn. Raises Exhausted when the queue or the disk is full.
         """
-        if why := self._why_no_room():
+        if why := self._why_no_space():
             raise Exhausted(why)
         if self._queue.qsize() >= self._max_waiting:
             raise Exhausted(f"{self._max_waiting} publishes are waiting already; retry after a moment")
         self._queue.put(Waiting(batch, answer, gone))
 
-    def _why_no_room(self) -> str:
+    def _why_no_space(self) -> str:
         """As the disk said a moment ago; while it is full, as it says now.
 
         Under load the committing thread looks: it costs the submitting event loop its turn of the interpreter.
         """
-        self._look(0.0 if self._no_room else ROOM_LATE_S)
-        return self._no_room
+        self._look(0.0 if self._no_space else SPACE_LATE_S)
+        return self._no_space
 
     def _look(self, after_s: float) -> None:
         now = time.monotonic()
         if now - self._looked > after_s:
-            self._no_room, self._looked = self._room(), now
+            self._no_space, self._looked = self._check_space(), now
 
     def submit_aggregate(self, made: Aggregate) -> "Future[None]":
         """Have what the aggregator made appended; the future is done once it is on disk, or could not be written."""
@@ -116,13 +116,13 @@ class Committer:
         """Have records appended as they are; the future has their offsets once they are on disk. Raises Exhausted when the
         disk is full.
         """
-        if why := self._why_no_room():
+        if why := self._why_no_space():
             raise Exhausted(why)
         return self._submit(partial(self._log.append_drafts, drafts))
 
     def _submit(self, append: Callable[[], Any]) -> "Future[Any]":
         future: Future[Any] = Future()
-        self._made.put(Made(append, future))
+        self._made.put(OwnRecords(append, future))
         self._queue.put(None)
         return future
 
@@ -131,7 +131,7 @@ class Committer:
             group = self._next_group()
             made = None if self._made.empty() else self._made.get()
             if group or made:
-                self._look(ROOM_EVERY_S)
+                self._look(SPACE_EVERY_S)
                 self._commit(group, made)
             if time.monotonic() - self._retained > RETAIN_EVERY_S:
                 self._retain()
@@ -164,7 +164,7 @@ class Committer:
                 size += waiting.batch.n
         return size
 
-    def _commit(self, group: list[Waiting], made: Made | None) -> None:
+    def _commit(self, group: list[Waiting], made: OwnRecords | None) -> None:
         answer = self._append_made(made) if made else None
         try:
             published = self._log.append([waiting.batch for waiting in group]) if group else []
@@ -187,10 +187,10 @@ class Committer:
         if answer:
             answer.future.set_result(answer.result)
 
-    def _append_made(self, made: Made) -> "Answer | None":
+    def _append_made(self, made: OwnRecords) -> "DurableAnswer | None":
         """The result of the future once the write has been synced; publishes do not suffer from a failure here."""
         try:
-            return Answer(made.future, made.append())
+            return DurableAnswer(made.future, made.append())
         except Exception as error:
             made.future.set_exception(error)
             return None

@@ -40,7 +40,7 @@ class RecentIds:
         The second of two equal ids in one call counts as seen. `seen_ms`: when they were accepted, if not now.
         """
         oldest = (now_ms - DAY_MS) // MINUTE_MS
-        self._make_room(len(ids), oldest)
+        self._reserve(len(ids), oldest)
         fresh = np.empty(len(ids), np.bool_)
         minute = (now_ms if seen_ms is None else seen_ms) // MINUTE_MS
         self._used += kernel.add_new(self._keys, self._minutes, np.ascontiguousarray(ids), minute, oldest, fresh)
@@ -50,7 +50,7 @@ class RecentIds:
         """Take back ids that `add` called fresh: their events were not written."""
         kernel.forget(self._keys, self._minutes, np.ascontiguousarray(ids))
 
-    def _make_room(self, more: int, oldest: int) -> None:
+    def _reserve(self, more: int, oldest: int) -> None:
         if self._used + more <= FULL * len(self._keys):
             return
         live = int((self._minutes[self._keys != 0] >= oldest).sum())

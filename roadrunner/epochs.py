@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from roadrunner import layout
 from services.log import history
-from services.log.history import Epoch, History
+from services.log.history import Epoch, LogHistory
 from services.log.protocol import Partition
 from services.state.database import Database
 
 
-def begin(db: Database, nexts: Mapping[Partition, int]) -> History:
+def begin(db: Database, nexts: Mapping[Partition, int]) -> LogHistory:
     """Begin an epoch at these offsets; on the disk when this returns. A log without an identity gets one.
 
     Raises Damaged when epochs are there without an identity.
@@ -29,4 +29,4 @@ def begin(db: Database, nexts: Mapping[Partition, int]) -> History:
         batch.delete(old, handle)
     db.write(batch)
     db.sync()
-    return History(identity, epochs[-history.KEPT :])
+    return LogHistory(identity, epochs[-history.KEPT :])

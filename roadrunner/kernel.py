@@ -249,8 +249,8 @@ ENGAGES, STATES, JOINS, LEAVES = (
 
 
 @kernel
-def room(does: U8, action: U8, pin_of: I64, interest_ends: U32, lengths: I64, starts: I64) -> int:
-    """Lay out the interests of pins with room for what may join; the most increments that the rows can make.
+def reserve_interests(does: U8, action: U8, pin_of: I64, interest_ends: U32, lengths: I64, starts: I64) -> int:
+    """Lay out the interests of pins with space for those that may join; the most increments that the rows can make.
 
     lengths: int64[m], of each pin now. starts: int64[m + 1], written: where each pin's begin.
     """
@@ -273,7 +273,7 @@ def room(does: U8, action: U8, pin_of: I64, interest_ends: U32, lengths: I64, st
 
 @kernel
 def lay_out(stored: U64, lengths: I64, starts: I64, held: U64) -> None:
-    """Copy the interests of pins, back to back in `stored`, to where `room` wants each pin's."""
+    """Copy the interests of pins, back to back in `stored`, to where `reserve_interests` placed each pin's."""
     at = 0
     for p in range(len(lengths)):
         held[starts[p] : starts[p] + lengths[p]] = stored[at : at + lengths[p]]

@@ -12,7 +12,7 @@ from protos import roadrunner_pb2_grpc as rpc
 from protos.events_pb2 import Batch
 from roadrunner.committer import Committer
 from roadrunner.intake import check
-from roadrunner.store import EventLog, Published
+from roadrunner.store import EventLog, PublishResult
 from roadrunner.stored import StoredRecord
 from services.core import context, tokens
 from services.core.clock import Clock
@@ -31,7 +31,7 @@ class Roadrunner(rpc.RoadrunnerServicer):
         self._log, self._committer = log, committer
         self._clock, self._max_ahead_ms = clock, max_ahead_ms
         self._closing, self._streams = False, set[asyncio.Event]()
-        self._answered: deque[tuple[asyncio.Future[Published], Published | MeshError]] = deque()
+        self._answered: deque[tuple[asyncio.Future[PublishResult], PublishResult | MeshError]] = deque()
 
     async def Publish(self, request: pb.PublishRequest, context_: Any) -> pb.PublishReply:
         """Validate, append, acknowledge."""
@@ -55,10 +55,10 @@ class Roadrunner(rpc.RoadrunnerServicer):
             token=tokens.encode(published.reached, self._log.history.epoch),
         )
 
-    async def _on_disk(self, batch: Batch, timeout: float) -> Published:
+    async def _on_disk(self, batch: Batch, timeout: float) -> PublishResult:
         """Raises DeadlineExceeded when it was not acknowledged in time: then it may still be accepted."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Published] = loop.create_future()
+        future: asyncio.Future[PublishResult] = loop.create_future()
         self._committer.submit(batch, partial(self._answer, loop, future), future.done)
         late = loop.call_later(timeout, _settle, future, DeadlineExceeded(LATE))
         try:
@@ -67,7 +67,10 @@ class Roadrunner(rpc.RoadrunnerServicer):
             late.cancel()
 
     def _answer(
-        self, loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Published]", result: Published | MeshError
+        self,
+        loop: asyncio.AbstractEventLoop,
+        future: "asyncio.Future[PublishResult]",
+        result: PublishResult | MeshError,
     ) -> None:
         """From the committing thread: the loop is woken once for a whole group."""
         self._answered.append((future, result))
@@ -156,7 +159,7 @@ class Roadrunner(rpc.RoadrunnerServicer):
             grown.set()
 
 
-def _settle(future: "asyncio.Future[Published]", result: Published | MeshError) -> None:
+def _settle(future: "asyncio.Future[PublishResult]", result: PublishResult | MeshError) -> None:
     if future.done():
         return
     if isinstance(result, MeshError):

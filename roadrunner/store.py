@@ -35,7 +35,7 @@ RECORD_BYTES = 4 << 20  # of one record, more or less
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishResult:
     """Of one batch: how many events were accepted, how many had been before, and the offsets to wait for."""
 
     accepted: int
@@ -134,7 +134,7 @@ class EventLog:
         self._unscoped = np.unique(np.concatenate(unscoped))
         return recent
 
-    def append(self, batches: Sequence[events_pb2.Batch]) -> list[Published]:
+    def append(self, batches: Sequence[events_pb2.Batch]) -> list[PublishResult]:
         """Append batches that `intake.check` let pass as one atomic write, each event where it belongs.
 
         Duplicates by writer and id within a day, also within the call, are dropped. Nothing is durable or visible before `sync`.
@@ -162,7 +162,7 @@ class EventLog:
             self._reach(group, Routed.of(group, np.flatnonzero(~fresh), self._partitions), reached)
         accepted = np.bincount(group.publish[kept], minlength=len(batches)).tolist()
         sizes = [batch.n for batch in batches]
-        return [Published(a, n - a, r) for a, n, r in zip(accepted, sizes, reached, strict=True)]
+        return [PublishResult(a, n - a, r) for a, n, r in zip(accepted, sizes, reached, strict=True)]
 
     def _reach(self, group: Group, routed: Routed, reached: list[Reached]) -> None:
         last = {place: self._ends[at_of(place, self._partitions)].next - 1 for place in routed.places}

@@ -25,8 +25,8 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
     begun.check_there(runtime.mesh.data, folder)
     log = EventLog(folder, common.partitions, retention, runtime.clock, settings.cache_mb, settings.memtable_mb)
     begun.check_same(runtime.mesh.data, folder, log.history.identity)
-    committer = Committer(log, settings.max_requests, runtime.no_room)
-    aggregator = Aggregator(log, committer, runtime.no_room, common.partitions)
+    committer = Committer(log, settings.max_requests, runtime.no_space)
+    aggregator = Aggregator(log, committer, runtime.no_space, common.partitions)
     service = Roadrunner(log, committer, runtime.clock, settings.max_ahead_s * 1000)
     database = log.database
     _gauges(runtime.metrics, log, aggregator, str(runtime.mesh.data))
@@ -36,7 +36,7 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
         start=(committer.start, aggregator.start),
         drain=(service.close,),
         close=(aggregator.stop, committer.stop, log.close),
-        why_not_ready=lambda: log.damage or runtime.no_room(),
+        why_not_ready=lambda: log.damage or runtime.no_space(),
         dead=lambda: log.dead,
         look=database.look,
         noticed=database.noticed,

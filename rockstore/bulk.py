@@ -1,6 +1,6 @@
 """The bulk loader: one Parquet file of features becomes one version of a dataset, a sorted file a partition.
 
-It needs no mesh: a shard takes the files from the blobs when the log says so. What is wrong with the Parquet file is
+It needs no mesh: a shard takes the files from the blobs when the log says so. Errors of the Parquet file are
 refused before a version is there. Keys are held in memory, rows one partition at a time: they pass through files of the draft.
 """
 
@@ -19,8 +19,9 @@ from loaders.ids import read_ids
 from loaders.place import Place
 from loaders.text_ids import settle
 from rockstore import keys, layout
-from rockstore.versions import File, Manifest, check_name, checksum, read_manifest, summed, to_json
+from rockstore.versions import DatasetManifest, PartitionFile, check_name, checksum, read_manifest, summed, to_json
 from services.blob.protocol import Blobs
+from services.core.checks import check_ascending, check_lengths
 from services.core.columns import F32, U64, Array, ids
 from services.core.errors import Conflict, Exhausted, InvalidArgument, MeshError
 from services.core.events import MAX_FEATURES
@@ -32,7 +33,7 @@ _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.t
 Report = Callable[[int, int], None]  # done, of
 
 
-class Source:
+class ParquetSource:
     """A Parquet file of a key column and columns of numbers, checked by its schema and keys."""
 
     def __init__(self, path: Path, key: str) -> None:
@@ -125,7 +126,7 @@ def load(
     new_columns: bool = False,
     after: int = 0,
     report: Report = lambda done, of: None,
-) -> Manifest:
+) -> DatasetManifest:
     """Publish the next version of a dataset, whole or not at all; `blobs` are those of all datasets.
 
     key: the column of keys. as_of_ms: when the values were computed. new_columns: other columns than those of the
@@ -133,13 +134,13 @@ def load(
     is refused, Exhausted on a full disk.
     """
     check_name(dataset)
-    source = Source(path, key)
+    source = ParquetSource(path, key)
     there = keys.versions(blobs, dataset)
     columns = source.columns if new_columns or not there else _same_columns(source, blobs, dataset, there[-1])
     with _reserved(blobs, dataset, max([after, *there])) as version, blobs.draft(dataset) as draft:
         try:
             files = _write_files(source, columns, draft, (dataset, version, partitions), report)
-            manifest = summed(Manifest(dataset, version, columns, len(source.keys), as_of_ms, partitions, files))
+            manifest = summed(DatasetManifest(dataset, version, columns, len(source.keys), as_of_ms, partitions, files))
             (draft / keys.MANIFEST).write_bytes(to_json(manifest))
         except Exception as error:
             if "No space" in str(error):  # of this module's files, or of those that RocksDB writes
@@ -169,7 +170,7 @@ def _reserved(blobs: Blobs, dataset: str, after: int) -> Iterator[int]:
         raise
 
 
-def _same_columns(source: Source, blobs: Blobs, dataset: str, version: int) -> list[str]:
+def _same_columns(source: ParquetSource, blobs: Blobs, dataset: str, version: int) -> list[str]:
     """The columns in the order that the latest version has, as live rows have no other names for theirs."""
     try:
         before = read_manifest(blobs, dataset, version).columns
@@ -185,8 +186,8 @@ def _same_columns(source: Source, blobs: Blobs, dataset: str, version: int) -> l
 
 
 def _write_files(
-    source: Source, columns: list[str], draft: Path, of: tuple[str, int, int], report: Report
-) -> dict[int, File]:
+    source: ParquetSource, columns: list[str], draft: Path, of: tuple[str, int, int], report: Report
+) -> dict[int, PartitionFile]:
     """The sorted files. Reading and sorting are half of the work each."""
     dataset, version, partitions = of
     partition, total = partition_of(source.keys, partitions), 2 * len(source.keys)
@@ -221,9 +222,11 @@ def _spool(draft: Path, matrix: F32, partition: Array) -> None:
             file.write(np.ascontiguousarray(matrix[order[start:end]], "<f4").tobytes())
 
 
-def _write_file(path: Path, keys: U64, matrix: F32, at: tuple[int, str, int]) -> File:
-    """One sorted file; keys ascend."""
+def _write_file(path: Path, keys: U64, matrix: F32, at: tuple[int, str, int]) -> PartitionFile:
+    """One sorted file. Raises ValueError unless keys (uint64[n]) ascend and matrix has a row for each."""
     partition, dataset, version = at
+    check_lengths(len(keys), matrix=matrix)
+    check_ascending(keys=keys)
     writer = SstFileWriter(options=_options())
     writer.open(str(path))
     names = layout.row_keys(partition, layout.dataset_hash(dataset), version, keys)
@@ -232,7 +235,7 @@ def _write_file(path: Path, keys: U64, matrix: F32, at: tuple[int, str, int]) ->
     for i, name in enumerate(names):
         writer[name] = data[i * width : (i + 1) * width]
     writer.finish()
-    return File(len(keys), path.stat().st_size, checksum(path), int(ids(keys)[-1]))
+    return PartitionFile(len(keys), path.stat().st_size, checksum(path), int(ids(keys)[-1]))
 
 
 def _options() -> Options:

@@ -1,4 +1,4 @@
-"""How the others ask rockstore: by kind and ids, whatever shards they are on."""
+"""The client of rockstore: reads by kind and ids, on whatever shards they are."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ NO_POSITION = ViewPosition(UNKNOWN, {})
 
 
 class Attributes(NamedTuple):
-    """What is known of n objects, in the order asked. An object not found: empty texts, zeros, quality NaN."""
+    """Attributes of n objects, in the order asked. An object not found: empty texts, zeros, quality NaN."""
 
     found: Array  # bool[n]
     titles: list[str]  # empty when asked for without, as are links
@@ -37,10 +37,10 @@ class Attributes(NamedTuple):
     position: ViewPosition = NO_POSITION  # when asked for: how far the log had been applied before it was read
     described: Array = _NO_FLAGS  # bool[n] created, or something was stated of it; else it was only spoken of so far
     externals: Sequence[str] = ()  # external ids; empty: none was stated. Only where ids are text, and not bare
-    named_externals: Mapping[tuple[int, int], str] = {}  # of what `names` has
+    named_externals: Mapping[tuple[int, int], str] = {}  # of the objects in `names`
 
 
-class Rows(NamedTuple):
+class MergedRows(NamedTuple):
     """The rows of n keys in the order asked. Of a key not found values are NaN and at_ms is 0.
 
     While a switch is on its way, shards may serve different versions: then the columns are those of the newest, by
@@ -55,7 +55,7 @@ class Rows(NamedTuple):
     position: ViewPosition = NO_POSITION  # when asked for: as of Attributes
 
 
-class Dataset(NamedTuple):
+class ServedDataset(NamedTuple):
     """A dataset over all shards."""
 
     name: str
@@ -67,7 +67,7 @@ class Dataset(NamedTuple):
     problem: str  # why a version was not taken, or live rows were passed over; empty: all is well
 
 
-Datasets = list[Dataset]
+Datasets = list[ServedDataset]
 
 
 class RockstoreClient:
@@ -87,7 +87,7 @@ class RockstoreClient:
         reached: bool = False,
         external: bool | None = None,
     ) -> Attributes:
-        """What is known of these objects. At most 20,000 a shard.
+        """Attributes of these objects. At most 20,000 a shard.
 
         kinds: uint8[n], the kind of each (PIN, BOARD, USER or INTEREST of this module), or one for all. bare: without
         titles and links. named: also the names of their owners and interests, of those that are on the shards asked.
@@ -116,7 +116,7 @@ class RockstoreClient:
         found = [unpack(reply.ids, "<u8", "ids") for reply in replies]
         return np.sort(np.concatenate(found))[:limit]
 
-    async def rows(self, dataset: str, keys: U64, timeout: float, *, reached: bool = False) -> Rows:
+    async def rows(self, dataset: str, keys: U64, timeout: float, *, reached: bool = False) -> MergedRows:
         """The rows of these keys, duplicates too. At most 20,000 a shard. A dataset not known finds nothing.
 
         reached: also how far the log had been applied.
@@ -213,7 +213,7 @@ def _names(reply: pb.AttributesReply, texts: events_pb2.Strings) -> Iterable[tup
     return zip(zip(kinds.tolist(), ids.tolist(), strict=True), _strings(texts).strings(), strict=True)
 
 
-def _rows(n: int, replies: list[tuple[Array, pb.MultiGetReply]]) -> Rows:
+def _rows(n: int, replies: list[tuple[Array, pb.MultiGetReply]]) -> MergedRows:
     """The answers for these rows of n as one."""
     newest = max((reply for _, reply in replies), key=lambda reply: (reply.version, len(reply.columns)))
     columns = list(newest.columns)
@@ -230,17 +230,17 @@ def _rows(n: int, replies: list[tuple[Array, pb.MultiGetReply]]) -> Rows:
             for i, column in enumerate(columns):
                 if column in theirs:
                     values[rows, i] = part[:, theirs.index(column)]
-    return Rows(columns, values, found, at_ms, newest.version, _position([reply for _, reply in replies]))
+    return MergedRows(columns, values, found, at_ms, newest.version, _position([reply for _, reply in replies]))
 
 
 def _position(replies: Sequence[pb.AttributesReply | pb.MultiGetReply]) -> ViewPosition:
     return ViewPosition.of((reply.reached for reply in replies if reply.reached), Topic.OBJECTS)
 
 
-def _dataset(name: str, parts: list[pb.Dataset]) -> Dataset:
-    """What the shards tell of one dataset, as one."""
+def _dataset(name: str, parts: list[pb.Dataset]) -> ServedDataset:
+    """The reports of the shards on one dataset, as one."""
     newest = max(parts, key=lambda part: (part.version, len(part.columns)))
     rows = sum(part.rows for part in parts if part.version == newest.version)
     versions = sorted({version for part in parts for version in part.versions})
     problem = "; ".join(dict.fromkeys(part.problem for part in parts if part.problem))
-    return Dataset(name, list(newest.columns), newest.version, versions, rows, newest.as_of_ms, problem)
+    return ServedDataset(name, list(newest.columns), newest.version, versions, rows, newest.as_of_ms, problem)

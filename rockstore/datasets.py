@@ -3,8 +3,8 @@
 A version's sorted file is ingested when the log says to switch to it, and the pointer to it moves in the write batch
 of the log's offsets. Ingesting is atomic but not part of that batch: killed in between, a shard finds the file's last
 key when the log says so again, and only moves the pointer. A file that is missing or damaged is waited for: applying raises
-NotReady, nothing is committed, and the follower tries again. What can never be taken, as its own content or the store says
-to every shard alike, leaves the version before.
+NotReady, nothing is committed, and the follower tries again. A version that can never be taken, for a reason that is the
+same on every shard, leaves the version before.
 """
 
 import errno
@@ -23,25 +23,25 @@ from rocksdict import IngestExternalFileOptions
 from rockstore import keys as blob_keys
 from rockstore import layout
 from rockstore.layout import State, Version
-from rockstore.versions import File, check_file, read_manifest, removed
+from rockstore.versions import PartitionFile, check_file, read_manifest, removed
 from services.blob.protocol import Blobs
 from services.core.columns import F32, I64, U64, Array, ids
 from services.core.errors import Damaged, Exhausted, NotFound, NotReady, Unavailable
 from services.core.events import Action, Batch
 from services.core.topics import partition_of
-from services.state.database import LITTLE_ROOM
+from services.state.database import LITTLE_SPACE
 from services.state.family import Family
 from services.state.shard import Shard
 
 logger = logging.getLogger(__name__)
 MAX_DATASETS = 1000  # of a partition; the log could else name new ones without end
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-TOLD = 3  # problems of one dataset that are told in full
+LISTED = 3  # problems of one dataset that are listed; of others their number
 
 States = dict[str, dict[int, State]]  # by dataset and partition; replaced, never changed, so readers need no lock
 
 
-class Rows(NamedTuple):
+class DatasetRows(NamedTuple):
     """The rows of n keys. Of a key not found values are NaN and at_ms is 0."""
 
     columns: list[str]
@@ -73,7 +73,7 @@ class _Put(NamedTuple):
 
 
 class _Live:
-    """Live rows by their key: what is kept, and what came since."""
+    """Live rows by their key: those on disk, and those that came since."""
 
     def __init__(self, family: Family, keys: list[bytes]) -> None:
         wanted = list(dict.fromkeys(keys))
@@ -99,7 +99,7 @@ class Datasets:
     def __init__(self, shard: Shard, partitions: int, blobs: Blobs | None, versions_kept: int) -> None:
         """`blobs`: of all datasets; None: this process takes none."""
         self._shard, self._partitions, self._blobs, self._kept = shard, partitions, blobs, versions_kept
-        self._refused = ("", "", "")  # the last file that was damaged: key, mark, and what is wrong with it
+        self._refused = ("", "", "")  # the last file that was damaged: key, mark, and its error
         self._states: States = {}
         for key, value in shard.family("datasets").items():
             partition, name = layout.dataset_of(key)
@@ -117,7 +117,7 @@ class Datasets:
         live = _Live(self._shard.family("live"), [key for key, put in zip(keys, puts, strict=True) if put])
         columns = (names, puts, partition.tolist(), batch.target.tolist(), keys, batch.at_ms.tolist(), _runs(batch))
         for name, put, at, target, key, at_ms, values in zip(*columns, strict=True):
-            if name not in hashes or not _has_room(states, name, at):
+            if name not in hashes or not _may_hold(states, name, at):
                 continue
             before = states.setdefault(name, {}).get(at, State())
             after = live.put(before, _Put(at, key, at_ms, values)) if put else self._switched(before, name, at, target)
@@ -135,7 +135,7 @@ class Datasets:
         return states
 
     def adopt(self, states: States) -> None:
-        """What `apply` returned is in the database: serve it."""
+        """The states that `apply` returned are in the database: serve them."""
         self._states = states
 
     def _write(self, write: Any, state: State, name: str, partition: int) -> State:
@@ -193,7 +193,7 @@ class Datasets:
                 self._take(file, blob_keys.file_key(name, version, partition))
         return found
 
-    def _take(self, file: File, key: str) -> None:
+    def _take(self, file: PartitionFile, key: str) -> None:
         """Ingest a sorted file. One that is damaged is not read again until it is another."""
         if self._blobs is None:
             raise NotFound(f"{key}: this process takes no datasets")
@@ -217,7 +217,7 @@ class Datasets:
         try:
             self._shard.family("rows").raw.ingest_external_file([str(draft)], options)
         except Exception as error:
-            if "No space" in str(error) or shutil.disk_usage(self._shard.folder).free < LITTLE_ROOM:
+            if "No space" in str(error) or shutil.disk_usage(self._shard.folder).free < LITTLE_SPACE:
                 raise Exhausted(f"{self._shard.folder}: the disk is full ({error})") from None
             raise Unavailable(f"{key}: {error}") from None
         finally:
@@ -225,7 +225,7 @@ class Datasets:
 
     # --- reading --------------------------------------------------------------------------------------------------
 
-    def rows(self, name: str, keys: U64) -> Rows:
+    def rows(self, name: str, keys: U64) -> DatasetRows:
         """The rows of these keys. While partitions serve different versions, each answers from its own, by the names
         of the newest one's columns: NaN where it has no such column."""
         of = self._states.get(name, {})
@@ -243,9 +243,9 @@ class Datasets:
                 else:
                     _by_name(values, at, columns, read)
                 found[at], at_ms[at] = read.found, read.at_ms
-        return Rows(columns, values, found, at_ms, newest.version)
+        return DatasetRows(columns, values, found, at_ms, newest.version)
 
-    def _read(self, name: str, state: State, partition: Array, keys: U64) -> Rows:
+    def _read(self, name: str, state: State, partition: Array, keys: U64) -> DatasetRows:
         """Rows of partitions that all serve as `state` does."""
         dataset, width = layout.dataset_hash(name), len(state.columns)
         bulk: Sequence[bytes | None] = [None] * len(keys)
@@ -260,7 +260,7 @@ class Datasets:
             newer = live_ms > state.as_of_ms
             found, at_ms = found | newer, np.where(newer, live_ms, at_ms)
             values = np.where(newer[:, None], live, values)
-        return Rows(state.columns, values, found, at_ms, state.version)
+        return DatasetRows(state.columns, values, found, at_ms, state.version)
 
     def described(self) -> list[Described]:
         """Every dataset, by name."""
@@ -274,7 +274,7 @@ def _is_name(name: str) -> bool:
     return True
 
 
-def _has_room(states: States, name: str, partition: int) -> bool:
+def _may_hold(states: States, name: str, partition: int) -> bool:
     """Whether a partition has a dataset of this name, or may have one more."""
     if partition in states.get(name, ()):
         return True
@@ -319,7 +319,7 @@ def _served_alike(of: dict[int, State]) -> list[tuple[list[int], State]]:
     return [group for group in groups.values() if group[1].columns]
 
 
-def _by_name(values: F32, at: Any, columns: list[str], read: Rows) -> None:
+def _by_name(values: F32, at: Any, columns: list[str], read: DatasetRows) -> None:
     place = {column: i for i, column in enumerate(read.columns)}
     for i, column in enumerate(columns):
         if column in place:
@@ -332,8 +332,8 @@ def _described(name: str, of: dict[int, State]) -> Described:
     alike = [state for state in of.values() if state.version and state.version == newest.version]
     rows = sum(state.versions[state.version].rows for state in alike)
     problems = sorted({state.problem for state in of.values() if state.problem})
-    if len(problems) > TOLD:
-        problems[TOLD:] = [f"and {len(problems) - TOLD} more"]
+    if len(problems) > LISTED:
+        problems[LISTED:] = [f"and {len(problems) - LISTED} more"]
     if passed := sum(state.passed_over for state in of.values()):
         problems.append(f"{passed} live rows of another width than {len(newest.columns)} columns were passed over")
     return Described(name, newest.columns, newest.version, versions, rows, newest.as_of_ms, "; ".join(problems))

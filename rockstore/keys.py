@@ -1,4 +1,4 @@
-"""Where datasets lie among the blobs: `datasets/<dataset>/<version>/`, and beside the versions of each what was removed."""
+"""Where datasets lie among the blobs: `datasets/<dataset>/<version>/`, and beside the versions the list of removed ones."""
 
 import re
 
@@ -21,7 +21,7 @@ def datasets_of(place: Place) -> Blobs:
 
 
 def version_key(dataset: str, version: int) -> str:
-    """What the keys of one version's files begin with."""
+    """The prefix of the keys of one version's files."""
     return f"{dataset}/{version}"
 
 

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from services.core.checks import check_ends
 from services.core.columns import F32, I64, U8, U64, Array, Ragged
 from services.state.stored import check_key, check_rows, check_size, refuse
 
@@ -33,7 +34,7 @@ FORMAT = "rockstore 1"
 FAMILIES = ("objects", "rows", "live", "datasets")  # the last three came later: a folder without them gets them
 
 PIN, BOARD, USER, INTEREST = 1, 2, 3, 4  # kinds of objects; as ObjectKind on the wire
-#: Flags. What has a title is described too: DESCRIBED came later. DATED: the dates of attributes stand behind the link.
+#: Flags. An object with a title is described too: DESCRIBED came later. DATED: the dates of attributes stand behind the link.
 CREATED, TAKEN_DOWN, DESCRIBED, DATED = 1, 2, 4, 8
 EXTERNAL, ONLY_NAMED = 16, 32  # flags: an external id ends the value; nothing else is known of the object
 
@@ -63,7 +64,7 @@ PARTS_BYTES = (
 
 @dataclass(slots=True)
 class Object:
-    """What is known of one object, to be changed and packed again. interests: an ordered set."""
+    """Attributes of one object, to be changed and packed again. interests: an ordered set."""
 
     at_ms: int = 0
     owner: int = 0
@@ -80,7 +81,7 @@ class Object:
 
 
 class Columns(NamedTuple):
-    """What is known of n objects: an array of n each; titles and links as bytes, interests as ids."""
+    """Attributes of n objects: an array of n each; titles and links as bytes, interests as ids."""
 
     found: Array  # bool[n]
     titles: Ragged
@@ -107,14 +108,14 @@ def object_keys(partitions: Array, kinds: U8 | int, ids: U64) -> list[bytes]:
 
 
 def object_names(kinds: U8 | int, ids: U64) -> list[bytes]:
-    """By what n objects are kept in memory: their keys without the partition. `kinds`: of each, or of all."""
+    """The keys of n objects in memory: their keys without the partition. `kinds`: of each, or of all."""
     packed = np.empty(len(ids), _OBJECT)
     packed["kind"], packed["id"] = kinds, ids
     return packed.view(f"V{_OBJECT.itemsize}").tolist()
 
 
 def object_name(key: bytes) -> bytes:
-    """By what the object of a key is kept in memory."""
+    """The key in memory of the object of a key on disk."""
     return key[2:]
 
 
@@ -192,7 +193,7 @@ def _external_parts(key: bytes, value: bytes, ends: tuple[int, int, int], size: 
 
 
 def parts_bytes(parts: Parts) -> int:
-    """What parts take in memory, with their key and their place in a dictionary."""
+    """Bytes that parts take in memory, with their key and their place in a dictionary."""
     _, interests, title, link, external = parts
     return PARTS_BYTES + len(interests) + len(title) + len(link) + len(external)
 
@@ -232,7 +233,9 @@ def _joined(texts: Sequence[bytes]) -> Ragged:
 
 
 def _runs(lengths: Array, runs: Sequence[bytes], dtype: str) -> Ragged:
-    return Ragged(lengths.cumsum(dtype=np.uint32), np.frombuffer(b"".join(runs), dtype))
+    ends, values = lengths.cumsum(dtype=np.uint32), np.frombuffer(b"".join(runs), dtype)
+    check_ends(ends, len(values))
+    return Ragged(ends, values)
 
 
 # --- datasets: fixed-width rows of features -----------------------------------------------------------------------------
@@ -265,12 +268,12 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def columns(self) -> list[str]:
-        """Names of what is served."""
+        """Names of the columns that are served."""
         return self.versions[self.version].columns if self.version else self.unnamed
 
     @property
     def as_of_ms(self) -> int:
-        """When what is served was computed; 0 without a bulk load."""
+        """When the served version was computed, Unix ms; 0 without a bulk load."""
         return self.versions[self.version].as_of_ms if self.version else 0
 
 
@@ -369,7 +372,7 @@ def unpack_live(values: Sequence[bytes | None], columns: Sequence[str]) -> tuple
 
 
 def check(family: str, key: bytes, value: bytes) -> None:
-    """Raise Damaged for what the store can't have written."""
+    """Raise Damaged for bytes that the store can't have written."""
     if family == "objects":
         check_key(_STORE, family, key, _OBJECT_KEY.itemsize)
         if not PIN <= key[2] <= INTEREST:

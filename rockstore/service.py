@@ -23,7 +23,7 @@ class Rockstore(rpc.RockstoreServicer):
         self._store = store
 
     def Attributes(self, request: pb.AttributesRequest, context: Any) -> pb.AttributesReply:
-        """What is known of each object, in the order asked."""
+        """Attributes of each object, in the order asked."""
         reached = self._store.reached() if request.reached else b""
         known = self._store.attributes(*_objects(request), texts=not request.bare, external=request.external)
         reply = pb.AttributesReply(

@@ -1,4 +1,4 @@
-"""What is known of an object after one more event: the rules of names, texts and owners. Those of boards are everybody's
+"""The state of an object after one more event: the rules of names, texts and owners. Those of boards are shared
 (`services/core/boards.py`).
 
 Of each attribute the statement with the latest `at_ms` stands, of equal dates the one that came last; so a statement
@@ -15,7 +15,7 @@ from services.core.boards import IS_OF_BOARDS, Board, after
 from services.core.events import STATES_LINK, STATES_TITLE, Action
 
 logger = logging.getLogger(__name__)
-MAX_INTERESTS = 256  # of a pin; what would join beyond them is passed over, so that no value grows without end
+MAX_INTERESTS = 256  # of a pin; interests beyond them are passed over, so that no value grows without end
 
 A = Action
 _DESCRIBES_PIN = frozenset((A.CREATE_PIN, A.UPDATE_PIN))
@@ -36,7 +36,7 @@ class Event(NamedTuple):
 
 
 def changed(known: Object | None, event: Event) -> Object | None:
-    """What is known of an object after one more event; `known` itself is changed."""
+    """The state of an object after one more event; `known` itself is changed."""
     if event.action == A.LEAVE_INTEREST:
         if known is not None:
             known.interests.pop(event.target, None)
@@ -65,7 +65,7 @@ def _named(known: Object, external: bytes) -> Object:
 
 
 def _board(known: Object, event: Event) -> None:
-    """Its owner creates it, and states its title, or deletes it; what others say of it does not hold."""
+    """Its owner creates it, and states its title, or deletes it; statements of others about it do not hold."""
     before = Board(known.owner, known.owner_ms, known.link_ms, bool(known.flags & TAKEN_DOWN))
     now = after(before, event.action, event.owner, event.at_ms)
     if now is None:
@@ -79,13 +79,13 @@ def _board(known: Object, event: Event) -> None:
 
 
 def _join(known: Object, interest: int) -> None:
-    """A pin joins an interest; those it states of itself too, as polaris is told. It leaves by LEAVE_INTEREST alone."""
+    """A pin joins an interest; those it states of itself too, as in the events for polaris. It leaves by LEAVE_INTEREST alone."""
     if len(known.interests) < MAX_INTERESTS:
         known.interests[interest] = None
 
 
 def _state(known: Object, event: Event) -> None:
-    """Take what the event states; what it does not, or what was stated later, stays. An empty text may be stated."""
+    """Take the values that the event states; others, and those stated later, stay. An empty text may be stated."""
     at_ms = event.at_ms
     if event.action in _DESCRIBES_PIN:
         for interest in event.interests:

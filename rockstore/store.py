@@ -1,4 +1,4 @@
-"""What is known of pins, boards, users and interests: the view of `objects` that keeps one packed value an object.
+"""Attributes of pins, boards, users and interests: the view of `objects` that keeps one packed value an object.
 
 Beside it lie the datasets of feature rows (`datasets.py`), which the same records load, switch and update.
 """
@@ -16,6 +16,7 @@ from rockstore.layout import BOARD, INTEREST, PIN, USER, Columns, Object, Parts
 from rockstore.state import Event, changed
 from services.blob.protocol import Blobs
 from services.core import tokens
+from services.core.checks import check_partitions
 from services.core.columns import U8, U64, Array, Ragged, ids
 from services.core.events import Action, Batch, flags
 from services.core.external import MAX_EXTERNAL
@@ -64,7 +65,7 @@ class RockstoreStore:
         self.datasets = Datasets(shard, partitions, blobs, versions_kept)
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Apply records of `objects`; what was done to a pin, other than to its attributes, is passed over.
+        """Apply records of `objects`; actions on a pin that do not change its attributes are passed over.
 
         Raises NotReady, and commits nothing, while a dataset's version that the log switches to is not there.
         """
@@ -83,12 +84,13 @@ class RockstoreStore:
         self.shard.commit(write, records, adopt)
 
     def _apply(self, write: Any, batch: Batch, partition: Array) -> dict[bytes, bytes]:
-        """Write what changes; keys and values of it."""
+        """Write the objects that change; their keys and values. Raises ValueError for an object in a partition of others."""
         naming = batch.action == A.NAME_ID
         kinds = np.where(naming, batch.kind, _KIND[batch.action])
         columns = [batch.pin, batch.board, batch.user]
         by_kind = [(kinds == kind) & ~naming for kind in (PIN, BOARD, USER)]
         objects_of = np.select(by_kind, columns, batch.target)
+        check_partitions(partition, objects_of, self._partitions)
         keys = layout.object_keys(partition, kinds, objects_of)
         objects: dict[bytes, Object | None] = dict.fromkeys(keys)
         for key, value in zip(objects, self.shard.family("objects").get(list(objects)), strict=True):
@@ -115,7 +117,7 @@ class RockstoreStore:
         self._feed.note(self._feed.places(keys), after(records, self._partitions), replace)
 
     def attributes(self, kinds: U8 | int, objects: U64, texts: bool = True, external: bool = False) -> Columns:
-        """What is known of each of these objects; `kinds`: of each, or of all; `texts`: titles and links too;
+        """Attributes of each of these objects; `kinds`: of each, or of all; `texts`: titles and links too;
         `external`: external ids too.
         """
         return layout.columns_of(self._parts(kinds, objects), texts, external)
@@ -134,7 +136,7 @@ class RockstoreStore:
         return kinds, objects, layout.titles_of(parts), layout.externals_of(parts)
 
     def reached(self) -> bytes:
-        """The token of how far the log has been applied: what is read from now on shows at least that. Empty before the log's
+        """The token of how far the log has been applied: reads from now on show at least that. Empty before the log's
         epoch is known.
         """
         reached = {(int(Topic.OBJECTS), at): offset - 1 for at, offset in self._positions().items() if offset}
@@ -147,7 +149,7 @@ class RockstoreStore:
         return {partition: offset for (_, partition), offset in positions.items()}
 
     def _parts(self, kinds: U8 | int, objects: U64) -> list[Parts]:
-        """What is known of each of these objects: from memory, and the rest from disk in one batch."""
+        """Attributes of each of these objects: from memory, and the rest from disk in one batch."""
         names = layout.object_names(kinds, objects)
         found = self._objects.get(names)
         if None not in found:

@@ -1,7 +1,8 @@
-"""What a dataset's bulk load is: a sorted file a partition, and a manifest that names them, published as one version.
+"""A bulk load of a dataset: a sorted file a partition, and a manifest that names them, published as one version.
 
 A version is written once, whole, and never changed: a shard that lost its folder takes it again. This module reads
-versions, refuses what is not as its manifest says, and removes those that nothing will take any more; `bulk.py` writes them.
+versions, refuses files that are not as their manifest says, and removes those that no shard will take any more; `bulk.py`
+writes them.
 """
 
 import zlib
@@ -18,7 +19,7 @@ from services.core.words import unlike
 CHUNK = 1 << 20
 
 
-class File(msgspec.Struct, frozen=True):
+class PartitionFile(msgspec.Struct, frozen=True):
     """The sorted file of one partition. last: its last key, which is there once the file has been ingested."""
 
     rows: int
@@ -27,8 +28,8 @@ class File(msgspec.Struct, frozen=True):
     last: int
 
 
-class Manifest(msgspec.Struct, frozen=True):
-    """What a version is. files: by partition; one without rows has none. checksum: CRC-32 of all the rest; of a manifest
+class DatasetManifest(msgspec.Struct, frozen=True):
+    """The content of a version. files: by partition; one without rows has none. checksum: CRC-32 of all the rest; of a manifest
     from before there was one, 0.
     """
 
@@ -38,7 +39,7 @@ class Manifest(msgspec.Struct, frozen=True):
     rows: int
     as_of_ms: int
     partitions: int
-    files: dict[int, File]
+    files: dict[int, PartitionFile]
     checksum: int = 0
 
 
@@ -49,16 +50,16 @@ def check_name(dataset: str) -> str:
     return dataset
 
 
-def read_manifest(blobs: Blobs, dataset: str, version: int) -> Manifest:
+def read_manifest(blobs: Blobs, dataset: str, version: int) -> DatasetManifest:
     """The manifest of a version, of the blobs of all datasets. Raises NotFound where there is none, and what else a store
     raises; Unavailable for one that is damaged.
     """
     key = keys.manifest_key(dataset, version)
     data = blobs.get(key)
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = msgspec.json.decode(data, type=DatasetManifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Unavailable(f"{key}: is no manifest: {unlike(error, data, Manifest)}") from None
+        raise Unavailable(f"{key}: is no manifest: {unlike(error, data, DatasetManifest)}") from None
     if manifest.checksum and manifest.checksum != _sum_of(manifest):
         raise Unavailable(
             f"{key}: damaged: its checksum is {manifest.checksum:08x}, its content's {_sum_of(manifest):08x}"
@@ -68,7 +69,7 @@ def read_manifest(blobs: Blobs, dataset: str, version: int) -> Manifest:
     return manifest
 
 
-def check_file(path: Path, file: File, key: str) -> None:
+def check_file(path: Path, file: PartitionFile, key: str) -> None:
     """Raise Unavailable when a local file of a blob is not as its manifest says."""
     try:
         size = path.stat().st_size
@@ -82,7 +83,7 @@ def check_file(path: Path, file: File, key: str) -> None:
 
 
 def check_there(blobs: Blobs, dataset: str, version: int) -> None:
-    """Raise what keeps shards from taking a version, as far as sizes tell: NotFound, Damaged or Unavailable."""
+    """Raise the error that keeps shards from taking a version, as far as sizes show: NotFound, Damaged or Unavailable."""
     for partition, file in read_manifest(blobs, dataset, version).files.items():
         key = keys.file_key(dataset, version, partition)
         if (size := blobs.stat(key).size) != file.bytes:
@@ -119,17 +120,17 @@ def checksum(path: Path) -> int:
     return found
 
 
-def to_json(manifest: Manifest) -> bytes:
+def to_json(manifest: DatasetManifest) -> bytes:
     """For people to read."""
     content: Any = msgspec.json.format(msgspec.json.encode(manifest))
     return bytes(content)
 
 
-def summed(manifest: Manifest) -> Manifest:
+def summed(manifest: DatasetManifest) -> DatasetManifest:
     """The manifest with its checksum."""
     return msgspec.structs.replace(manifest, checksum=_sum_of(manifest))
 
 
-def _sum_of(manifest: Manifest) -> int:
+def _sum_of(manifest: DatasetManifest) -> int:
     plain: Any = msgspec.json.encode(msgspec.structs.replace(manifest, checksum=0))
     return zlib.crc32(plain) or 1

@@ -9,8 +9,8 @@ how many of its column's thresholds it is above; ranks are bytes, and as many ro
 
 A column is one of a forest's prepared columns with one direction for missing values, since splits differ in that; a set
 of categories is a column of its own, of rank 0 within the set and 1 outside. Each column has its ranks twice: as they
-are, for the splits that take their left away from who is above, and as 255 - rank, where those that take their right
-away from who is not above ask the same question.
+are, for the splits that take their left away from rows above, and as 255 - rank, where those that take their right
+away from rows not above ask the same question.
 """
 
 import numpy as np
@@ -56,7 +56,7 @@ def blocks_of(forest: Forest) -> Blocks | None:
 
 
 def _bytes(first: I64, last: I64) -> tuple[I64, I64, U8]:
-    """For each byte of leaves that first..last (int64[s] each) reach into: the byte, whose it is, the leaves that stay."""
+    """For each byte of leaves that first..last (int64[s] each) reach into: the byte, its split, the leaves that stay."""
     low, high = first // 8, (last - 1) // 8
     of = np.repeat(np.arange(len(first)), high - low + 1)
     byte = np.arange(len(of)) - np.repeat(np.cumsum(high - low + 1) - (high - low + 1), high - low + 1) + low[of]

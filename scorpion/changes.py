@@ -1,11 +1,11 @@
-"""What the log changes of the cached pins."""
+"""Changes of the cached pins that follow from the log."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
-from scorpion.facts import Facts
 from scorpion.origin import STANDING
+from scorpion.pin_features import PinFeatureLoader
 from services.core.columns import ids
 from services.core.events import Action, Batch, flags
 from services.core.topics import Topic
@@ -22,13 +22,13 @@ _RELEVANT = _OF_PIN | _OF_TARGET | flags(A.SWITCH_DATASET)
 _NOTHING = Changed(ids([]))
 
 
-def pin_changes(facts: Facts, feed: ChangeFeed, log: Reader) -> FeedView:
+def pin_changes(loader: PinFeatureLoader, feed: ChangeFeed, log: Reader) -> FeedView:
     """The view of `objects` that drops cached rows as their pins change."""
-    return FeedView(feed, log, Topic.OBJECTS, lambda batch: changed(batch, facts.cache.columns), facts)
+    return FeedView(feed, log, Topic.OBJECTS, lambda batch: changed(batch, loader.cache.columns), loader)
 
 
 def changed(batch: Batch, columns: Iterable[str]) -> Changed:
-    """What a batch changes; columns: of datasets that are cached. An action on a pin changes its counts, which age by themselves.
+    """The changes of a batch; columns: of datasets that are cached. An action on a pin changes its counts, which expire.
 
     The switch of a dataset may change every pin, of a cache that comes to have its columns only later too.
     """

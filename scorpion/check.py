@@ -7,11 +7,11 @@ from scorpion import keys, layout, registry
 from services.blob.opening import folder_of, open_blobs
 from services.core.errors import MeshError
 
-_AGAIN = "train or push the model again, as a new version; until then what was promoted before serves"
+_AGAIN = "train or push the model again, as a new version; until then the model promoted before serves"
 
 
 def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, str, str]]:
-    """(file, what is wrong, what to do) of every model in the registry, and of what says which of them is served."""
+    """(file, what is wrong, what to do) of every model in the registry, and of the pointer to the served one."""
     if not open_blobs(data).names(keys.MODELS):
         return
     say("models")

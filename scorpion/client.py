@@ -18,7 +18,7 @@ from services.rpc.routing import ReplicaSet
 
 NAME = "scorpion"
 ROCKSTORE = "rockstore"  # as it stands in `lost`
-MODEL_NAME, MODEL_VERSION = keys.NAME, keys.VERSION  # what a name and a version may be called
+MODEL_NAME, MODEL_VERSION = keys.NAME, keys.VERSION  # patterns of a name and a version
 TAKEN_DOWN, UNDESCRIBED = 1, 2  # as `taken_down` of the reply has it
 
 
@@ -30,31 +30,31 @@ class NoModel(NotReady):
 
 
 class Attributes(NamedTuple):
-    """What scorpion knows of n pins besides features."""
+    """Attributes of n pins that scorpion answers besides features."""
 
     first_interests: U64  # [n] the interest that each joined first; 0: none
     taken_down: Array  # bool[n]
     undescribed: (
         Array  # bool[n] nothing describes the pin yet: it was saved, or it joined an interest, before it was made
     )
-    creators: U32  # [n] marks of who made the pins, features/pins.py; 0: not known
+    creators: U32  # [n] marks of the creators of the pins, features/pins.py; 0: not known
 
 
 class Scored(NamedTuple):
     """The answer for n pins, in the order asked, all of one model. Arrays are not to be written to."""
 
     scores: F64  # [n] the probability, or value; [n, k] of k classes
-    features: F32  # [n, f] what the model saw, when asked for; else [n, 0]
+    features: F32  # [n, f] the input of the model, when asked for; else [n, 0]
     feature_names: list[str]
     model: str  # "name@version"
-    fingerprint: int  # what SERVED events carry as `model`
+    fingerprint: int  # the `model` of SERVED events
     hits: int  # rows that were cached
     misses: int
-    lost: list[str]  # who could not be asked; defaults stand in
+    lost: list[str]  # services that could not be asked; defaults stand in
     attributes: Attributes | None = None  # when asked for, where the model looks at pins and none was lost
 
 
-class Model(NamedTuple):
+class RegistryVersion(NamedTuple):
     """One version in the registry, as all shards see it."""
 
     name: str
@@ -94,8 +94,8 @@ class ScorpionClient:
 
         model: "name@version" or "name", empty for the promoted one; user: values of features by name; interests,
         affinities: uint64[m], float32[m], the user's; request: float32[n] by name, of each pin; pins: uint64[n], at most
-        20,000 a shard; now_ms: the moment of ages and counts, 0: now; features: also answer what the model saw;
-        attributes: and what is known of each pin besides.
+        20,000 a shard; now_ms: the moment of ages and counts, 0: now; features: also answer the input of the model;
+        attributes: and the attributes of each pin.
 
         Raises NoModel when none is promoted, NotReady when the one that is can't be served, NotFound when the registry
         has no such model, Unavailable when shards do not serve one model, which lasts no longer than a promotion does,
@@ -133,11 +133,11 @@ class ScorpionClient:
                 raise Unavailable(f"scorpion: shards have different models as {model}; try again in a moment")
         return _joined(len(pins), parts)
 
-    async def models(self, timeout: float) -> list[Model]:
+    async def models(self, timeout: float) -> list[RegistryVersion]:
         """The registry as the shards see it."""
         return _models(await self._replicas.all("Models", pb.ModelsRequest(), timeout))
 
-    async def refresh(self, timeout: float) -> list[Model]:
+    async def refresh(self, timeout: float) -> list[RegistryVersion]:
         """As `models`, after every shard has looked at the registry anew."""
         return _models(await self._replicas.all("Refresh", pb.RefreshRequest(), timeout))
 
@@ -163,7 +163,7 @@ class ScorpionClient:
             return next((one.problem for one in found if f"{one.name}@{one.version}" == str(ref)), "")
 
         def change() -> str:
-            # It brings what reads and scores models, which a client that changes nothing can do without.
+            # It brings the code that reads and scores models, which a client that changes nothing can do without.
             registry = import_module("scorpion.registry")
             return str(getattr(registry, what)(*arguments, ask=ask, **options))
 
@@ -175,7 +175,7 @@ class ScorpionClient:
 
 
 class RegistryFiles:
-    """What lies beside the versions in the registry, read without asking a process: it is for people, and scorpion reads
+    """The other files beside the versions in the registry, read without asking a process: it is for people, and scorpion reads
     none of it here. Each method raises NotFound, and the other errors of `Blobs`.
     """
 
@@ -200,7 +200,7 @@ class RegistryFiles:
 
 
 def _file(name: str, version: int, file: str) -> str:
-    """The key of a version's file. Raises NotFound for what can't be a model: a shard may name a problem so."""
+    """The key of a version's file. Raises NotFound for a name that no model can have: a shard may name a problem so."""
     if not keys.NAME.fullmatch(name):
         raise NotFound(f"there is no model {name!r}")
     return f"{keys.version_key(name, version)}/{file}"
@@ -233,7 +233,7 @@ def _joined(n: int, parts: list[tuple[Array, Any]]) -> Scored:
 
 
 def _column(n: int, parts: list[tuple[Array, Any]], field: str, dtype: str, width: int | None = None) -> Array:
-    """[n, width]: what the shards answer in this field, in the order asked; of one shard without a copy.
+    """[n, width]: this field of the shards' answers, in the order asked; of one shard without a copy.
 
     width: None: as wide as it is, 1 if there are no rows.
     """
@@ -260,16 +260,16 @@ def _known(n: int, parts: list[tuple[Array, Any]]) -> Attributes | None:
     return Attributes(interests[:, 0], status == TAKEN_DOWN, status == UNDESCRIBED, creators)
 
 
-def _models(replies: list[Any]) -> list[Model]:
+def _models(replies: list[Any]) -> list[RegistryVersion]:
     of: dict[tuple[str, int], list[Any]] = {}
     for model in (model for reply in replies for model in reply.models):
         of.setdefault((model.name, model.version), []).append(model)
     return [_model(seen, len(seen) == len(replies)) for _, seen in sorted(of.items())]
 
 
-def _model(seen: list[Any], everywhere: bool) -> Model:
+def _model(seen: list[Any], everywhere: bool) -> RegistryVersion:
     first = seen[0]
-    return Model(
+    return RegistryVersion(
         first.name,
         first.version,
         first.fingerprint,

@@ -1,7 +1,7 @@
 """Reads LightGBM's model text (`Booster.save_model`) into the flat arrays that `kernel.py` walks.
 
 It believes nothing: a text that is cut short, a child that is no tree's, or a feature that is not there is refused, so
-that no model can make a kernel read what is not its own.
+that no model can make a kernel read memory of others.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ MAX_TREES, MAX_CLASSES = 100_000, 1_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Model:
+class ForestModel:
     """A model as LightGBM describes it."""
 
     forest: Forest
@@ -55,7 +55,7 @@ class Model:
         return scores[:, 0] if self.classes == 1 else scores
 
 
-def parse(text: str) -> Model:
+def parse(text: str) -> ForestModel:
     """The model of a text. Raises InvalidArgument saying what is wrong, and in which tree."""
     head, parts = sections(text)
     header = _fields(head)
@@ -68,7 +68,7 @@ def parse(text: str) -> Model:
     found = trees.read([_fields(part) for part in parts], len(names))
     transform, sigmoid = _objective(header.get("objective", "custom"))
     joined, is_category = _joined(found), found.is_category()
-    return Model(
+    return ForestModel(
         joined,
         blocks_of(joined),
         names,

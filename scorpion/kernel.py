@@ -2,9 +2,9 @@
 
 The decisions are those of `Tree::NumericalDecision` and `Tree::CategoricalDecision` in LightGBM's
 `include/LightGBM/tree.h`, the transforms `ConvertOutput` of its objectives; leaves are added in the order of the trees,
-in float64, so that a score is what LightGBM's own is.
+in float64, so that a score is equal to LightGBM's own.
 
-Rows are prepared once, so that a decision is a comparison without a branch: what a split takes for missing is NaN.
+Rows are prepared once, so that a decision is a comparison without a branch: values that a split takes for missing are NaN.
 Thresholds are rounded down to float32, which decides float32 values alike. Many rows are scored by blocks of 64 or 256
 (`blocks.py` has the idea, `simd.py` the innermost loops); a few rows, and forests that do not fit blocks, walk down the
 trees: a row through several trees, or several rows through a tree, a step at a time so that their loads do not wait for
@@ -24,21 +24,21 @@ from services.kernels.jit import kernel
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 
-#: LightGBM's kZeroThreshold, a float's value: what is not further from zero than this is zero.
+#: LightGBM's kZeroThreshold, a float's value: a value not further from zero than this is zero.
 ZERO = np.float32(1e-35)
-#: Bits of a decision: a category or a number, where missing values go, and what is missing.
+#: Bits of a decision: a category or a number, where missing values go, and which are missing.
 CATEGORY, DEFAULT_LEFT, MISSING_AT = 1, 2, 2
 MISSING_NONE, MISSING_ZERO, MISSING_NAN, IS_CATEGORY = 0, 1, 2, 3  # how a column is prepared
 #: How a sum of leaves becomes a score.
 IDENTITY, SIGMOID, SOFTMAX, EXP, SIGNED_SQUARE, LOG1P_EXP = range(6)
 
-_LIMIT = 2147483648.0  # of an int32: what a category's code is cast to
+_LIMIT = 2147483648.0  # of an int32, to which a category's code is cast
 
 
 ONE, TWO = np.uint32(1), np.uint32(2)
 BLOCK = 128  # rows that take a step together
 TREES = 8  # trees that a row walks together
-TOGETHER = 10  # steps that all rows take; who is deeper goes on alone
+TOGETHER = 10  # steps that all rows take; deeper rows go on alone
 FEW = 5  # rows that are walked: a block of 64 takes as long as so many
 
 
@@ -68,7 +68,7 @@ class Blocks(NamedTuple):
 
     column: I64  # [c] prepared column
     default_left: U8  # [c] whether a missing value is above no threshold, or else above all
-    category: I32  # [c] the set of categories that it tells of; -1: a number
+    category: I32  # [c] the set of categories that it compares with; -1: a number
     starts: I64  # [c + 1] the thresholds of column i are thresholds[starts[i]:starts[i + 1]], ascending, then infinity
     steps: I64  # [c] of the search among them: there are 2 ** steps
     thresholds: F32
@@ -85,8 +85,13 @@ def score(
     """float64[n, classes]: the score of each row. rows: float32[n, features]; tree i is of class i % classes.
 
     blocks: the same forest, where it fits. average: whether the leaves of a class are averaged (random forests) instead
-    of summed.
+    of summed. Raises ValueError for rows without a column that the forest reads, or trees that are not as many of each class.
     """
+    least = int(forest.features.max()) + 1 if len(forest.features) else 0
+    if rows.ndim != 2 or rows.shape[1] < least:
+        raise ValueError(f"rows: shape {rows.shape}, expected (n, {least}) or more columns")
+    if len(forest.roots) % classes:
+        raise ValueError(f"forest: {len(forest.roots)} trees, expected as many of each of {classes} classes")
     out, rows = np.zeros((len(rows), classes), np.float64), np.ascontiguousarray(rows)
     if len(rows) < FEW:
         add_leaves_of_few(forest, rows, out)
@@ -101,7 +106,7 @@ def score(
 
 
 def warm() -> None:
-    """Compile what scores, or load it: the first request need not wait for it."""
+    """Compile the kernels that score, or load them: the first request need not wait for it."""
     none, one, flag, node = np.zeros(0, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint8), np.zeros(1, np.uint32)
     leaf = np.zeros(1, np.float32), flag, one - 1, np.zeros(2, np.uint32), np.zeros(1)
     forest = Forest(none, flag[:0], node, one, node, *leaf, one, np.zeros(0, np.uint32))
@@ -154,7 +159,7 @@ def _exit(forest: Forest, node: Any, prepared: F32, row: int) -> Any:
 
 @kernel
 def add_leaves(forest: Forest, rows: F32, out: F64) -> None:
-    """What `add_leaves_of_few` does, for any number of rows."""
+    """As `add_leaves_of_few`, for any number of rows."""
     classes = out.shape[1]
     prepared = np.zeros((BLOCK, max(1, len(forest.features))), np.float32)
     at = np.zeros(BLOCK, np.uint32)
@@ -180,7 +185,7 @@ def _prepare(forest: Forest, rows: F32, prepared: F32) -> None:
 
 @kernel
 def _prepared(value: Any, missing: int) -> Any:
-    """float32: NaN where it is missing. LightGBM takes what is next to zero for zero when it reads a row."""
+    """float32: NaN where it is missing. LightGBM takes values next to zero for zero when it reads a row."""
     if missing == IS_CATEGORY:
         return value
     if abs(value) <= ZERO:
@@ -202,7 +207,7 @@ def _next(forest: Forest, node: Any, prepared: F32, row: int) -> Any:
 def _is_among(forest: Forest, category: int, value: float) -> bool:
     if math.isnan(value) or value >= _LIMIT or value <= -1.0:
         return False
-    code = int(value)  # towards zero, so that what is above -1 is category 0
+    code = int(value)  # towards zero, so that values above -1 are category 0
     word = forest.bounds[category] + (code >> 5)
     if word >= forest.bounds[category + 1]:
         return False
@@ -211,7 +216,7 @@ def _is_among(forest: Forest, category: int, value: float) -> bool:
 
 @kernel
 def add_leaves_of_blocks(forest: Forest, blocks: Blocks, rows: F32, out: F64) -> None:
-    """What `add_leaves` does, to the last bit."""
+    """As `add_leaves`, to the last bit."""
     n, classes = out.shape
     width, columns = blocks.leaves.shape[1] // 8, 2 * len(blocks.column)
     memory = np.empty(WIDE * columns + LINE, np.uint8)  # of which a part begins where a register's load may

@@ -1,4 +1,4 @@
-"""Where the registry of models lies among the blobs: what each key is, and which versions there are."""
+"""Where the registry of models lies among the blobs: the keys, and which versions there are."""
 
 import re
 
@@ -12,12 +12,12 @@ VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def model_key(name: str) -> str:
-    """What the keys of all versions of a model begin with."""
+    """The prefix of the keys of all versions of a model."""
     return f"{MODELS}/{name}"
 
 
 def version_key(name: str, version: int) -> str:
-    """What the keys of one version's files begin with."""
+    """The prefix of the keys of one version's files."""
     return f"{MODELS}/{name}/{version}"
 
 

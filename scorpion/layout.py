@@ -1,9 +1,9 @@
 """A model on disk: one folder, its four files and their formats, and the file that says which model is served.
 
     model.txt       LightGBM's own text
-    features.json   what each column of its rows is, in order
+    features.json   the columns of its rows, in order
     golden.parquet  rows (float32, in that order) and the scores they must have
-    manifest.json   format, name, columns, what was trained on what, how good it was
+    manifest.json   format, name, columns, inputs of the training, how good it was
     report.html     for people, if training wrote one: the page of models shows it, and nothing here reads it
     checksums.json  of a folder in the registry: BLAKE2b of each of its files as they were taken
 
@@ -22,7 +22,7 @@ import pyarrow
 import pyarrow.parquet
 from msgspec import Struct
 
-from features.catalogue import Source
+from features.catalogue import FeatureSource
 from scorpion import keys
 from scorpion.kernel import F64
 from services.core import summed
@@ -41,11 +41,11 @@ SCORE = "score"  # of golden rows; of several classes: score_0, score_1, ...
 S = TypeVar("S")
 
 
-class Stated(Struct, forbid_unknown_fields=True, kw_only=True):
+class FeatureEntry(Struct, forbid_unknown_fields=True, kw_only=True):
     """One entry of features.json. default: null is NaN, LightGBM's missing value."""
 
     name: str
-    source: Source
+    source: FeatureSource
     default: float | None = None
     categorical: bool = False
 
@@ -58,7 +58,7 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
-class Figure(Struct, forbid_unknown_fields=True, kw_only=True):
+class MetricMean(Struct, forbid_unknown_fields=True, kw_only=True):
     """A mean over requests with its 95 % interval; null where there was nothing to take it of."""
 
     value: float | None
@@ -71,11 +71,11 @@ class Comparison(Struct, forbid_unknown_fields=True, kw_only=True):
     """A new model beside the one that served when it was trained, on the same requests and candidates.
 
     model: name@version of that one; difference: the new one's deciding metric less its, request by request, null where
-    the two could not be compared; users: whose requests those are; note: why they could not, or what to know of it.
+    the two could not be compared; users: of these requests; note: why they could not, or another remark.
     """
 
     model: str
-    difference: Figure
+    difference: MetricMean
     users: int = 0
     verdict: Verdict = Verdict.UNDECIDED
     needed_requests: int = 0
@@ -94,9 +94,9 @@ class Evaluation(Struct, forbid_unknown_fields=True, kw_only=True):
     metric: str
     requests: int
     users: int
-    methods: dict[str, dict[str, Figure]]
+    methods: dict[str, dict[str, MetricMean]]
     best_baseline: str
-    difference: Figure
+    difference: MetricMean
     verdict: Verdict
     needed_requests: int
     words: str = ""  # the same as a sentence
@@ -104,8 +104,8 @@ class Evaluation(Struct, forbid_unknown_fields=True, kw_only=True):
     serving: Comparison | None = None
 
 
-class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """manifest.json. inputs: what it was trained on and how, in the words of who trained it; evaluation: null of a model
+class ModelManifest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """manifest.json. inputs: what it was trained on and how, in the words of its author; evaluation: null of a model
     that was not judged here.
     """
 
@@ -149,7 +149,7 @@ def read_json(path: Path, kind: type[S]) -> S:
         raise InvalidArgument(f"{path.name}: {unlike(error, data, kind)}") from None
 
 
-def write_json(path: Path, content: Struct | list[Stated]) -> None:
+def write_json(path: Path, content: Struct | list[FeatureEntry]) -> None:
     """Write a file of ours, readable by people."""
     replace_durably(path, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
 
@@ -175,7 +175,7 @@ def write_sums(folder: Path) -> None:
 
 
 def check_sums(folder: Path) -> None:
-    """Raise InvalidArgument for a file that is not what the registry took. A folder without checksums has none to differ:
+    """Raise InvalidArgument for a file that is not as the registry took it. A folder without checksums has none to differ:
     it is not in the registry, or was taken before there were any.
     """
     if not (folder / SUMS).exists():
@@ -195,7 +195,7 @@ def score_names(classes: int) -> tuple[str, ...]:
 
 
 def read_golden(path: Path, classes: int) -> Golden:
-    """The golden rows of a model. Raises InvalidArgument for what is no such file."""
+    """The golden rows of a model. Raises InvalidArgument for another file."""
     try:
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(path.read_bytes()))  # whose errors name no path
     except (OSError, pyarrow.ArrowException) as error:

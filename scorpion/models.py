@@ -1,7 +1,7 @@
 """The models that a process serves: the promoted one, and others by name as they are asked for.
 
-What is served is one immutable value that is replaced at once, so a request under way keeps what it began with. A model
-that is refused is named with the reason, and what was served before it goes on.
+The served models are one immutable value that is replaced atomically, so a request under way keeps what it began with. A model
+that is refused is named with the reason, and the model served before it stays.
 """
 
 import logging
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from scorpion import registry
 from scorpion.layout import MANIFEST
-from scorpion.registry import Datasets, Model, Ref
+from scorpion.registry import CheckedModel, Datasets, Ref
 from services.blob.opening import Place, open_blobs
 from services.core.errors import InvalidArgument, MeshError, NotFound, NotReady, described
 
@@ -29,19 +29,19 @@ class Served(NamedTuple):
     """A model in memory."""
 
     ref: Ref
-    model: Model
+    model: CheckedModel
     load_ms: float
 
 
 class State(NamedTuple):
-    """What is served now. problems: of models, or of promoted.json, by name."""
+    """The served models. problems: of models, or of promoted.json, by name."""
 
     loaded: Mapping[Ref, Served]
     promoted: Ref | None
     problems: Mapping[str, str]
 
 
-class Listed(NamedTuple):
+class ListedModel(NamedTuple):
     """One version in the registry, as this process sees it."""
 
     name: str
@@ -73,7 +73,7 @@ class Models:
         self._thread = threading.Thread(target=self._watch, name="models", daemon=True)
 
     def start(self) -> None:
-        """Load what is promoted, and look every second whether another is."""
+        """Load the promoted model, and look every second whether another is promoted."""
         self.refresh()
         self._thread.start()
 
@@ -85,7 +85,7 @@ class Models:
 
     @property
     def state(self) -> State:
-        """What is served now."""
+        """The models that are served."""
         return self._state
 
     def promoted(self) -> Served | None:
@@ -100,7 +100,7 @@ class Models:
     def get(self, text: str) -> Served:
         """The model of "name@version" or "name"; of "" the promoted one.
 
-        Raises NotReady when none is promoted, NotFound for what the registry does not have.
+        Raises NotReady when none is promoted, NotFound for a model that the registry does not have.
         """
         state = self._state
         if not text:
@@ -157,7 +157,7 @@ class Models:
                 except Exception as error:
                     problems[text] = described(error, f"{text} cannot be loaded")
                     if self._state.promoted is not None:
-                        break  # what is served goes on
+                        break  # the served models stay
                 else:
                     self._log(problems, f"serving {ref}")
                     return
@@ -184,8 +184,8 @@ class Models:
                 except Exception:
                     logger.exception("cannot read the registry")
 
-    def listed(self) -> list[Listed]:
-        """Every version in the registry, and what is wrong with promoted.json as a model of that name."""
+    def listed(self) -> list[ListedModel]:
+        """Every version in the registry, and the error of promoted.json as a model of that name."""
         state = self._state
         found = [self._listed(state, ref) for ref in registry.models(self._data)]
         there = {f"{one.name}@{one.version}" for one in found}
@@ -193,10 +193,10 @@ class Models:
             if name not in there:
                 text, _, version = name.partition("@")
                 number = int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0
-                found.append(Listed(text, number, 0, False, False, problem, 0, 0, [], 0, 0.0))
+                found.append(ListedModel(text, number, 0, False, False, problem, 0, 0, [], 0, 0.0))
         return found
 
-    def _listed(self, state: State, ref: Ref) -> Listed:
+    def _listed(self, state: State, ref: Ref) -> ListedModel:
         served, problem = state.loaded.get(ref), state.problems.get(str(ref), "")
         manifest, mark = None, 0
         if served is not None:
@@ -206,8 +206,8 @@ class Models:
                 manifest = registry.manifest_of(self._data, ref)
                 mark = registry.fingerprint_of(self._data, ref)
         if manifest is None:
-            return Listed(*ref, mark, False, False, problem or f"{MANIFEST} cannot be read", 0, 0, [], 0, 0.0)
-        return Listed(
+            return ListedModel(*ref, mark, False, False, problem or f"{MANIFEST} cannot be read", 0, 0, [], 0, 0.0)
+        return ListedModel(
             ref.name,
             ref.version,
             mark,

@@ -1,4 +1,4 @@
-"""Where facts of pins come from: rockstore's attributes and datasets, and counters' counts, all asked at once."""
+"""Where features of pins come from: rockstore's attributes and datasets, and counters' counts, all asked at once."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Fetched(NamedTuple):
-    """Of m pins, NaN where nothing is known. lost: who could not be asked, ROCKSTORE or COUNTERS."""
+    """Of m pins, NaN where nothing is known. lost: the services that could not be asked, ROCKSTORE or COUNTERS."""
 
     values: F32  # [m, len(KEPT) + columns]
     interests: U64  # [m, pins.INTERESTS]
@@ -32,8 +32,8 @@ class Fetched(NamedTuple):
     position: ViewPosition = NO_POSITION  # how far rockstore had applied the log, before all that is of it was read
 
 
-class Origin(Protocol):
-    """Who is asked for what the cache does not hold."""
+class PinOrigin(Protocol):
+    """The services that are asked for pins that the cache does not hold."""
 
     def fetch(self, whole: U64, renewed: U64, columns: tuple[str, ...], now_ms: int, timeout: float) -> Fetched:
         """Rows of the pins of `whole`, then of `renewed`, of which the counts alone are asked.
@@ -52,7 +52,7 @@ class MeshOrigin:
         self._counters = bridge.make(lambda: CountersClient(mesh))
 
     def fetch(self, whole: U64, renewed: U64, columns: tuple[str, ...], now_ms: int, timeout: float) -> Fetched:
-        """As Origin says."""
+        """As PinOrigin says."""
         try:
             return self._bridge.run(self._fetch(whole, renewed, columns, now_ms, timeout), timeout + SPARE_S)
         except MeshError:
@@ -78,11 +78,11 @@ class MeshOrigin:
             counts = counted
         if attributes is not None:
             a = attributes
-            stated = pins.facts(a.found, a.quality, a.at_ms, a.interests, counts[:n])
+            stated = pins.stored_features(a.found, a.quality, a.at_ms, a.interests, counts[:n])
             values[:n, : len(KEPT)], interests[:n] = stated
             if STANDING in columns:
                 values[:n, len(KEPT) + columns.index(STANDING)] = standing(a)
-        values[:, len(pins.FACTS) : len(KEPT)] = counts.reshape(m, -1)
+        values[:, len(pins.ATTRIBUTES) : len(KEPT)] = counts.reshape(m, -1)
         for dataset, found in zip(datasets, rows, strict=True):
             if found is not None:
                 _fill(values[:n], dataset, found.columns, found.values, columns)

@@ -18,7 +18,7 @@ from features.catalogue import Feature
 from features.matrix import Assembler
 from scorpion import forest, keys, layout
 from scorpion.kernel import F64
-from scorpion.layout import FILES, GOLDEN, MANIFEST, TEXT, Evaluation, Golden, Manifest, Promoted, Stated
+from scorpion.layout import FILES, GOLDEN, MANIFEST, TEXT, Evaluation, FeatureEntry, Golden, ModelManifest, Promoted
 from scorpion.text import decoded
 from scorpion.verdict import against, against_unasked
 from services.blob.opening import Place, open_blobs
@@ -43,13 +43,13 @@ class Ref(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Model:
+class CheckedModel:
     """A folder that was checked."""
 
     features: tuple[Feature, ...]
     assembler: Assembler
-    forest: forest.Model
-    manifest: Manifest
+    forest: forest.ForestModel
+    manifest: ModelManifest
     fingerprint: int
 
     @property
@@ -62,10 +62,10 @@ class Model:
         return self.forest.score(rows)
 
 
-def check(folder: Path, known_datasets: Datasets | None) -> Model:
-    """The model of a folder. Raises InvalidArgument with what is wrong with it.
+def check(folder: Path, known_datasets: Datasets | None) -> CheckedModel:
+    """The model of a folder. Raises InvalidArgument naming the error.
 
-    known_datasets: None when rockstore can't be asked; then what a model names of it is believed.
+    known_datasets: None when rockstore can't be asked; then the columns that a model names are believed to be there.
     """
     for name in FILES:
         if not (folder / name).is_file():
@@ -76,11 +76,11 @@ def check(folder: Path, known_datasets: Datasets | None) -> Model:
     except OSError as error:
         raise InvalidArgument(f"{TEXT}: cannot be read: {error.strerror}") from None
     trees = forest.parse(decoded(content))
-    manifest = layout.read_json(folder / MANIFEST, Manifest)
+    manifest = layout.read_json(folder / MANIFEST, ModelManifest)
     if manifest.format != layout.FORMAT:
         raise InvalidArgument(f"{MANIFEST}: format {manifest.format!r}, this version reads {layout.FORMAT!r}")
     check_name(manifest.name, MANIFEST)
-    features = tuple(_feature(s) for s in layout.read_json(folder / layout.FEATURES, list[Stated]))
+    features = tuple(_feature(s) for s in layout.read_json(folder / layout.FEATURES, list[FeatureEntry]))
     _same("features.json", [f.name for f in features], "model.txt", trees.feature_names)
     _same("manifest.json", manifest.columns, "features.json", [f.name for f in features])
     if (manifest.trees, manifest.leaves) != (trees.trees, trees.leaves):
@@ -92,13 +92,13 @@ def check(folder: Path, known_datasets: Datasets | None) -> Model:
     golden = layout.read_golden(folder / GOLDEN, trees.classes)
     _same("golden.parquet", golden.columns, "features.json", [f.name for f in features])
     _golden(golden, trees)
-    return Model(features, Assembler(features), trees, manifest, layout.fingerprint(folder))
+    return CheckedModel(features, Assembler(features), trees, manifest, layout.fingerprint(folder))
 
 
-def check_ranks(model: Model) -> Model:
+def check_ranks(model: CheckedModel) -> CheckedModel:
     """The model, which may be promoted. Raises InvalidArgument for one that feeds could not rank by.
 
-    What is promoted ranks the pins of every feed, so it must say one number of a pin. A model of several classes may be
+    A promoted model ranks the pins of every feed, so it must score a pin with one number. A model of several classes may be
     pushed and asked for by name.
     """
     if model.forest.classes != 1:
@@ -110,12 +110,12 @@ def check_ranks(model: Model) -> Model:
 
 
 def check_name(name: str, where: str) -> None:
-    """Raise InvalidArgument for what no model can be called; where: what says the name."""
+    """Raise InvalidArgument for a name that no model can have; where: the place of the name, for the message."""
     if not keys.NAME.fullmatch(name):
         raise InvalidArgument(f"{where}: name {name!r}: allowed are 1 to 64 of a-z, 0-9, _ and -, no _ or - first")
 
 
-def _feature(stated: Stated) -> Feature:
+def _feature(stated: FeatureEntry) -> Feature:
     try:
         known = catalogue.feature(stated.name)
     except InvalidArgument as error:
@@ -140,7 +140,7 @@ def _same(one: str, names: Sequence[str], other: str, others: Sequence[str]) -> 
         raise InvalidArgument(f"{one}: {len(names)} columns; allowed are 1 to {MAX_FEATURES}, each once")
 
 
-def _kinds(features: Sequence[Feature], trees: forest.Model) -> None:
+def _kinds(features: Sequence[Feature], trees: forest.ForestModel) -> None:
     for i, f in enumerate(features):
         if f.categorical and i in trees.numerical:
             raise InvalidArgument(f"features.json: {f.name} is a category, model.txt splits it as a number")
@@ -162,7 +162,7 @@ def check_datasets(features: Sequence[Feature], known: Datasets) -> None:
             raise InvalidArgument(f"feature {f.name}: rockstore's {dataset} has no column {column!r}; it has {has}")
 
 
-def _golden(golden: Golden, trees: forest.Model) -> None:
+def _golden(golden: Golden, trees: forest.ForestModel) -> None:
     n = len(golden.rows)
     if not 1 <= n <= MAX_GOLDEN:
         raise InvalidArgument(f"{GOLDEN}: {n} rows; allowed are 1 to {MAX_GOLDEN}")
@@ -189,8 +189,8 @@ def write(
     metrics: Mapping[str, float] | None = None,
     inputs: Mapping[str, Any] | None = None,
     evaluation: Evaluation | None = None,
-) -> Model:
-    """Write a trained lightgbm.Booster as a model's folder, and check it as whoever takes it will.
+) -> CheckedModel:
+    """Write a trained lightgbm.Booster as a model's folder, and check it as `push` and every shard will.
 
     golden_rows: float32[n, len(features)], of which LightGBM itself says the scores. Raises InvalidArgument.
     """
@@ -199,7 +199,7 @@ def write(
     rows = np.ascontiguousarray(golden_rows, np.float32)
     scores = np.asarray(booster.predict(rows), np.float64).reshape(len(rows), trees.classes)
     columns = [f.name for f in features]
-    manifest = Manifest(
+    manifest = ModelManifest(
         format=layout.FORMAT,
         name=name,
         columns=columns,
@@ -212,7 +212,7 @@ def write(
         evaluation=evaluation,
     )
     stated = [
-        Stated(
+        FeatureEntry(
             name=f.name, source=f.source, default=None if np.isnan(f.default) else f.default, categorical=f.categorical
         )
         for f in features
@@ -233,7 +233,7 @@ def push(folder: Path, data: Place, known_datasets: Datasets | None = None) -> R
             replace_durably(draft / file, folder / file)
         if (folder / layout.REPORT).is_file():
             replace_durably(draft / layout.REPORT, folder / layout.REPORT)
-        check(draft, known_datasets)  # what is kept, not what lay there a moment ago
+        check(draft, known_datasets)  # the copy, not the folder, which may have changed since
         layout.write_sums(draft)
         version = max(versions(blobs, name), default=0) + 1
         while True:
@@ -272,9 +272,9 @@ def folder_of(data: Place, ref: Ref) -> Path:
     return open_blobs(data).folder(keys.version_key(*ref))
 
 
-def manifest_of(data: Place, ref: Ref) -> Manifest:
-    """What a version says of itself. Raises NotFound, and InvalidArgument when it is damaged."""
-    return layout.read_json(folder_of(data, ref) / MANIFEST, Manifest)
+def manifest_of(data: Place, ref: Ref) -> ModelManifest:
+    """The manifest of a version. Raises NotFound, and InvalidArgument when it is damaged."""
+    return layout.read_json(folder_of(data, ref) / MANIFEST, ModelManifest)
 
 
 def fingerprint_of(data: Place, ref: Ref) -> int:
@@ -283,7 +283,7 @@ def fingerprint_of(data: Place, ref: Ref) -> int:
 
 
 def promoted(data: Place) -> Promoted:
-    """Which model is served; none when nothing says so. Raises InvalidArgument when what says so is damaged."""
+    """Which model is served; none when none is promoted. Raises InvalidArgument when the pointer is damaged."""
     return _said(data)[0]
 
 
@@ -317,7 +317,7 @@ def judged(data: Place, ref: Ref) -> Evaluation | None:
     return manifest_of(data, ref).evaluation
 
 
-def serving(data: Place) -> tuple[Ref, Model] | None:
+def serving(data: Place) -> tuple[Ref, CheckedModel] | None:
     """The model that feeds are ranked by: the promoted one, or the latest before it that can be used; None: none is.
 
     Raises InvalidArgument when the file that says so is damaged.
@@ -369,7 +369,7 @@ def rollback(data: Place, known_datasets: Datasets | None = None, ask: Ask = lam
 
 
 def _point(data: Place, ref: Ref, to: Promoted, there: bytes | None, known_datasets: Datasets | None, ask: Ask) -> None:
-    """Serve a model, unless another was promoted meanwhile (Conflict) or the mesh refuses it. there: what says so now."""
+    """Serve a model, unless another was promoted meanwhile (Conflict) or the mesh refuses it. there: the pointer now."""
     check_ranks(check(folder_of(data, ref), known_datasets))
     blobs, new = open_blobs(data), layout.encode_promoted(to)
     blobs.swap(keys.PROMOTED, there, new)

@@ -3,18 +3,18 @@
 import logging
 import threading
 
-from scorpion.facts import Facts
+from scorpion.pin_features import PinFeatureLoader
 
 logger = logging.getLogger(__name__)
-PERIODS = 8  # of a time to live; what would expire within two of them is renewed
+PERIODS = 8  # of a time to live; rows that would expire within two of them are renewed
 TIMEOUT_S = 5.0
 
 
 class Renewal:
     """A thread that renews. ttl_s: how long counts are good, in seconds; 0: they never are, and it does nothing."""
 
-    def __init__(self, facts: Facts, ttl_s: float) -> None:
-        self._facts, self._period_s = facts, ttl_s / PERIODS
+    def __init__(self, loader: PinFeatureLoader, ttl_s: float) -> None:
+        self._loader, self._period_s = loader, ttl_s / PERIODS
         self._age_ms = int(ttl_s * 1000 * (PERIODS - 2) / PERIODS)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="renewal", daemon=True)
@@ -33,6 +33,6 @@ class Renewal:
     def _run(self) -> None:
         while not self._stop.wait(self._period_s):
             try:
-                self._facts.renew(self._age_ms, TIMEOUT_S)
+                self._loader.renew(self._age_ms, TIMEOUT_S)
             except Exception:
                 logger.exception("counts were not renewed")

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from features import matrix
-from features.catalogue import CATALOGUE, Source
-from features.pins import INTERESTS, KEPT, PinFacts
+from features.catalogue import CATALOGUE, FeatureSource
+from features.pins import INTERESTS, KEPT, PinFeatures
 from protos import scorpion_pb2 as pb
 from protos import scorpion_pb2_grpc as rpc
 from scorpion import cache, kernel
-from scorpion.facts import Facts, Known
-from scorpion.models import NO_MODEL, Listed, Models
+from scorpion.models import NO_MODEL, ListedModel, Models
+from scorpion.pin_features import KnownPins, PinFeatureLoader
 from services.core import context as request_context
 from services.core.clock import Clock, wall_clock
 from services.core.columns import F32, U64, Array, pack, unpack
@@ -26,10 +26,10 @@ EXACT = 1 << 48  # a gauge is a float: of a fingerprint it shows the last 12 hex
 
 
 class Scorpion(rpc.ScorpionServicer):
-    """Translates between the wire, what is known of the pins, and the models."""
+    """Translates between the wire, the features of the pins, and the models."""
 
-    def __init__(self, models: Models, facts: Facts, clock: Clock = wall_clock) -> None:
-        self.models, self._facts, self._clock = models, facts, clock
+    def __init__(self, models: Models, loader: PinFeatureLoader, clock: Clock = wall_clock) -> None:
+        self.models, self._loader, self._clock = models, loader, clock
         kernel.warm()  # no request waits for the compiler, in a process or in a test
         cache.warm()
         matrix.warm()
@@ -48,7 +48,7 @@ class Scorpion(rpc.ScorpionServicer):
         assembler = served.model.assembler
         known = self._known(pins, request.now_ms) if assembler.of_pins else _nothing(len(pins))
         now_ms = request.now_ms or self._clock()
-        rows = assembler.rows(user, interests, affinities, columns, known.facts, known.datasets, now_ms)
+        rows = assembler.rows(user, interests, affinities, columns, known.features, known.datasets, now_ms)
         reply = pb.ScoreReply(
             scores=pack(served.model.score(rows), "<f8"),
             model=str(served.ref),
@@ -61,20 +61,20 @@ class Scorpion(rpc.ScorpionServicer):
             reply.feature_names.extend(assembler.names)
             reply.features = pack(rows, "<f4")
         if request.attributes and assembler.of_pins:
-            reply.first_interests = pack(known.facts.interests[:, 0], "<u8")
+            reply.first_interests = pack(known.features.interests[:, 0], "<u8")
             reply.taken_down = pack(known.status, "<u1")
             reply.creators = pack(known.creators, "<u4")
         return reply
 
     def gauges(self) -> dict[str, float]:
-        """What is measured of this process besides its calls."""
-        facts, promoted = self._facts, self.models.promoted()
+        """Gauges of this process."""
+        loader, promoted = self._loader, self.models.promoted()
         return {
-            "cache_hits": facts.hits,
-            "cache_expired": facts.expired,
-            "cache_misses": facts.misses,
-            "cache_rows": len(facts.cache),
-            "cache_bytes": facts.cache.bytes(),
+            "cache_hits": loader.hits,
+            "cache_expired": loader.expired,
+            "cache_misses": loader.misses,
+            "cache_rows": len(loader.cache),
+            "cache_bytes": loader.cache.bytes(),
             "models_loaded": len(self.models.state.loaded),
             "model_version": promoted.ref.version if promoted else 0,
             "model_fingerprint": promoted.model.fingerprint % EXACT if promoted else 0,
@@ -84,10 +84,10 @@ class Scorpion(rpc.ScorpionServicer):
         """One of `gauges`."""
         return self.gauges()[name]
 
-    def _known(self, pins: U64, now_ms: int) -> Known:
+    def _known(self, pins: U64, now_ms: int) -> KnownPins:
         serving = request_context.current()
         timeout = serving.remaining() if serving else DEFAULT_TIMEOUT_S
-        return self._facts.of(pins, now_ms, timeout, certain=bool(serving and serving.token))
+        return self._loader.of(pins, now_ms, timeout, certain=bool(serving and serving.token))
 
     def Models(self, request: pb.ModelsRequest, context: Any) -> pb.ModelsReply:
         """The registry as this process sees it."""
@@ -99,13 +99,13 @@ class Scorpion(rpc.ScorpionServicer):
         return self.Models(pb.ModelsRequest(), context)
 
 
-def _model(listed: Listed) -> pb.Model:
+def _model(listed: ListedModel) -> pb.Model:
     return pb.Model(**listed._asdict())
 
 
-def _nothing(n: int) -> Known:
-    facts = PinFacts(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, INTERESTS), np.uint64))
-    return Known(facts, {}, np.zeros(n, np.uint8), np.zeros(n, np.uint32), 0, 0, [])
+def _nothing(n: int) -> KnownPins:
+    features = PinFeatures(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, INTERESTS), np.uint64))
+    return KnownPins(features, {}, np.zeros(n, np.uint8), np.zeros(n, np.uint32), 0, 0, [])
 
 
 def _pins(data: bytes) -> U64:
@@ -118,20 +118,20 @@ def _pins(data: bytes) -> U64:
 
 
 def _user(request: pb.ScoreRequest) -> Mapping[str, float]:
-    names = _names(tuple(request.user_names), "user_names", Source.USER)
+    names = _names(tuple(request.user_names), "user_names", FeatureSource.USER)
     values = unpack(request.user, "<f4", "user", len(names))
     return dict(zip(names, values.tolist(), strict=True))
 
 
 def _columns(request: pb.ScoreRequest, n: int) -> Mapping[str, F32]:
-    names = _names(tuple(request.columns), "columns", Source.REQUEST)
+    names = _names(tuple(request.columns), "columns", FeatureSource.REQUEST)
     values = unpack(request.request, "<f4", "request", len(names) * n).reshape(len(names), n)
     return dict(zip(names, values, strict=True))
 
 
 @lru_cache(256)
-def _names(names: tuple[str, ...], field: str, source: Source) -> tuple[str, ...]:
-    """Names of features, each once and of this source. Who asks states the same ones every time."""
+def _names(names: tuple[str, ...], field: str, source: FeatureSource) -> tuple[str, ...]:
+    """Names of features, each once and of this source. A caller states the same ones every time."""
     for i, name in enumerate(names):
         known = CATALOGUE.get(name)
         if known is None or known.source is not source:

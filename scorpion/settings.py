@@ -13,7 +13,9 @@ class Settings(ShardedSettings, kw_only=True):
     threads: Annotated[int, Meta(ge=1, le=256, description="threads that serve requests")] = 12
     cache_mb: Annotated[
         int,
-        Meta(ge=1, le=1_000_000, description="cache of pins' facts of a shard; 220 bytes a pin, 64 more by 16 columns"),
+        Meta(
+            ge=1, le=1_000_000, description="cache of pins' features of a shard; 220 bytes a pin, 64 more by 16 columns"
+        ),
     ] = 64
     counts_ttl_s: Annotated[
         float, Meta(ge=0, le=86_400, description="seconds that counts of a cached pin are good; 0: asked every time")

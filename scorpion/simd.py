@@ -18,7 +18,7 @@ Leaves, of `rows` rows:
             left &= where(ranks[column[e]] > rank[e], mask[e], 0xFF)     # all rows at once
         leaf = where(left != 0, 8 * byte + trailing_zeros(left), leaf)   # the lowest leaf that is left
 
-The accumulators stay in registers, and what is read of an entry serves all rows: 256 rows take half the time of four
+The accumulators stay in registers, and a read of an entry serves all rows: 256 rows take half the time of four
 times 64.
 """
 

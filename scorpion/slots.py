@@ -1,9 +1,9 @@
 """The arrays of the cache and the arithmetic on them: an id table by open addressing, slots of rows, and the order in
-which they came as a list that is linked through them. Whoever calls holds the cache's lock.
+which they came as a list that is linked through them. The caller holds the cache's lock.
 
-Nearly all of a hit's time is waiting for memory, so what it reads of a row and writes is in as few lines of memory as can
+Nearly all of a hit's time is waiting for memory, so the fields that it reads and writes are in as few lines of memory as can
 be, one after the other, and the lines of the pins to come are on their way while a row is copied.
-Who makes room is chosen as services/kernels/sieve.py says.
+Which row is evicted is chosen as services/kernels/sieve.py says.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from services.kernels.jit import kernel
 from services.kernels.prefetch import prefetch_address
 from services.kernels.sieve import EMPTY, HAND, NEWEST, OLDEST, link_newest, next_to_leave, unlink
 
-#: What `get` found of a pin: all of it; all but its counts are good; nothing.
+#: How much `get` found of a pin: all of it; all but its counts are good; nothing.
 HIT, EXPIRED, MISS = 0, 1, 2
 #: Of Slots.state, after the words of services/kernels/sieve.py.
 FREE, TAKEN, USED = range(len(EMPTY), len(EMPTY) + 3)
@@ -47,7 +47,7 @@ class Slots(NamedTuple):
 
 
 def row(width: int, interests: int) -> "np.dtype[np.void]":
-    """A row: first what a hit reads and writes, then what it leaves alone; a whole number of lines of memory."""
+    """A row: first the fields that a hit reads and writes, then the others; a whole number of lines of memory."""
     values_at = 16 + 8 * interests
     pin_at = -(-(values_at + 4 * width) // 8) * 8
     fields: list[tuple[str, Any, int]] = [
@@ -86,7 +86,7 @@ def hashed(pin: int) -> Any:
 
 @kernel
 def _home(places: int, pin: int) -> Any:
-    """int64: where a table of so many places has the pin if nobody was there before it."""
+    """int64: where a table of so many places has the pin if no other was there before it."""
     return np.int64(hashed(pin) & np.uint64(places - 1))
 
 
@@ -140,7 +140,7 @@ def get(
     slots: Slots, pins: U64, now_ms: int, ttl_ms: int, early_ms: int, clock_s: int, certain: bool,
     values: F32, interests: U64, found: U8,
 ) -> None:  # fmt: skip
-    """Copy out what is known of each pin, and say in `found` how good it is; what is found is marked as read.
+    """Copy out the row of each pin, and say in `found` how good it is; rows that are found are marked as read.
 
     Counts are good while their age is below ttl_ms and above -early_ms. clock_s: the second that it is now, for unsure rows;
     certain: take none of them. values: float32[n, width], interests: uint64[n, k], found: uint8[n] are written; of a MISS,
@@ -182,14 +182,14 @@ def get(
 def put(
     slots: Slots, pins: U64, values: F32, interests: U64, counted_ms: int, sure: Any, clock_s: int, until_s: int
 ) -> None:
-    """Keep rows; others make room. Those that are not sure (bool[n]) replace no good row, and are good until until_s."""
+    """Keep rows; others are evicted. Those that are not sure (bool[n]) replace no good row, and are good until until_s."""
     for i in range(len(pins)):
         slot = _slot(slots.table, _place(slots.table, pins[i]))
         if slot >= 0 and not sure[i] and (slots.until_s[slot] == 0 or clock_s < np.int64(slots.until_s[slot])):
             continue
         if slot < 0:
             slot = _free_slot(slots)
-            place = _place(slots.table, pins[i])  # making room may have moved what stood here
+            place = _place(slots.table, pins[i])  # an eviction may have moved the row that stood here
             slots.table[place, 0], slots.table[place, 1], slots.pins[slot] = pins[i], slot, pins[i]
             slots.marked[slot], slots.wanted[slot] = 0, 1
             slots.state[USED] += 1

@@ -1,4 +1,4 @@
-"""The text of a model's file: read as LightGBM reads it, or refused with the name of what the file is instead.
+"""The text of a model's file: read as LightGBM reads it, or refused with the name of the format that the file has instead.
 
 People push what their tools saved. A file of another tool, of another format of LightGBM, or that was packed or fetched
 wrongly is named as such, with the remedy, rather than as a model text with something missing.
@@ -44,14 +44,14 @@ _END = re.compile(r"^(?:end of trees|feature[ _]importances:.*|parameters:|panda
 
 
 class Sections(NamedTuple):
-    """Of a model text: what stands before the trees, and each tree without its first line's `Tree=`."""
+    """Of a model text: the part before the trees, and each tree without its first line's `Tree=`."""
 
     head: str
     trees: list[str]
 
 
 def decoded(content: bytes) -> str:
-    """The text of a file, with "\\n" between its lines. Raises InvalidArgument naming what the file is instead."""
+    """The text of a file, with "\\n" between its lines. Raises InvalidArgument naming the format that the file has instead."""
     what = _other_format(content)
     if what:
         raise refused(f"is {what}")
@@ -63,7 +63,7 @@ def decoded(content: bytes) -> str:
 
 
 def _other_format(content: bytes) -> str:
-    """What a file is that is no model text; empty: nothing that is known."""
+    """The format of a file that is no model text; empty: none that is known."""
     begin = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:_LOOKED_AT]
     if not begin:
         return f"empty: {SAVE}"
@@ -83,7 +83,7 @@ def sections(text: str) -> Sections:
 
     Every LightGBM reads texts of every older one, so this does: a text of before 2.3 ends its trees with the
     importances of features, and one of before 2.1 does not announce the sizes of its trees. It must have one of the two:
-    else nothing would tell a whole text from the first half of one.
+    else a whole text could not be told from the first half of one.
     """
     head, *trees = _TREE.split(text)
     if not trees and not head.startswith("tree\n"):

@@ -1,5 +1,5 @@
 """The trees of LightGBM's model text as flat arrays, all trees back to back, with every way that they could be no trees
-checked: what passes can't lead a kernel outside of its arrays.
+checked: trees that pass can't lead a kernel outside of its arrays.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ class Trees:
     words_of: I64  # [t] how many each has
 
     def tree_of(self) -> I64:
-        """int64[s]: whose each split is."""
+        """int64[s]: the tree of each split."""
         return np.repeat(np.arange(len(self.leaves)), self.leaves - 1)
 
     def number(self) -> I64:
@@ -181,7 +181,7 @@ def _check_children(trees: Trees) -> None:
         seen.append(first + np.where(child < 0, leaves - 1 + ~child, child))
     nodes = 2 * trees.leaves - 1
     times = np.bincount(np.concatenate(seen), minlength=int(nodes.sum()))
-    times[np.cumsum(nodes) - nodes] += 1  # nobody's child
+    times[np.cumsum(nodes) - nodes] += 1  # no child
     if (times != 1).any():
         tree = int(np.searchsorted(np.cumsum(nodes), int((times != 1).argmax()), "right"))
         raise refused(f"tree {tree}: its children are no tree: each split and leaf must be one's child")

@@ -1,6 +1,6 @@
-"""What training found of a model, in words for people, and whether that is enough for it to serve."""
+"""The result of training a model, in words for people, and whether that is enough for it to serve."""
 
-from scorpion.layout import Comparison, Evaluation, Figure, Verdict
+from scorpion.layout import Comparison, Evaluation, MetricMean, Verdict
 
 
 def in_words(found: Evaluation) -> str:
@@ -35,7 +35,7 @@ def beside_serving(found: Comparison) -> str:
     return f"{what}: {_by(found.difference, found.users, found.verdict, found.needed_requests)}{note}"
 
 
-def _by(difference: Figure, users: int, verdict: Verdict, needed: int) -> str:
+def _by(difference: MetricMean, users: int, verdict: Verdict, needed: int) -> str:
     between = ""
     if difference.low is not None:
         between = f" (95 % interval {difference.low:+.4f} to {difference.high:+.4f})"
@@ -43,8 +43,8 @@ def _by(difference: Figure, users: int, verdict: Verdict, needed: int) -> str:
     return f"{said}; {_missing(difference, needed)}" if verdict is Verdict.UNDECIDED else said
 
 
-def _missing(difference: Figure, needed: int) -> str:
-    """What an undecided comparison lacks."""
+def _missing(difference: MetricMean, needed: int) -> str:
+    """The data that an undecided comparison lacks."""
     if difference.value == 0 and difference.low == difference.high == 0:
         return "both order every request alike"
     if not needed:

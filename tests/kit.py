@@ -16,7 +16,7 @@ from services.core.metrics import Metrics
 from services.core.settings import MeshSettings
 from services.core.topics import Topic
 from services.kernels import jit
-from services.log.history import Epoch, History
+from services.log.history import Epoch, LogHistory
 from services.log.memory import MemoryLog, MemoryReader
 from services.log.protocol import End, Partition, Positions, Record
 from services.rpc import mesh as meshes
@@ -28,7 +28,7 @@ from services.rpc.server import AddServicer
 from services.state.shard import Shard
 
 T = TypeVar("T")
-ONE_EPOCH = History(b"a log in memory.", [Epoch(1, {})])  # of a log that was never opened again
+ONE_EPOCH = LogHistory(b"a log in memory.", [Epoch(1, {})])  # of a log that was never opened again
 
 
 class Closing(Protocol):
@@ -51,7 +51,7 @@ class OneEpochReader(MemoryReader):
 
     away = False
 
-    def history(self, timeout: float) -> History:
+    def history(self, timeout: float) -> LogHistory:
         """ONE_EPOCH. Raises Unavailable."""
         self._check()
         return ONE_EPOCH

@@ -65,7 +65,7 @@ def test_what_is_put_is_read(blobs: Blobs, tmp_path: Path, content: bytes) -> No
     assert (tmp_path / "source").read_bytes() == content, "the source stays"
 
 
-def test_a_blob_is_replaced_and_who_reads_the_one_before_reads_on(blobs: Blobs) -> None:
+def test_a_blob_is_replaced_and_readers_of_the_one_before_read_on(blobs: Blobs) -> None:
     blobs.put("a", b"one" * 1000)
     mark, digest, mapped = blobs.stat("a").mark, blobs.digest("a"), np.memmap(blobs.local("a"), np.uint8, mode="r")
     assert blobs.stat("a").mark == mark
@@ -171,7 +171,7 @@ def test_of_many_that_move_a_pointer_at_once_each_counts(blobs: Blobs) -> None:
     assert blobs.get("n") == b"80"
 
 
-def test_who_reads_while_another_writes_reads_something_whole(blobs: Blobs) -> None:
+def test_a_read_while_another_writes_reads_something_whole(blobs: Blobs) -> None:
     contents = [bytes([n]) * 100_000 for n in (1, 2)]
     blobs.put("a", contents[0])
     stop, seen = threading.Event(), set[int]()

@@ -13,7 +13,7 @@ from services.core.columns import ids
 from services.core.errors import InvalidArgument
 from services.core.events import Action, Kind
 from services.core.topics import partition_of_one
-from services.log.history import Epoch, History
+from services.log.history import Epoch, LogHistory
 from services.state.checked import Opening
 from services.state.shard import Shard
 from tests.damage.world import checked
@@ -47,7 +47,7 @@ def test_a_key_of_another_shard_is_no_unknown_key(tmp_path: Path, service: str, 
     try:
         settings = SERVICE_SETTINGS[service]()
         store = view.open(Opening(shard, OWN, PARTITIONS, settings, tmp_path, lambda: 1_700_000_000_000))
-        history = History(b"0123456789abcdef", [Epoch(1, {})])
+        history = LogHistory(b"0123456789abcdef", [Epoch(1, {})])
         shard.connect(history, {}, [(int(topic), p) for topic in view.topics for p in OWN])
         ask(store, MINE)
         with pytest.raises(InvalidArgument, match=rf"key {FOREIGN} is in partition \d, which shard {service}/0of2"):

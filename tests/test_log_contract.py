@@ -1,4 +1,4 @@
-"""What every log must do behind `services.log.protocol.Reader` and `Writer`, whichever it is.
+"""The contract of every log behind `services.log.protocol.Reader` and `Writer`.
 
 A backend is one more class and one name in BACKENDS. Besides readers and writers it takes batches through its own ingest API,
 which the protocol leaves open.
@@ -50,20 +50,20 @@ class Embedded:
 
     def __init__(self, folder: Path) -> None:
         self._running = running(folder)
-        self._door = self._running.__enter__()
+        self._ingest = self._running.__enter__()
 
     def publish(self, batch: Batch) -> None:
-        self._door.publisher().publish(batch, 30)
+        self._ingest.publisher().publish(batch, 30)
 
     def reader(self) -> Reader:
-        return self._door.reader()
+        return self._ingest.reader()
 
     def writer(self) -> Writer:
-        return EmbeddedWriter(self._door.committer, PARTITIONS)
+        return EmbeddedWriter(self._ingest.committer, PARTITIONS)
 
     def restart(self) -> None:
-        self._door.stop()
-        self._door.start()
+        self._ingest.stop()
+        self._ingest.start()
 
     def __enter__(self) -> "Embedded":
         return self

@@ -1,4 +1,4 @@
-"""What every backend of the membership does (services/rpc/membership.py)."""
+"""The contract of every backend of the membership (services/rpc/membership.py)."""
 
 import threading
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ def test_a_change_is_delivered_once_and_is_current(backend: Backend) -> None:
     stop()
 
 
-def test_changes_come_in_order_to_all_who_watch_until_they_stop(backend: Backend) -> None:
+def test_changes_come_in_order_to_all_watchers_until_they_stop(backend: Backend) -> None:
     one: list[str] = []
     two: list[str] = []
     watch = backend.membership.watch
@@ -131,7 +131,7 @@ def test_a_watcher_may_stop_itself_and_others(backend: Backend) -> None:
     assert calls == ["first"]
 
 
-def test_one_who_looks_when_it_needs_to_sees_the_newest(backend: Backend) -> None:
+def test_a_reader_without_a_watch_sees_the_newest(backend: Backend) -> None:
     following = Following(backend.membership)
     assert following.members == Members(tuple(FIRST))
     assert following.news() is None
@@ -173,7 +173,7 @@ def test_a_file_that_cannot_be_read_changes_nothing(
     assert file.membership.current() == Members(tuple(SECOND))
 
 
-def test_a_file_is_looked_at_as_long_as_somebody_watches(file: File) -> None:
+def test_a_file_is_looked_at_as_long_as_it_is_watched(file: File) -> None:
     membership, changed = FileMembership(file.path, FIRST, every_s=0.01), threading.Event()
     stops = [membership.watch(lambda members: changed.set()), membership.watch(lambda members: None)]
     meshes.save(meshes.resolve({"mesh": MeshSettings()}, SECOND), file.path)

@@ -149,7 +149,7 @@ def spelled(text: str, owned: Container[str] = OWNED) -> set[str]:
     return {name for name in found if name in owned}
 
 
-def test_nobody_else_knows_where_a_services_blobs_lie() -> None:
+def test_no_other_code_knows_where_a_services_blobs_lie() -> None:
     """Others ask the owner, or read the store by keys that the owner names: on another machine there is no such folder."""
     wrong = [
         f"{path.relative_to(ROOT)} spells {folder}/"
@@ -248,19 +248,19 @@ def test_clients_call_methods_that_there_are() -> None:
 
 
 #: Of services/rpc, whatever opens a way to one process; all but the kit name a service, a shard and a method.
-WAYS = {f"services.rpc.{module}" for module in ("channel", "replica", "together", "unix_client", "unix_socket")}
+WAYS = {f"services.rpc.{module}" for module in ("channel", "replica", "batching", "unix_client", "unix_socket")}
 
 
 def ways_to_processes(text: str) -> set[str]:
-    """What a module knows of the single processes behind a service: channels, generated stubs, their places in a list."""
+    """A module's names of the single processes behind a service: channels, generated stubs, their places in a list."""
     names = {name for _, name in floors.imports(text)}
-    known = {name for name in names if name.startswith(tuple(WAYS)) and name != "services.rpc.together.together"}
+    known = {name for name in names if name.startswith(tuple(WAYS)) and name != "services.rpc.batching.batched_calls"}
     known |= {name for name in names if re.search(r"^grpc\.(aio|\w*channel)|Stub$", name)}
     return known | set(re.findall(r"\b\w+Stub\b|stubs?\[|insecure_channel|\.of\([^()]*\)\[", text))
 
 
 def test_only_the_kit_knows_the_processes_of_a_service() -> None:
-    """A second replica, or a process that moves, is then nobody's concern but that of `ReplicaSet`."""
+    """A second replica, or a process that moves, is then the concern of `ReplicaSet` alone."""
     wrong = {
         str(path.relative_to(ROOT)): found
         for path in sources(*SERVICES, "features", "loaders", "learning")
@@ -287,7 +287,7 @@ def test_a_client_knows_no_grpc(service: str) -> None:
         ("from protos.polaris_pb2_grpc import PolarisStub", False),
         ("self._stubs[0]", False),
         ("mesh.of(NAME)[0].address", False),
-        ("from services.rpc.together import together", True),
+        ("from services.rpc.batching import batched_calls", True),
         ("import grpc\ncode = grpc.StatusCode.OK", True),
         ("self._replicas.call(ONLY, 'Publish', request, timeout)", True),
     ],

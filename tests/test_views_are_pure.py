@@ -22,7 +22,7 @@ import pytest
 
 from cli.schema import SERVICE_SETTINGS
 from counters import partition as of_counters
-from counters.table import Table
+from counters.table import CountTable
 from roadrunner.store import EventLog, Retention
 from rockstore import bulk
 from rockstore.keys import datasets_of
@@ -186,7 +186,7 @@ def reordered(records: list[Record], chance: random.Random) -> list[Record]:
 
 def apply_in_order(one: Instance, records: list[Record]) -> None:
     """Record by record, freezing whatever is due; counts write pages at once."""
-    with patch.object(of_counters, "LEAST_BEHIND", 500), patch.object(Table, "stored_bytes", lambda _: 0):
+    with patch.object(of_counters, "LEAST_BEHIND", 500), patch.object(CountTable, "stored_bytes", lambda _: 0):
         for record in records:
             one.apply([record])
             one.freeze()

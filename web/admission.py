@@ -9,8 +9,8 @@ from services.core.errors import Exhausted
 ADMISSION = "feedmesh.admission"  # in the scope
 
 
-class AdmissionLimiter:
-    """Counts requests that run, at most `most`. For one event loop."""
+class HttpRequestLimiter:
+    """Counts HTTP requests that run, at most `most`; `web.body` bounds their bytes. For one event loop, so without a lock."""
 
     def __init__(self, most: int) -> None:
         self.most, self.running = most, 0
@@ -24,7 +24,7 @@ class AdmissionLimiter:
 @contextmanager
 def outside(scope: MutableMapping[str, Any]) -> Iterator[None]:
     """The request waits for its caller and takes no place. Raises Exhausted when none is left afterwards."""
-    limiter: AdmissionLimiter = scope[ADMISSION]
+    limiter: HttpRequestLimiter = scope[ADMISSION]
     limiter.running -= 1
     try:
         yield

@@ -17,10 +17,10 @@ from web.errors import BodiesFull, SlowBody, TooLarge
 
 
 class Bodies:
-    """Reads bodies of at most `most` bytes each, and at most `together` bytes of all that are held."""
+    """Reads bodies of at most `most` bytes each, and at most `in_sum` bytes of all that are held."""
 
-    def __init__(self, most: int, together: int) -> None:
-        self._most, self._together = most, max(most, together)
+    def __init__(self, most: int, in_sum: int) -> None:
+        self._most, self._in_sum = most, max(most, in_sum)
         self.held = 0  # bytes, decoded
 
     @asynccontextmanager
@@ -58,9 +58,9 @@ class Bodies:
         self.held += size
         if of_one > self._most:
             raise self._too_large()
-        if self.held > self._together:
+        if self.held > self._in_sum:
             raise BodiesFull(
-                f"all bodies under way are over {self._together} bytes ([web] max_bodies_mb); retry after a moment"
+                f"all bodies under way are over {self._in_sum} bytes ([web] max_bodies_mb); retry after a moment"
             )
 
     def _too_large(self) -> TooLarge:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from starlette.requests import Request
 
-from roadrunner.client import Published, RoadrunnerClient
+from roadrunner.client import PublishAnswer, RoadrunnerClient
 from services.core import tokens
 from services.core.clock import Clock
 from services.core.context import serving
@@ -55,7 +55,7 @@ class Events:
             published = await self._publish(takedown, await self._ids.naming(takedown, [pin]))
         return Written(tokens.to_text(published.token))
 
-    async def _publish(self, batch: Batch, names: list[Batch]) -> Published:
+    async def _publish(self, batch: Batch, names: list[Batch]) -> PublishAnswer:
         """The batch, and what names its ids: after it, so that a refusal counts rows as the request does."""
         try:
             for part in names[1:]:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.core.errors import Exhausted, described
 from services.core.metrics import Metrics
-from web.admission import ADMISSION, AdmissionLimiter
+from web.admission import ADMISSION, HttpRequestLimiter
 from web.errors import COUNTED_AS, failure, of_mesh
 from web.guard import SAFE_METHODS
 
@@ -22,7 +22,7 @@ class Gate:
     """Counts and sheds requests, and answers errors that no other layer caught."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, max_requests: int) -> None:
-        self._app, self._metrics, self._limiter = app, metrics, AdmissionLimiter(max_requests)
+        self._app, self._metrics, self._limiter = app, metrics, HttpRequestLimiter(max_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import FileResponse
 
-from scorpion.client import MODEL_NAME, MODEL_VERSION, Model, RegistryFiles, ScorpionClient
+from scorpion.client import MODEL_NAME, MODEL_VERSION, RegistryFiles, RegistryVersion, ScorpionClient
 from services.blob.opening import open_blobs
 from services.core import summed
 from services.core.context import serving
@@ -34,7 +34,7 @@ REPORT_POLICY = (
 T = TypeVar("T", bound=Struct)
 
 
-class Manifest(Struct):
+class PartialManifest(Struct):
     """The part of a model's manifest that the edge reads; scorpion checks the rest."""
 
     metrics: dict[str, float] = {}
@@ -80,14 +80,14 @@ class Models:
         versions = ", ".join(str(model.version) for model in known)
         return f"there is none; {name} has the versions {versions}" if versions else "there is none of this name"
 
-    def _with_files(self, known: list[Model]) -> ModelList:
+    def _with_files(self, known: list[RegistryVersion]) -> ModelList:
         before = _read(self._files.promoted, Promoted()).before
         learning = _read(self._learning.read_bytes, LearningProgress())
         return ModelList([self._version(model) for model in known], before[-1] if before else None, learning)
 
-    def _version(self, model: Model) -> ModelVersion:
+    def _version(self, model: RegistryVersion) -> ModelVersion:
         report = self._files.has_report(model.name, model.version)
-        manifest = _read(lambda: self._files.manifest(model.name, model.version), Manifest())
+        manifest = _read(lambda: self._files.manifest(model.name, model.version), PartialManifest())
         return ModelVersion(
             name=model.name,
             version=model.version,

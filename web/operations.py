@@ -17,7 +17,7 @@ from web.events import Events
 from web.feeds import FEEDS, Feeds
 from web.health import Watch
 from web.models import Models
-from web.pins import Pins
+from web.pins import PinReader
 from web.promotion import Promotions
 from web.questions import MAX_EVENTS, EventList, FeedQuery, NoQuery, PromotionQuery, ReadQuery, UsersQuery
 from web.users import Users
@@ -91,7 +91,7 @@ def _with_slashes(pattern: str, names: list[str]) -> str:
 
 
 def operations(
-    feeds: Feeds, events: Events, users: Users, pins: Pins, models: Models, promotions: Promotions, watch: Watch
+    feeds: Feeds, events: Events, users: Users, pins: PinReader, models: Models, promotions: Promotions, watch: Watch
 ) -> list[Operation]:
     """Every operation."""
     return [
@@ -135,7 +135,7 @@ def _of_feeds(feeds: Feeds, events: Events) -> list[Operation]:
     ]
 
 
-def _of_objects(users: Users, pins: Pins, events: Events) -> list[Operation]:
+def _of_objects(users: Users, pins: PinReader, events: Events) -> list[Operation]:
     return [
         Operation(
             name="listUsers",

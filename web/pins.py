@@ -16,7 +16,7 @@ from web.questions import ReadQuery
 from web.wire import asked
 
 
-class Pins:
+class PinReader:
     """Asks rockstore."""
 
     def __init__(self, objects: RockstoreClient, timeout: float, ids: Ids = NUMBERS) -> None:

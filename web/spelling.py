@@ -42,28 +42,28 @@ async def spell(reply: pb.FeedReply, ids: Ids) -> None:
 
 async def _spelled_xray(xray: bytes, ids: Ids) -> bytes:
     """The same X-ray with external ids; where none is known it has "#" and the number."""
-    told = msgspec.json.decode(xray)
-    places = list(_ids_in(told))
+    decoded = msgspec.json.decode(xray)
+    places = list(_ids_in(decoded))
     wanted = sorted(
-        {(kind, int(node[field])) for node, field, kind in places} | {(PIN, int(pin)) for pin in told["pins"]}
+        {(kind, int(node[field])) for node, field, kind in places} | {(PIN, int(pin)) for pin in decoded["pins"]}
     )
     spelled = await ids.spelled(*((kind, [number]) for kind, number in wanted))
     texts = {of: text or f"#{of[1]}" for of, [text] in zip(wanted, spelled, strict=True)}
     for node, field, kind in places:
         node[field] = texts[kind, int(node[field])]
-    told["pins"] = {texts[PIN, int(pin)]: ray for pin, ray in told["pins"].items()}
-    return msgspec.json.encode(told)
+    decoded["pins"] = {texts[PIN, int(pin)]: ray for pin, ray in decoded["pins"].items()}
+    return msgspec.json.encode(decoded)
 
 
-def _ids_in(told: Any) -> Iterator[tuple[dict[str, Any], str, int]]:
+def _ids_in(decoded: Any) -> Iterator[tuple[dict[str, Any], str, int]]:
     """(object, its field, the kind) of every id in an X-ray: strings of digits, of which "0" is none."""
-    if isinstance(told, list):
-        for part in told:
+    if isinstance(decoded, list):
+        for part in decoded:
             yield from _ids_in(part)
-    elif isinstance(told, dict):
-        for field, value in told.items():
+    elif isinstance(decoded, dict):
+        for field, value in decoded.items():
             if field in _FIELDS and isinstance(value, str) and value.isdigit() and value != "0":
-                yield told, field, _FIELDS[field]
+                yield decoded, field, _FIELDS[field]
             elif isinstance(value, dict | list):
                 yield from _ids_in(value)
 

@@ -28,7 +28,7 @@ from web.ids import NUMBERS, Ids, Texts
 from web.models import Models
 from web.operations import Operation, operations
 from web.origins import Origins
-from web.pins import Pins
+from web.pins import PinReader
 from web.promotion import Promotions
 from web.settings import Settings
 from web.users import Users
@@ -120,7 +120,7 @@ def operations_of(
         Feeds(clients.feedgen, settings.feed_timeout_s, ids),
         events,
         Users(clients.graph, clients.objects, settings.read_timeout_s, ids),
-        Pins(clients.objects, settings.read_timeout_s, ids),
+        PinReader(clients.objects, settings.read_timeout_s, ids),
         Models(clients.scorpion, clients.data, settings.read_timeout_s),
         Promotions(clients.scorpion, clients.objects, clients.data, settings.promotion_timeout_s),
         Watch(clients.probe, status, address, clients.prober, clients.data),

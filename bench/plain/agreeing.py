@@ -39,7 +39,7 @@ class Disagreed(AssertionError):
     """The two stacks do not give the same; the message says where."""
 
 
-class Walks(NamedTuple):
+class WalkAgreement(NamedTuple):
     """How near the two walks are. p: of the chi-square test; rank: Spearman's correlation, the lowest of the pins'."""
 
     p: float
@@ -125,31 +125,31 @@ def _compare(ours: dict[str, Any], theirs: dict[str, Any], where: str) -> None:
             )
 
 
-def same_walks(mesh: Mesh, edges: tuple[U64, U64], pins: Sequence[int]) -> Walks:
+def same_walks(mesh: Mesh, edges: tuple[U64, U64], pins: Sequence[int]) -> WalkAgreement:
     """From each of these pins. edges: pins and boards, each pair once. Raises Disagreed.
 
     With a restart after every step, visits are independent, and a chi-square test compares their numbers by pin. With
     restarts as feeds have them they are not: then Spearman's rank correlation of the pins that are passed most.
     """
-    graph = walking.Graph(*edges)
+    graph = walking.PlainGraph(*edges)
     found = [_one_walk(mesh, graph, pin) for pin in pins]
     p, rank = stats.combine_pvalues([one.p for one in found]).pvalue, min(one.rank for one in found)
     if p < LEAST_P or rank < LEAST_RANK:
         raise Disagreed(f"the walks go elsewhere: chi-square p = {p:.2g}, Spearman's rank correlation {rank:.3f}")
-    return Walks(float(p), rank)
+    return WalkAgreement(float(p), rank)
 
 
-def _one_walk(mesh: Mesh, graph: walking.Graph, pin: int) -> Walks:
+def _one_walk(mesh: Mesh, graph: walking.PlainGraph, pin: int) -> WalkAgreement:
     alone, walked = (_visits(graph, pin, restart) for restart in (1.0, rules.RESTART))
     of_pixie = [asyncio.run(_of_pixie(mesh, graph, pin, restart)) for restart in (1.0, rules.RESTART)]
     often = (alone + of_pixie[0]) >= 10  # so that five of each are to be expected
     table = np.array([alone[often], of_pixie[0][often]])
     p = float(stats.chi2_contingency(table).pvalue) if often.sum() > 1 else 1.0
     most = np.argsort(-(walked + of_pixie[1]), kind="stable")[:WATCHED]
-    return Walks(p, float(stats.spearmanr(walked[most], of_pixie[1][most]).statistic))
+    return WalkAgreement(p, float(stats.spearmanr(walked[most], of_pixie[1][most]).statistic))
 
 
-def _visits(graph: walking.Graph, pin: int, restart: float) -> Array:
+def _visits(graph: walking.PlainGraph, pin: int, restart: float) -> Array:
     """int64[pins]: how often the plain walk passed each, but for where it began."""
     start = int(np.searchsorted(graph.pin_ids, pin))
     walks = [STEPS_OF_A_WALK] * WALKS
@@ -159,7 +159,7 @@ def _visits(graph: walking.Graph, pin: int, restart: float) -> Array:
     return counts
 
 
-async def _of_pixie(mesh: Mesh, graph: walking.Graph, pin: int, restart: float) -> Array:
+async def _of_pixie(mesh: Mesh, graph: walking.PlainGraph, pin: int, restart: float) -> Array:
     """int64[pins]: how often the mesh's did, of the pins that it passed most."""
     client = PixieClient(mesh)
     try:

@@ -15,7 +15,7 @@ from bench.plain.features import of_user
 from bench.plain.retrieval import Best, Pins, best
 from bench.plain.rows import DONE, FOLLOW, ID, LISTS, POSTING, Rows, among, facts_of, lengths, opened_redis, read
 from bench.plain.rules import FOLLOWED, FRESH, INTERESTS, ORIGINS, POPULAR, SPREAD, WALKED_BOARDS, WALKED_PINS
-from bench.plain.walking import NOWHERE, Graph, Walked, walk
+from bench.plain.walking import NOWHERE, PlainGraph, Walked, walk
 from bench.plain.wire import Message, Method, packed, serve, unpacked
 
 COLUMNS = {"pin": "<u8", "board": "<u8", "owner": "<u8", "interest": "<u8", "seed": "<u8", "source": "u1",
@@ -69,7 +69,7 @@ class Found(NamedTuple):
 class Candidates:
     """Asks Redis, walks, and takes the best of each source."""
 
-    def __init__(self, store: Any, graph: Graph, candidates: int) -> None:
+    def __init__(self, store: Any, graph: PlainGraph, candidates: int) -> None:
         self._redis, self._graph, self._shares = store, graph, rules.shares(candidates)
         self._shared: Shared | None = None
         self._script = sha1(LISTS.encode()).hexdigest()
@@ -307,7 +307,7 @@ async def opened(socket: str, candidates: int) -> Method:
             ask.lrange(f"board:{board}", 0, -1)
         pins += [read(elements, POSTING)["pin"] for elements in await ask.execute()]
     edges = np.repeat(np.array(boards, ID), [len(of) for of in pins])
-    graph = await asyncio.to_thread(Graph, np.concatenate(pins), edges)
+    graph = await asyncio.to_thread(PlainGraph, np.concatenate(pins), edges)
     return Candidates(store, graph, candidates).find
 
 

@@ -15,7 +15,7 @@ from bench.plain.rules import RESTART, STOP_NODES, STOP_VISITS
 Visits: TypeAlias = "array[int]"
 
 
-class Graph:
+class PlainGraph:
     """Pins and boards as rows of ascending ids, each with a list of the rows of the other side."""
 
     def __init__(self, pins: Rows, boards: Rows) -> None:
@@ -43,7 +43,14 @@ NOWHERE = Walked(np.empty(0, "<u8"), np.empty(0, "<f4"), np.empty(0, np.int64))
 
 
 def walk(
-    graph: Graph, pins: Rows, weights: Rows, steps: int, boards_k: int, pins_k: int, discount: float, random: Random
+    graph: PlainGraph,
+    pins: Rows,
+    weights: Rows,
+    steps: int,
+    boards_k: int,
+    pins_k: int,
+    discount: float,
+    random: Random,
 ) -> tuple[Walked, Walked]:
     """The nearest boards, and the nearest pins but for the query pins; best first, of equals the lowest id."""
     at = np.minimum(np.searchsorted(graph.pin_ids, pins), len(graph.pin_ids) - 1)
@@ -54,7 +61,7 @@ def walk(
     return of_boards, of_pins
 
 
-def budgets(graph: Graph, at: Rows, known: Rows, weights: Rows, steps: int) -> list[int]:
+def budgets(graph: PlainGraph, at: Rows, known: Rows, weights: Rows, steps: int) -> list[int]:
     """Steps of each query pin: more for pins of high degree, but less than linearly (WWW 2018, section 3.1)."""
     degrees = np.maximum(graph.degrees[at], 1)
     shares = weights.astype(np.float64) * degrees * (1.0 + np.log(graph.most) - np.log(degrees))
@@ -67,7 +74,7 @@ def budgets(graph: Graph, at: Rows, known: Rows, weights: Rows, steps: int) -> l
 
 
 def visits(
-    graph: Graph, starts: Rows, steps: Sequence[int], random: Random, restart: float = RESTART
+    graph: PlainGraph, starts: Rows, steps: Sequence[int], random: Random, restart: float = RESTART
 ) -> tuple[Visits, Visits, Any]:
     """Every visit of a board, every visit of a pin, and for both the index of the query pin of each visit."""
     boards, pins = array("q"), array("q")
@@ -84,7 +91,9 @@ def visits(
     return boards, pins, owners
 
 
-def _wander(graph: Graph, start: int, n: int, random: Random, restart: float, boards: Visits, pins: Visits) -> None:
+def _wander(
+    graph: PlainGraph, start: int, n: int, random: Random, restart: float, boards: Visits, pins: Visits
+) -> None:
     draw, of_pins, of_boards = random.random, graph.of_pins, graph.of_boards
     went, passed, at = boards.append, pins.append, start
     for _ in range(n):
@@ -98,7 +107,7 @@ def _wander(graph: Graph, start: int, n: int, random: Random, restart: float, bo
 
 
 def _wander_until(
-    graph: Graph, start: int, n: int, random: Random, restart: float, boards: Visits, pins: Visits
+    graph: PlainGraph, start: int, n: int, random: Random, restart: float, boards: Visits, pins: Visits
 ) -> None:
     """As _wander; a side is counted until STOP_NODES nodes of it were visited STOP_VISITS times."""
     walked = (array("q"), array("q"))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import Candidates
 from feedgen.query import Query
 from services.core.columns import Array
@@ -27,4 +27,6 @@ class TakenDown:
 
 def walked_alone(candidates: Candidates) -> Array:
     """bool[n]: which pins no source found but the walks that passed them, whose graph may be a day old. Of counted ones."""
-    return np.asarray((candidates.origin == Origin.WALKED) & (np.bitwise_count(candidates.column("found_by")) == 1))
+    return np.asarray(
+        (candidates.origin == CandidateOrigin.WALKED) & (np.bitwise_count(candidates.column("found_by")) == 1)
+    )

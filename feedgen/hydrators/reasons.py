@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from feedgen.candidates import Candidates
 from feedgen.query import Query
-from feedgen.stages import Hydrated, Source, Words
+from feedgen.stages import CandidateSource, Hydrated, Words
 from feedgen.titles import objects
 
 
@@ -13,7 +13,7 @@ from feedgen.titles import objects
 class Reasons:
     """Asks each pin's source, once there are titles to say it with. sources: as candidates number them."""
 
-    sources: Sequence[Source]
+    sources: Sequence[CandidateSource]
     name: str = "reasons"
     required: bool = False
 

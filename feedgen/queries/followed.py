@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from apiary.client import ApiaryClient
-from feedgen.query import FollowedBoards, Query
-from feedgen.stages import Known
+from feedgen.query import Query, QueryBoards
+from feedgen.stages import QueryFindings
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Followed:
     name: str = "followed"
     required: bool = True
 
-    async def ask(self, query: Query) -> Known:
+    async def ask(self, query: Query) -> QueryFindings:
         """`followed`."""
         found = await self.apiary.followed_boards(query.user, self.limit, self.timeout)
-        return Known({"followed": FollowedBoards(found.boards, found.weights, found.owners)})
+        return QueryFindings({"followed": QueryBoards(found.boards, found.weights, found.owners)})

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from apiary.client import ApiaryClient
 from feedgen.query import Query
-from feedgen.stages import Known
+from feedgen.stages import QueryFindings
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class FollowedInterests:
     name: str = "followed_interests"
     required: bool = False
 
-    async def ask(self, query: Query) -> Known:
+    async def ask(self, query: Query) -> QueryFindings:
         """`followed_interests`."""
         found = await self.apiary.followed(query.user, self.limit, self.timeout)
-        return Known({"followed_interests": found.interests})
+        return QueryFindings({"followed_interests": found.interests})

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from aperture.client import ApertureClient
-from feedgen.query import Query, Seen
-from feedgen.stages import Known
+from feedgen.query import Query, SeenFilter
+from feedgen.stages import QueryFindings
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,9 @@ class SeenPins:
     name: str = "seen"
     required: bool = True
 
-    async def ask(self, query: Query) -> Known:
+    async def ask(self, query: Query) -> QueryFindings:
         """`seen`."""
         found = await self.aperture.seen_filter(
             query.user, false_positive_rate=self.false_positive_rate, exact=True, timeout=self.timeout
         )
-        return Known({"seen": Seen(found.filter, found.exact)})
+        return QueryFindings({"seen": SeenFilter(found.filter, found.exact)})

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from feedgen.query import Query, Recent
-from feedgen.stages import Known
+from feedgen.stages import QueryFindings
 from realpin.client import RealpinClient
 
 
@@ -18,7 +18,7 @@ class Signals:
     name: str = "signals"
     required: bool = False
 
-    async def ask(self, query: Query) -> Known:
+    async def ask(self, query: Query) -> QueryFindings:
         """`recent`."""
         found = await self.realpin.signals(
             query.user, pins=self.pins, interests=self.interests, now_ms=query.now_ms, timeout=self.timeout
@@ -26,4 +26,4 @@ class Signals:
         recent = Recent(
             found.pins, found.weights, found.interests, found.affinities, found.counts, int(found.newest_ms)
         )
-        return Known({"recent": recent}, "no affinities: rockstore is away" if found.interests_lost else "")
+        return QueryFindings({"recent": recent}, "no affinities: rockstore is away" if found.interests_lost else "")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from feedgen.query import Query, Walked
-from feedgen.stages import Known
+from feedgen.stages import QueryFindings
 from pixie.client import PixieClient
 from services.core.errors import MeshError
 
@@ -32,7 +32,7 @@ class Walk:
         """Only where a walk can start: from recent pins."""
         return len(query.recent.pins) > 0
 
-    async def ask(self, query: Query) -> Known:
+    async def ask(self, query: Query) -> QueryFindings:
         """`walked`."""
         recent = query.recent
         met = len(query.seen.pins) + query.shown.count
@@ -48,5 +48,5 @@ class Walk:
                 timeout=self.timeout,
             )
         except MeshError as error:
-            return Known({"walked": Walked(lost=error)})
-        return Known({"walked": Walked(boards, pins)})
+            return QueryFindings({"walked": Walked(lost=error)})
+        return QueryFindings({"walked": Walked(boards, pins)})

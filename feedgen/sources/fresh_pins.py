@@ -8,14 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from counters.client import CountersClient
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import Candidates
 from feedgen.filters.met import unmet
 from feedgen.last_resort.most_saved import most_saved
 from feedgen.last_resort.ttl import TtlValue
 from feedgen.query import Query
 from feedgen.sources.retrieval import Retrieval
-from feedgen.stages import Found, Words
+from feedgen.stages import SourceFindings, Words
 from polaris.client import INTEREST, Retrieved
 from services.core.columns import I64, U64, Array
 from services.core.events import Kind
@@ -48,24 +48,24 @@ class FreshPins:
     name: str = "fresh_pins"
     required: bool = False
 
-    def find(self, query: Query, source: int) -> Found | Awaitable[Found]:
+    def find(self, query: Query, source: int) -> SourceFindings | Awaitable[SourceFindings]:
         """Candidates from popular interests."""
         found = self.cache.used(query.now_ms, lambda: self._ask(query.now_ms), partial(self._of, query, source))
-        return found if isinstance(found, Found) else self._awaited(found)
+        return found if isinstance(found, SourceFindings) else self._awaited(found)
 
-    def _of(self, query: Query, source: int, fresh: Fresh) -> Found | Awaitable[Found]:
+    def _of(self, query: Query, source: int, fresh: Fresh) -> SourceFindings | Awaitable[SourceFindings]:
         rows = self._unmet(query, fresh)
         if rows is None:
             return self._ask_alone(query, source, fresh.interests)
-        return Found(_candidates(source, fresh.interests, fresh.found, rows))
+        return SourceFindings(_candidates(source, fresh.interests, fresh.found, rows))
 
-    async def _awaited(self, found: Awaitable[Found | Awaitable[Found]]) -> Found:
+    async def _awaited(self, found: Awaitable[SourceFindings | Awaitable[SourceFindings]]) -> SourceFindings:
         answer = await found
-        return answer if isinstance(answer, Found) else await answer
+        return answer if isinstance(answer, SourceFindings) else await answer
 
-    async def _ask_alone(self, query: Query, source: int, interests: U64) -> Found:
+    async def _ask_alone(self, query: Query, source: int, interests: U64) -> SourceFindings:
         found, dropped = await self.retrieval.ask(query, INTEREST, interests, np.ones(len(interests), np.float32))
-        return Found(_candidates(source, interests, found, np.arange(len(found.pins))), dropped)
+        return SourceFindings(_candidates(source, interests, found, np.arange(len(found.pins))), dropped)
 
     def _unmet(self, query: Query, fresh: Fresh) -> I64 | None:
         """Rows of pins that the user has not met; None when these are too few, and there are more."""
@@ -91,7 +91,7 @@ def _candidates(source: int, interests: U64, found: Retrieved, rows: I64) -> Can
         found.pins[rows],
         interest=interests[found.source[rows]],
         source=source,
-        origin=Origin.FRESH,
+        origin=CandidateOrigin.FRESH,
         light=found.scores[rows],
         quality=found.quality[rows],
         at_ms=found.at_ms[rows],

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.query import Query
 from feedgen.sources.retrieval import Retrieval
-from feedgen.stages import Found, Words
+from feedgen.stages import SourceFindings, Words
 from polaris.client import INTEREST
 from services.core.columns import F32, U64, Array, ids
 
@@ -28,23 +28,23 @@ class InterestPins:
     name: str = "interest_pins"
     required: bool = True
 
-    async def find(self, query: Query, source: int) -> Found:
+    async def find(self, query: Query, source: int) -> SourceFindings:
         """Candidates from the user's interests."""
         interests, weights = self.interests(query)
         if not len(interests):
-            return Found(EMPTY)
+            return SourceFindings(EMPTY)
         found, dropped = await self.retrieval.ask(query, INTEREST, interests, weights)
         candidates = Candidates.of(
             found.pins,
             interest=interests[found.source],
             source=source,
-            origin=Origin.INTEREST,
+            origin=CandidateOrigin.INTEREST,
             weight=weights[found.source],
             light=found.scores,
             quality=found.quality,
             at_ms=found.at_ms,
         )
-        return Found(candidates, dropped, _told(query, interests, weights) if query.explain else {})
+        return SourceFindings(candidates, dropped, _explained(query, interests, weights) if query.explain else {})
 
     def interests(self, query: Query) -> tuple[U64, F32]:
         """The interests that are looked at, uint64[n], and their weights, float32[n] > 0, greatest first."""
@@ -72,7 +72,7 @@ def affinities_of(query: Query, interests: U64) -> F32:
     return np.array([known.get(interest, 0.0) for interest in interests.tolist()], np.float32)
 
 
-def _told(query: Query, interests: U64, weights: F32) -> dict[str, Any]:
+def _explained(query: Query, interests: U64, weights: F32) -> dict[str, Any]:
     followed: Array = np.isin(interests, query.followed_interests)
     known = np.isin(interests, query.recent.interests)
     affinity = affinities_of(query, interests)

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.query import Query
 from feedgen.sources.retrieval import Retrieval
-from feedgen.stages import Found, Words
+from feedgen.stages import SourceFindings, Words
 from pixie.client import Recommended
 from polaris.client import BOARD
 
@@ -28,19 +28,19 @@ class WalkedBoards:
     name: str = "walked_boards"
     required: bool = False
 
-    async def find(self, query: Query, source: int) -> Found:
+    async def find(self, query: Query, source: int) -> SourceFindings:
         """Candidates from the boards that the walks reached; seed: the pin whose walk visited the board most. Raises
         the error that the walk was lost to, and the errors of polaris.
         """
         recent, walk = query.recent, query.walked.boards
         if not len(recent.pins):
-            return Found(EMPTY)
+            return SourceFindings(EMPTY)
         query.walked.check()
-        told = {"walk": _told(query, walk)} if query.explain else {}
+        explained = {"walk": _explained(query, walk)} if query.explain else {}
         reached = int(np.count_nonzero(walk.scores > 0))  # they are best first
         boards, scores, seeds = walk.ids[:reached], walk.scores[:reached], recent.pins[walk.seeds[:reached]]
         if not len(boards):
-            return Found(EMPTY, told=told)
+            return SourceFindings(EMPTY, explained=explained)
         weights = np.maximum((scores / scores[0]) ** np.float32(self.sharpness), np.finfo(np.float32).tiny)
         found, dropped = await self.retrieval.ask(query, BOARD, boards, weights)
         candidates = Candidates.of(
@@ -48,20 +48,20 @@ class WalkedBoards:
             board=boards[found.source],
             seed=seeds[found.source],
             source=source,
-            origin=Origin.PICKED,
+            origin=CandidateOrigin.PICKED,
             weight=weights[found.source],
             light=found.scores,
             quality=found.quality,
             at_ms=found.at_ms,
         )
-        return Found(candidates, dropped, told)
+        return SourceFindings(candidates, dropped, explained)
 
     def reason(self, words: Words) -> str:
         """Why a pin is here."""
         return f"because you liked {words.seed or 'a pin near it'}"
 
 
-def _told(query: Query, walk: Recommended) -> dict[str, Any]:
+def _explained(query: Query, walk: Recommended) -> dict[str, Any]:
     pins, weights = query.recent.pins, query.recent.weights
     boards = np.bincount(walk.seeds, minlength=len(pins))
     seeds = [

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import EMPTY, Candidates
 from feedgen.filters.met import unmet
 from feedgen.query import Query
-from feedgen.stages import Found, Words
+from feedgen.stages import SourceFindings, Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +23,27 @@ class WalkedPins:
     name: str = "walked_pins"
     required: bool = False
 
-    def find(self, query: Query, source: int) -> Found:
+    def find(self, query: Query, source: int) -> SourceFindings:
         """Candidates that the walks passed; seed: the pin whose walk visited each most. Raises the error that the walk was
         lost to.
         """
         recent, walk = query.recent, query.walked.pins
         if not len(recent.pins):
-            return Found(EMPTY)
+            return SourceFindings(EMPTY)
         query.walked.check()
         rows = np.flatnonzero((walk.scores > 0) & unmet(query, walk.ids))[: self.k]
         if not len(rows):
-            return Found(EMPTY)
+            return SourceFindings(EMPTY)
         weights = np.maximum(walk.scores[rows] / walk.scores[0], np.finfo(np.float32).tiny)
         candidates = Candidates.of(
             walk.ids[rows],
             seed=recent.pins[walk.seeds[rows]],
             source=source,
-            origin=Origin.WALKED,
+            origin=CandidateOrigin.WALKED,
             weight=weights,
             light=np.log(weights),
         )
-        return Found(candidates)
+        return SourceFindings(candidates)
 
     def reason(self, words: Words) -> str:
         """Why a pin is here."""

@@ -19,7 +19,7 @@ import scipy.sparse as sp
 from learning.evaluation.lastfm_history import Tags, history
 from learning.evaluation.metrics import hit, interval, ndcg_of, paired
 from learning.evaluation.result import Row
-from learning.training.events import History
+from learning.training.events import EventHistory
 from learning.training.replay import FEEDS, Replay
 from learning.training.samples import Deeds, Wanted, asks, collect
 from learning.training.train import Trained, train
@@ -38,7 +38,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class UserDay:
     """relevant: int64[m], saved that day and never before; saved: int64[k], ascending, before."""
 
     at_ms: int
@@ -47,7 +47,7 @@ class Request:
     saved: I64
 
 
-def requests(tags: Tags, cut_ms: int, most: int = 0, seed: int = 1) -> list[Request]:
+def requests(tags: Tags, cut_ms: int, most: int = 0, seed: int = 1) -> list[UserDay]:
     """Every user and day from `cut_ms` on with a pin saved for the first time; at most `most` of them, drawn."""
     found = []
     by_user = np.argsort(tags.user, kind="stable")
@@ -58,7 +58,7 @@ def requests(tags: Tags, cut_ms: int, most: int = 0, seed: int = 1) -> list[Requ
                 before = np.unique(tags.pin[rows[tags.at_ms[rows] < day]])
                 relevant = np.setdiff1d(tags.pin[rows[tags.at_ms[rows] == day]], before)
                 if len(relevant):
-                    found.append(Request(day, user, relevant, before))
+                    found.append(UserDay(day, user, relevant, before))
     if most and len(found) > most:
         found = [found[i] for i in np.random.default_rng(seed).permutation(len(found))[:most].tolist()]
     return sorted(found, key=lambda request: (request.at_ms, request.user))
@@ -102,7 +102,7 @@ class Baselines:
         saves = np.bincount(tags.pin[:n][on_last], minlength=self._size[0])
         return np.asarray(last + saves / (saves.max() + 1.0))
 
-    def page(self, name: str, request: Request) -> I64:
+    def page(self, name: str, request: UserDay) -> I64:
         """int64[PAGE] pins, best first."""
         if name == "item-KNN":
             scores = self._neighbours(request)
@@ -112,7 +112,7 @@ class Baselines:
         best: I64 = np.argsort(-scores, kind="stable")[:PAGE]
         return best
 
-    def _neighbours(self, request: Request) -> Array:
+    def _neighbours(self, request: UserDay) -> Array:
         """Sum of the cosines with each of the user's pins; where they are equal, and without any, popularity."""
         own = np.zeros(self._size[0])
         own[request.saved] = 1 / np.sqrt(np.maximum(self._popular[request.saved], 1))
@@ -120,7 +120,7 @@ class Baselines:
         return np.asarray(self._scaled.T @ users) + 1e-9 * self._popular
 
 
-def taught(replay: Replay, past: History, cut_ms: int, samples: int, folder: Path, progress: Progress) -> Trained:
+def taught(replay: Replay, past: EventHistory, cut_ms: int, samples: int, folder: Path, progress: Progress) -> Trained:
     """Train on moments before the cut, as `feedmesh model train` does, and serve the model in the replay."""
     wanted = Wanted(requests=samples, until_ms=cut_ms, positive={Action.SAVE: 1.0}, horizon_days=1.0)
     deeds = Deeds(past.events, wanted.positive)
@@ -166,7 +166,7 @@ class Answers:
     reach: Array | None = None
 
 
-def answered(replay: Replay, wanted: Sequence[Request], progress: Progress) -> dict[str, Answers]:
+def answered(replay: Replay, wanted: Sequence[UserDay], progress: Progress) -> dict[str, Answers]:
     """The pages of the feeds."""
     pages: dict[str, list[Array]] = {feed: [] for feed in FEEDS}
     reach: dict[str, list[float]] = {feed: [] for feed in FEEDS}
@@ -184,7 +184,7 @@ def answered(replay: Replay, wanted: Sequence[Request], progress: Progress) -> d
     return {feed: Answers(pages[feed], seconds[feed], np.array(reach[feed])) for feed in FEEDS}
 
 
-def baselines(tags: Tags, wanted: Sequence[Request]) -> dict[str, Answers]:
+def baselines(tags: Tags, wanted: Sequence[UserDay]) -> dict[str, Answers]:
     """The pages of the baselines."""
     known, found = Baselines(tags), {}
     for name in BASELINES:
@@ -196,7 +196,7 @@ def baselines(tags: Tags, wanted: Sequence[Request]) -> dict[str, Answers]:
     return found
 
 
-def _row(name: str, answers: Mapping[str, Answers], wanted: Sequence[Request], trained: Trained) -> Row:
+def _row(name: str, answers: Mapping[str, Answers], wanted: Sequence[UserDay], trained: Trained) -> Row:
     own = _values(answers[name], wanted)
     best = max(BASELINES, key=lambda baseline: float(_values(answers[baseline], wanted)["ndcg@25"].mean()))
     metrics = {metric: float(values.mean()) for metric, values in own.items()}
@@ -210,7 +210,7 @@ def _row(name: str, answers: Mapping[str, Answers], wanted: Sequence[Request], t
     return Row(PART, name, metrics, intervals, answers[name].seconds, note)
 
 
-def _values(answers: Answers, wanted: Sequence[Request]) -> dict[str, Array]:
+def _values(answers: Answers, wanted: Sequence[UserDay]) -> dict[str, Array]:
     pairs = list(zip(wanted, answers.pages, strict=True))
     found = {
         f"hit@{PAGE}": np.array([hit(request.relevant, page) for request, page in pairs]),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from learning.training.events import History, of_batches
+from learning.training.events import EventHistory, of_batches
 from loaders.files import columns, input_files
 from loaders.lastfm import board_of
 from services.core.columns import F32, I64, U64, Array, Ragged
@@ -45,12 +45,12 @@ class Tags:
         return len(self.at_ms)
 
 
-def history(tags: Tags) -> History:
+def history(tags: Tags) -> EventHistory:
     """Its events."""
     parts = [_boards(tags), _pins(tags), _friends(tags), _interests(tags), *_by_day(tags)]
     whole = of_batches([part for part in parts if len(part)], "Last.fm as it came in")
     n = len(whole.events)
-    return History(whole.events.replace(id=np.arange(1, n + 1, dtype=np.uint64)), whole.served, whole.source)
+    return EventHistory(whole.events.replace(id=np.arange(1, n + 1, dtype=np.uint64)), whole.served, whole.source)
 
 
 def _events(action: Action, at_ms: I64, **named: Array | Ragged) -> Batch:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from learning.evaluation.metrics import auc, interval, ndcg, paired
-from learning.evaluation.mind_past import Past, Request
+from learning.evaluation.mind_past import NewsImpression, Past
 from learning.evaluation.result import Row
 from loaders.files import columns, input_files
 from services.core.columns import Array
@@ -42,7 +42,7 @@ OBJECTIVES = ({"objective": "lambdarank", "lambdarank_truncation_level": 100}, {
 Progress = Callable[[str, int, int], None]  # what, done, of
 
 
-def read(folder: Path) -> tuple[list[Request], int]:
+def read(folder: Path) -> tuple[list[NewsImpression], int]:
     """Requests in order of time (equal times keep the file's order), and how many news there are.
 
     Raises InvalidArgument naming a file or column that is missing.
@@ -54,7 +54,7 @@ def read(folder: Path) -> tuple[list[Request], int]:
     (every,) = columns(files["news_ids"], "news")
     shown, had = _runs(of, name), _runs(read_by, name)
     requests = [
-        Request(
+        NewsImpression(
             int(ts[i]), int(user[i]), news[shown[i]].astype(np.int64), click[shown[i]].astype(np.float64),
             read_news[had[i]].astype(np.int64),
         )
@@ -71,7 +71,9 @@ def _runs(of: Array, names: Array) -> list[Array]:
     return [order[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
-def replay(requests: Sequence[Request], news: int, progress: Progress = lambda *_: None) -> Iterator[dict[str, Array]]:
+def replay(
+    requests: Sequence[NewsImpression], news: int, progress: Progress = lambda *_: None
+) -> Iterator[dict[str, Array]]:
     """The features of one request after the other, from the requests strictly before its moment."""
     past, applied = Past(news), 0
     for i, request in enumerate(requests):

@@ -23,7 +23,7 @@ FIRST_FIT = 150  # requests before the first factorisation; then again each time
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class NewsImpression:
     """One page of news. ts: Unix seconds; news: int64[n] shown; click: float64[n]; history: int64[m] clicked before."""
 
     ts: int
@@ -40,12 +40,12 @@ class Past:
         self._popularity = Popularity(news)
         self._taste = Taste(news)
 
-    def apply(self, request: Request) -> None:
+    def apply(self, request: NewsImpression) -> None:
         """The request is over: its clicks are known."""
         self._popularity.apply(request)
         self._taste.apply(request)
 
-    def features(self, request: Request) -> dict[str, Array]:
+    def features(self, request: NewsImpression) -> dict[str, Array]:
         """float64[n] by name, for the news shown; the request's own clicks are not read."""
         return {**self._popularity.features(request), **self._taste.features(request)}
 
@@ -62,7 +62,7 @@ class Popularity:
         self._fading = np.zeros((3, len(HALF_LIVES), news))  # as of _last
         self._first, self._last, self._clicked = (np.full(news, np.nan) for _ in range(3))
 
-    def apply(self, request: Request) -> None:
+    def apply(self, request: NewsImpression) -> None:
         """Count one request."""
         at, n = request.news, len(request.news)
         added = np.stack([request.click, np.ones(n), np.full(n, request.click.mean())])
@@ -76,7 +76,7 @@ class Popularity:
         idle = np.nan_to_num(ts - self._last[at])
         return np.asarray(0.5 ** (idle / HALF_LIVES[:, None]))
 
-    def features(self, request: Request) -> dict[str, Array]:
+    def features(self, request: NewsImpression) -> dict[str, Array]:
         """By name; ages in hours, NaN before a news was first shown."""
         at = request.news
         clicks, shown, expected = self._sums[:, at]
@@ -107,9 +107,9 @@ class Taste:
     RATE, RATE_FACTORS = 0.3, 1.0  # of the rating's gradient steps
 
     def __init__(self, news: int) -> None:
-        self._requests: list[Request] = []
+        self._requests: list[NewsImpression] = []
         self._held = np.zeros(news)  # histories that hold a news
-        self._histories = Rows()
+        self._histories = GrowingMatrix()
         self._users = np.zeros((0, DIMENSIONS))
         self._items = np.zeros((news, DIMENSIONS))
         self._next_fit = FIRST_FIT
@@ -117,7 +117,7 @@ class Taste:
         self._shows: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))  # of a news, the requests
         self._above: defaultdict[int, array[float]] = defaultdict(lambda: array("d"))  # its click less the expected
 
-    def apply(self, request: Request) -> None:
+    def apply(self, request: NewsImpression) -> None:
         """Learn from one request."""
         own = np.unique(request.history)
         row = len(self._requests)
@@ -136,7 +136,7 @@ class Taste:
             self._fit()
             self._next_fit = int(self._next_fit * 1.15) + 100
 
-    def _rate(self, request: Request, user: Array) -> None:
+    def _rate(self, request: NewsImpression, user: Array) -> None:
         if request.click.sum() == 0:
             return
         at = request.news
@@ -167,7 +167,7 @@ class Taste:
             self._users[row] = self._user(np.unique(request.history))
             self._rate(request, self._users[row])
 
-    def features(self, request: Request) -> dict[str, Array]:
+    def features(self, request: NewsImpression) -> dict[str, Array]:
         """By name; zero before there are users to compare with."""
         own, n = np.unique(request.history), len(self._requests)
         user = self._user(own)
@@ -209,7 +209,7 @@ class Taste:
         return of, total
 
 
-class Rows:
+class GrowingMatrix:
     """A growing sparse matrix of ones."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from pixie import kernel
 from pixie.build import Edges, build
 from pixie.kernel import Options
-from pixie.store import Found, PixieStore, Question
+from pixie.store import NearNodes, PixieStore, Question
 from services.core.clock import wall_clock
 from services.core.columns import I64, Array, ids
 
@@ -47,7 +47,7 @@ class Walks:
         done(how many) is called from time to time.
         """
 
-        def one(index: int) -> tuple[Found, float]:
+        def one(index: int) -> tuple[NearNodes, float]:
             pins = ids(queries[index]) + np.uint64(1)
             weights = np.ones(len(pins), np.float32)
             began = time.thread_time()

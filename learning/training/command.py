@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 
 from learning.training import enough, events, judge, report, samples, served
-from learning.training.events import History, Progress
+from learning.training.events import EventHistory, Progress
 from learning.training.neighbours import Neighbours
 from learning.training.replay import Replay
 from learning.training.samples import Deeds, Periods, Samples, Wanted
@@ -36,7 +36,7 @@ MODEL = "model"
 REPLAYS = "feedmesh-replay-"
 
 
-class Origin(StrEnum):
+class SampleOrigin(StrEnum):
     """Where samples come from."""
 
     AUTO = "auto"  # served pages, once there are enough
@@ -44,7 +44,7 @@ class Origin(StrEnum):
     SERVED = "log-served"
 
 
-class Made(NamedTuple):
+class TrainedModel(NamedTuple):
     """folder: the model's, to be pushed; report: an HTML file in it; without: requests that had no candidates."""
 
     folder: Path
@@ -59,15 +59,21 @@ class Made(NamedTuple):
         return self.trained.evaluation
 
 
-def run(mesh: Mesh, sections: Sections, name: str, origin: str, wanted: Wanted, progress: Progress) -> Made:
+def run(mesh: Mesh, sections: Sections, name: str, origin: str, wanted: Wanted, progress: Progress) -> TrainedModel:
     """Train on the log of a running mesh. Raises TooLittle when there is too little to learn from."""
     registry.check_name(name, "--name")  # before the log is read
-    return made(events.of_mesh(mesh, progress), mesh.data, sections, name, Origin(origin), wanted, progress)
+    return made(events.of_mesh(mesh, progress), mesh.data, sections, name, SampleOrigin(origin), wanted, progress)
 
 
 def made(
-    history: History, data: Path, sections: Sections, name: str, origin: Origin, wanted: Wanted, progress: Progress
-) -> Made:
+    history: EventHistory,
+    data: Path,
+    sections: Sections,
+    name: str,
+    origin: SampleOrigin,
+    wanted: Wanted,
+    progress: Progress,
+) -> TrainedModel:
     """Train on a history and write `<data>/training/<name>-<time>/model`."""
     now = registry.serving(data)
     periods, used = sampled(history, data, sections, origin, wanted, progress)
@@ -91,7 +97,7 @@ def made(
         evaluation=trained.evaluation,
     )
     report.write(out / MODEL / REPORT, name, trained, inputs)
-    return Made(out / MODEL, out / MODEL / REPORT, trained, inputs, periods.without)
+    return TrainedModel(out / MODEL, out / MODEL / REPORT, trained, inputs, periods.without)
 
 
 def _folder(training: Path, name: str) -> Path:
@@ -106,27 +112,27 @@ def _folder(training: Path, name: str) -> Path:
     raise AssertionError
 
 
-def _beside(trained: Trained, serving: Serving, test: Samples, used: Origin) -> Trained:
+def _beside(trained: Trained, serving: Serving, test: Samples, used: SampleOrigin) -> Trained:
     """With how it did beside the model that serves."""
     scores = np.asarray(trained.booster.predict(test.rows), np.float64)
-    found = compared(test, scores, serving, seen=used is Origin.SERVED)
+    found = compared(test, scores, serving, seen=used is SampleOrigin.SERVED)
     evaluation = msgspec.structs.replace(trained.evaluation, serving=found)
     evaluation.words = in_words(evaluation)
     return replace(trained, evaluation=evaluation)
 
 
 def sampled(
-    history: History, data: Path, sections: Sections, origin: Origin, wanted: Wanted, progress: Progress
-) -> tuple[Periods, Origin]:
+    history: EventHistory, data: Path, sections: Sections, origin: SampleOrigin, wanted: Wanted, progress: Progress
+) -> tuple[Periods, SampleOrigin]:
     """The samples, and where they came from."""
-    if origin is not Origin.REPLAY:
+    if origin is not SampleOrigin.REPLAY:
         periods = served.collect(history, served.models(data), wanted, progress)
-        if origin is Origin.SERVED:
+        if origin is SampleOrigin.SERVED:
             return periods, origin
         if served.enough(periods):
-            return periods, Origin.SERVED
+            return periods, SampleOrigin.SERVED
     with _quietly():
-        return replayed(history, sections, wanted, progress), Origin.REPLAY
+        return replayed(history, sections, wanted, progress), SampleOrigin.REPLAY
 
 
 @contextmanager
@@ -141,7 +147,7 @@ def _quietly() -> Iterator[None]:
         stages.setLevel(level)
 
 
-def replayed(history: History, sections: Sections, wanted: Wanted, progress: Progress) -> Periods:
+def replayed(history: EventHistory, sections: Sections, wanted: Wanted, progress: Progress) -> Periods:
     """The samples of a replay over a temporary folder."""
     if not len(history.events):
         raise TooLittle(f"{history.source}: has no events")
@@ -164,7 +170,9 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def described(history: History, origin: Origin, wanted: Wanted, periods: Periods, trained: Trained) -> dict[str, Any]:
+def described(
+    history: EventHistory, origin: SampleOrigin, wanted: Wanted, periods: Periods, trained: Trained
+) -> dict[str, Any]:
     """The origin of the model's samples, for its manifest and report."""
     found: dict[str, Any] = {
         "history": history.source,

@@ -1,6 +1,6 @@
 """Whether there is enough history to learn from, said in words before the long work begins."""
 
-from learning.training.events import History
+from learning.training.events import EventHistory
 from learning.training.samples import Deeds, Wanted
 from services.core.clock import DAY_MS
 from services.core.errors import TooLittle
@@ -11,7 +11,7 @@ LEAST_USERS = 20
 LEAST_DAYS = 7.0
 
 
-def check(history: History, deeds: Deeds, wanted: Wanted) -> None:
+def check(history: EventHistory, deeds: Deeds, wanted: Wanted) -> None:
     """Raise TooLittle with the present and the needed numbers."""
     names = " or ".join(action.name.lower() for action in wanted.positive)
     within = deeds.at_ms < wanted.until_ms if wanted.until_ms else deeds.at_ms >= 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loaders.dataset import Dataset
+from loaders.dataset import EventDataset
 from services.core.columns import I64, Array
 from services.core.errors import TooLittle
 from services.core.events import RESERVED_FROM, Action, Batch, flags
@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]  # what, done, of
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class EventHistory:
     """Events with at_ms ascending; equal moments keep their order. served: feedgen's log of its pages."""
 
     events: Batch
@@ -38,12 +38,12 @@ class History:
         """How many events come strictly before a moment."""
         return int(np.searchsorted(self.events.at_ms, at_ms, side="left"))
 
-    def until(self, at_ms: int) -> "History":
+    def until(self, at_ms: int) -> "EventHistory":
         """The events strictly before a moment, as if the rest had never been."""
-        return History(self.events.slice(0, self.before(at_ms)), self.served, self.source)
+        return EventHistory(self.events.slice(0, self.before(at_ms)), self.served, self.source)
 
 
-def of_dataset(dataset: Dataset, progress: Progress | None = None) -> History:
+def of_dataset(dataset: EventDataset, progress: Progress | None = None) -> EventHistory:
     """The events of a set."""
     parts, done = [], 0
     for batch in dataset.batches(size=100_000):
@@ -56,7 +56,7 @@ def of_dataset(dataset: Dataset, progress: Progress | None = None) -> History:
     return of_batches(parts, dataset.name)
 
 
-def of_mesh(mesh: Mesh, progress: Progress | None = None) -> History:
+def of_mesh(mesh: Mesh, progress: Progress | None = None) -> EventHistory:
     """The events of a running mesh's log, up to its present end. Raises Unavailable when it can't be reached."""
     log = open_reader(mesh)
     topics = (Topic.OBJECTS, Topic.USERS, Topic.FEEDS)
@@ -91,10 +91,10 @@ def _audited(batch: Batch) -> Array:
     return np.asarray((batch.user >= RESERVED_FROM) | (batch.pin >= RESERVED_FROM))
 
 
-def of_batches(parts: list[Batch], source: str, served: list[Batch] | None = None) -> History:
+def of_batches(parts: list[Batch], source: str, served: list[Batch] | None = None) -> EventHistory:
     """The events of batches, put in order."""
     whole = Batch.concat(parts)
-    return History(
+    return EventHistory(
         whole.take(np.argsort(whole.at_ms, kind="stable")), Batch.concat(served or [whole.slice(0, 0)]), source
     )
 

@@ -13,7 +13,7 @@ from scipy.stats import norm, rankdata
 from sklearn.metrics import roc_auc_score
 
 from learning.training.samples import LIGHT, Samples
-from scorpion.layout import Evaluation, Figure, Verdict
+from scorpion.layout import Evaluation, MetricMean, Verdict
 from scorpion.verdict import in_words
 from services.core.columns import Array
 
@@ -49,7 +49,7 @@ class Quality:
 def quality(samples: Samples, scores: Array) -> Quality:
     """Of scores float[n]."""
     found: dict[str, list[float]] = {"request_auc": [], DECIDING: []}
-    for rows in _telling(samples):
+    for rows in _informative(samples):
         label = samples.label[rows]
         found["request_auc"].append(_auc(label, scores[rows]))
         found[DECIDING].append(_ndcg(label, scores[rows]))
@@ -60,7 +60,7 @@ def quality(samples: Samples, scores: Array) -> Quality:
 
 def ndcg(samples: Samples, scores: Array) -> float:
     """The mean NDCG over requests with rows of both kinds; NaN when there is none."""
-    return _mean(np.array([_ndcg(samples.label[rows], scores[rows]) for rows in _telling(samples)]))
+    return _mean(np.array([_ndcg(samples.label[rows], scores[rows]) for rows in _informative(samples)]))
 
 
 def baselines(samples: Samples) -> dict[str, Array]:
@@ -77,7 +77,7 @@ def evaluation(samples: Samples, found: Mapping[str, Quality]) -> Evaluation:
     """The metrics of all methods, and whether the model is better than the best baseline."""
     resampled = _Resampled(samples)
     methods = {
-        name: {"auc": Figure(value=_finite(one.auc), requests=len(samples.sizes))}
+        name: {"auc": MetricMean(value=_finite(one.auc), requests=len(samples.sizes))}
         | {metric: resampled.figure(values) for metric, values in one.values.items()}
         for name, one in found.items()
     }
@@ -99,16 +99,17 @@ def evaluation(samples: Samples, found: Mapping[str, Quality]) -> Evaluation:
     return judged
 
 
-def difference(samples: Samples, own: Array, other: Array) -> tuple[Figure, int]:
+def difference(samples: Samples, own: Array, other: Array) -> tuple[MetricMean, int]:
     """Of two orders, by scores float[n]: how much more of the deciding metric the first one reaches, and the users."""
     values = [
-        np.array([_ndcg(samples.label[rows], scores[rows]) for rows in _telling(samples)]) for scores in (own, other)
+        np.array([_ndcg(samples.label[rows], scores[rows]) for rows in _informative(samples)])
+        for scores in (own, other)
     ]
     resampled = _Resampled(samples)
     return resampled.figure(values[0] - values[1]), resampled.users
 
 
-def verdict(difference: Figure, users: int) -> Verdict:
+def verdict(difference: MetricMean, users: int) -> Verdict:
     """Whether the interval of a difference lies above 0, below it, or over it."""
     if difference.low is None or difference.high is None or users < LEAST_USERS:
         return Verdict.UNDECIDED
@@ -117,7 +118,7 @@ def verdict(difference: Figure, users: int) -> Verdict:
     return Verdict.WORSE if difference.high < 0 else Verdict.UNDECIDED
 
 
-def needed(difference: Figure) -> int:
+def needed(difference: MetricMean) -> int:
     """About how many requests detect such a difference, four times in five; at most MANY."""
     if difference.value is None or difference.low is None or difference.high is None:
         return 0
@@ -130,13 +131,13 @@ class _Resampled:
     """2000 draws of the users of the requests that distinguish methods, the same for every metric and method."""
 
     def __init__(self, samples: Samples) -> None:
-        _, self._of = np.unique(samples.user[samples.telling], return_inverse=True)
+        _, self._of = np.unique(samples.user[samples.informative], return_inverse=True)
         self.users = int(self._of.max()) + 1 if len(self._of) else 0
 
-    def figure(self, values: Array) -> Figure:
+    def figure(self, values: Array) -> MetricMean:
         """The mean of float64[r] with its 95 % interval."""
         if self.users < 2:
-            return Figure(value=float(values.mean()) if len(values) else None, requests=len(values))
+            return MetricMean(value=float(values.mean()) if len(values) else None, requests=len(values))
         sums = np.bincount(self._of, values, self.users)
         counts = np.bincount(self._of, minlength=self.users).astype(np.float64)
         random, means = np.random.default_rng(0), []
@@ -144,12 +145,12 @@ class _Resampled:
             drawn = np.bincount(random.integers(0, self.users, self.users), minlength=self.users)
             means.append(float(drawn @ sums) / float(drawn @ counts))
         low, high = np.percentile(means, (2.5, 97.5)).tolist()
-        return Figure(value=float(values.mean()), low=low, high=high, requests=len(values))
+        return MetricMean(value=float(values.mean()), low=low, high=high, requests=len(values))
 
 
-def _telling(samples: Samples) -> list[slice]:
+def _informative(samples: Samples) -> list[slice]:
     starts, sizes = samples.starts, samples.sizes
-    return [slice(int(starts[i]), int(starts[i] + sizes[i])) for i in np.flatnonzero(samples.telling)]
+    return [slice(int(starts[i]), int(starts[i] + sizes[i])) for i in np.flatnonzero(samples.informative)]
 
 
 def _auc(label: Array, scores: Array) -> float:

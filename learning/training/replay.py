@@ -16,7 +16,7 @@ import numpy as np
 
 from features.catalogue import CATALOGUE
 from features.matrix import Assembler
-from features.pins import KEPT, PinFacts
+from features.pins import KEPT, PinFeatures
 from feedgen import pipeline as pipelines
 from feedgen.attempt import Lost
 from feedgen.candidates import EMPTY, Candidates
@@ -27,7 +27,7 @@ from feedgen.scorers.ranked import Ranked, said_of
 from feedgen.stages import Scores
 from feedgen.stated import stated
 from feedgen.xray import Xray
-from learning.training.events import History
+from learning.training.events import EventHistory
 from learning.training.views import DEADLINE_MS, Views
 from pixie import build
 from pixie.client import NoGraph
@@ -72,7 +72,7 @@ class Recording:
         got = self.origin.fetch(pins, none, (STANDING,), query.now_ms, TIMEOUT_S)
         if got.lost:
             raise MeshError(f"a replay lost {', '.join(sorted(got.lost))}")
-        known = PinFacts(got.values[:, : len(KEPT)], got.interests)
+        known = PinFeatures(got.values[:, : len(KEPT)], got.interests)
         rows = _ASSEMBLER.rows(says.user, says.interests, says.affinities, says.request, known, {}, query.now_ms)
         status, creators = of_standing(got.values[:, len(KEPT)])
         standing = Attributes(got.interests[:, 0], status == TAKEN_DOWN, status == UNDESCRIBED, creators)
@@ -82,14 +82,14 @@ class Recording:
 class Replay:
     """One pass over a history. Close it, or use it in a `with`."""
 
-    def __init__(self, history: History, folder: Path, sections: Sections) -> None:
+    def __init__(self, history: EventHistory, folder: Path, sections: Sections) -> None:
         """folder: an empty one, for the stores; sections: validated settings."""
         self._history = history
         self.now_ms = int(history.events.at_ms[0]) if len(history.events) else 0
         self._applied = 0
         self.views = Views(folder, sections, lambda: self.now_ms)
         self._aggregation = Aggregation(MemoryValues(), MemoryValues())
-        self._graph = Graph(self.views)
+        self._graph = ReplayGraph(self.views)
         self._loop = asyncio.new_event_loop()
         self.served = self._run(self._feeds())
         self._recording = {name: _recording(made, self.views.origin) for name, made in self.served.items()}
@@ -171,7 +171,7 @@ class Replay:
         return Query(user=user, surface=pipeline.surface, limit=limit, now_ms=self.now_ms, request_id="replay")
 
 
-class Graph:
+class ReplayGraph:
     """Pixie's snapshot of the saves before the moment, built again when it has grown by GROWN."""
 
     def __init__(self, views: Views) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from learning.training.judge import CUT
 from learning.training.train import Trained
-from scorpion.layout import Figure as Figures
+from scorpion.layout import MetricMean as Figures
 from scorpion.verdict import in_words
 
 IMPORTANT = 20

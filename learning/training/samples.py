@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from learning.training.events import History, Progress, moments_of
+from learning.training.events import EventHistory, Progress, moments_of
 from learning.training.replay import ALL_FEATURES, FEEDS, Replay
 from services.core.clock import DAY_MS
 from services.core.columns import F32, I64, U64, Array
@@ -85,7 +85,7 @@ class Samples:
         return int(self.label.sum())
 
     @property
-    def telling(self) -> Array:
+    def informative(self) -> Array:
         """bool[r]: which requests have rows of both labels; of the others, every order is as good."""
         if not len(self.sizes):
             return np.zeros(0, bool)
@@ -95,7 +95,7 @@ class Samples:
     @property
     def answered(self) -> int:
         """Requests with a positive row, and another."""
-        return int(self.telling.sum())
+        return int(self.informative.sum())
 
     @property
     def starts(self) -> I64:
@@ -163,7 +163,7 @@ class Deeds:
         return np.unique(self.user[(self.at_ms >= at_ms) & (self.at_ms < at_ms + horizon_ms)])
 
 
-def asks(history: History, deeds: Deeds, wanted: Wanted) -> list[Ask]:
+def asks(history: EventHistory, deeds: Deeds, wanted: Wanted) -> list[Ask]:
     """The requests to make, in order of time. Users are those who come back within the horizon, drawn at random."""
     until = wanted.until_ms or int(history.events.at_ms[-1]) + 1
     moments = moments_of(deeds.moments, until, wanted.moments)

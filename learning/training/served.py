@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from features.catalogue import CATALOGUE
-from learning.training.events import History, Progress
+from learning.training.events import EventHistory, Progress
 from learning.training.samples import FEATURES, Deeds, Periods, Samples, Wanted
 from scorpion import registry
 from services.core.columns import F32, Array
@@ -29,7 +29,7 @@ def models(data: Path) -> dict[int, list[str]]:
     return found
 
 
-def collect(history: History, columns: Mapping[int, list[str]], wanted: Wanted, progress: Progress) -> Periods:
+def collect(history: EventHistory, columns: Mapping[int, list[str]], wanted: Wanted, progress: Progress) -> Periods:
     """The pages whose horizon has passed, taken apart by time; no rows when there are none.
 
     columns: by model, as `models` has them; pages of other models have no meaning and are left out.

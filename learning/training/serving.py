@@ -11,8 +11,8 @@ import numpy as np
 from features.catalogue import CATALOGUE
 from learning.training import judge
 from learning.training.samples import FEATURES, Samples
-from scorpion.layout import Comparison, Figure
-from scorpion.registry import Model, Ref
+from scorpion.layout import Comparison, MetricMean
+from scorpion.registry import CheckedModel, Ref
 from services.core.columns import F32, F64
 
 NO_PAST = "it reads columns of datasets, which have no past: {}"
@@ -26,7 +26,7 @@ class Serving(NamedTuple):
     """The model that serves."""
 
     ref: Ref
-    model: Model
+    model: CheckedModel
 
 
 def compared(samples: Samples, scores: F64, other: Serving, seen: bool) -> Comparison:
@@ -49,7 +49,7 @@ def compared(samples: Samples, scores: F64, other: Serving, seen: bool) -> Compa
     )
 
 
-def rows_of(model: Model, rows: F32) -> F32:
+def rows_of(model: CheckedModel, rows: F32) -> F32:
     """float32[n, features of the model], of rows of the whole catalogue: its columns, in its order, with its defaults."""
     at = [FEATURES.index(feature.name) for feature in model.features if feature.name in CATALOGUE]
     defaults = np.array([feature.default for feature in model.features], np.float32)
@@ -58,4 +58,4 @@ def rows_of(model: Model, rows: F32) -> F32:
 
 
 def _not_compared(other: Serving, why: str) -> Comparison:
-    return Comparison(model=str(other.ref), difference=Figure(value=None, requests=0), note=why)
+    return Comparison(model=str(other.ref), difference=MetricMean(value=None, requests=0), note=why)

@@ -113,7 +113,7 @@ class Moment:
         """The log as it stands; records come by `Views.apply`."""
         return self.log.reader()
 
-    def no_room(self) -> str:
+    def no_space(self) -> str:
         """A replay goes on until the disk is full."""
         return ""
 

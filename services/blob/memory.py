@@ -32,7 +32,7 @@ class MemoryBlobs:
         """See Blobs."""
         data = content if isinstance(content, bytes) else content.read_bytes()
         with self._lock:
-            self._check_room(check_key(key))
+            self._check_place(check_key(key))
             self._held.writes += 1
             self._held.blobs[self._start + key] = (data, self._held.writes)
 
@@ -109,7 +109,7 @@ class MemoryBlobs:
         """See Blobs."""
         files = {path.relative_to(draft).as_posix(): path.read_bytes() for path in draft.rglob("*") if path.is_file()}
         with self._lock:
-            self._check_room(check_key(prefix))
+            self._check_place(check_key(prefix))
             if self.exists(prefix):
                 raise Conflict(f"{prefix}: is there already")
             for name, content in files.items():
@@ -126,7 +126,7 @@ class MemoryBlobs:
         except KeyError:
             raise NotFound(f"{key}: there is no such blob") from None
 
-    def _check_room(self, key: str) -> None:
+    def _check_place(self, key: str) -> None:
         """Raise Conflict where blobs lie below a key, or a blob stands on its way."""
         parts = (self._start + key).split("/")
         if self.keys(key) or any("/".join(parts[:n]) in self._held.blobs for n in range(1, len(parts))):

@@ -70,7 +70,7 @@ assert [*map(int, _EVERYWHERE)] == np.flatnonzero(GOES_EVERYWHERE).tolist()
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartitionRows:
     """The rows of a batch that belong to one partition, in the order in which they came: a run of a grouped batch."""
 
     topic: Topic
@@ -90,11 +90,11 @@ class Part:
         return self.grouped.slice(self.start, self.stop)
 
 
-def _whole(topic: Topic, partition: int, batch: Batch, rows: Array) -> Part:
-    return Part(topic, partition, batch, Encoder(batch), 0, len(batch), rows)
+def _whole(topic: Topic, partition: int, batch: Batch, rows: Array) -> PartitionRows:
+    return PartitionRows(topic, partition, batch, Encoder(batch), 0, len(batch), rows)
 
 
-def split(batch: Batch, partitions: int) -> list[Part]:
+def split(batch: Batch, partitions: int) -> list[PartitionRows]:
     """Every topic and partition where rows of the batch belong, with those rows."""
     action = batch.action
     batch = _bare(batch, IS_BARE[action])
@@ -120,7 +120,7 @@ def _bare(batch: Batch, rows: Array) -> Batch:
     return batch.replace(**{name: getattr(batch, name).emptied(rows) for name in RAGGED})
 
 
-def _sources(batch: Batch, partitions: int) -> list[Part]:
+def _sources(batch: Batch, partitions: int) -> list[PartitionRows]:
     """Postings: by board for saves and the board's own life, by interest for pins that join one, also as they state it."""
     action = batch.action
     key = np.where(_INTEREST_HOLDS[action], batch.target, batch.board)
@@ -141,7 +141,7 @@ def _sources(batch: Batch, partitions: int) -> list[Part]:
     return _split_rows(Topic.SOURCES, everything.take(order), came[order], keys, partitions)
 
 
-def _keyed(topic: Topic, batch: Batch, keys: U64, belongs: Array, partitions: int) -> list[Part]:
+def _keyed(topic: Topic, batch: Batch, keys: U64, belongs: Array, partitions: int) -> list[PartitionRows]:
     rows = np.flatnonzero(belongs)
     if not len(rows):
         return []
@@ -150,7 +150,7 @@ def _keyed(topic: Topic, batch: Batch, keys: U64, belongs: Array, partitions: in
     return _split_rows(topic, batch.take(rows), rows, keys[rows], partitions)
 
 
-def _split_rows(topic: Topic, batch: Batch, rows: Array, keys: U64, partitions: int) -> list[Part]:
+def _split_rows(topic: Topic, batch: Batch, rows: Array, keys: U64, partitions: int) -> list[PartitionRows]:
     where = partition_of(keys, partitions)
     if len(batch) == 1:
         return [_whole(topic, int(where[0]), batch, rows)]
@@ -160,12 +160,14 @@ def _split_rows(topic: Topic, batch: Batch, rows: Array, keys: U64, partitions: 
     ends, encoder = [*starts[1:], len(where)], Encoder(grouped)
     of = where[starts].tolist()
     return [
-        Part(topic, partition, grouped, encoder, a, b, rows[a:b])
+        PartitionRows(topic, partition, grouped, encoder, a, b, rows[a:b])
         for partition, a, b in zip(of, starts, ends, strict=True)
     ]
 
 
-def _everywhere(topics: tuple[Topic, ...], batch: Batch, chosen: Array, parts: list[Part], n: int) -> list[Part]:
+def _everywhere(
+    topics: tuple[Topic, ...], batch: Batch, chosen: Array, parts: list[PartitionRows], n: int
+) -> list[PartitionRows]:
     """`parts` with the chosen rows added to every partition of the topics, in the order in which the rows came."""
     at = {(part.topic, part.partition): part for part in parts}
     down = batch.take(chosen)

@@ -64,5 +64,5 @@ def fitting(size: int, place: int, entry: int, what: str) -> tuple[int, int]:
         best = max(best, (min(places * 2 // 3, (size - place * places) // entry), -places))
         places *= 2
     if best[0] < 1:
-        raise InvalidArgument(f"a cache of {size} bytes has no room for a {what} of {entry}")
+        raise InvalidArgument(f"a cache of {size} bytes is too small for a {what} of {entry}")
     return best[0], -best[1]

@@ -11,7 +11,7 @@ from protos import events_pb2, roadrunner_pb2_grpc
 from protos import roadrunner_pb2 as pb
 from services.core.events import Batch
 from services.core.topics import Topic
-from services.log.history import Epoch, History
+from services.log.history import Epoch, LogHistory
 from services.log.protocol import End, Partition, Positions, Provenance, Record
 from services.rpc.channel import OPTIONS, mesh_errors
 from services.rpc.membership import Following, Members
@@ -48,13 +48,13 @@ class EmbeddedReader:
                 before.close()
             return self._opened
 
-    def history(self, timeout: float) -> History:
+    def history(self, timeout: float) -> LogHistory:
         """The identity of the log and its epochs. Raises Unavailable."""
         with mesh_errors(NAME):
             reply = self._stub.History(pb.LogHistoryRequest(), timeout=timeout)
         starts = ({(p.topic, p.partition): p.offset for p in epoch.starts} for epoch in reply.epochs)
         epochs = [Epoch(epoch.number, of) for epoch, of in zip(reply.epochs, starts, strict=True)]
-        return History(reply.identity, epochs)
+        return LogHistory(reply.identity, epochs)
 
     def subscribe(self, positions: Positions, epoch: int = 0) -> Iterator[list[Record]]:
         """Chunks of records from the positions on, until `close`. Raises OutOfRange, Unavailable."""

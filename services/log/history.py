@@ -23,7 +23,7 @@ class Epoch(NamedTuple):
     starts: Mapping[Partition, int]
 
 
-class History(NamedTuple):
+class LogHistory(NamedTuple):
     """The identity of a log, and its epochs, oldest first; the last is now."""
 
     identity: bytes

@@ -9,7 +9,7 @@ from services.core.clock import Clock, wall_clock
 from services.core.errors import OutOfRange, Unavailable
 from services.core.events import Batch
 from services.core.topics import Topic, split
-from services.log.history import Epoch, History, new_identity, new_number
+from services.log.history import Epoch, LogHistory, new_identity, new_number
 from services.log.protocol import Draft, End, Partition, Positions, Record, check_drafts
 
 CHUNK = 256  # records that a reader gets in one chunk
@@ -37,7 +37,7 @@ class MemoryLog:
         self._written: dict[tuple[Partition, int], int] = defaultdict(int)  # records, by writer
         self._records: dict[Partition, list[Record]] = defaultdict(list)
         self._grown = threading.Condition()
-        self._history = History(new_identity(), [Epoch(new_number(), dict(self._first))])
+        self._history = LogHistory(new_identity(), [Epoch(new_number(), dict(self._first))])
         self._own = self.writer()
 
     def append(self, batch: Batch, topics: Sequence[Topic] = ALL, accepted_ms: int = 0) -> list[Record]:
@@ -84,7 +84,7 @@ class MemoryLog:
         """Begin another epoch, as a log does that is opened again: its readers are cut off."""
         with self._grown:
             epochs = [*self._history.epochs, Epoch(new_number(), dict(self._next))]
-            self._history = History(self._history.identity, epochs)
+            self._history = LogHistory(self._history.identity, epochs)
             self._grown.notify_all()
 
     def reader(self) -> "MemoryReader":
@@ -95,7 +95,7 @@ class MemoryLog:
         """A writer of its own, with its own numbers. clock: when what it appends is accepted."""
         return MemoryWriter(self, clock)
 
-    def history(self) -> History:
+    def history(self) -> LogHistory:
         """Its identity and its epochs."""
         return self._history
 
@@ -154,7 +154,7 @@ class MemoryReader:
     def __init__(self, log: MemoryLog) -> None:
         self._log, self._closed = log, threading.Event()
 
-    def history(self, timeout: float) -> History:
+    def history(self, timeout: float) -> LogHistory:
         """The identity of the log and its epochs."""
         return self._log.history()
 

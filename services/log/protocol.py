@@ -21,7 +21,7 @@ from services.core.events import Batch
 from services.core.topics import Topic
 
 if TYPE_CHECKING:
-    from services.log.history import History
+    from services.log.history import LogHistory
 
 Partition = tuple[int, int]  # (topic, partition)
 Positions = dict[Partition, int]  # the next offset wanted of each
@@ -85,7 +85,7 @@ class End(NamedTuple):
 class Reader(Protocol):
     """The log as views read it."""
 
-    def history(self, timeout: float) -> "History":
+    def history(self, timeout: float) -> "LogHistory":
         """The identity of the log and its epochs, within `timeout` seconds."""
         ...
 

@@ -107,7 +107,7 @@ class Process:
         """A folder on the disk where it keeps its state."""
         return str(self.folder if self.folder.exists() else self.mesh.data)
 
-    def no_room(self) -> str:
+    def no_space(self) -> str:
         """Why its disk has too little space; empty when it has enough."""
         free, least = psutil.disk_usage(self.disk).free >> 20, self.mesh.common.min_free_mb
         return f"disk nearly full: {free} MB free at {self.folder}, {least} MB are kept free" if free < least else ""
@@ -263,8 +263,8 @@ def _report_ready(
             ready = not reason
             servers.set_health(health, ready)
             logger.info("%s %d at %s: %s", process.service, process.shard, process.address, reason or "ready")
-        if dead() and not process.no_room():
-            logger.error("a write failed or the folder is damaged, and the disk has room: ending to start again")
+        if dead() and not process.no_space():
+            logger.error("a write failed or the folder is damaged, and the disk has space: ending to start again")
             return
 
 

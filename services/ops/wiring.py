@@ -82,7 +82,7 @@ class Runtime(Protocol):
         """A reader of the log."""
         ...
 
-    def no_room(self) -> str:
+    def no_space(self) -> str:
         """Why the disk has too little space; empty when it has enough."""
         ...
 

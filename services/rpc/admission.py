@@ -9,7 +9,7 @@ MAX_BYTES = 16 * (16 << 20)  # of the requests that run
 
 
 class AdmissionLimiter:
-    """Sheds requests beyond `requests` in parallel, or beyond `held` bytes of them. Thread-safe."""
+    """Sheds calls beyond `requests` in parallel, or beyond `held` bytes of them, over all transports. Thread-safe."""
 
     def __init__(self, requests: int = MAX_REQUESTS, held: int = MAX_BYTES) -> None:
         self.requests, self._most_held = requests, held
@@ -28,7 +28,7 @@ class AdmissionLimiter:
                 f"{self.requests} requests are under way, which is all that this process takes; try again in a moment"
             )
         raise Exhausted(
-            f"requests of {held} bytes are under way and this one has {size}: {self._most_held} are allowed together; "
+            f"requests of {held} bytes are under way and this one has {size}: {self._most_held} are allowed in sum; "
             "try again in a moment"
         )
 

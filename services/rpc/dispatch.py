@@ -142,7 +142,7 @@ class Dispatcher:
     async def _answer(self, name: str, request: bytes, context: Any) -> Answer:
         method = self.methods.get(name)
         if method is None:
-            message = f"{name[:100]} is not served here together with other calls"
+            message = f"{name[:100]} is not served here in a batch of calls"
             return Answer(grpc.StatusCode.UNIMPLEMENTED, message, b"")
         began, status = time.perf_counter(), OK
         try:

@@ -9,11 +9,11 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message_factory import GetMessageClass
 
 from services.core.errors import Unimplemented
+from services.rpc.batching import BatchingChannel, Method
 from services.rpc.channel import call, open_async
 from services.rpc.local import LocalMesh
 from services.rpc.membership import Address
 from services.rpc.mesh import Mesh
-from services.rpc.together import Joining, Method
 from services.rpc.unix_client import UnixClient
 from services.rpc.unix_socket import socket_path
 
@@ -41,7 +41,7 @@ class RemoteReplica:
         """socket: the process' Unix socket, where it has one (services/rpc/unix_socket.py)."""
         self._service, self._channel = service, open_async(address)
         self._unix = UnixClient(socket) if socket else None
-        self._joining, self._methods = Joining(self._channel, self._unix), dict[str, Method]()
+        self._batching, self._methods = BatchingChannel(self._channel, self._unix), dict[str, Method]()
         self._under_way, self._idle = 0, asyncio.Event()
 
     async def call(self, method: str, request: Any, timeout: float) -> Any:
@@ -62,7 +62,7 @@ class RemoteReplica:
         if found is None:
             raise Unimplemented(f"{service} has no method {name}")
         write, read = GetMessageClass(found.input_type).SerializeToString, GetMessageClass(found.output_type).FromString
-        made = self._joining.unary_unary(f"/{service}/{name}", write, read, _registered_method=True)
+        made = self._batching.unary_unary(f"/{service}/{name}", write, read, _registered_method=True)
         return self._methods.setdefault(name, made)
 
     async def retire(self) -> None:

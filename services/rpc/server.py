@@ -20,6 +20,7 @@ from protos import calls_pb2 as pb
 from services.core import tokens
 from services.core.context import wire_of
 from services.core.errors import Unavailable
+from services.rpc.batching import MANY
 from services.rpc.dispatch import (
     OK,
     Answer,
@@ -33,7 +34,6 @@ from services.rpc.dispatch import (
     not_a_request,
     reply_of,
 )
-from services.rpc.together import MANY
 
 MAX_MESSAGE = 16 << 20
 NO_DEADLINE_S = 1e9  # a call with more time left than this has no deadline: threads see 292 billion years
@@ -184,7 +184,7 @@ Health = health.HealthServicer | LoopHealth
 
 
 def set_health(servicer: Health, ready: bool) -> None:
-    """Tell the standard health service's probes."""
+    """Set the answer of the standard health service."""
     states = health_pb2.HealthCheckResponse
     servicer.set("", states.SERVING if ready else states.NOT_SERVING)
 

@@ -64,7 +64,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """As asyncio has it."""
-        return self._inbox.room()
+        return self._inbox.space()
 
     def buffer_updated(self, nbytes: int) -> None:
         """As asyncio has it."""

@@ -150,7 +150,7 @@ class _Served(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """As asyncio has it."""
-        return self._inbox.room()
+        return self._inbox.space()
 
     def buffer_updated(self, nbytes: int) -> None:
         """As asyncio has it."""

@@ -61,12 +61,12 @@ class Inbox:
         self._most, self._small, self._have = most, memoryview(bytearray(SMALL)), 0
         self._large, self._got = bytearray(), 0  # a message too large for the small place, and how much of it is there
 
-    def room(self) -> memoryview:
+    def space(self) -> memoryview:
         """Where to put what arrives next; never empty."""
         return memoryview(self._large)[self._got :] if self._large else self._small[self._have :]
 
     def arrived(self, n: int) -> list[bytes]:
-        """The messages that are whole, now that n bytes were put into `room`. Raises ValueError for one that is too long:
+        """The messages that are whole, now that n bytes were put into `space`. Raises ValueError for one that is too long:
         the connection is of no use.
         """
         if not self._large:

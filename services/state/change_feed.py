@@ -38,7 +38,7 @@ class ViewPosition(NamedTuple):
 
     @classmethod
     def of(cls, answers: Iterable[bytes], topic: Topic) -> "ViewPosition":
-        """The position that the tokens of several shards' answers state. Raises InvalidArgument for what is no token."""
+        """The position that the tokens of several shards' answers state. Raises InvalidArgument for bytes that are no token."""
         epochs, positions = set[int](), dict[int, int]()
         for token in answers:
             reached = tokens.decode(token)
@@ -71,8 +71,8 @@ def after(records: Sequence[Record], partitions: int) -> I64:
 class ChangeFeed:
     """The offsets at which keys of one topic changed, as far as they have come to a cache. Thread-safe.
 
-    What `note`, `note_every`, `enter`, `interrupt` and `fill` are given to call, they call with the feed's lock held, so that no
-    change comes between a decision and what follows from it. It must be quick, and call no feed.
+    `note`, `note_every`, `enter`, `interrupt` and `fill` call their callbacks with the feed's lock held, so that no
+    change comes between a decision and its effect. A callback must be quick, and call no feed.
     """
 
     def __init__(self, partitions: int, buckets: int = BUCKETS) -> None:
@@ -91,7 +91,7 @@ class ChangeFeed:
         return int(self._changed.nbytes)
 
     def begin(self, positions: Mapping[int, int]) -> None:
-        """From these positions on (next offset by partition) every change will be noted. What is filled must show all
+        """From these positions on (next offset by partition) every change will be noted. Entries that are filled must show all
         before them.
         """
         with self._lock:

@@ -1,7 +1,7 @@
-"""What a service says of its stored state, so that it can be checked without being served: each view has one in `check.py`.
+"""The description of a service's stored state, so that it can be checked without being served: each view has one in `check.py`.
 
 `feedmesh check` opens the view as its process does, applies the part of the log that concerns a sample of ids to an empty
-one, and compares what both answer. A view whose values can't be what it writes is found by `check`, of its layout.
+one, and compares the answers of both. Values that a view can't have written are found by `check`, of its layout.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from services.state.stored import CheckValue
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a store is opened with. settings: its section; data: the data folder."""
+    """The arguments of opening a store. settings: its section; data: the data folder."""
 
     shard: Shard
     own: range
@@ -30,7 +30,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A view. answers: what it answers about each of these ids, whatever they are ids of, and everything else of which it
+    """A view. answers: its answer about each of these ids, whatever they are ids of, and everything else of which it
     has little; by question, as text that is equal when the answers are.
     """
 
@@ -44,5 +44,5 @@ class Checked:
 
 
 def text_of(*columns: Any) -> str:
-    """An answer as text. Of arrays every item, of anything else what it prints as."""
+    """An answer as text. Of arrays every item, of anything else its printed form."""
     return "; ".join(repr(column.tolist() if hasattr(column, "tolist") else column) for column in columns)

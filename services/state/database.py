@@ -1,7 +1,7 @@
 """A RocksDB folder in raw-bytes mode: opened once, of one format version, with its errors said plainly.
 
 After a failed write, of a full disk above all, RocksDB takes no more writes until the folder is opened again, while
-reads go on. So a dead database stays open, and its process ends when there is room to start again.
+reads go on. So a dead database stays open, and its process ends when there is space to start again.
 """
 
 import os
@@ -35,10 +35,10 @@ from services.state.family import Family
 _FORMAT_KEY = b"format"
 _STALL = "Write stall"
 STALL_S, FULL_STALL_S, STALL_POLL_S = 60.0, 5.0, 0.002
-LITTLE_ROOM = 64 << 20  # bytes free with which a flush is not likely to end
+LITTLE_SPACE = 64 << 20  # bytes free with which a flush is not likely to end
 MEMTABLE_BLOOM = 0.005  # of a memtable, for its bloom filter: 80 KB of 16 MB, 4 to 10 bits a key
 FILES_STOP = 36  # in level 0; RocksDB would slow writes down from 20 on, which is refused as a stall is
-_DAMAGE = ("Corruption", "No such file", "Input/output error")  # of what RocksDB says of a file that it can't read
+_DAMAGE = ("Corruption", "No such file", "Input/output error")  # in RocksDB's messages about a file that it can't read
 SEAL_EVERY_S, VIEW_SEAL_EVERY_S = 5.0, 60.0
 _TRACKING = """[Version]
   rocksdb_version=9.8.4
@@ -71,8 +71,8 @@ class Looking:
 class Database:
     """One RocksDB with named column families."""
 
-    remedy = "restore it from a backup"  # what to do when it is damaged, for its messages
-    loses_nothing = False  # what was synced is there when it is opened, or it is refused; else it may end sooner
+    remedy = "restore it from a backup"  # the way out of damage, for its messages
+    loses_nothing = False  # synced writes are there when it is opened, or it is refused; else it may end sooner
 
     def __init__(
         self,
@@ -87,13 +87,13 @@ class Database:
         """Open or create it. Raises Damaged, WrongFormat, HeldElsewhere, or Exhausted when the disk is full.
 
         `in_order`: families that are read in the order of their keys, so that they may be compressed harder. `looking`:
-        open what is there for reads alone, and change nothing.
+        open the folder for reads alone, and change nothing.
         """
         if looking is None:
             folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._found = folder, None if looking else folder.stat()
         self.dead = False  # a write failed; nothing can be written until the folder is opened again
-        self.damage = ""  # what was found to be damaged since it was opened
+        self.damage = ""  # the damage found since it was opened
         self.only_looks = looking is not None
         self._synced, self._sealed_at = 0, time.monotonic()
         self._check_seal()
@@ -115,7 +115,7 @@ class Database:
         self._asking.disable_wal = True  # type: ignore[method-assign, assignment]
         try:
             self._check_sequence(self._db, seal.read(self.folder))
-            self._synced = self._db.latest_sequence_number()  # what is recovered is flushed to synced files
+            self._synced = self._db.latest_sequence_number()  # recovered writes are flushed to synced files
             self._check_format(form)
             self._seal()
         except MeshError:
@@ -133,7 +133,7 @@ class Database:
     def _check_before_writing(self, options: Options) -> None:
         """Compare a log with its seal by a look alone: to open it for writes replaces its write-ahead files, also cut ones.
 
-        What can't be looked at is left to the opening, which says why.
+        Files that can't be looked at are left to the opening, which says why.
         """
         known = seal.read(self.folder)
         if not self.loses_nothing or self.only_looks or known is None:
@@ -157,7 +157,7 @@ class Database:
             raise self.damaged(f"its last write is number {found}, and number {known.sequence} was on the disk")
 
     def _seal(self, closed: bool = False) -> None:
-        """Say what the folder holds, all of it synced. One that can't be written now is written later."""
+        """Write the seal of the folder, all of it synced. One that can't be written now is written later."""
         self._sealed_at = time.monotonic()
         if self.only_looks:
             return
@@ -165,7 +165,7 @@ class Database:
             seal.write(self.folder, seal.of(self.folder, self._synced, closed))
 
     def noticed(self, error: Exception) -> None:
-        """Take note of an error that a reader met, if it says that what was read is damaged."""
+        """Take note of an error that a reader met, if it says that the bytes read are damaged."""
         if isinstance(error, Damaged) and not self.damage:
             self.damaged(str(error))
 
@@ -175,7 +175,7 @@ class Database:
             self.damaged(why)
 
     def _away(self) -> str:
-        """Why the folder's name does not lead to what is open; empty when it does."""
+        """Why the folder's name does not lead to the open folder; empty when it does."""
         try:
             if not self._is_same():
                 return "another folder was put in its place while it was in use"
@@ -188,7 +188,7 @@ class Database:
         return self._found is not None and os.path.samestat(self.folder.stat(), self._found)
 
     def damaged(self, what: str) -> Damaged:
-        """The error that says what was found to be damaged; from now on `damage` says so too."""
+        """The error that names the damage; from now on `damage` says so too."""
         self.damage = f"{self.folder}: is damaged: {what}; {self.remedy}"
         return Damaged(self.damage)
 
@@ -206,11 +206,11 @@ class Database:
             )
 
     def family(self, name: str) -> Family:
-        """A column family, for reads; they raise Damaged for bytes that are not what was written."""
+        """A column family, for reads; they raise Damaged for bytes that differ from those written."""
         return self._families[name]
 
     def _refused(self, family: str, error: Exception) -> Exception:
-        """What a read of a family raises for an error of RocksDB."""
+        """The error that a read of a family raises for one of RocksDB."""
         text = str(error)
         if family in self._families and self._families[family].raw is None:
             return Unavailable(f"{self.folder}: is closed")
@@ -223,7 +223,7 @@ class Database:
         return self._handles[name]
 
     def note(self, key: bytes) -> bytes | None:
-        """What a batch put under this key without a family: a fact about the whole database. Raises Damaged."""
+        """The value of this key outside of the families: it concerns the whole database. Raises Damaged."""
         try:
             found: bytes | None = self._db.get(key)
         except Exception as error:
@@ -264,7 +264,7 @@ class Database:
             try:
                 return self._db.write(self.batch(), self._asking)
             except Exception as error:
-                full = shutil.disk_usage(self.folder).free < LITTLE_ROOM
+                full = shutil.disk_usage(self.folder).free < LITTLE_SPACE
                 waited = time.monotonic() - started
                 if _STALL not in str(error) or waited > (FULL_STALL_S if full else STALL_S):
                     raise
@@ -308,7 +308,7 @@ class Database:
     def _release(self) -> None:
         for family in self._families.values():
             family.raw = None
-        self._handles.clear()  # whatever was made of a database keeps its folder held
+        self._handles.clear()  # a handle of a database keeps its folder locked
         with suppress(MeshError) if self.dead else nullcontext(), self._writing():
             self._db.close()
 
@@ -365,7 +365,7 @@ def _tracking_options() -> Options:
 
 
 def _write_error(folder: Path, error: Exception) -> MeshError:
-    """What RocksDB said, as an error of the mesh: Exhausted for a full disk and after it, Unavailable for the rest."""
+    """An error of RocksDB as one of the mesh: Exhausted for a full disk and after it, Unavailable for the rest."""
     text = str(error)
     if "No space left" in text or "NoSpace" in text:
         return Exhausted(f"{folder}: the disk is full; nothing was written ({text})")

@@ -16,7 +16,7 @@ class Family:
     """The keys and values of one column family."""
 
     def __init__(self, raw: Any, refused: Callable[[Exception], Exception]) -> None:
-        """raw: rocksdict's own, for what is neither a get nor a scan: flush, compact, ingest; refused: what to raise
+        """raw: rocksdict's own, for calls other than get and scan: flush, compact, ingest; refused: the error to raise
         instead of an error of RocksDB.
         """
         self.raw, self._refused = raw, refused

@@ -1,6 +1,6 @@
-"""What drops the entries of a cache as the log changes them: a view for a `Follower` that stores nothing.
+"""Drops the entries of a cache as the log changes them: a view for a `Follower` that stores nothing.
 
-It follows the log from its present end. What was cached of an answer before that end, or while changes were missed, is not
+It follows the log from its present end. An entry from an answer before that end, or from while changes were missed, is not
 sure (services/state/change_feed.py).
 """
 
@@ -13,7 +13,7 @@ from services.core.columns import U64
 from services.core.events import Batch
 from services.core.tokens import Reached
 from services.core.topics import Topic
-from services.log.history import History
+from services.log.history import LogHistory
 from services.log.protocol import End, Partition, Positions, Reader, Record
 from services.state.change_feed import ChangeFeed
 from services.state.tail import Tail
@@ -32,7 +32,7 @@ class Droppable(Protocol):
 
 
 class Changed(NamedTuple):
-    """What a record changes. every: any key of the record's partition may have changed; clears: and some may be cached."""
+    """The changes of a record. every: any key of the record's partition may have changed; clears: and some may be cached."""
 
     keys: U64
     every: bool = False
@@ -45,12 +45,12 @@ class FeedView:
     def __init__(
         self, feed: ChangeFeed, log: Reader, topic: Topic, changed: Callable[[Batch], Changed], cache: Droppable
     ) -> None:
-        """changed: what a record's batch changes; cache: filled through `feed.fill` alone."""
+        """changed: the changes of a record's batch; cache: filled through `feed.fill` alone."""
         self._feed, self._topic, self._changed, self._cache = feed, topic, changed, cache
         self.shard = _FeedTail(log, topic, feed, cache)
 
     def apply(self, records: Sequence[Record]) -> None:
-        """Drop what these records change, then let those go on who wait for their offsets."""
+        """Drop the entries that these records change, then wake the reads that wait for their offsets."""
         for record in records:
             changed, after = self._changed(record.batch), record.offset + 1
             if changed.every:
@@ -74,7 +74,7 @@ class _FeedTail(Tail):
         super().__init__(log, lambda: feed.interrupt(cache.clear))
         self._topic, self._feed, self._clear = int(topic), feed, cache.clear
 
-    def connect(self, history: History, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
+    def connect(self, history: LogHistory, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
         """As a Tail. A past that is lost interrupts the feed before the new epoch counts, also where only an entry shows it,
         since its view had read on further than the feed.
         """

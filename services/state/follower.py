@@ -1,6 +1,6 @@
 """Applies the log to a view, for as long as the process lives, on a thread of its own.
 
-It knows where the view stands, asks the log for what comes next, and applies chunk by chunk. When the log is away it
+It knows where the view stands, asks the log for the next records, and applies chunk by chunk. When the log is away it
 asks again; when the view cannot apply, it says why and the process is not ready.
 """
 
@@ -16,7 +16,7 @@ from services.core.clock import Clock, wall_clock
 from services.core.errors import Damaged, DeadlineExceeded, MeshError, NotReady, OutOfRange, Unavailable
 from services.core.tokens import Reached
 from services.core.topics import Topic
-from services.log.history import Epoch, History
+from services.log.history import Epoch, LogHistory
 from services.log.protocol import End, Partition, Positions, Reader, Record
 
 logger = logging.getLogger(__name__)
@@ -24,14 +24,14 @@ RETRY_S = 0.2
 ENDS_TIMEOUT_S = 2.0
 MAX_UNKNOWN = 1_000  # epochs that the log was asked about and does not know
 HISTORY_EVERY_S = 0.25  # so often a token of an epoch that is not known may ask the log
-ENDS_EVERY_S = 0.5  # so old may be what is known of the log's end when somebody asks
-ANSWER_S = 0.1  # so long who asks waits for the log
+ENDS_EVERY_S = 0.5  # the greatest age of the known end of the log when `lag` is called
+ANSWER_S = 0.1  # a caller waits so long for the log
 READY_LAG_EVENTS = 2_000  # so many events behind is still ready: the view is applying, not lost
 
 
 class Lag(NamedTuple):
-    """What the log held a moment ago and a view has not applied: events; records, at most, since offsets that are left out count
-    too; and the age of the oldest of them in seconds.
+    """The part of the log that a view had not applied a moment ago: events; records, at most, since offsets that are left
+    out count too; and the age of the oldest of them in seconds.
     """
 
     events: int = 0
@@ -40,17 +40,17 @@ class Lag(NamedTuple):
 
 
 class Applied(Protocol):
-    """What a view has applied of the log: a `Shard`, which keeps it with the data, or a `Tail`, which keeps nothing."""
+    """The part of the log that a view has applied: a `Shard`, which keeps it with the data, or a `Tail`, which keeps nothing."""
 
     dead: bool
     damage: str
 
-    def connect(self, history: History, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
-        """Before the log is read on: see whether what was applied is still its past. Raises Damaged or NotReady."""
+    def connect(self, history: LogHistory, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
+        """Before the log is read on: see whether the applied records are still its past. Raises Damaged or NotReady."""
         ...
 
     def damaged(self, what: str) -> Damaged:
-        """Take note that what it keeps is damaged; the error that says so."""
+        """Take note that its data is damaged; the error that says so."""
         ...
 
     def positions(self, partitions: Iterable[Partition]) -> Positions:
@@ -105,10 +105,12 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._problem = "has not reached the log yet"
         self._caught_up = False
-        self._history = History(b"", [Epoch(0, {})])  # none is known yet
+        self._history = LogHistory(b"", [Epoch(0, {})])  # none is known yet
         self._told_at, self._unknown = float("-inf"), set[int]()
-        self._ends: dict[Partition, End] | None = None  # of what is wanted; unknown until the log has been asked
-        self._asked, self._told = threading.Event(), threading.Condition()
+        self._ends: dict[Partition, End] | None = (
+            None  # of the partitions followed; unknown until the log has been asked
+        )
+        self._asked, self._answered = threading.Event(), threading.Condition()
         self._asked_at = self._looked_at = float("-inf")
 
     def start(self) -> None:
@@ -124,7 +126,7 @@ class Follower:
         self._thread.join(10)
 
     def why_not_ready(self) -> str:
-        """Empty once the view has caught up with the log; else what keeps it."""
+        """Empty once the view has caught up with the log; else the reason why not."""
         if self._view.shard.damage:
             return self._view.shard.damage
         if self._caught_up:
@@ -138,15 +140,15 @@ class Follower:
     def lag(self) -> Lag:
         """How far the view is behind the log.
 
-        The log is asked when somebody wants to know, not all the time; one that does not answer soon is not waited for.
+        The log is asked when `lag` is called, not all the time; one that does not answer soon is not waited for.
         """
-        with self._told:
+        with self._answered:
             now = time.monotonic()
             if now - self._looked_at > ENDS_EVERY_S:
                 if not self._asked.is_set():
                     self._asked_at = now
                     self._asked.set()
-                self._told.wait_for(lambda: not self._asked.is_set(), max(0.0, self._asked_at + ANSWER_S - now))
+                self._answered.wait_for(lambda: not self._asked.is_set(), max(0.0, self._asked_at + ANSWER_S - now))
         return self._lag()
 
     def _lag(self) -> Lag:
@@ -158,7 +160,7 @@ class Follower:
         return Lag(max(0, sum(end.events for end in ends.values()) - applied), sum(behind.values()), seconds)
 
     def noticed(self, error: Exception) -> None:
-        """Take note of an error that a reader met, if it says that what the view keeps is damaged."""
+        """Take note of an error that a reader met, if it says that the data of the view is damaged."""
         if isinstance(error, Damaged) and not self._view.shard.damage:
             self._view.shard.damaged(str(error))
 
@@ -167,14 +169,14 @@ class Follower:
         return self._view.shard.dead
 
     def _watch_ends(self) -> None:
-        """Asks on a thread of its own, so that a log that hangs holds up nobody who asks this process how it is."""
+        """Asks on a thread of its own, so that a log that hangs holds up no status request."""
         while self._asked.wait() and not self._stopping.is_set():
             with suppress(Exception):  # the following thread says what is wrong with the log
                 self._ask_ends()
-            with self._told:
+            with self._answered:
                 self._looked_at = time.monotonic()
                 self._asked.clear()
-                self._told.notify_all()
+                self._answered.notify_all()
 
     def _ask_ends(self) -> dict[Partition, End]:
         ends = self._log.ends(ENDS_TIMEOUT_S, self._view.shard.stands(self._partitions))
@@ -184,7 +186,7 @@ class Follower:
     def wait(self, reached: Reached, timeout: float) -> None:
         """Return once the view has applied those of these offsets that are its own.
 
-        Raises NotReady while it has not caught up since it started (it would answer as if what it lacks had never
+        Raises NotReady while it has not caught up since it started (it would answer as if the events that it lacks had never
         been), DeadlineExceeded when the offsets take longer.
         """
         if (not self._caught_up or self._view.shard.damage) and (why := self.why_not_ready()):
@@ -247,11 +249,11 @@ class Follower:
         try:
             self._view.shard.connect(history, self._ask_ends(), self._partitions)
         except MeshError:
-            self._caught_up = False  # what it holds is not what the log says happened
+            self._caught_up = False  # its data is not as the log has it
             raise
         self._history, self._unknown = history, set()
         positions = self._view.shard.positions(self._partitions)
-        ends = self._ask_ends()  # after the positions: what comes between them is still to be applied
+        ends = self._ask_ends()  # after the positions: records between them are still to be applied
         if all(at in ends and ends[at].next == offset for at, offset in positions.items()):
             self._problem = ""  # else a problem stays until something has been applied, so that it does not flicker
         for records in self._log.subscribe(positions, history.epoch):

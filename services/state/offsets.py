@@ -37,7 +37,7 @@ def changes(at: Partition, before: Progress, after: Progress) -> Iterator[tuple[
 
 
 def check_entry(store: str, key: bytes, value: bytes) -> None:
-    """Raise Damaged for what is no entry of a view's `offsets`."""
+    """Raise Damaged for bytes that are no entry of a view's `offsets`."""
     kind = key[_AT.size : _AT.size + 1]
     sizes: Mapping[bytes, tuple[int, int]] = {
         b"": (_AT.size, _APPLIED.size),
@@ -52,7 +52,7 @@ def check_entry(store: str, key: bytes, value: bytes) -> None:
 
 
 def read_entry(progress: dict[Partition, Progress], key: bytes, value: bytes) -> None:
-    """Take an entry that `check_entry` let pass into what is known of its partition."""
+    """Take an entry that `check_entry` let pass into the progress of its partition."""
     topic, partition = _AT.unpack_from(key)
     of = progress.setdefault((topic, partition), Progress())
     if len(key) == _AT.size:

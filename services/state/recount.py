@@ -1,7 +1,7 @@
-"""Compares a view with the log: for a sample of ids, what an empty view answers once it has applied all that concerns them.
+"""Compares a view with the log: for a sample of ids, with the answers of an empty view that has applied all their events.
 
-The view's own code applies the events, so that what differs is damage and not another opinion: whether the code itself is
-right is what the tests' plain recount says. Besides, a view's offsets and events applied are compared for all partitions.
+The view's own code applies the events, so that a difference is damage and not another opinion: whether the code itself is
+right is tested by the plain recount of the tests. Besides, a view's offsets and events applied are compared for all partitions.
 """
 
 from collections.abc import Iterable, Sequence
@@ -61,7 +61,7 @@ class Recount:
         return self._applied.get(at, (0, 0))[0] if mine else 0
 
     def feed(self, records: Sequence[Record]) -> None:
-        """Apply what concerns the sample, each event once. Raises NotReady when a record is missing."""
+        """Apply the events that concern the sample, each once. Raises NotReady when a record is missing."""
         concerned = []
         for record in records:
             at = (int(record.topic), record.partition)
@@ -72,7 +72,7 @@ class Recount:
             self._again.apply(some)
 
     def end(self, sample: U64, ends: dict[Partition, End]) -> list[str]:
-        """What the view holds that the log does not say, or the other way round. Raises what the stores raise."""
+        """The differences between the view and the log. Raises the errors of the stores."""
         found = [why for at, of in sorted(self._applied.items()) if (why := self._misplaced(at, of, ends))]
         held, wanted = self._view.answers(self._store, sample), self._view.answers(self._again, sample)
         for question in held.keys() & wanted.keys():

@@ -1,6 +1,6 @@
-"""Reads a database whole and looks at every value: RocksDB checks the sums of the blocks, a layout checks what they hold.
+"""Reads a database whole and looks at every value: RocksDB checks the sums of the blocks, a layout checks their content.
 
-A running process does this by itself from time to time, slowly, so that damage is known before somebody asks for what is
+A running process does this by itself from time to time, slowly, so that damage is known before a request asks for data that is
 lost; `feedmesh check` does it at once. A slice is read by an iterator of its own, so that no old file is held for long.
 """
 
@@ -27,7 +27,7 @@ MOST_FINDINGS = 20  # of a family that are reported one by one
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong, where, and what to do. key: hexadecimal; empty when it is not about one."""
+    """A problem, its place, and its remedy. key: hexadecimal; empty when it is not about one."""
 
     folder: str
     what: str
@@ -76,7 +76,7 @@ Pace = Callable[[Report], bool]  # called after each slice; False ends the pass
 
 
 def scrub(database: Database, families: Sequence[str], reading: Reading, remedy: str, pace: Pace) -> Report:
-    """Read all families once. What is wrong is in the report; nothing is raised for it."""
+    """Read all families once. Problems are in the report; none is raised."""
     report, began = Report(damaged=dict.fromkeys(families, 0)), time.monotonic()
     folder = str(database.folder)
 
@@ -97,7 +97,7 @@ def scrub(database: Database, families: Sequence[str], reading: Reading, remedy:
         except _Ended:
             report.seconds = time.monotonic() - began
             return report
-        except MeshError as error:  # a block that can't be read: what is behind it is not seen
+        except MeshError as error:  # a block that can't be read: entries behind it are not seen
             found(family, last, f"can't be read on after this key: {error}" if last else str(error))
     for family, what in reading.end():
         found(family, b"", what)
@@ -154,7 +154,7 @@ class Scrubber:
         self._paced.stop()
 
     def problem(self) -> str:
-        """What the last pass found to be damaged; empty when nothing was."""
+        """The damage that the last pass found; empty when there was none."""
         findings = self._report.findings
         if not findings:
             return ""

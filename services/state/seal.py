@@ -1,9 +1,9 @@
-"""What a RocksDB folder held at least when it was last looked at, in a file beside RocksDB's own.
+"""The least content of a RocksDB folder when it was last looked at, in a file beside RocksDB's own.
 
 RocksDB takes a manifest that was cut for a shorter history and deletes the files that this no longer names; it takes a
 write-ahead file that was cut, or is gone, for one that ends there; without CURRENT it begins anew. So the folder is
 compared with its seal before it is opened, and the log's last sequence number after that. A seal is written while the
-folder is open, every few seconds, as what it holds at least, and when it is closed, as what it holds exactly. It says
+folder is open, every few seconds, as its least content, and when it is closed, as its exact content. It says
 nothing that RocksDB had not synced before. A folder without one was made before there were seals.
 """
 
@@ -54,7 +54,7 @@ def read(folder: Path) -> Seal | None:
 
 
 def problem(folder: Path) -> str:
-    """What of the folder is not as its seal says, before it is opened; empty when nothing is. Raises OSError."""
+    """The differences between the folder and its seal, before it is opened; empty when nothing is. Raises OSError."""
     try:
         seal = read(folder)
     except ValueError as error:
@@ -69,7 +69,7 @@ def problem(folder: Path) -> str:
 
 
 def _behind(folder: Path, manifest: str, seal: Seal) -> str:
-    """What the folder lacks of what its seal says."""
+    """The parts of its seal that the folder lacks."""
     if manifest < seal.manifest:
         return f"{CURRENT} names {manifest}, which is older than {seal.manifest}"
     found = _cut(folder / manifest, seal.bytes)

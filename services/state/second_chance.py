@@ -1,4 +1,4 @@
-"""A cache bounded in bytes: entries that are read again stay, the others make room.
+"""A cache bounded in bytes: entries that are read again stay, the others are evicted.
 
 The entry to leave is chosen by second chance (Corbató's clock, 1968): the oldest entry leaves, unless it was read since it
 last came up; then it becomes the newest. It is a dictionary, so looking up hundreds of keys is one pass in C.
@@ -31,7 +31,7 @@ class SecondChanceCache(Generic[K, V]):
         return list(map(self._values.get, keys))
 
     def put(self, keys: Iterable[K], values: Iterable[V]) -> None:
-        """Cache the value of each key; others make room."""
+        """Cache the value of each key; others are evicted."""
         cached, size, more = self._values, self._size, 0
         for key, value in zip(keys, values, strict=True):
             before = cached.get(key)
@@ -39,9 +39,9 @@ class SecondChanceCache(Generic[K, V]):
             more += size(value) if before is None else size(value) - size(before)
         self._bytes += more
         while self._bytes > self._max:
-            self._make_room()
+            self._evict()
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         self._full = True
         first = next(iter(self._values))
         if first in self._read:

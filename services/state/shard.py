@@ -1,7 +1,7 @@
 """A shard of a view: a database, and the offsets of the log that it has applied.
 
-Data and the offsets it came from are committed in one write batch, so an event is applied exactly once whatever is
-killed when. Writes are not synced: the log is, and what the machine loses the log replays.
+Data and the offsets it came from are committed in one write batch, so an event is applied exactly once, whenever a
+process is killed. Writes are not synced: the log is, and the log replays what a machine loses.
 """
 
 import gc
@@ -22,7 +22,7 @@ from services.core.durable import rename_durably
 from services.core.errors import Damaged, DeadlineExceeded, InvalidArgument, MeshError, NotReady
 from services.core.tokens import Reached
 from services.core.topics import partition_of, partition_of_one
-from services.log.history import History
+from services.log.history import LogHistory
 from services.log.progress import Progress
 from services.log.protocol import End, Partition, Positions, Record
 from services.state.database import Database, Looking
@@ -37,7 +37,7 @@ DAMAGED = "DAMAGED"  # a file in a folder that must not be opened again: why
 
 
 def with_offsets(store: str, check: CheckValue) -> CheckValue:
-    """What checks the entries of a view's families, and of its offsets."""
+    """The checks of the entries of a view's families, and of its offsets."""
 
     def check_each(family: str, key: bytes, value: bytes) -> None:
         if family == "offsets":
@@ -103,8 +103,8 @@ class Shard(Database):
             raise self.damaged("it holds data and no offsets of the log")
         return found
 
-    def connect(self, history: History, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
-        """Before the log is read on: take note of its identity and epoch, if what was applied is still its past.
+    def connect(self, history: LogHistory, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
+        """Before the log is read on: take note of its identity and epoch, if the applied records are still its past.
 
         Else raises Damaged, so that it is set aside and applied anew, when the log holds everything, and NotReady when
         it does not: then nothing can be right any more. From now on the shard owns these partitions and no others.
@@ -138,7 +138,7 @@ class Shard(Database):
         """The number of the log's epoch in which it was last read; 0 when none is known."""
         return int(_EPOCH.unpack(self._read_in[_IDENTITY_BYTES:])[0]) if len(self._read_in) > _IDENTITY_BYTES else 0
 
-    def _lost(self, history: History, positions: Positions, ends: Mapping[Partition, End]) -> str:
+    def _lost(self, history: LogHistory, positions: Positions, ends: Mapping[Partition, End]) -> str:
         if not any(positions.values()):
             return ""
         if (
@@ -179,10 +179,10 @@ class Shard(Database):
         return new
 
     def commit(self, batch: Any, records: Sequence[Record], written: Callable[[], None] = lambda: None) -> None:
-        """Write the batch and how far the records that it came from go, atomically; wake who waits for them.
+        """Write the batch and the positions of the records that it came from, atomically; wake the reads that wait for them.
 
-        `written` is called in between: what a view keeps in memory is brought up before anybody is told. Raises MeshError,
-        and writes nothing, when a record is of a partition that the shard does not own.
+        `written` is called in between: the state that a view keeps in memory is updated before waiting reads go on. Raises
+        MeshError, and writes nothing, when a record is of a partition that the shard does not own.
         """
         moved: dict[Partition, Progress] = {}
         for record in records:
@@ -214,7 +214,7 @@ class Shard(Database):
 
     def partition_of(self, key: int, partitions: int) -> int:
         """The partition of a key that a question names, of so many. Raises InvalidArgument when the shard, once it is
-        connected, does not own it: what another shard holds must not look like nothing.
+        connected, does not own it: an answer must not look as if keys of another shard did not exist.
         """
         partition = partition_of_one(key, partitions)
         if self._owned.log and partition not in self._owned.numbers:

@@ -1,7 +1,7 @@
 """How every layout refuses stored bytes that it can't have written, before a kernel indexes by them.
 
-RocksDB's checksums catch bytes that changed on the disk. These checks catch what was written wrongly, by another version or
-a stray tool, and what a checksum let pass. They look at lengths and counts, once for a whole read.
+RocksDB's checksums catch bytes that changed on the disk. These checks catch values that were written wrongly, by another
+version or a stray tool, and those that a checksum let pass. They look at lengths and counts, once for a whole read.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,14 +17,14 @@ _LOG = "roadrunner"
 
 
 def remedy(store: str) -> str:
-    """What an operator does about damage in a store's folder."""
+    """The remedy of damage in a store's folder, for an operator."""
     if store == _LOG:
         return "the log can't be rebuilt: stop the mesh and restore its folder from a backup (docs/operations.md)"
     return f"stop the mesh, remove the folder of this shard of {store}, and start again: it is rebuilt from the log"
 
 
 def refuse(store: str, family: str, key: bytes, why: str) -> NoReturn:
-    """Raise Damaged: a value, or its key, is not what `store` writes."""
+    """Raise Damaged: `store` never writes such a value, or its key."""
     raise Damaged(f"{store}: {family}, key {key.hex() or '(none)'}: {why}; {remedy(store)}")
 
 

@@ -1,7 +1,7 @@
-"""What stands for a `Shard` in a view that keeps nothing: it follows the log from its present end.
+"""The substitute for a `Shard` in a view that keeps nothing: it follows the log from its present end.
 
-A view that only drops what it has cached needs no past. When the log no longer holds what comes next, whatever the
-view has may be out of date: it is told so, and follows from the end again.
+A view that only drops what it has cached needs no past. When the log no longer holds the next record, all that
+the view has may be out of date: the view is cleared, and it follows from the end again.
 """
 
 import threading
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from services.core.errors import Damaged, DeadlineExceeded
 from services.core.tokens import Reached
-from services.log.history import History
+from services.log.history import LogHistory
 from services.log.progress import Progress
 from services.log.protocol import End, Partition, Positions, Reader, Record
 
@@ -29,8 +29,8 @@ class Tail:
         self._events = 0
         self._identity, self._epoch = b"", 0
 
-    def connect(self, history: History, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
-        """Before the log is read on: whether what was read is still its past; else `positions` begins at its end."""
+    def connect(self, history: LogHistory, ends: Mapping[Partition, End], partitions: Iterable[Partition]) -> None:
+        """Before the log is read on: whether the records read are still its past; else `positions` begins at its end."""
         next_ = {at: progress.next for at, progress in self._progress.items()}
         if next_ and (history.identity != self._identity or history.lost(self._epoch, next_, ends)):
             self._lost()
@@ -85,7 +85,7 @@ class Tail:
         return new
 
     def commit(self, records: Sequence[Record]) -> None:
-        """The view has applied these records; wake who waits for them."""
+        """The view has applied these records; wake the reads that wait for them."""
         with self._moved:
             for record in records:
                 progress = self._progress.setdefault((int(record.topic), record.partition), self._of(record))

@@ -66,7 +66,7 @@ def freeze_all(found: ApertureStore) -> None:
         pass
 
 
-def tuples(rows: layout.Rows, user: int) -> list[Event]:
+def tuples(rows: layout.EventRows, user: int) -> list[Event]:
     columns = [getattr(rows, name).tolist() for name in ("actions", "pins", "boards", "at_ms", "surfaces")]
     return [Event(user, *row) for row in zip(*columns, strict=True)]
 

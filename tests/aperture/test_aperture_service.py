@@ -207,5 +207,5 @@ def test_extremes_are_answered(mesh: Mesh) -> None:
     ask(mesh, question)
 
 
-def test_the_door_declares_its_settings() -> None:
+def test_the_entry_point_declares_its_settings() -> None:
     assert (Settings().recent_keys, Settings().keep_days) == (64, 0)

@@ -60,7 +60,7 @@ OPS = st.lists(
 ACTION_SETS = st.sets(st.sampled_from([int(a) for a in ENGAGEMENTS]), min_size=1)
 
 
-class Model:
+class CheckedStore:
     """A store and the list that it must agree with."""
 
     def __init__(self, folder: Path, stack: ExitStack, recent_keys: int) -> None:
@@ -140,7 +140,7 @@ def test_it_answers_as_a_list_would_whatever_is_frozen_when(
             (store, "_BLOCK_ROWS", 2),
         ):
             sizes.enter_context(patch.object(module, name, value))
-        model = Model(Path(folder), stack, recent_keys)
+        model = CheckedStore(Path(folder), stack, recent_keys)
         for op, value in ops:
             model.run(op, value)
         model.check(min(span), max(span), actions, limit, windows)
@@ -187,7 +187,7 @@ def test_values_hold_rows_as_they_were(lengths: list[int]) -> None:
     random = np.random.default_rng(n)
     pins, boards = (random.integers(0, 2**64, n, np.uint64) for _ in range(2))
     codes = random.integers(0, 256, n).astype(np.uint8)
-    rows = layout.Rows(pins, boards, random.integers(0, 2**62, n), codes, codes[::-1])
+    rows = layout.EventRows(pins, boards, random.integers(0, 2**62, n), codes, codes[::-1])
     ends = np.cumsum(lengths, dtype=np.int64)
     values = layout.pack(rows, ends)
     assert [layout.rows_in(value) for value in values] == lengths

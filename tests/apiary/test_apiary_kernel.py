@@ -31,8 +31,8 @@ def merged(lists: list[Entry], events: list[Event]) -> tuple[list[Entry], list[i
     ends = np.cumsum([len(entries) for entries in lists], dtype=np.int64)
     order = sorted(range(len(events)), key=lambda i: (*events[i][:3], i))
     ordered = [events[i] for i in order]
-    room = len(flat) + len(events)
-    out = np.empty(room, np.uint64), np.empty(room, np.uint8), np.empty(room, np.int64)
+    capacity = len(flat) + len(events)
+    out = np.empty(capacity, np.uint64), np.empty(capacity, np.uint8), np.empty(capacity, np.int64)
     out_ends, change = np.empty(len(lists), np.int64), np.zeros(len(events), np.int8)
     n = kernel.merge(
         np.array([e[1] for e in flat], np.uint64),

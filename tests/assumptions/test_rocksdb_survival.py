@@ -164,7 +164,7 @@ def test_whatever_was_made_from_a_database_keeps_it_open_after_close(tmp_path: P
 
 
 def test_a_full_disk_ends_the_handle_until_it_is_opened_again(tmp_path: Path) -> None:
-    """The first failed write says so; every later one is refused, also with room again, and close() raises. After
+    """The first failed write says so; every later one is refused, also with space again, and close() raises. After
     opening it again, exactly the writes that were acknowledged are there."""
     mount = tmp_path / "small"
     mount.mkdir()

@@ -12,7 +12,7 @@ import pytest
 from bench import __main__ as bench
 from bench import drawing, report, tables
 from bench.parts import PARTS
-from bench.report import Figure, Measured, commit, load, over, save
+from bench.report import Figure, PartResults, commit, load, over, save
 from bench.summary import SUMMARY
 
 ON = {"cpu": "2 x a core", "memory": "8 GiB", "python": "3.11.0", "commit": "abc", "date": "2026-01-01 00:00:00 UTC"}
@@ -28,12 +28,12 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def measuring(broken: set[str], seen: list[str]) -> Callable[[str, str | None], Measured]:
-    def measure_alone(part: str, _: str | None) -> Measured:
+def measuring(broken: set[str], seen: list[str]) -> Callable[[str, str | None], PartResults]:
+    def measure_alone(part: str, _: str | None) -> PartResults:
         seen.append(part)
         if part in broken:
             raise OSError(f"no [room] for {part}\nand more")
-        return Measured(ON, "one thread", [Figure(part, f"a figure of {part}", 2.0, "ms")])
+        return PartResults(ON, "one thread", [Figure(part, f"a figure of {part}", 2.0, "ms")])
 
     return measure_alone
 
@@ -41,7 +41,7 @@ def measuring(broken: set[str], seen: list[str]) -> Callable[[str, str | None], 
 def test_a_part_that_fails_is_told_and_keeps_its_results_and_the_others_go_on(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save("filters", Measured(ON, "", [Figure("filters", "of before", 1.0, "ms")]))
+    save("filters", PartResults(ON, "", [Figure("filters", "of before", 1.0, "ms")]))
     before, seen = (results / "filters.json").read_text(), list[str]()
     monkeypatch.setattr(bench, "measure_alone", measuring({"filters", "plain"}, seen))
     assert bench.main([]) == 1
@@ -69,8 +69,8 @@ def test_what_is_written_is_read_again(results: Path) -> None:
         Figure("ingest", "a", 1.5, "ms", 2, True, "a note", (1.0, 2.0)),
         *over("pins", 1_000, [Figure("ingest", "of 1,000 pins", 1.0, "ms")]),
     ]
-    save("ingest", Measured(ON, "two", figures))
-    assert load("ingest") == Measured(ON, "two", figures)
+    save("ingest", PartResults(ON, "two", figures))
+    assert load("ingest") == PartResults(ON, "two", figures)
     assert load("views") is None
 
 
@@ -120,7 +120,7 @@ def test_points_of_a_series_say_the_same_but_for_the_size(results: Path) -> None
     assert path == results / "ingest.png"
     assert path.stat().st_size > 1_000
     assert drawing.plot("views", found[-1:]) is None
-    table = tables.sizes({"ingest": Measured(ON, "one", found)})
+    table = tables.sizes({"ingest": PartResults(ON, "one", found)})
     assert "| ms, over pins | 100 | 1,000 | 10,000 |" in table
     assert "| asked of n pins, P50 | 2 | 1 | **9** |" in table
     with pytest.raises(ValueError, match="does not say '7 pins'"):
@@ -135,7 +135,7 @@ def test_growth_is_a_line_a_store_and_a_table_of_bytes_a_unit(results: Path) -> 
     ]  # fmt: skip
     figures = [figure for point in points for figure in drawing.grown(point)]
     assert drawing.plot("growth", figures) == results / "growth.png"
-    found = {"growth": Measured(ON, "one", figures)}
+    found = {"growth": PartResults(ON, "one", figures)}
     table = tables.sizes(found)
     assert "| apiary: whom one user follows | 8 | 5 |" in table
     assert "| apiary: one follow, in memory | 60 | 60 |" in table

@@ -179,7 +179,7 @@ def test_a_walk_from_one_pin_visits_as_chance_has_it() -> None:
     np.testing.assert_allclose(shares, chances, atol=5 * 0.5 / np.sqrt(7_000))
 
 
-def test_scores_are_boosted_discounted_and_say_who_led_there() -> None:
+def test_scores_are_boosted_discounted_and_name_the_seed() -> None:
     ids = np.array([10, 20, 30], np.uint64)
     visited, owner = array("q", [0, 1, 1, 1, 1, 0, 2]), np.array([0, 0, 0, 0, 0, 1, 1])
     found = walking._best(ids, visited, owner, np.array([2]), 2, np.array([1.0, 2.0, 1.0]))
@@ -201,7 +201,7 @@ def _facts(kept: rows.Rows) -> rows.Rows:
     return facts
 
 
-def _graph() -> walking.Graph:
+def _graph() -> walking.PlainGraph:
     rng = np.random.default_rng(3)
     edges = np.unique(np.stack([rng.integers(1, 9, 60), rng.integers(1, 12, 60)]), axis=1).astype(np.uint64)
-    return walking.Graph(edges[0], edges[1])
+    return walking.PlainGraph(edges[0], edges[1])

@@ -8,7 +8,7 @@ import pytest
 from bench import recounts
 from bench.boards import SEEN, K, filter_of, lists_of, questions, saved
 from bench.boards import best_of as slow
-from bench.counters import DAY_MS, Increments, Recount
+from bench.counters import DAY_MS, Increments, PlainCounts
 from bench.peers.polaris import plain
 from bench.rounds import around, latencies, on_one_core, timed
 from bench.views import chunks, engagements
@@ -56,7 +56,7 @@ def test_what_anybody_would_write_answers_as_the_slow_one() -> None:
 
 
 def test_counts_are_added_up() -> None:
-    recount, increments = Recount(), Increments()
+    recount, increments = PlainCounts(), Increments()
     chunk = increments.chunk(ids([5, 5, 9]))
     recount.add(chunk)
     recount.add(chunk)

@@ -12,7 +12,7 @@ from bench import stages
 from bench.plain.comparing import FIRST_RATE, P99_MS, highest
 
 
-def test_what_is_read_while_nobody_asks_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_without_requests_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 5.0, 15.0])
     readings: Iterator[dict[str, float]] = iter([{"a": 0.0, "b": 0.0}, {"a": 50.0, "b": 0.0}, {"a": 350.0, "b": 40.0}])
     monkeypatch.setattr(stages, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None))
@@ -29,7 +29,7 @@ def test_the_cpu_of_a_process_is_what_its_threads_had() -> None:
 
 
 def test_the_table_says_what_the_cores_leave_room_for(tmp_path: Path) -> None:
-    measured = stages.Measured({"feedgen": 15.0, "web": 5.0}, [stages.Stage("seen", "query", 2.0)], {"pixie": 2.0})
+    measured = stages.PageCost({"feedgen": 15.0, "web": 5.0}, [stages.Stage("seen", "query", 2.0)], {"pixie": 2.0})
     found = {figure.what: figure.value for figure in stages.figures(measured, "a world")}
     assert found["CPU of a home page, all processes and the client"] == 20
     assert found["home pages a second that 2 cores leave room for"] == 100

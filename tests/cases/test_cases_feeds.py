@@ -93,7 +93,11 @@ BREAKS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, bool]] = {
     "a required query": (lambda patch: patch.setattr("feedgen.queries.seen.Seen", broken), "seen", True),
     "an optional query": (lambda patch: patch.setattr("feedgen.queries.signals.Recent", broken), "signals", False),
     "a scorer": (lambda patch: patch.setattr(ScorpionClient, "score", broken_later), "ranked", False),
-    "a source": (lambda patch: patch.setattr("feedgen.sources.interest_pins._told", broken), "interest_pins", True),
+    "a source": (
+        lambda patch: patch.setattr("feedgen.sources.interest_pins._explained", broken),
+        "interest_pins",
+        True,
+    ),
     "titles": (lambda patch: patch.setattr("feedgen.titles._standing", broken), "titles", False),
     "a reason": (lambda patch: patch.setattr("feedgen.hydrators.reasons.Words", broken), "reasons", False),
     "a post-filter": (lambda patch: patch.setattr(OwnPins, "keep", broken_after(OwnPins.keep)), "own_pins", True),

@@ -12,7 +12,7 @@ from counters import layout
 from counters.kernel import PAGES
 from counters.layout import ACTION_SHIFT, DAY, EVER, HOUR, LEVEL_SHIFT, MOST, Increments, what
 from counters.leaders import EMPTY, offered
-from counters.table import Table
+from counters.table import CountTable
 from counters.windows import is_window, runs
 from services.core.columns import ids
 from services.core.events import Kind
@@ -52,7 +52,7 @@ def slow(drawn: Sequence[tuple[int, int, int, int, int]]) -> dict[Key, list[tupl
     return {key: sorted(of.items()) for key, of in held.items()}
 
 
-def held_by(table: Table) -> dict[Key, list[tuple[int, int]]]:
+def held_by(table: CountTable) -> dict[Key, list[tuple[int, int]]]:
     """The same, of a table, page by page."""
     found: dict[Key, list[tuple[int, int]]] = {}
     for number in range(PAGES):
@@ -69,7 +69,7 @@ def held_by(table: Table) -> dict[Key, list[tuple[int, int]]]:
 @settings(deadline=None)
 @given(st.lists(increments, max_size=60), st.integers(1, 60))
 def test_a_table_holds_what_was_added(drawn: list[tuple[int, int, int, int, int]], chunk: int) -> None:
-    table = Table()
+    table = CountTable()
     for start in range(0, len(drawn), chunk):
         table.add(increments_of(drawn[start : start + chunk]), NOW)
     assert held_by(table) == slow(drawn)
@@ -90,7 +90,7 @@ def many(n: int, objects: int, seed: int) -> list[tuple[int, int, int, int, int]
 
 @pytest.mark.parametrize("objects", [20, 4_000])
 def test_a_table_that_grows_holds_what_was_added(objects: int) -> None:
-    drawn, table, copy = many(20_000, objects, 1), Table(), Table()
+    drawn, table, copy = many(20_000, objects, 1), CountTable(), CountTable()
     table.add(increments_of(drawn), NOW)
     assert held_by(table) == slow(drawn)
     for number in range(PAGES):
@@ -104,10 +104,10 @@ def test_a_table_that_grows_holds_what_was_added(objects: int) -> None:
 
 
 def test_pages_that_hold_an_increment_pass_it_over() -> None:
-    drawn, table = many(500, 100, 3), Table()
+    drawn, table = many(500, 100, 3), CountTable()
     watermarks = np.arange(PAGES, dtype=np.int64)
     table.add(increments_of(drawn), NOW, offset=100, watermarks=watermarks)
-    whole = Table()
+    whole = CountTable()
     whole.add(increments_of(drawn), NOW)
     for number in range(PAGES):
         assert len(table.page(number).objects) == (len(whole.page(number).objects) if number <= 100 else 0)
@@ -116,7 +116,7 @@ def test_pages_that_hold_an_increment_pass_it_over() -> None:
 @settings(deadline=None)
 @given(st.lists(increments, max_size=40), st.integers(1, 20))
 def test_what_reaches_a_threshold_is_noted_and_found(drawn: list[tuple[int, int, int, int, int]], least: int) -> None:
-    table, thresholds = Table(), np.full((8, 8), least)
+    table, thresholds = CountTable(), np.full((8, 8), least)
     noted = set()
     for row in drawn:
         if len(table.add(increments_of([row]), NOW, thresholds)):
@@ -163,7 +163,7 @@ def test_which_windows_there_are() -> None:
 
 
 def test_columns_of_unequal_lengths_are_refused() -> None:
-    table, given = Table(), increments_of([(Kind.PIN, 1, 0, 0, 1), (Kind.PIN, 2, 0, 0, 1)])
+    table, given = CountTable(), increments_of([(Kind.PIN, 1, 0, 0, 1), (Kind.PIN, 2, 0, 0, 1)])
     for name in ("what", "times"):
         with pytest.raises(ValueError, match=f"^{name}: 1 rows, expected 2$"):
             table.add(given._replace(**{name: getattr(given, name)[:1]}), NOW)
@@ -173,9 +173,9 @@ def test_columns_of_unequal_lengths_are_refused() -> None:
     page, number = next((page, i) for i in range(PAGES) if len((page := table.page(i)).objects))
     for name in ("kinds", "lengths"):
         with pytest.raises(ValueError, match=f"^{name}: 0 rows, expected {len(page.objects)}$"):
-            Table().load(number, page._replace(**{name: getattr(page, name)[:0]}))
+            CountTable().load(number, page._replace(**{name: getattr(page, name)[:0]}))
     with pytest.raises(ValueError, match=f"^buckets: 1 rows, expected {len(page.buckets)}$"):
-        Table().load(number, page._replace(buckets=page.buckets[:1]))
+        CountTable().load(number, page._replace(buckets=page.buckets[:1]))
     asked = np.zeros(1, np.uint8), np.zeros(2, np.int64), np.zeros(layout.ACTIONS, np.int64)
     with pytest.raises(ValueError, match="^kinds: 1 rows, expected 2$"):
         table.sums(given.objects, *asked, runs(np.zeros(1, np.int64), NOW, NOW), np.zeros((2, 1, 1), np.int64))

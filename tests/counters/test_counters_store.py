@@ -204,7 +204,9 @@ def test_nothing_asked_is_nothing(counting: Opened) -> None:
     assert len(counting.store.top(PIN, A.SAVE, 0, 10)[0]) == 0
 
 
-def test_who_waited_for_a_write_sees_it_and_nobody_before(counting: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_that_waited_for_a_write_sees_it_and_none_before(
+    counting: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counting.apply((PIN, 4, A.SAVE, NOW, 20))
     seen, write = [], counting.store.shard.write
 
@@ -317,7 +319,7 @@ def test_the_top_of_all_time_is_exact_though_few_are_remembered(
             assert list(zip(found.tolist(), counts.tolist(), strict=True)) == expected
 
 
-def test_who_leads_lately_may_be_nobody_of_all_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recent_leader_may_be_none_of_all_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "LEADERS", 10)
     with opened(tmp_path, recent=10) as counting:
         counting.apply(*((PIN, old, A.SAVE, NOW - 200 * DAY_MS, 1_000) for old in range(1, 11)))
@@ -327,7 +329,7 @@ def test_who_leads_lately_may_be_nobody_of_all_time(tmp_path: Path, monkeypatch:
         assert counting.store.top(PIN, A.SAVE, 0, 2)[0].tolist() == [1, 2]
 
 
-def test_who_led_lately_makes_room_as_their_days_expire(tmp_path: Path) -> None:
+def test_recent_leaders_leave_as_their_days_expire(tmp_path: Path) -> None:
     with opened(tmp_path, recent=3) as counting:
         counting.apply(*((PIN, pin, A.SAVE, NOW, 100) for pin in (1, 2, 3)))
         counting.clock.now += 8 * DAY_MS

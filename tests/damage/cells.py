@@ -1,4 +1,4 @@
-"""What happens when a damaged folder is opened and read."""
+"""The outcome of opening and reading a damaged folder."""
 
 import gc
 import secrets

@@ -15,7 +15,7 @@ from cli.ledger import Ledger
 from cli.schema import SCHEMA
 from feedgen.cursor import Cursors, secret_of
 from feedgen.shown import Shown
-from loaders.dataset import Dataset, Section
+from loaders.dataset import EventDataset, Section
 from pixie import build as graphs
 from pixie import kernel
 from pixie.build import Edges
@@ -227,7 +227,7 @@ def _graphs(older: Path, now: Path) -> Iterator[Small]:
 def _loads(older: Path, now: Path) -> Iterator[Small]:
     """A set of which two inputs were loaded whole, and a third, which has all of their rows, stopped midway."""
     first, second = saves(40), saves(120)
-    last = Dataset(
+    last = EventDataset(
         "small", "cafe", [Section("saves", 20, lambda a, b: saves(120).sections[0].rows(100 + a, 100 + b))], []
     )
     second.fingerprint = "beef"

@@ -18,7 +18,7 @@ from cli.schema import SERVICE_SETTINGS, SERVICES
 from counters import layout as counters_layout
 from counters.kernel import PAGES
 from counters.layout import ACTIONS
-from counters.table import Table
+from counters.table import CountTable
 from counters.windows import runs
 from roadrunner import layout as log_layout
 from services.core.columns import ids
@@ -152,7 +152,7 @@ def pages(draw: st.DrawFn) -> bytes:
 @settings(max_examples=150)
 def test_no_page_leads_a_kernel_of_counters_astray(plainly: None, value: bytes, number: int) -> None:
     """A third of pages like these did: kinds, actions and lengths that no table has room for."""
-    table = Table()
+    table = CountTable()
     try:
         _, page = counters_layout.unpack_page(b"\0\0" + bytes([number]), value)
     except Damaged:
@@ -169,7 +169,7 @@ def test_no_page_leads_a_kernel_of_counters_astray(plainly: None, value: bytes, 
 @settings(max_examples=150)
 def test_no_increments_lead_a_kernel_of_counters_astray(plainly: None, rows: list[tuple[int, int, int]]) -> None:
     columns = [b"".join(row[i].to_bytes(size, "little") for row in rows) for i, size in ((0, 8), (1, 4), (2, 4))]
-    table = Table()
+    table = CountTable()
     try:
         increments = counters_layout.unpack_increments(b"", b"".join(columns))
     except Damaged:
@@ -178,7 +178,7 @@ def test_no_increments_lead_a_kernel_of_counters_astray(plainly: None, rows: lis
     used(table, increments.objects)
 
 
-def used(table: Table, objects: Any) -> None:
+def used(table: CountTable, objects: Any) -> None:
     """Everything that is done with what was loaded."""
     kinds, column = np.ones(len(objects), np.uint8), np.arange(ACTIONS)
     sums = np.zeros((len(objects), ACTIONS, 2), np.int64)

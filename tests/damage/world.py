@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from cli.schema import SERVICE_SETTINGS
 from counters import partition as of_counters
-from counters.table import Table
+from counters.table import CountTable
 from protos import events_pb2
 from roadrunner import begun
 from roadrunner import layout as log_layout
@@ -31,7 +31,7 @@ from rockstore.keys import datasets_of
 from services.core.columns import U64, Ragged, ids
 from services.core.events import Action, Batch, Surface, events
 from services.core.topics import Topic
-from services.log.history import History
+from services.log.history import LogHistory
 from services.log.protocol import End, Partition, Record
 from services.state.checked import Checked, Opening
 from services.state.shard import open_or_rebuild
@@ -124,9 +124,9 @@ def small(section: Any) -> Any:
 
 
 class Past(NamedTuple):
-    """What a view is told of a log before it reads on."""
+    """What a view learns of a log before it reads on."""
 
-    history: History
+    history: LogHistory
     ends: dict[Partition, End]
 
 
@@ -212,7 +212,7 @@ class World:
 
 def build(root: Path, n: int = 900) -> World:
     """Three phases: what is old, what came since, and what came last and is in no file but the write-ahead logs."""
-    with patch.object(of_counters, "LEAST_BEHIND", 2_000), patch.object(Table, "stored_bytes", lambda _: 0):
+    with patch.object(of_counters, "LEAST_BEHIND", 2_000), patch.object(CountTable, "stored_bytes", lambda _: 0):
         return _built(root, n)  # with so little behind, counters write pages too
 
 

@@ -78,7 +78,7 @@ def one_round(running: Running, number: int, victim: str, seed: int) -> bool:
     doubled = [i for i in load_.acknowledged if found.ids[i] > 1]
     wrong = differences(running.mesh, found)
     ok = not (lost or doubled or wrong or load_.failed)
-    _tell(number, f"{victim}-{shard}", back, load_, found.events, ok)
+    _report(number, f"{victim}-{shard}", back, load_, found.events, ok)
     for problem in [
         *wrong[:5],
         *(f"lost {i}" for i in lost[:5]),
@@ -89,7 +89,7 @@ def one_round(running: Running, number: int, victim: str, seed: int) -> bool:
     return ok
 
 
-def _tell(number: int, victim: str, back: float, load_: Load, events: int, ok: bool) -> None:
+def _report(number: int, victim: str, back: float, load_: Load, events: int, ok: bool) -> None:
     table = Table.grid(padding=(0, 2))
     console.width = max(console.width, 160)
     degraded = ", ".join(f"{stage} {n}" for stage, n in sorted(load_.degraded.items())) or "none"

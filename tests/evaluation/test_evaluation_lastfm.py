@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from learning.evaluation.lastfm import PAGE, Baselines, Request, requests
+from learning.evaluation.lastfm import PAGE, Baselines, UserDay, requests
 from learning.evaluation.lastfm_history import GIVEN_BY, USED_ON, Tags, history
 from services.core.columns import Array
 from services.core.errors import InvalidArgument
@@ -101,7 +101,7 @@ def test_baselines_are_those_of_a_recount(tags: Tags) -> None:
             assert scores[page].tolist() == pytest.approx(sorted(scores, reverse=True)[:PAGE]), name
 
 
-def _reference(tags: Tags, request: Request) -> dict[str, Array]:
+def _reference(tags: Tags, request: UserDay) -> dict[str, Array]:
     before = tags.at_ms < request.at_ms
     size = int(tags.pin.max()) + 1
     savers = [set(tags.user[before & (tags.pin == pin)].tolist()) for pin in range(size)]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from learning.evaluation.mind import replay, rows, train
-from learning.evaluation.mind_past import FIRST_FIT, Past, Popularity, Request
+from learning.evaluation.mind_past import FIRST_FIT, NewsImpression, Past, Popularity
 from services.core.columns import Array
 
 NEWS, USERS = 60, 40
 
 
-def requests(n: int, seed: int) -> list[Request]:
+def requests(n: int, seed: int) -> list[NewsImpression]:
     """Of two kinds of users and news; users click news of their kind more often, and some news more than others."""
     rng = np.random.default_rng(seed)
     found = []
@@ -23,11 +23,11 @@ def requests(n: int, seed: int) -> list[Request]:
         click = (rng.random(len(news)) < 1 / (1 + np.exp(-liked))).astype(np.float64)
         click[rng.integers(len(news))] = 1.0
         history = rng.permutation(NEWS // 2)[: int(rng.integers(0, 8))] * 2 + user % 2
-        found.append(Request(1000 + i // 2 * 60, user, news.astype(np.int64), click, history.astype(np.int64)))
+        found.append(NewsImpression(1000 + i // 2 * 60, user, news.astype(np.int64), click, history.astype(np.int64)))
     return found
 
 
-def features(of: list[Request]) -> list[Array]:
+def features(of: list[NewsImpression]) -> list[Array]:
     return [np.stack(list(found.values()), axis=1) for found in replay(of, NEWS)]
 
 
@@ -74,9 +74,9 @@ def test_counts_are_those_of_a_recount() -> None:
 def test_a_click_among_many_lifts_more_than_among_few() -> None:
     popularity = Popularity(20)
     few, many = np.arange(2), np.arange(2, 20)
-    popularity.apply(Request(1, 1, few, np.array([1.0, 0.0]), few))
-    popularity.apply(Request(1, 1, many, np.eye(18)[0], few))
-    lift = popularity.features(Request(2, 1, np.array([0, 2]), np.zeros(2), few))["lift_0.5"]
+    popularity.apply(NewsImpression(1, 1, few, np.array([1.0, 0.0]), few))
+    popularity.apply(NewsImpression(1, 1, many, np.eye(18)[0], few))
+    lift = popularity.features(NewsImpression(2, 1, np.array([0, 2]), np.zeros(2), few))["lift_0.5"]
     assert lift[1] > lift[0]
 
 
@@ -93,5 +93,5 @@ def test_a_model_of_the_features_beats_the_running_click_rate() -> None:
 
 
 def test_an_empty_past_states_something_of_everything() -> None:
-    found = Past(5).features(Request(1, 1, np.arange(3), np.zeros(3), np.arange(0)))
+    found = Past(5).features(NewsImpression(1, 1, np.arange(3), np.zeros(3), np.arange(0)))
     assert all(len(values) == 3 for values in found.values())

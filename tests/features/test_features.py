@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import catalogue, crosses, kernel, pins, requests, users
-from features.catalogue import CATALOGUE, Source
+from features.catalogue import CATALOGUE, FeatureSource
 from features.matrix import Assembler
 from services.core.columns import Array, Ragged, ids
 from services.core.errors import InvalidArgument
@@ -16,18 +16,20 @@ DAY = 86_400_000
 NOW = 20_000 * DAY
 
 
-def facts_of(interests: list[list[int]], counts: Array | None = None) -> pins.PinFacts:
+def features_of(interests: list[list[int]], counts: Array | None = None) -> pins.PinFeatures:
     n = len(interests)
     if counts is None:
         counts = np.zeros((n, len(pins.ACTIONS), len(pins.WINDOWS_MS)), np.float16)
     at_ms = np.full(n, NOW - 3 * DAY)
-    return pins.facts(np.ones(n, bool), np.full(n, 0.5, np.float32), at_ms, Ragged.of_lists(interests), counts)
+    return pins.stored_features(
+        np.ones(n, bool), np.full(n, 0.5, np.float32), at_ms, Ragged.of_lists(interests), counts
+    )
 
 
 def test_every_feature_is_named_once() -> None:
     names = [*users.NAMES, *requests.NAMES, *pins.NAMES, *crosses.NAMES]
     assert len(names) == len(set(names)) == len(CATALOGUE)
-    assert catalogue.feature("embeddings.x0").source is Source.PIN
+    assert catalogue.feature("embeddings.x0").source is FeatureSource.PIN
     with pytest.raises(InvalidArgument, match="feature 'pin_size' is not known: known are user_interests"):
         catalogue.feature("pin_size")
 
@@ -39,7 +41,9 @@ interest_lists = st.lists(st.lists(st.integers(1, 6), max_size=10, unique=True),
 
 @given(interest_lists, st.dictionaries(st.integers(1, 8), liking, max_size=8))
 def test_crosses_are_sums_over_the_first_interests(interests: list[list[int]], liked: dict[int, float]) -> None:
-    found = crosses.columns(ids(list(liked)), np.array(list(liked.values()), np.float32), facts_of(interests).interests)
+    found = crosses.columns(
+        ids(list(liked)), np.array(list(liked.values()), np.float32), features_of(interests).interests
+    )
     scale = sum(abs(value) for value in liked.values())
     for row, of_pin in enumerate(interests):
         met = [liked.get(i, 0.0) / scale if scale else 0.0 for i in of_pin[: pins.INTERESTS]]
@@ -54,7 +58,7 @@ def test_pins_age_and_rates_are_smoothed() -> None:
     counts[0, pins.ACTIONS.index(Action.IMPRESSION), 3] = 80
     counts[0, pins.ACTIONS.index(Action.SAVE), 3] = 10
     counts[1, pins.ACTIONS.index(Action.SAVE), 3] = 10  # saved without ever being seen, as in an import
-    kept = facts_of([[1], [2, 3]], counts).values
+    kept = features_of([[1], [2, 3]], counts).values
     assert pins.column("pin_age_days", kept, NOW).tolist() == [3, 3]
     assert pins.column("pin_age_days", kept, NOW - 5 * DAY).tolist() == [0, 0]
     assert pins.column("pin_saves_ever", kept, NOW).tolist() == [10, 10]
@@ -63,7 +67,7 @@ def test_pins_age_and_rates_are_smoothed() -> None:
 
 
 def test_what_nothing_is_known_of_is_missing() -> None:
-    nobody = pins.facts(
+    nobody = pins.stored_features(
         np.zeros(1, bool), np.full(1, np.nan, np.float32), np.zeros(1, np.int64), Ragged.empty(1, "u8"),
         np.zeros((1, len(pins.ACTIONS), len(pins.WINDOWS_MS)), np.float16),
     )  # fmt: skip
@@ -145,13 +149,13 @@ def test_a_user_is_one_value_a_name() -> None:
 def test_a_matrix_has_the_models_columns_in_its_order() -> None:
     names = ["pin_quality", "user_seen", "origin", "affinity_sum", "style.x1", "style.x2"]
     features = [catalogue.feature(name) for name in names]
-    features[5] = catalogue.Feature("style.x2", Source.PIN, default=-1.0)
+    features[5] = catalogue.Feature("style.x2", FeatureSource.PIN, default=-1.0)
     rows = Assembler(features).rows(
         {"user_seen": 3.0},
         ids([1, 9]),
         np.array([1, -1], np.float32),
         {"origin": np.array([4, 2], np.float32)},
-        facts_of([[1], [9, 2]]),
+        features_of([[1], [9, 2]]),
         {"style.x1": np.array([0.5, np.nan], np.float32), "style.x2": np.array([np.nan, 2], np.float32)},
         NOW,
     )

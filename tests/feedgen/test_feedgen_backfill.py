@@ -20,7 +20,7 @@ from feedgen.pipeline import Pipeline
 from feedgen.query import Query
 from feedgen.scorers.light import LightScore
 from feedgen.slate import Slate
-from feedgen.stages import Found, Hydrated, Known, Scores, Words
+from feedgen.stages import Hydrated, QueryFindings, Scores, SourceFindings, Words
 from feedgen.titles import objects
 from feedgen.xray import Xray
 from services.core.columns import Array, ids
@@ -53,10 +53,10 @@ class Brings:
     def enabled(self, query: Query) -> bool:
         return self.on
 
-    async def find(self, query: Query, source: int) -> Found:
+    async def find(self, query: Query, source: int) -> SourceFindings:
         self.calls.note(self.name)
         n = len(self.pins)
-        return Found(Candidates.of(ids(self.pins), source=source, light=-np.arange(n, dtype=np.float32)))
+        return SourceFindings(Candidates.of(ids(self.pins), source=source, light=-np.arange(n, dtype=np.float32)))
 
     def reason(self, words: Words) -> str:
         return "it was brought"
@@ -74,9 +74,9 @@ class Asks:
     def enabled(self, query: Query) -> bool:
         return self.on
 
-    async def ask(self, query: Query) -> Known:
+    async def ask(self, query: Query) -> QueryFindings:
         self.calls.note(self.name)
-        return Known({})
+        return QueryFindings({})
 
 
 @dataclass

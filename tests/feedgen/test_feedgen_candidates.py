@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.candidates import Candidates
 from feedgen.filters.already_seen import AlreadySeen
 from feedgen.filters.duplicate import Duplicate
 from feedgen.filters.shown import ShownBefore
 from feedgen.pipeline import _filtered
-from feedgen.query import Query, Seen
+from feedgen.query import Query, SeenFilter
 from feedgen.rows import ROW
 from feedgen.shown import Shown
-from feedgen.stages import Filter, Found
+from feedgen.stages import Filter, SourceFindings
 from feedgen.xray import Xray
 from services.core.columns import F32, U32, U64, ids
 from services.core.events import Surface
@@ -26,7 +26,10 @@ Row = tuple[int, int, float]  # pin, origin, weight
 
 pins = st.one_of(st.integers(1, 12), st.sampled_from([2**63, 2**64 - 1]))
 rows = st.lists(
-    st.tuples(pins, st.sampled_from([Origin.PICKED, Origin.WALKED]), st.sampled_from([0.125, 0.5, 1.0])), max_size=12
+    st.tuples(
+        pins, st.sampled_from([CandidateOrigin.PICKED, CandidateOrigin.WALKED]), st.sampled_from([0.125, 0.5, 1.0])
+    ),
+    max_size=12,
 )
 sources = st.lists(rows, max_size=6)
 some_pins = st.sets(pins, max_size=6)
@@ -47,7 +50,13 @@ def made(parts: list[list[Row]]) -> list[Candidates]:
 
 def asked(shown: U64, seen: U64) -> Query:
     return Query(
-        user=1, surface=Surface.HOME, limit=25, now_ms=0, request_id="", shown=Shown.of(shown), seen=Seen(b"", seen)
+        user=1,
+        surface=Surface.HOME,
+        limit=25,
+        now_ms=0,
+        request_id="",
+        shown=Shown.of(shown),
+        seen=SeenFilter(b"", seen),
     )
 
 
@@ -56,7 +65,7 @@ def counted(candidates: Candidates) -> tuple[U32, F32]:
     each, pin_of = np.unique(candidates.pin, return_inverse=True)
     by_pin, nearest = np.zeros(len(each), np.uint32), np.full(len(each), np.nan, np.float32)
     np.bitwise_or.at(by_pin, pin_of, np.left_shift(np.uint32(1), candidates.source, dtype=np.uint32))
-    near = np.where(candidates.origin == Origin.WALKED, candidates.weight, np.float32(np.nan))
+    near = np.where(candidates.origin == CandidateOrigin.WALKED, candidates.weight, np.float32(np.nan))
     np.fmax.at(nearest, pin_of, near)
     return by_pin[pin_of], nearest[pin_of]
 
@@ -93,7 +102,7 @@ def test_the_xray_says_of_each_pin_which_filter_dropped_it_first(
     parts: list[list[Row]], shown: set[int], seen: set[int]
 ) -> None:
     xray = Xray(explain=True)
-    found = [Found(part) for part in made(parts)]
+    found = [SourceFindings(part) for part in made(parts)]
     left = _filtered(Sent, asked(ids(sorted(shown)), ids(sorted(seen))), found, xray)  # type: ignore[arg-type]
     pins, dropped, on_page = [pin for part in parts for pin, _, _ in part], dict.fromkeys(range(3), 0), []
     for i, pin in enumerate(pins):
@@ -105,9 +114,9 @@ def test_the_xray_says_of_each_pin_which_filter_dropped_it_first(
     assert left.pin.tolist() == on_page
     assert [trace.dropped for trace in xray.stages] == list(dropped.values())
     assert [trace.kept for trace in xray.stages] == [len(pins) - sum(list(dropped.values())[: i + 1]) for i in range(3)]
-    for text, told in xray.pins.items():
+    for text, ray in xray.pins.items():
         stages = {"duplicate"} if int(text) in on_page else {"duplicate", "shown_before", "already_seen"}
-        assert told["dropped"]["stage"] in stages
+        assert ray["dropped"]["stage"] in stages
     assert set(xray.pins) >= {str(pin) for pin in pins if pin not in on_page}
 
 

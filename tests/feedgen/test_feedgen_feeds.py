@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.kernel import FILLER
 from feedgen.page import Page
 from services.core.events import Action
@@ -55,7 +55,7 @@ def test_interest_is_of_the_followed_interest(world: World) -> None:
 
 
 @pytest.mark.parametrize("feed", OWN)
-def test_who_is_new_gets_what_is_popular_and_fresh(world: World, feed: str) -> None:
+def test_a_new_user_gets_popular_and_fresh_pins(world: World, feed: str) -> None:
     page, xray = world.page(feed, 3_000)
     assert len(page.rows) == 25
     assert not xray.degraded()
@@ -78,10 +78,10 @@ def test_the_first_saves_move_the_next_page(world: World) -> None:
         assert not set(page.rows.pin.tolist()) & {4, 12, 20}
     assert 10 >= interests(after["home"][0]).count(liked) >= 8 > before["home"]  # 10: per_interest
     assert set(after["picked"][0].rows.seed.tolist()) <= {4, 12, 20}
-    told = after["picked"][1].told["walk"]
-    assert {seed["pin"] for seed in told["seeds"]} == {"4", "12", "20"}
-    assert all(seed["known"] and seed["steps"] for seed in told["seeds"])
-    assert told["boards"] == BOARDS / 8
+    walk = after["picked"][1].parts["walk"]
+    assert {seed["pin"] for seed in walk["seeds"]} == {"4", "12", "20"}
+    assert all(seed["known"] and seed["steps"] for seed in walk["seeds"])
+    assert walk["boards"] == BOARDS / 8
 
 
 def test_what_is_hidden_goes_and_counts_against_its_interest(world: World) -> None:
@@ -113,7 +113,7 @@ def test_home_is_blended_by_the_rates(world: World) -> None:
     user = 3_004
     world.publish(did(A.SAVE, user, [7, 15, 23, 8, 16, 1, 2]))
     page, xray = world.page("home", user, explain=True)
-    slots = {part["source"]: part["slots"] for part in xray.told["blend"]}
+    slots = {part["source"]: part["slots"] for part in xray.parts["blend"]}
     assert sum(slots.values()) == 25
     assert slots["walked_pins"] + slots["walked_boards"] > slots["interest_pins"] > slots["popular_pins"] >= 1
     assert (np.diff(page.scores) <= 0).all()
@@ -171,7 +171,7 @@ def test_without_rockstore_there_are_no_affinities_and_the_walks_go_on(all_there
     page, xray = world.page("picked", user)
     assert xray.degraded() == ["pin_attributes", "titles"]  # which say which pins were taken down
     assert len(page.rows) == 25
-    walked = page.rows.take(page.rows.origin == Origin.WALKED)
+    walked = page.rows.take(page.rows.origin == CandidateOrigin.WALKED)
     assert (walked.column("found_by") == 3).all(), "polaris found them too, and knows"
 
 
@@ -181,7 +181,7 @@ def test_without_realpin_and_followed_interests_the_fillers_fill(all_there: Worl
     for feed in ("interest", "picked"):
         page, xray = world.page(feed, 3_001, explain=True)
         assert xray.degraded() == ["signals"]
-        assert {part["slots"] for part in xray.told["blend"][:1]} == {0}
+        assert {part["slots"] for part in xray.parts["blend"][:1]} == {0}
         assert len(page.rows) == 25
         assert all(xray.pins[str(pin)]["slot"]["why"] == "filler" for pin in page.rows.pin.tolist())
 

@@ -12,8 +12,8 @@ import pytest
 
 from features import matrix
 from features.catalogue import CATALOGUE, feature
-from features.pins import KEPT, PinFacts
-from features.requests import Origin
+from features.pins import KEPT, PinFeatures
+from features.requests import CandidateOrigin
 from feedgen import pipeline
 from feedgen.candidates import Candidates
 from feedgen.choices import Choices
@@ -93,7 +93,7 @@ def test_the_promoted_model_ranks(world: World, feed: str) -> None:
     assert set(NAMES) < set(ray["features"])
     assert ray["scores"]["final"] == pytest.approx(float(page.scores[0]), rel=1e-5)
     assert ray["scores"]["light"] == pytest.approx(float(page.rows.light[0]), rel=1e-5)
-    assert xray.told["ranking"]["model"] == "small@1"
+    assert xray.parts["ranking"]["model"] == "small@1"
 
 
 def test_the_scores_are_the_models_of_what_feedgen_stated(world: World) -> None:
@@ -110,7 +110,7 @@ def test_the_scores_are_the_models_of_what_feedgen_stated(world: World) -> None:
     world.asked(known)
     says = stated(query, found.candidates)
     n = len(found.candidates)
-    nothing = PinFacts(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, 8), np.uint64))
+    nothing = PinFeatures(np.full((n, len(KEPT)), np.nan, np.float32), np.zeros((n, 8), np.uint64))
     mine = [name for name in NAMES if CATALOGUE[name].source in ("user", "request")]
     assembled = matrix.Assembler([feature(name) for name in mine]).rows(
         says.user, says.interests, says.affinities, says.request, nothing, {}, NOW
@@ -144,19 +144,19 @@ def test_candidates_of_a_moment_of_the_past_know_nothing_later(world: World) -> 
 def test_the_xray_is_json_of_the_documented_shape(world: World) -> None:
     page, xray = world.page("home", USER, explain=True)
     xray.asked(query_of("home", USER))
-    told = msgspec.json.decode(xray.encoded())
-    assert set(told) == {"query", "interests", "walk", "ranking", "blend", "phases", "stages", "pins"}
-    assert all(isinstance(value, int | float) for value in told["query"].values())
-    assert {"followed_boards", "followed_users", "seen", "shown_before", "recent_pins"} <= set(told["query"])
-    assert set(told["walk"]) == {"seeds", "steps", "boards", "graph"}
-    assert set(told["walk"]["seeds"][0]) == {"pin", "title", "weight", "known", "steps", "boards"}
-    assert set(told["interests"][0]) == {"interest", "title", "weight", "followed", "affinity"}
-    rates = [part["rate"] for part in told["blend"]]
+    decoded = msgspec.json.decode(xray.encoded())
+    assert set(decoded) == {"query", "interests", "walk", "ranking", "blend", "phases", "stages", "pins"}
+    assert all(isinstance(value, int | float) for value in decoded["query"].values())
+    assert {"followed_boards", "followed_users", "seen", "shown_before", "recent_pins"} <= set(decoded["query"])
+    assert set(decoded["walk"]) == {"seeds", "steps", "boards", "graph"}
+    assert set(decoded["walk"]["seeds"][0]) == {"pin", "title", "weight", "known", "steps", "boards"}
+    assert set(decoded["interests"][0]) == {"interest", "title", "weight", "followed", "affinity"}
+    rates = [part["rate"] for part in decoded["blend"]]
     assert rates == pytest.approx([0.35, 0.75 * 0.35, 0.25 * 0.35, 0.2, 0.05, 0.05])
     kinds = ["query", "source", "filter", "scorer", "select", "hydrator", "post_filter"]
-    assert list(dict.fromkeys(stage["kind"] for stage in told["stages"])) == kinds
-    assert all(set(phase) == {"phase", "took_ms"} for phase in told["phases"])
-    on_page = [told["pins"][str(pin)] for pin in page.rows.pin.tolist()]
+    assert list(dict.fromkeys(stage["kind"] for stage in decoded["stages"])) == kinds
+    assert all(set(phase) == {"phase", "took_ms"} for phase in decoded["phases"])
+    on_page = [decoded["pins"][str(pin)] for pin in page.rows.pin.tolist()]
     assert [ray["slot"]["position"] for ray in on_page] == list(range(25))
     assert all(ray["dropped"] is None for ray in on_page)
     both = [ray for ray in on_page if len(ray["sources"]) > 1]
@@ -166,7 +166,7 @@ def test_the_xray_is_json_of_the_documented_shape(world: World) -> None:
         assert len(names) == len(set(names))
         assert ray["slot"]["source"] in names
         assert set(ray["scores"]) == {"light", "weight", "affinity", "final"}
-    off = next(ray for ray in told["pins"].values() if ray["dropped"])
+    off = next(ray for ray in decoded["pins"].values() if ray["dropped"])
     assert set(off["dropped"]) == {"stage", "reason"}
 
 
@@ -182,17 +182,17 @@ def test_what_was_served_is_logged_with_what_the_model_saw(tmp_path: Path) -> No
     losers.not_chosen(ids([41]), np.array([0.125], np.float32))
     plain = Page(Candidates.of(ids([13])), np.array([-3], np.float32), candidates=4, losers=losers)
 
-    async def tell(client: RoadrunnerClient) -> None:
+    async def report(client: RoadrunnerClient) -> None:
         served = Served(client, 10.0)
-        await served.tell(query_of("picked", 5, now_ms=NOW, shown=ids([1, 2, 3])), page)
+        await served.report(query_of("picked", 5, now_ms=NOW, shown=ids([1, 2, 3])), page)
         query = query_of("home", 5, now_ms=NOW)
         query.request_id = "another"
-        await served.tell(query, plain)
-        await served.tell(query, plain)  # a retry is no second serving
+        await served.report(query, plain)
+        await served.report(query, plain)  # a retry is no second serving
 
-    with running(tmp_path) as door:
-        asked(RoadrunnerClient, door.mesh, tell)
-        log = open_reader(door.mesh)
+    with running(tmp_path) as ingest:
+        asked(RoadrunnerClient, ingest.mesh, report)
+        log = open_reader(ingest.mesh)
         feeds_ = {at: 0 for at, end in log.ends(10).items() if at[0] == Topic.FEEDS and end.next}
         batch, _ = rows([record for chunk in read_all(log, feeds_, 10) for record in chunk])
         log.close()
@@ -228,7 +228,7 @@ def test_of_some_pages_a_sample_of_the_candidates_that_lost_is_noted(world: Worl
     np.testing.assert_array_equal(plain.rows.pin, page.rows.pin)
 
 
-class Door:
+class Ingest:
     """Notes what is published; refuses pins of 0 and, when it is shut, everything."""
 
     def __init__(self) -> None:
@@ -244,24 +244,24 @@ class Door:
 
 
 def test_pages_of_one_moment_are_logged_together_and_a_wrong_one_alone_is_refused() -> None:
-    door = Door()
+    ingest = Ingest()
 
     def page(*pins: int) -> Page:
         return Page(Candidates.of(ids(pins)), np.zeros(len(pins), np.float32))
 
-    async def tell() -> list[Any]:
-        served = Served(cast(RoadrunnerClient, door), 10.0, linger_s=0.01)
+    async def report() -> list[Any]:
+        served = Served(cast(RoadrunnerClient, ingest), 10.0, linger_s=0.01)
         query = query_of("home", 5)
-        good = await asyncio.gather(*(served.tell(query, page(pin, pin + 100)) for pin in (1, 2, 3)))
-        assert door.published == [[1, 101, 2, 102, 3, 103]]
-        mixed = await asyncio.gather(*(served.tell(query, page(pin)) for pin in (4, 0, 6)), return_exceptions=True)
-        door.shut = True
-        lost = await asyncio.gather(*(served.tell(query, page(pin)) for pin in (7, 8)), return_exceptions=True)
+        good = await asyncio.gather(*(served.report(query, page(pin, pin + 100)) for pin in (1, 2, 3)))
+        assert ingest.published == [[1, 101, 2, 102, 3, 103]]
+        mixed = await asyncio.gather(*(served.report(query, page(pin)) for pin in (4, 0, 6)), return_exceptions=True)
+        ingest.shut = True
+        lost = await asyncio.gather(*(served.report(query, page(pin)) for pin in (7, 8)), return_exceptions=True)
         return [*good, *mixed, *lost]
 
-    told = asyncio.run(tell())
-    assert [type(answer) for answer in told] == [type(None)] * 4 + [InvalidArgument, type(None)] + [Unavailable] * 2
-    assert door.published[1:] == [[4], [6]]
+    answers = asyncio.run(report())
+    assert [type(answer) for answer in answers] == [type(None)] * 4 + [InvalidArgument, type(None)] + [Unavailable] * 2
+    assert ingest.published[1:] == [[4], [6]]
 
 
 def test_what_scorpion_says_of_interests_reaches_the_slate(world: World) -> None:
@@ -272,11 +272,11 @@ def test_what_scorpion_says_of_interests_reaches_the_slate(world: World) -> None
     assert rows.column("interest").tolist() == [interest_of(pin) for pin in rows.pin.tolist()]
 
 
-@pytest.mark.parametrize("away", [set(), {"scorpion"}, {"scorpion", "rockstore"}], ids=["all there", "light", "nobody"])
+@pytest.mark.parametrize("away", [set(), {"scorpion"}, {"scorpion", "rockstore"}], ids=["all there", "light", "none"])
 def test_a_pin_of_the_graph_that_was_taken_down_is_on_no_page(world: World, away: set[str]) -> None:
     """The graph has it still: scorpion says that it is gone, or rockstore does; while neither can, none such is shown."""
     first, _ = world.page("picked", USER)
-    alone = first.rows.take((first.rows.origin == Origin.WALKED) & (first.rows.board == 0))
+    alone = first.rows.take((first.rows.origin == CandidateOrigin.WALKED) & (first.rows.board == 0))
     down = int(alone.pin[0])
     world.publish(did(A.TAKEDOWN, 0, [down]))
     world.away |= away
@@ -288,7 +288,7 @@ def test_a_pin_of_the_graph_that_was_taken_down_is_on_no_page(world: World, away
     assert dropped > 0
     assert xray.pins[str(down)]["dropped"]
     if len(away) == 2:
-        walked = page.rows.take(page.rows.origin == Origin.WALKED)
+        walked = page.rows.take(page.rows.origin == CandidateOrigin.WALKED)
         assert (np.bitwise_count(walked.column("found_by")) > 1).all()
 
 
@@ -303,7 +303,7 @@ def test_the_walk_is_asked_once_for_both_of_its_sources(world: World) -> None:
 def test_rates_of_zero_leave_a_source_out(world: World) -> None:
     choose = Choices(deadline_ms=60_000, rate_popular=0, rate_fresh=0, rate_following=0)
     _, xray = world.page("home", USER, choose, explain=True)
-    assert [part["source"] for part in xray.told["blend"]] == ["walked_pins", "walked_boards", "interest_pins"]
+    assert [part["source"] for part in xray.parts["blend"]] == ["walked_pins", "walked_boards", "interest_pins"]
 
 
 def test_home_needs_a_rate(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.requests import Origin
+from features.requests import CandidateOrigin
 from feedgen.attempt import answered, attempt
 from feedgen.candidates import Candidates
 from feedgen.feeds import Clients, Parts
@@ -16,7 +16,7 @@ from feedgen.filters.taken_down import TakenDown
 from feedgen.hydrators.titles import PageTitles
 from feedgen.last_resort.most_saved import Saved, most_saved
 from feedgen.last_resort.ttl import TtlValue
-from feedgen.query import Query, Recent, Seen
+from feedgen.query import Query, Recent, SeenFilter
 from feedgen.scorers.light import LightScore
 from feedgen.scorers.pin_attributes import best_of_each
 from feedgen.sources.interest_pins import DISLIKED, InterestPins
@@ -165,7 +165,7 @@ def test_a_pin_that_several_sources_found_is_counted_and_kept_once() -> None:
     parts = [
         Candidates.of(ids([1, 2]), source=0, weight=[0.5, 0.25]),
         Candidates.of(ids([2, 3]), source=2),
-        Candidates.of(ids([3, 2]), source=4, origin=Origin.WALKED, weight=[0.125, 1]),
+        Candidates.of(ids([3, 2]), source=4, origin=CandidateOrigin.WALKED, weight=[0.125, 1]),
     ]
     together = Candidates.concat(parts).counted()
     assert together.column("found_by").tolist() == [1, 21, 21, 20, 20, 21]
@@ -183,10 +183,10 @@ def test_a_pin_that_several_sources_found_is_counted_and_kept_once() -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_what_was_taken_down_goes_and_what_walks_alone_found_while_nobody_can_say(known: bool) -> None:
+def test_pins_taken_down_go_and_so_do_pins_of_walks_alone_while_rockstore_is_away(known: bool) -> None:
     parts = [
-        Candidates.of(ids([1, 2, 3]), source=0, origin=Origin.WALKED),
-        Candidates.of(ids([2, 4]), source=1, origin=Origin.PICKED),
+        Candidates.of(ids([1, 2, 3]), source=0, origin=CandidateOrigin.WALKED),
+        Candidates.of(ids([2, 4]), source=1, origin=CandidateOrigin.PICKED),
     ]
     counted = Candidates.concat(parts).counted()
     candidates = counted.take(Duplicate().keep(query_of("home", 1), counted))
@@ -212,7 +212,7 @@ def test_what_is_fresh_is_kept_and_each_gets_what_they_have_not_met(world: World
     [all_of_it] = fresh(world, 1)
     assert len(all_of_it) == 20
     met = np.sort(all_of_it.pin[:7])
-    for some in (fresh(world, 2, shown=met), fresh(world, 1, seen=Seen(b"", met))):
+    for some in (fresh(world, 2, shown=met), fresh(world, 1, seen=SeenFilter(b"", met))):
         for left in some:
             assert not set(left.pin.tolist()) & set(met.tolist())
             assert len(left) == 20

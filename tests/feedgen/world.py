@@ -58,9 +58,9 @@ from rockstore.client import RockstoreClient
 from rockstore.keys import datasets_of
 from rockstore.service import Rockstore
 from rockstore.store import RockstoreStore
-from scorpion.facts import Facts
 from scorpion.models import Models
 from scorpion.origin import MeshOrigin
+from scorpion.pin_features import PinFeatureLoader
 from scorpion.service import Scorpion
 from services.core import context
 from services.core.clock import DAY_MS
@@ -212,7 +212,7 @@ def servicer_of(
 ) -> Feedgen:
     """The servicer over these clients, where no request waits."""
     chosen = {name: getattr(choose, name) for name in choose.__struct_fields__} | {"losers_pages": 0.0}
-    settings = Settings(**chosen, pages_at_once=at_once, turn_ms=choose.deadline_ms, pages_waiting=0)
+    settings = Settings(**chosen, pages_at_once=at_once, slot_ms=choose.deadline_ms, pages_waiting=0)
     return wiring.servicer_of(settings, clients, Cursors(b"secret"), metrics or Metrics("feedgen", 0))
 
 
@@ -222,8 +222,8 @@ def running_world(folder: Path, graph: bool = True) -> Iterator[World]:
     with ExitStack() as stack:
         leaves, stores, pixie = _leaves(folder, stack)
         upper, models = _askers(folder, stack, leaves, stores)
-        door = Address(service="roadrunner", shard=0, shards=1, address=NOWHERE)
-        mesh = Mesh(settings=leaves.settings, processes=[*leaves.processes, *upper.processes, door])
+        ingest = Address(service="roadrunner", shard=0, shards=1, address=NOWHERE)
+        mesh = Mesh(settings=leaves.settings, processes=[*leaves.processes, *upper.processes, ingest])
         world = World(mesh, stores, models, folder)
         world.publish(a_world())
         if graph:
@@ -285,12 +285,12 @@ def _askers(folder: Path, stack: ExitStack, leaves: Mesh, stores: Fed) -> tuple[
     origin = MeshOrigin(asking, leaves)
     stack.callback(asking.close)
     stack.callback(origin.close)
-    facts = Facts(origin, ChangeFeed(PARTITIONS), 1 << 20, 0, _now)
-    models = Models(folder, origin.known_datasets, facts.widen)
+    loader = PinFeatureLoader(origin, ChangeFeed(PARTITIONS), 1 << 20, 0, _now)
+    models = Models(folder, origin.known_datasets, loader.widen)
     adders = {
         "realpin": partial(
             add_RealpinServicer_to_server, Realpin(realpin, decay_of(RealpinSettings()), interests, 200)
         ),
-        "scorpion": partial(add_ScorpionServicer_to_server, Scorpion(models, facts, _now)),
+        "scorpion": partial(add_ScorpionServicer_to_server, Scorpion(models, loader, _now)),
     }
     return stack.enter_context(serve_services({name: [[add]] for name, add in adders.items()}, PARTITIONS)), models

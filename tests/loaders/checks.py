@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loaders.dataset import Dataset
+from loaders.dataset import EventDataset
 from services.core.events import Batch, validate
 
 SHARED = Path(os.environ.get("FEEDMESH_SHARED", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -24,7 +24,7 @@ def shared(name: str) -> Path:
     return SHARED / name
 
 
-def whole(dataset: Dataset, start: int = 0, size: int = 10_000) -> Batch:
+def whole(dataset: EventDataset, start: int = 0, size: int = 10_000) -> Batch:
     return Batch.concat(list(dataset.batches(start, size)))
 
 
@@ -41,7 +41,7 @@ def same(one: Batch, other: Batch) -> bool:
     )
 
 
-def check(dataset: Dataset, again: Dataset, resume_at: Iterable[int]) -> Batch:
+def check(dataset: EventDataset, again: EventDataset, resume_at: Iterable[int]) -> Batch:
     """Check the invariants of every set; the whole of it as one batch."""
     now_ms = time.time_ns() // 1_000_000
     events = whole(dataset)

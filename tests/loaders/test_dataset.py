@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loaders.dataset import Dataset, cut, fingerprint, section
+from loaders.dataset import EventDataset, cut, fingerprint, section
 from loaders.interactions import first_use, most_used, popularity, rank_in_group, runs_of
 from services.core.errors import InvalidArgument
 from services.core.events import Action
@@ -14,10 +14,10 @@ from tests.loaders.checks import same, whole
 DAY = 1_600_000_000_000
 
 
-def small(mark: str = "a") -> Dataset:
+def small(mark: str = "a") -> EventDataset:
     names = section(Action.NAME_USER, np.array([DAY + 2, DAY, DAY + 1]), user=[1, 2, 3], title=["x", "y", "z"])
     follows = section(Action.FOLLOW_USER, np.array([DAY, DAY]), user=[1, 2], target=[2, 1])
-    return Dataset("small", mark, [names, follows])
+    return EventDataset("small", mark, [names, follows])
 
 
 def test_sections_are_in_order_of_date_and_equal_dates_keep_theirs() -> None:
@@ -56,7 +56,7 @@ def test_impossible_batches_are_refused() -> None:
 @pytest.mark.parametrize("name", ["small", "other"])
 def test_ids_are_distinct_and_never_zero(name: str) -> None:
     pins = np.arange(1, 100_001)
-    ids = Dataset(name, "f00d", [section(Action.CLOSEUP, pins // 7 + DAY, user=1, pin=pins // 3)]).identities().ids
+    ids = EventDataset(name, "f00d", [section(Action.CLOSEUP, pins // 7 + DAY, user=1, pin=pins // 3)]).identities().ids
     assert len(np.unique(ids)) == 100_000
     assert ids.all()
 

@@ -25,7 +25,7 @@ from cli import load as loading
 from cli.ledger import Ledger, alone
 from cli.record import Record
 from loaders import parquet, ratings
-from loaders.dataset import Dataset
+from loaders.dataset import EventDataset
 from loaders.naming import with_names
 from loaders.text_ids import TextIds, as_text
 from services.core.errors import InvalidArgument
@@ -51,7 +51,7 @@ def written(folder: Path, pins: Columns = PINS, events: Columns = EVENTS, **opti
     return folder
 
 
-def load(dataset: Dataset | Path, data: Path) -> list[Batch]:
+def load(dataset: EventDataset | Path, data: Path) -> list[Batch]:
     """The events that a load publishes."""
     opened = parquet.open(dataset) if isinstance(dataset, Path) else dataset
     ingest, ledger = Ingest(), Ledger(data, opened)
@@ -165,7 +165,7 @@ def test_an_id_of_events_that_is_none_is_refused_by_name(tmp_path: Path) -> None
 def test_text_ids(tmp_path: Path) -> None:
     named: Columns = {"user": ["u-1", "u-1", "u-2", "u-2", "u-3"], "board": [None, "b", "c", None, None]}
 
-    def opened(folder: Path) -> Dataset:
+    def opened(folder: Path) -> EventDataset:
         ids = TextIds()
         with as_text(ids):
             return with_names(parquet.open(folder), ids)[0]
@@ -184,7 +184,7 @@ def test_csv(tmp_path: Path) -> None:
     ]
     path = tmp_path / "ratings.csv"
 
-    def opened(lines: list[str]) -> Dataset:
+    def opened(lines: list[str]) -> EventDataset:
         path.write_text("\n".join(["user,item,rating,timestamp", *lines]))
         return ratings.open(path)
 

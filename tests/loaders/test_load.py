@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli import load as loading
 from cli.ledger import Ledger
-from loaders.dataset import Dataset, Section
+from loaders.dataset import EventDataset, Section
 from services.core.clock import DAY_MS, wall_clock
 from services.core.errors import InvalidArgument, Unavailable
 from services.core.events import Action, Batch, events
@@ -21,7 +21,7 @@ AT = 1_600_000_000_000
 
 
 @dataclass
-class Published:
+class LoadAnswer:
     accepted: int
     duplicates: int
 
@@ -36,7 +36,7 @@ class Ingest:
     calls: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def publish(self, batch: Batch, timeout: float) -> Published:
+    def publish(self, batch: Batch, timeout: float) -> LoadAnswer:
         with self.lock:
             call, self.calls = self.calls, self.calls + 1
             if call in self.plan:
@@ -44,17 +44,17 @@ class Ingest:
             new = set(batch.id.tolist()) - self.ids
             self.ids |= new
             self.batches.append(batch)
-            return Published(len(new), len(batch) - len(new))
+            return LoadAnswer(len(new), len(batch) - len(new))
 
 
-def saves(n: int, actions: list[int] | None = None) -> Dataset:
+def saves(n: int, actions: list[int] | None = None) -> EventDataset:
     action = np.array(actions or [Action.SAVE] * n, np.uint8)
     rows = events(n, at_ms=AT, action=action, user=1, pin=np.arange(1, n + 1), board=1)
     made = Section("saves", n, rows.slice)
-    return Dataset("small", "f00d", [made], ["one thing skipped"])
+    return EventDataset("small", "f00d", [made], ["one thing skipped"])
 
 
-def pump(dataset: Dataset, ingest: Ingest, data: Path, batch: int = 10) -> Ledger:
+def pump(dataset: EventDataset, ingest: Ingest, data: Path, batch: int = 10) -> Ledger:
     ledger = Ledger(data, dataset)
     loading.pump(dataset, ingest, ledger, batch, lambda said: None)
     return ledger

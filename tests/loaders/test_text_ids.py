@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from loaders import parquet, ratings
-from loaders.dataset import Dataset, Section
+from loaders.dataset import EventDataset, Section
 from loaders.ids import read_ids
 from loaders.naming import with_names
 from loaders.place import Place
@@ -134,7 +134,7 @@ def test_P21_made_up_names_have_the_ids_as_their_files_state_them(tmp_path: Path
 def test_ids_that_a_set_makes_up_are_the_texts_of_their_digits() -> None:
     rows = events(2, action=Action.SAVE, user=[1, 2], pin=[7, 8], board=9, at_ms=5, interests=[[3], []])
     ids = TextIds()
-    named, _ = with_names(Dataset("small", "f00d", [Section("saves", 2, rows.slice)]), ids)
+    named, _ = with_names(EventDataset("small", "f00d", [Section("saves", 2, rows.slice)]), ids)
     batch = whole(named)
     saves = batch.take(batch.action == Action.SAVE)
     assert saves.pin.tolist() == [external.number_of("7"), external.number_of("8")]

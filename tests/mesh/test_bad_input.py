@@ -242,13 +242,13 @@ def _u8(*values: int) -> bytes:
         ({"quality": b"\x00\x00\x80\x7f"}, ("quality",)),
     ],
 )
-def test_the_front_door_refuses_a_batch(loaded: Loaded, columns: dict[str, Any], says: tuple[str, ...]) -> None:
+def test_the_ingest_api_refuses_a_batch(loaded: Loaded, columns: dict[str, Any], says: tuple[str, ...]) -> None:
     with calling(loaded.running, "roadrunner", "Publish", roadrunner_pb2.PublishReply) as publish:
         assert publish(batch()).accepted == 1
         refused_call(publish, batch(**columns), Code.INVALID_ARGUMENT, *says)
 
 
-def test_the_front_door_refuses_what_was_cut_short(loaded: Loaded) -> None:
+def test_the_ingest_api_refuses_a_message_cut_short(loaded: Loaded) -> None:
     whole = batch()
     with calling(loaded.running, "roadrunner", "Publish", roadrunner_pb2.PublishReply) as publish:
         for cut in (1, 5, len(whole) // 2, len(whole) - 1):

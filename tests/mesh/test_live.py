@@ -280,7 +280,7 @@ def kept_free(running: Running, megabytes: int) -> Iterator[None]:
         running.kill("roadrunner")
 
 
-def test_too_little_room_on_the_disk(mesh: Loaded, reader: int) -> None:
+def test_too_little_space_on_the_disk(mesh: Loaded, reader: int) -> None:
     """More space is to be kept free than there is: writes are refused by name and number, reads go on."""
     running, (followed,) = mesh.running, saver(mesh)
     token = mesh.publish({"action": "follow_user", "user": reader, "target": followed})["token"]

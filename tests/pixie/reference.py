@@ -9,7 +9,7 @@ import numpy as np
 
 from pixie.build import Edges, build
 from pixie.counting import Visits
-from pixie.kernel import NOTHING, Answer, Options, best, visited
+from pixie.kernel import NOTHING, BestNodes, Options, best, visited
 from pixie.prune import Pruning, Topics
 from pixie.snapshot import Snapshot, open_snapshot
 from services.core.columns import Array, ids
@@ -92,7 +92,7 @@ def visits_of(snapshot: Snapshot, rows: list[int], shares: list[int], chosen: Op
 
 
 def walk(snapshot: Snapshot, rows: list[int], shares: list[int], chosen: Options, *, k: int, discount: float = 0.0,
-         seed: int = 1, leave_out: Array = NOTHING) -> Answer:  # fmt: skip
+         seed: int = 1, leave_out: Array = NOTHING) -> BestNodes:  # fmt: skip
     """The best of the side that is wanted."""
     found, graph = visits_of(snapshot, rows, shares, chosen, seed)[2], snapshot.graph
     return best(graph.boards if chosen.boards else graph.pins, found, k, discount, leave_out)

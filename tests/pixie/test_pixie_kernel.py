@@ -174,7 +174,7 @@ def test_the_same_seed_walks_the_same_and_another_does_not(tmp_path: Path) -> No
     assert walks[0].scores.tolist() != walks[2].scores.tolist()
 
 
-def test_a_walk_that_nobody_waits_for_ends(tmp_path: Path) -> None:
+def test_a_walk_whose_caller_has_left_ends(tmp_path: Path) -> None:
     snapshot, answers = a_graph(tmp_path), iter([True, True, False])
     with pytest.raises(TimeoutError):
         visited(snapshot.graph, np.array([1]), np.array([10**8]), options(boards=False), alive=lambda: next(answers))

@@ -20,8 +20,8 @@ def test_visits_of_several_query_pins_are_put_together(visits: list[dict[int, in
     """To the last bit: sums go from the first query pin to the last."""
     entries = ids([start << 28 | count for of_pin in visits for start, count in of_pin.items()])
     ends = np.cumsum([len(of_pin) for of_pin in visits], dtype=np.int64)
-    room = np.append(entries, np.uint64(0))
-    found = scored(Tally(ids([0]), room, ends, np.zeros(len(ends), np.int64), np.zeros(6, np.int64)), plain)
+    entries_and_end = np.append(entries, np.uint64(0))
+    found = scored(Tally(ids([0]), entries_and_end, ends, np.zeros(len(ends), np.int64), np.zeros(6, np.int64)), plain)
     assert list(zip(*(column.tolist() for column in found[:3]), strict=True)) == together(visits, plain)
 
 

@@ -107,10 +107,10 @@ FEED = ChangeFeed(PARTITIONS, BUCKETS).nbytes
 @given(
     st.sampled_from([1, 2, 5, 12, PLENTY]), st.dictionaries(st.sampled_from(KEYS), ROWS), st.lists(STEP, max_size=40)
 )
-def test_what_is_held_is_what_the_lists_are(room: int, first: dict[Key, list[Row]], steps: list[Any]) -> None:
-    """Whatever makes room, and though readers come to keep what they read before the last changes."""
-    cache, history = made(room), [first]  # what the lists are after so many drops
-    assert cache.capacity == room
+def test_what_is_held_is_what_the_lists_are(capacity: int, first: dict[Key, list[Row]], steps: list[Any]) -> None:
+    """Whatever is evicted, and though readers come to keep what they read before the last changes."""
+    cache, history = made(capacity), [first]  # what the lists are after so many drops
+    assert cache.capacity == capacity
     for what, asked, late in steps:
         if what == "get":
             found = cache.get(sources(*asked), 1_000)
@@ -120,7 +120,7 @@ def test_what_is_held_is_what_the_lists_are(room: int, first: dict[Key, list[Row
             sure = np.array([before.get(key, []) == history[-1].get(key, []) for key in asked], bool)
             cache.put(sources(*asked), of(*(before.get(key, []) for key in asked)), sure)
             are_those(cache.get(sources(*asked), 1_000), asked, history[-1])
-            if room == PLENTY and not late:
+            if capacity == PLENTY and not late:
                 assert not len(cache.get(sources(*asked), 1_000).missing)
         else:
             history.append(history[-1] | asked)
@@ -129,7 +129,7 @@ def test_what_is_held_is_what_the_lists_are(room: int, first: dict[Key, list[Row
         all_blocks_are_accounted_for(cache)
 
 
-def test_what_is_asked_for_again_stays_and_what_was_asked_for_once_makes_room() -> None:
+def test_what_is_asked_for_again_stays_and_what_was_asked_for_once_is_evicted() -> None:
     cache, one = made(8), of([(1, 2, 0.5)])
     for source in range(8):
         cache.put(sources((BOARD, source)), one, SURE)
@@ -153,7 +153,7 @@ def test_a_list_longer_than_the_cache_is_not_kept() -> None:
     assert cache.get(sources((BOARD, 1), (BOARD, 2)), 9).missing.tolist() == [0]
 
 
-def test_of_too_many_postings_only_the_number_is_told() -> None:
+def test_of_too_many_postings_only_the_number_is_answered() -> None:
     cache = made(9)
     cache.put(sources((BOARD, 1)), of([(i, i, 0.5) for i in range(20)]), SURE)
     found = cache.get(sources((BOARD, 1), (BOARD, 1)), 39)
@@ -162,7 +162,7 @@ def test_of_too_many_postings_only_the_number_is_told() -> None:
     assert len(cache.get(sources((BOARD, 1), (BOARD, 1)), 40).lists.pins) == 40
 
 
-def test_its_size_is_bounded_and_told() -> None:
+def test_its_size_is_bounded_and_a_gauge() -> None:
     for size in (BLOCK_BYTES + 4 * PLACE_BYTES, 1 << 20, 5_000_001):
         cache = ListCache(size)
         assert cache._blocks.table.nbytes == PLACE_BYTES * len(cache._blocks.table)
@@ -175,7 +175,7 @@ def test_its_size_is_bounded_and_told() -> None:
             np.ones(cache.capacity, bool),
         )
         assert cache.bytes() == sum(column.nbytes for column in columns)
-    with pytest.raises(InvalidArgument, match="has no room for a block"):
+    with pytest.raises(InvalidArgument, match="is too small for a block"):
         ListCache(PLACE_BYTES)
 
 
@@ -290,21 +290,21 @@ def test_a_reader_held_back_for_many_writes_leaves_no_stale_list(
     assert best(store, (BOARD, PINS[0])) == [1, *range(100, 130)]
 
 
-def test_who_waits_for_an_offset_sees_its_events(store: PolarisStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lists are dropped before those who wait are told, not just before `apply` returns."""
-    log, told = MemoryLog(PARTITIONS), list[list[int]]()
+def test_a_read_that_waits_for_an_offset_sees_its_events(store: PolarisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lists are dropped before readers that wait go on, not just before `apply` returns."""
+    log, answers = MemoryLog(PARTITIONS), list[list[int]]()
     feed(store, log, Event(Action.SAVE, 1, 1))
     assert best(store, (BOARD, 1)) == [1]
     wake = store.shard._moved.notify_all
 
     def and_ask() -> None:
-        told.append(best(store, (BOARD, 1)))
+        answers.append(best(store, (BOARD, 1)))
         wake()
 
     monkeypatch.setattr(store.shard._moved, "notify_all", and_ask)
     feed(store, log, Event(Action.SAVE, 2, 1))
     feed(store, log, Event(Action.TAKEDOWN, 1))
-    assert told == [[1, 2], [2]]
+    assert answers == [[1, 2], [2]]
 
 
 @pytest.mark.parametrize("cache_bytes", [FEED + 4 * PLACE_BYTES + 2 * BLOCK_BYTES, 1 << 20])

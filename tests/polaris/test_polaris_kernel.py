@@ -204,10 +204,21 @@ def test_explain_is_off_unless_asked() -> None:
     assert got.scores.tolist() == [1.0]  # ln 1 + 2 * the default quality of 0.5
 
 
-def test_columns_of_unequal_length_are_refused() -> None:
-    pins, at_ms, quality, ends = columns([[(1, NOW, 1.0)]])
-    how: dict[str, Any] = {"seen": np.empty(0, np.uint32), "taken_down": pins, "light": Light()}
-    with pytest.raises(ValueError, match="1 pins"):
-        kernel.select(
-            pins, at_ms[:0], quality, ends, np.ones(1, np.float32), now_ms=NOW, max_age_ms=0, per_source=0, k=1, **how
-        )
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"at_ms": np.zeros(1, np.int64)}, "at_ms: 1 rows, expected 2"),
+        ({"quality": np.zeros(3, np.float32)}, "quality: 3 rows, expected 2"),
+        ({"weights": np.ones(1, np.float32)}, "ends: 2 rows, expected 1"),
+        ({"ends": np.array([1, 3])}, "ends: the last list ends at row 3, expected 2"),
+        ({"ends": np.array([4, 2])}, "ends: list 1 ends at row 2, before it begins"),
+    ],
+)
+def test_columns_that_do_not_belong_together_are_refused(wrong: dict[str, Any], message: str) -> None:
+    pins, at_ms, quality, ends = columns([[(1, NOW, 1.0)], [(2, NOW, 1.0)]])
+    right = {"at_ms": at_ms, "quality": quality, "ends": ends, "weights": np.ones(2, np.float32)}
+    how: dict[str, Any] = {"seen": np.empty(0, np.uint32), "taken_down": pins[:0], "light": Light()}
+    how |= {"now_ms": NOW, "max_age_ms": 0, "per_source": 0, "k": 1}
+    assert len(kernel.select(pins, **right, **how).rows) == 1
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        kernel.select(pins, **{**right, **wrong}, **how)

@@ -1,6 +1,7 @@
 """Merging and capping posting lists beside obvious slow references in plain Python."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from polaris import postings
 from polaris.kernel import Light
-from polaris.layout import CREATED, DELETED, PUT, REMOVE, Rows
+from polaris.layout import CREATED, DELETED, PUT, REMOVE, PostingRows
 from polaris.postings import Postings
 from services.core.columns import I64, U64
 
@@ -54,7 +55,7 @@ def same(a: list[Any], b: list[Any]) -> bool:
 
 
 def slow_list(events: list[Event], dated: bool) -> list[Row]:
-    """What is on a list after all that was ever said of it, event by event."""
+    """The pins on a list after all its events, one by one."""
     last: dict[int, tuple[int, float, bool]] = {}
     created = deleted = -1
     gone = False
@@ -73,9 +74,9 @@ def slow_list(events: list[Event], dated: bool) -> list[Row]:
     return [] if gone else [(pin, at_ms, quality) for pin, (at_ms, quality, there) in last.items() if there]
 
 
-def packed(lists: list[list[Event]]) -> Rows:
+def packed(lists: list[list[Event]]) -> PostingRows:
     pins, at_ms, quality, ends = columns([[e[:3] for e in one] for one in lists])
-    return Rows(pins, at_ms, quality, np.array([e[3] for one in lists for e in one], np.uint8), ends)
+    return PostingRows(pins, at_ms, quality, np.array([e[3] for one in lists for e in one], np.uint8), ends)
 
 
 def in_steps(events: list[list[Event]], dated: list[bool], cuts: list[float]) -> list[list[Row]]:
@@ -143,8 +144,38 @@ def test_a_put_without_quality_keeps_the_one_there_was_but_not_over_a_removal() 
 
 
 def test_changes_to_another_number_of_lists_are_refused() -> None:
-    with pytest.raises(ValueError, match="changes to 1 lists, postings of 2, dated 2"):
+    with pytest.raises(ValueError, match="^changes: 1 rows, expected 2$"):
         postings.merge(packed([[], []]), packed([[]]), np.ones(2, bool))
+    with pytest.raises(ValueError, match="^dated: 1 rows, expected 2$"):
+        postings.merge(packed([[], []]), packed([[], []]), np.ones(1, bool))
+
+
+@pytest.mark.parametrize("column", ["at_ms", "quality", "changes"])
+def test_rows_of_unequal_lengths_are_refused(column: str) -> None:
+    right = packed([[(1, 10, 0.5, PUT), (2, 10, 0.5, PUT)]])
+    wrong = right._replace(**{column: getattr(right, column)[:1]})
+    for frozen, changes in ((wrong, right), (right, wrong)):
+        with pytest.raises(ValueError, match=f"^{column}: 1 rows, expected 2$"):
+            postings.standing(frozen, changes, np.ones(1, bool))
+    with pytest.raises(ValueError, match="^ends: the last list ends at row 3, expected 2$"):
+        postings.standing(right, right._replace(ends=right.ends + 1), np.ones(1, bool))
+
+
+def test_lists_are_woven_in_where_there_are_places_for_them() -> None:
+    lists = Postings(*columns([[], [(1, 1, 0.5)], []]))
+    others = Postings(*columns([[(2, 2, 0.5)], [(3, 3, 0.5)]]))
+    woven = postings.woven(lists, others, np.array([0, 2]))
+    assert rows_of(woven) == [[(2, 2, 0.5)], [(1, 1, 0.5)], [(3, 3, 0.5)]]
+    for rows, message in (
+        ([0], "rows: 1 rows, expected 2"),
+        ([2, 0], "rows: row 1 is 0, not above 2 before it"),
+        ([2, 3], "rows: 2 to 3, expected 0 to 2"),
+        ([-1, 2], "rows: -1 to 2, expected 0 to 2"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            postings.woven(lists, others, np.array(rows))
+    with pytest.raises(ValueError, match="^at_ms: 1 rows, expected 2$"):
+        postings.woven(lists, replace(others, at_ms=others.at_ms[:1]), np.array([0, 2]))
 
 
 # --- keeping some ---------------------------------------------------------------------------------------------------

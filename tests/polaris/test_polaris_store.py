@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -192,7 +192,7 @@ def test_R28_a_deleted_board_is_gone_and_may_come_back_in_one_batch(store: Polar
     assert frozen_pins(store, BOARD, 1) == [0]
     assert best(store, (INTEREST, 1)) == [1]
     feed(store, log, *(Event(A.SAVE, pin, 1, NOW, 0.5) for pin in PINS))
-    assert listed(store, (BOARD, 1))[0] == [], "nobody created it again"
+    assert listed(store, (BOARD, 1))[0] == [], "it was not created again"
     again = [Event(A.DELETE_BOARD, source=1), Event(A.CREATE_BOARD, source=1)]
     feed(store, log, *again, *(Event(A.SAVE, pin, 1) for pin in (20, 21, 22, 23)))
     assert [pin for pin, _, _ in listed(store, (BOARD, 1))[0]] == [20, 21, 22, 23]
@@ -299,3 +299,16 @@ def test_questions_during_freezes_never_lose_a_posting(store: PolarisStore) -> N
     stop.set()
     asking.join()
     assert lost == []
+
+
+def test_an_event_in_a_partition_of_others_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        (record,) = as_records(MemoryLog(PARTITIONS), [Event(A.SAVE, PINS[0], 1, NOW)])
+        elsewhere = replace(record, partition=(record.partition + 1) % PARTITIONS)
+        with pytest.raises(ValueError, match=f"^partition: key 1 is in {elsewhere.partition}, not where"):
+            store.apply([elsewhere])
+        with pytest.raises(ValueError, match="^partition: source 1 has events in several$"):
+            store.apply([record, elsewhere])
+        assert store.shard.applied_events() == 0
+        store.apply([record])
+        assert best(store, (BOARD, 1)) == [PINS[0]]

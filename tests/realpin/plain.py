@@ -3,20 +3,20 @@
 import numpy as np
 
 from realpin.layout import MINUTE_MS, Actions, Minutes
-from realpin.signals import KIND, WINDOWS_MS, Affinities, Decay, Pins
+from realpin.signals import KIND, WINDOWS_MS, Affinities, Decay, SignalPins
 from services.core.columns import F32, I64, U32, Array, Ragged
 from services.core.events import Action
 
 
-def take(pins: Pins, rows: Array) -> Pins:
+def take(pins: SignalPins, rows: Array) -> SignalPins:
     """The rows at int[m] positions or a bool[n] mask."""
-    return Pins(pins.pins[rows], pins.weights[rows], pins.boards[rows], pins.at_ms[rows])
+    return SignalPins(pins.pins[rows], pins.weights[rows], pins.boards[rows], pins.at_ms[rows])
 
 
-def weighed(actions: Actions, decay: Decay) -> Pins:
+def weighed(actions: Actions, decay: Decay) -> SignalPins:
     """The pins of one user's actions (ascending by date), ascending by id."""
     if not len(actions.pins):
-        return Pins(actions.pins, np.empty(0, np.float32), actions.boards, actions.at_ms)
+        return SignalPins(actions.pins, np.empty(0, np.float32), actions.boards, actions.at_ms)
     order = np.argsort(actions.pins, kind="stable")  # of one pin, the last action stays last
     pins, kind, at_ms = actions.pins[order], KIND[actions.actions[order]], actions.at_ms[order]
     hides, weights = actions.actions[order] == Action.HIDE, decay.weights[kind]
@@ -28,7 +28,7 @@ def weighed(actions: Actions, decay: Decay) -> Pins:
     ages = np.maximum((speaks.max() if len(speaks) else at_ms.max()) - at_ms, 0)
     weights = weights * np.exp2(-ages / decay.half_lives_ms[kind])
     total = np.add.reduceat(np.where(counts, weights, 0.0), starts).astype(np.float32)
-    return Pins(pins[starts], total, actions.boards[order[last]], actions.at_ms[order[last]])
+    return SignalPins(pins[starts], total, actions.boards[order[last]], actions.at_ms[order[last]])
 
 
 def strongest(values: F32, limit: int, *ties: Array) -> I64:
@@ -40,7 +40,7 @@ def strongest(values: F32, limit: int, *ties: Array) -> I64:
     return rows[np.lexsort((*(tie[rows] for tie in ties[::-1]), -values[rows]))]
 
 
-def strongest_pins(found: Pins, limit: int) -> Pins:
+def strongest_pins(found: SignalPins, limit: int) -> SignalPins:
     """At most `limit` of them, greatest weight first; of equals the newest, then the lowest id."""
     return take(found, strongest(found.weights, limit, -found.at_ms, found.pins))
 

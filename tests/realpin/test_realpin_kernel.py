@@ -67,7 +67,7 @@ def test_what_comes_late_is_placed_by_its_date_after_its_equals() -> None:
     assert newest([[(10, False), (20, False)]], [(0, 5, False)], 2) == [[0, 1]]
 
 
-def test_hides_have_room_of_their_own() -> None:
+def test_hides_have_a_limit_of_their_own() -> None:
     assert newest([[(10, True)]], [(0, at, False) for at in range(11, 20)], 2) == [[0, 8, 9]]
 
 
@@ -79,8 +79,8 @@ def tally(lists: list[dict[int, list[int]]], events: list[Tally], kept: int) -> 
     flat = [(minute, counts) for minutes in lists for minute, counts in sorted(minutes.items())]
     ends = np.cumsum([len(minutes) for minutes in lists], dtype=np.int64)
     events = sorted(events, key=lambda event: event[:2])
-    room = len(flat) + len(events)
-    out, out_counts = np.empty(room, np.int64), np.empty((room, 2), np.uint32)
+    capacity = len(flat) + len(events)
+    out, out_counts = np.empty(capacity, np.int64), np.empty((capacity, 2), np.uint32)
     out_ends = np.empty(len(lists), np.int64)
     n = kernel.tally(
         np.array([minute for minute, _ in flat], np.int64),

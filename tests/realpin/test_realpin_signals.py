@@ -12,7 +12,7 @@ from realpin import kernel, signals
 from realpin.known import joined
 from realpin.layout import MINUTE_MS, Actions, Minutes
 from realpin.settings import Settings
-from realpin.signals import Decay, Pins, decay_of
+from realpin.signals import Decay, SignalPins, decay_of
 from services.core.clock import DAY_MS
 from services.core.columns import U64, Array, Ragged, ids
 from services.core.events import ENGAGEMENTS, Action
@@ -29,11 +29,11 @@ def actions_of(rows: list[Row]) -> Actions:
     return Actions(ids(pins), ids(boards), np.array(at_ms, np.int64), np.array(actions, np.uint8))
 
 
-def by_id(found: Pins) -> Pins:
+def by_id(found: SignalPins) -> SignalPins:
     return plain.take(found, np.argsort(found.pins))
 
 
-def weighed(rows: list[Row], decay: Decay = DECAY) -> Pins:
+def weighed(rows: list[Row], decay: Decay = DECAY) -> SignalPins:
     """All pins that weigh anything, ascending by id."""
     return by_id(signals.strongest_pins(actions_of(rows), decay, 2 * len(rows)))
 
@@ -188,7 +188,7 @@ def test_an_unknown_pin_says_nothing_of_interests() -> None:
 def test_engaged_pins_weigh_above_0_and_are_not_taken_down(rows: list[tuple[float, bool, int]], limit: int) -> None:
     weights, down, interests = zip(*rows, strict=True) if rows else ((), (), ())
     names = np.arange(1, len(rows) + 1, dtype=np.uint64)
-    pins = Pins(names, np.array(weights, np.float32), names, names.astype(np.int64))
+    pins = SignalPins(names, np.array(weights, np.float32), names, names.astype(np.int64))
     words = known([[7] * n for n in interests], list(down))
     expected = [i + 1 for i, (weight, is_down, _) in enumerate(rows) if weight > 0 and not is_down][:limit]
     assert signals.engaged(pins, words, limit).pins.tolist() == expected

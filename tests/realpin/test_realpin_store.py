@@ -130,7 +130,7 @@ def test_minutes_past_keeping_are_dropped_at_a_write_and_never_counted(store: Re
     assert len(store.recent(1).minutes.minutes) == 1
 
 
-def test_a_user_who_never_stops_takes_bounded_room(store: RealpinStore) -> None:
+def test_a_user_who_never_stops_takes_bounded_space(store: RealpinStore) -> None:
     busy = [(A.IMPRESSION, 1, 5, 0, NOW + minute * MINUTE_MS) for minute in range(2 * KEPT_MINUTES)]
     store.apply(MemoryLog(PARTITIONS).append(happened(*busy), TOPICS))
     recent = store.recent(1, NOW + 2 * KEPT_MINUTES * MINUTE_MS)

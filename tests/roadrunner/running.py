@@ -11,7 +11,7 @@ from protos import roadrunner_pb2_grpc as rpc
 from roadrunner.client import Publisher
 from roadrunner.committer import Committer
 from roadrunner.service import Roadrunner
-from roadrunner.store import EventLog, Published, Retention
+from roadrunner.store import EventLog, PublishResult, Retention
 from services.core.clock import Clock, wall_clock
 from services.core.errors import DeadlineExceeded, MeshError
 from services.core.events import Batch
@@ -33,11 +33,11 @@ def open_log(
     return EventLog(folder / "log", partitions, retention or Retention(), clock, cache_mb=1, memtable_mb=1)
 
 
-def publish(committer: Committer, batch: Batch, timeout: float) -> Published:
+def publish(committer: Committer, batch: Batch, timeout: float) -> PublishResult:
     """Submit a batch and wait until it is on disk. Raises DeadlineExceeded when that takes longer."""
-    future: Future[Published] = Future()
+    future: Future[PublishResult] = Future()
 
-    def answer(result: Published | MeshError) -> None:
+    def answer(result: PublishResult | MeshError) -> None:
         if isinstance(result, MeshError):
             future.set_exception(result)
         elif future.set_running_or_notify_cancel():
@@ -51,7 +51,7 @@ def publish(committer: Committer, batch: Batch, timeout: float) -> Published:
         raise DeadlineExceeded("not on disk within the deadline; publish again with the same ids") from None
 
 
-def append(log: EventLog, *batches: Batch) -> list[Published]:
+def append(log: EventLog, *batches: Batch) -> list[PublishResult]:
     """Append batches; not synced."""
     return log.append([batch.to_proto() for batch in batches])
 
@@ -59,8 +59,8 @@ def append(log: EventLog, *batches: Batch) -> list[Published]:
 class Running:
     """A roadrunner that can be stopped and started again."""
 
-    def __init__(self, folder: Path, no_room: Callable[[], str] = lambda: "") -> None:
-        self._folder, self._no_room = folder, no_room
+    def __init__(self, folder: Path, no_space: Callable[[], str] = lambda: "") -> None:
+        self._folder, self._no_space = folder, no_space
         self.address = "127.0.0.1:0"
         self._channels: list[grpc.Channel] = []
         self._publishers: list[Publisher] = []
@@ -69,7 +69,7 @@ class Running:
     def start(self) -> None:
         """Serve, on the port of before."""
         self.log = open_log(self._folder)
-        self.committer = Committer(self.log, 64, self._no_room)
+        self.committer = Committer(self.log, 64, self._no_space)
         self.service = Roadrunner(self.log, self.committer, wall_clock, 600_000)
         add = [lambda server: rpc.add_RoadrunnerServicer_to_server(self.service, server)]
         self.metrics = Metrics("roadrunner", 0)
@@ -120,11 +120,11 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, no_room: Callable[[], str] = lambda: "") -> Iterator[Running]:
+def running(folder: Path, no_space: Callable[[], str] = lambda: "") -> Iterator[Running]:
     """A roadrunner on a folder until the block ends."""
-    door = Running(folder, no_room)
+    ingest = Running(folder, no_space)
     try:
-        yield door
+        yield ingest
     finally:
-        door.hang_up()
-        door.stop()
+        ingest.hang_up()
+        ingest.stop()

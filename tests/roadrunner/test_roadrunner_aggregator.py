@@ -64,10 +64,10 @@ def counted(log: EventLog) -> Counter[Cell]:
 class Working:
     """A log with its committer and aggregator; the aggregator runs by itself when it is started."""
 
-    def __init__(self, log: EventLog, room: str = "") -> None:
-        self.log, self.room, self.now = log, room, NOW
+    def __init__(self, log: EventLog, no_space: str = "") -> None:
+        self.log, self.no_space, self.now = log, no_space, NOW
         self.committer = Committer(log, 100, lambda: "")
-        self.aggregator = Aggregator(log, self.committer, lambda: self.room, PARTITIONS, lambda: self.now)
+        self.aggregator = Aggregator(log, self.committer, lambda: self.no_space, PARTITIONS, lambda: self.now)
         self.committer.start()
 
     def aggregate(self) -> None:
@@ -234,19 +234,19 @@ def test_what_retention_dropped_is_said_once_and_passed_over(tmp_path: Path, cap
         assert counted(one.log) == recounted([batch], PARTITIONS)
 
 
-def test_it_waits_while_there_is_no_room_and_says_so_once(
+def test_it_waits_while_there_is_no_space_and_says_so_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(under_test, "RETRY_S", 0.01)
     with working(tmp_path) as one:
         publish(one.committer, happened(100, 1), 10)
-        one.room = "disk nearly full: 3 MB free"
+        one.no_space = "disk nearly full: 3 MB free"
         with pytest.raises(Exhausted, match="disk nearly full"):
             one.aggregator.step()
         one.aggregator.start()
         until(lambda: "aggregation waits: disk nearly full: 3 MB free" in caplog.text)
         assert counted(one.log) == {}
-        one.room = ""
+        one.no_space = ""
         until(one.caught_up)
         assert caplog.text.count("aggregation waits") == 1
         assert counted(one.log) == recounted([happened(100, 1)], PARTITIONS)

@@ -11,7 +11,7 @@ import pytest
 from protos import events_pb2
 from roadrunner import committer as under_test
 from roadrunner.committer import Committer
-from roadrunner.store import EventLog, Published
+from roadrunner.store import EventLog, PublishResult
 from services.core.errors import DeadlineExceeded, Exhausted, MeshError, Unavailable
 from services.core.events import Batch
 from tests.roadrunner.running import open_log, publish
@@ -30,13 +30,13 @@ class Held:
         self.retained = 0
         self.retain_failure: Exception | None = None
 
-    def append(self, batches: Sequence[events_pb2.Batch]) -> list[Published]:
+    def append(self, batches: Sequence[events_pb2.Batch]) -> list[PublishResult]:
         self.entered.release()
         assert self.let.acquire(timeout=30)
         if self.failure:
             raise self.failure
         self.appended.append([Batch.of(batch).id.tolist() for batch in batches])
-        return [Published(batch.n, 0, {(0, 0): i}) for i, batch in enumerate(batches)]
+        return [PublishResult(batch.n, 0, {(0, 0): i}) for i, batch in enumerate(batches)]
 
     def sync(self) -> None:
         self.synced += 1
@@ -51,8 +51,8 @@ class Held:
         pass
 
 
-def committing(log: Held, max_waiting: int = 100, no_room: Callable[[], str] = lambda: "") -> Committer:
-    made = Committer(cast(EventLog, log), max_waiting, no_room)
+def committing(log: Held, max_waiting: int = 100, no_space: Callable[[], str] = lambda: "") -> Committer:
+    made = Committer(cast(EventLog, log), max_waiting, no_space)
     made.start()
     return made
 
@@ -67,7 +67,7 @@ def waiting(committer: Committer) -> int:
     return committer._queue.qsize()
 
 
-def test_who_waits_together_is_appended_together(pool: ThreadPoolExecutor) -> None:
+def test_publishes_that_wait_are_appended_as_one_group(pool: ThreadPoolExecutor) -> None:
     log = Held()
     committer = committing(log)
     first = pool.submit(publish, committer, follows(1), 30)
@@ -161,10 +161,10 @@ def test_a_full_queue_sheds_at_once(pool: ThreadPoolExecutor) -> None:
     committer.stop()
 
 
-def test_no_room_on_the_disk_sheds_with_the_reason() -> None:
+def test_no_space_on_the_disk_sheds_with_the_reason() -> None:
     log, why = Held(), ["disk nearly full: 3 MB free"]
     log.let.release(9)
-    committer = committing(log, no_room=lambda: why[0])
+    committer = committing(log, no_space=lambda: why[0])
     with pytest.raises(Exhausted, match="disk nearly full: 3 MB free"):
         publish(committer, follows(1), 30)
     why[0] = ""

@@ -53,7 +53,7 @@ def of_kit(message: pb.Batch) -> str:
     return ""
 
 
-def of_door(message: pb.Batch) -> str:
+def of_ingest(message: pb.Batch) -> str:
     try:
         check(message, NOW, AHEAD)
     except InvalidArgument as error:
@@ -64,12 +64,12 @@ def of_door(message: pb.Batch) -> str:
 @given(st.one_of(any_batches(4), any_batches(3, **near_good), good_batches(4)))
 def test_any_batch_is_judged_as_the_kit_judges_it(batch: Batch) -> None:
     message = batch.to_proto()
-    assert of_door(message) == of_kit(message)
+    assert of_ingest(message) == of_kit(message)
 
 
 @given(good_batches(3, at_ms=st.just(NOW)))
 def test_good_batches_pass(batch: Batch) -> None:
-    assert of_door(batch.to_proto()) == ""
+    assert of_ingest(batch.to_proto()) == ""
 
 
 FIELDS = [*COLUMNS, *(f"{name}.ends" for name in RAGGED), *(f"{name}.{values}" for name, (_, values) in RAGGED.items())]
@@ -80,14 +80,14 @@ def test_any_bytes_in_any_column_are_judged_as_the_kit_judges_them(batch: Batch,
     message: Any = batch.to_proto()
     *way, last = field.split(".")
     setattr(getattr(message, way[0]) if way else message, last, data)
-    assert of_door(message) == of_kit(message)
+    assert of_ingest(message) == of_kit(message)
 
 
 @given(good_batches(2, at_ms=st.just(NOW)), st.integers(0, 4))
 def test_another_number_of_rows_is_judged_as_the_kit_judges_it(batch: Batch, n: int) -> None:
     message = batch.to_proto()
     message.n = n
-    assert of_door(message) == of_kit(message)
+    assert of_ingest(message) == of_kit(message)
 
 
 @pytest.mark.parametrize(
@@ -98,24 +98,24 @@ def test_a_run_is_as_long_as_allowed(name: str, most: int) -> None:
         dtype = RAGGED[name][0]
         runs = Ragged(np.array([0, length, length], np.uint32), np.ones(length, dtype))
         message = events(3, action=Action.CREATE_PIN, pin=1, at_ms=NOW, id=[1, 2, 3], **{name: runs}).to_proto()
-        assert of_door(message) == of_kit(message)
-        assert bool(of_door(message)) == (length > most)
+        assert of_ingest(message) == of_kit(message)
+        assert bool(of_ingest(message)) == (length > most)
 
 
 @pytest.mark.parametrize("column", ["user", "pin", "board", "target"])
-def test_the_meshs_own_ids_are_refused_from_everybody_but_the_probe(column: str) -> None:
+def test_the_meshs_own_ids_are_refused_but_from_the_probe(column: str) -> None:
     save = {"action": Action.SAVE, "user": 1, "pin": 2, "board": 3, "at_ms": NOW, "id": [1, 2, 3]}
     for first in (RESERVED_FROM - 1, RESERVED_FROM, 2**64 - 1):
         message = events(3, **(save | {column: [7, first, 8]})).to_proto()
-        assert of_door(message) == of_kit(message)
-        assert (f"batch.{column}[1] = {first}" in of_door(message)) == (first >= RESERVED_FROM)
+        assert of_ingest(message) == of_kit(message)
+        assert (f"batch.{column}[1] = {first}" in of_ingest(message)) == (first >= RESERVED_FROM)
         check(message, NOW, AHEAD, own=True)
 
 
 def test_an_interest_that_is_reserved_is_refused() -> None:
     pins = events(2, action=Action.CREATE_PIN, pin=[1, 2], at_ms=NOW, id=[1, 2], interests=[[5], [6, RESERVED_FROM]])
-    assert of_door(pins.to_proto()) == of_kit(pins.to_proto())
-    assert of_door(pins.to_proto()).startswith(f"batch.interests[1]: holds {RESERVED_FROM}")
+    assert of_ingest(pins.to_proto()) == of_kit(pins.to_proto())
+    assert of_ingest(pins.to_proto()).startswith(f"batch.interests[1]: holds {RESERVED_FROM}")
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_what_multiplies_is_bounded(columns: dict[str, Any], n: int, most: int) 
     for rows in (most // n, most // n + 1):
         of = columns | ({"interests": [list(columns["interests"])] * rows} if "interests" in columns else {})
         message = events(rows, pin=1, at_ms=NOW, id=range(1, rows + 1), **of).to_proto()
-        assert of_door(message) == of_kit(message)
-        assert bool(of_door(message)) == (rows * n > most), of_door(message)
+        assert of_ingest(message) == of_kit(message)
+        assert bool(of_ingest(message)) == (rows * n > most), of_ingest(message)
 
 
 @given(st.lists(good_batches(4), min_size=1, max_size=4))

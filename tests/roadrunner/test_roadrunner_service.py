@@ -33,13 +33,13 @@ NEW_IDS = itertools.count(1)
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[Running]:
+def ingest(tmp_path: Path) -> Iterator[Running]:
     with running(tmp_path) as started:
         yield started
 
 
-def stub(door: Running) -> Any:
-    return roadrunner_pb2_grpc.RoadrunnerStub(door.channel())
+def stub(ingest: Running) -> Any:
+    return roadrunner_pb2_grpc.RoadrunnerStub(ingest.channel())
 
 
 def places(token: bytes) -> tokens.Reached:
@@ -47,10 +47,10 @@ def places(token: bytes) -> tokens.Reached:
     return {at: offset for at, offset in tokens.decode(token).items() if at[0] != tokens.EPOCH}
 
 
-def test_what_was_published_is_read_back_and_its_token_says_where(door: Running) -> None:
-    published = door.publisher().publish(follows(40, user=5), 10)
+def test_what_was_published_is_read_back_and_its_token_says_where(ingest: Running) -> None:
+    published = ingest.publisher().publish(follows(40, user=5), 10)
     assert (published.accepted, published.duplicates) == (40, 0)
-    log = door.reader()
+    log = ingest.reader()
     (at,) = places(published.token)
     ends = log.ends(10)
     assert places(published.token) == {at: ends[at].next - 1}
@@ -64,11 +64,11 @@ def test_what_was_published_is_read_back_and_its_token_says_where(door: Running)
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch=good_batches(max_size=12))
-def test_any_good_batch_is_accepted_and_its_token_names_every_partition(door: Running, batch: Batch) -> None:
+def test_any_good_batch_is_accepted_and_its_token_names_every_partition(ingest: Running, batch: Batch) -> None:
     batch = batch.replace(id=np.array([next(NEW_IDS) for _ in range(len(batch))], np.uint64))
-    published = door.publisher().publish(batch, 10)
+    published = ingest.publisher().publish(batch, 10)
     assert (published.accepted, published.duplicates) == (len(batch), 0)
-    door.hang_up()
+    ingest.hang_up()
     holds = batch.take(
         ~IS_OF_BOARDS[batch.action]
     )  # a statement of a board may hold or not: then it is in `objects` alone
@@ -77,18 +77,18 @@ def test_any_good_batch_is_accepted_and_its_token_names_every_partition(door: Ru
     assert {at for at in most if at[0] == Topic.OBJECTS} <= set(places(published.token))
 
 
-def test_publishing_again_is_no_error_and_no_second_event(door: Running) -> None:
-    publisher = door.publisher()
+def test_publishing_again_is_no_error_and_no_second_event(ingest: Running) -> None:
+    publisher = ingest.publisher()
     first = publisher.publish(follows(3), 10)
     again = publisher.publish(follows(4), 10)
     assert (again.accepted, again.duplicates) == (1, 3)
     assert places(again.token).keys() == places(first.token).keys()
 
 
-def test_an_empty_batch_is_accepted(door: Running) -> None:
-    published = door.publisher().publish(events(0), 10)
+def test_an_empty_batch_is_accepted(ingest: Running) -> None:
+    published = ingest.publisher().publish(events(0), 10)
     assert (published.accepted, published.duplicates, published.token) == (0, 0, b"")
-    assert sum(end.next for end in door.log.ends().values()) == 0
+    assert sum(end.next for end in ingest.log.ends().values()) == 0
 
 
 @pytest.mark.parametrize(
@@ -105,30 +105,30 @@ def test_an_empty_batch_is_accepted(door: Running) -> None:
     ],
 )
 def test_what_is_not_allowed_is_refused_by_name_and_nothing_of_it_kept(
-    door: Running, batch: Batch, message: str
+    ingest: Running, batch: Batch, message: str
 ) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        door.publisher().publish(Batch.concat([batch, follows(5)]), 10)
-    assert sum(end.next for end in door.log.ends().values()) == 0
-    assert door.publisher().publish(follows(5), 10).accepted == 5, "no id was taken"
+        ingest.publisher().publish(Batch.concat([batch, follows(5)]), 10)
+    assert sum(end.next for end in ingest.log.ends().values()) == 0
+    assert ingest.publisher().publish(follows(5), 10).accepted == 5, "no id was taken"
 
 
-def test_reserved_ids_are_written_by_probes_alone(door: Running) -> None:
+def test_reserved_ids_are_written_by_probes_alone(ingest: Running) -> None:
     sample = probe(7, wall_clock())
     with pytest.raises(InvalidArgument, match="the mesh's own"):
-        door.publisher().publish(sample, 10)
+        ingest.publisher().publish(sample, 10)
     for turn in (TURNS, 2**63):
         with pytest.raises(grpc.RpcError, match=f"turn = {turn}: allowed are 0 to {TURNS - 1}"):
-            stub(door).Probe(pb.ProbeRequest(turn=turn, at_ms=wall_clock()), timeout=30)
+            stub(ingest).Probe(pb.ProbeRequest(turn=turn, at_ms=wall_clock()), timeout=30)
     with pytest.raises(grpc.RpcError, match="at_ms"):
-        stub(door).Probe(pb.ProbeRequest(turn=7, at_ms=2**62), timeout=30)
-    assert sum(end.events for end in door.log.ends().values()) == 0
-    assert stub(door).Probe(pb.ProbeRequest(turn=7, at_ms=wall_clock()), timeout=30).accepted == len(sample)
-    assert sum(end.events for end in door.log.ends().values()) > len(sample)
+        stub(ingest).Probe(pb.ProbeRequest(turn=7, at_ms=2**62), timeout=30)
+    assert sum(end.events for end in ingest.log.ends().values()) == 0
+    assert stub(ingest).Probe(pb.ProbeRequest(turn=7, at_ms=wall_clock()), timeout=30).accepted == len(sample)
+    assert sum(end.events for end in ingest.log.ends().values()) > len(sample)
 
 
-def test_damaged_and_oversized_batches_are_refused_by_status(door: Running) -> None:
-    asked = stub(door)
+def test_damaged_and_oversized_batches_are_refused_by_status(ingest: Running) -> None:
+    asked = stub(ingest)
 
     def status(batch: events_pb2.Batch) -> tuple[Code, str]:
         with pytest.raises(grpc.RpcError) as refused:
@@ -146,29 +146,29 @@ def test_damaged_and_oversized_batches_are_refused_by_status(door: Running) -> N
     code, message = status(events_pb2.Batch(user=bytes(100 << 20)))
     assert code == Code.RESOURCE_EXHAUSTED
     assert "larger than max" in message
-    assert door.publisher().publish(follows(5), 10).accepted == 5, "and it goes on"
+    assert ingest.publisher().publish(follows(5), 10).accepted == 5, "and it goes on"
 
 
-def test_a_body_of_100_mb_is_refused_by_the_server_also_when_the_client_sends_it(door: Running) -> None:
-    with grpc.insecure_channel(door.address, options=[("grpc.max_send_message_length", -1)]) as channel:
+def test_a_body_of_100_mb_is_refused_by_the_server_also_when_the_client_sends_it(ingest: Running) -> None:
+    with grpc.insecure_channel(ingest.address, options=[("grpc.max_send_message_length", -1)]) as channel:
         asked: Any = roadrunner_pb2_grpc.RoadrunnerStub(channel)
         with pytest.raises(grpc.RpcError) as refused:
             asked.Publish(pb.PublishRequest(batch=events_pb2.Batch(user=bytes(100 << 20))), timeout=30)
         assert refused.value.code() == Code.RESOURCE_EXHAUSTED
-    assert door.publisher().publish(follows(5), 10).accepted == 5
+    assert ingest.publisher().publish(follows(5), 10).accepted == 5
 
 
-def test_a_full_disk_is_told_to_who_publishes(tmp_path: Path) -> None:
-    with running(tmp_path, no_room=lambda: "disk nearly full: 3 MB free") as door:
+def test_a_publish_on_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    with running(tmp_path, no_space=lambda: "disk nearly full: 3 MB free") as ingest:
         with pytest.raises(Exhausted, match="roadrunner: disk nearly full: 3 MB free"):
-            door.publisher().publish(follows(1), 10)
-        log = door.reader()
+            ingest.publisher().publish(follows(1), 10)
+        log = ingest.reader()
         assert log.ends(10)
         log.close()
 
 
-def test_subscribing_to_what_is_not_there_is_refused_by_status(door: Running) -> None:
-    log = door.reader()
+def test_subscribing_to_what_is_not_there_is_refused_by_status(ingest: Running) -> None:
+    log = ingest.reader()
     for positions, message in (
         ({(9, 0): 0}, "roadrunner: no topic 9 partition 0"),
         ({(0, 99): 0}, "no topic 0 partition 99"),
@@ -181,44 +181,44 @@ def test_subscribing_to_what_is_not_there_is_refused_by_status(door: Running) ->
     log.close()
 
 
-def streams(door: Running) -> int:
+def streams(ingest: Running) -> int:
     """How many streams wait at the end of the log."""
-    return len({woken for waiting in door.log._readers.values() for woken in waiting})
+    return len({woken for waiting in ingest.log._readers.values() for woken in waiting})
 
 
-def test_a_reader_that_goes_away_frees_its_thread(door: Running) -> None:
+def test_a_reader_that_goes_away_frees_its_thread(ingest: Running) -> None:
     everything = {(int(topic), p): 0 for topic in Topic for p in range(PARTITIONS)}
     for how in ("cancel", "hang up"):
-        readers = [door.reader() for _ in range(12)]
+        readers = [ingest.reader() for _ in range(12)]
         calls = [iter(reader.subscribe(everything)) for reader in readers]
-        door.publisher().publish(follows(1, first_id=1 if how == "cancel" else 2), 10)
+        ingest.publisher().publish(follows(1, first_id=1 if how == "cancel" else 2), 10)
         assert all(next(call) for call in calls)
-        until(lambda: streams(door) > 0)
+        until(lambda: streams(ingest) > 0)
         for reader, call in zip(readers, calls, strict=True):
             if how == "cancel":
                 call.close()  # type: ignore[attr-defined]
             else:
                 reader._channel.close()
-        until(lambda: not door.service._streams, 10)
+        until(lambda: not ingest.service._streams, 10)
         for reader in readers:
             reader.close()
-    assert door.publisher().publish(follows(1, first_id=9), 10).accepted == 1
+    assert ingest.publisher().publish(follows(1, first_id=9), 10).accepted == 1
 
 
-def test_draining_ends_the_streams(door: Running) -> None:
-    log = door.reader()
-    door.publisher().publish(follows(1, user=1), 10)
-    (at,) = (at for at, end in door.log.ends().items() if end.next)
+def test_draining_ends_the_streams(ingest: Running) -> None:
+    log = ingest.reader()
+    ingest.publisher().publish(follows(1, user=1), 10)
+    (at,) = (at for at, end in ingest.log.ends().items() if end.next)
     stream = log.subscribe({at: 0})
     assert len(next(stream)) == 1
-    door.close_streams()
+    ingest.close_streams()
     assert list(stream) == []
     log.close()
 
 
-def test_a_door_that_is_away_is_told(tmp_path: Path) -> None:
-    with running(tmp_path) as door:
-        mesh = door.mesh
+def test_an_ingest_api_that_is_away_is_an_error(tmp_path: Path) -> None:
+    with running(tmp_path) as ingest:
+        mesh = ingest.mesh
     log = open_reader(mesh)
     with pytest.raises(Unavailable, match="roadrunner is away; try again in a moment"):
         log.ends(2)

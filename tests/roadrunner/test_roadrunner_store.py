@@ -244,7 +244,7 @@ def test_an_id_twice_in_one_batch_or_one_append_is_accepted_once(tmp_path: Path)
         assert kept == [1], "the first of them"
 
 
-def test_who_publishes_again_gets_a_token_that_covers_the_first_time(tmp_path: Path) -> None:
+def test_a_repeated_publish_gets_a_token_that_covers_the_first_time(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
         (first,) = append(log, follows(9))
         (again,) = append(log, follows(9))

@@ -15,15 +15,16 @@ from cli.main import app
 from loaders.text_ids import TextIds, as_text
 from rockstore import bulk
 from rockstore.keys import datasets_of, versions
-from rockstore.versions import Manifest, check_file, read_manifest
+from rockstore.versions import DatasetManifest, check_file, read_manifest
 from services.core import external
+from services.core.columns import ids
 from services.core.errors import Exhausted, InvalidArgument
 from tests.rockstore.world import KEYS, MATRIX
 
 T0 = 1_700_000_000_000
 
 
-def load(folder: Path, **columns: Any) -> Manifest:
+def load(folder: Path, **columns: Any) -> DatasetManifest:
     """Load a table of these columns; a part of the options may be among them."""
     options = {name: columns.pop(name) for name in ("key", "new_columns") if name in columns}
     path = folder / "in.parquet"
@@ -41,7 +42,7 @@ def test_every_kind_of_number_is_loaded_as_float32_and_null_as_nan(tmp_path: Pat
     }
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"user": pa.array([9, 8, 7], pa.int32()), **columns}), path)
-    source = bulk.Source(path, "user")
+    source = bulk.ParquetSource(path, "user")
     assert (source.columns, source.keys.tolist()) == (list(columns), [9, 8, 7])
     matrix = np.concatenate(list(source.matrices(["truth", "i8", "u64", "f16", "f64"])))
     nan = np.nan
@@ -64,7 +65,7 @@ def test_P11_keys_are_ids_however_they_are_encoded(tmp_path: Path, keys: Any) ->
     a = pa.array([Decimal("0.5"), None], pa.decimal128(4, 2))
     b = pa.array([0.25, 0.5]).dictionary_encode()
     pq.write_table(pa.table({"pin": keys, "a": a, "b": b, "c": pa.nulls(2)}), tmp_path / "in.parquet")
-    source = bulk.Source(tmp_path / "in.parquet", "pin")
+    source = bulk.ParquetSource(tmp_path / "in.parquet", "pin")
     assert source.keys.tolist() == [9, 8]
     matrix = np.concatenate(list(source.matrices(["a", "b", "c"])))
     np.testing.assert_array_equal(matrix, np.array([[0.5, 0.25, np.nan], [np.nan, 0.5, np.nan]], np.float32))
@@ -73,11 +74,11 @@ def test_P11_keys_are_ids_however_they_are_encoded(tmp_path: Path, keys: Any) ->
 def test_P21_keys_are_text_where_ids_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(pa.table({"user": ["ana@example.org", "u-0651"], "a": [1.0, 2.0]}), tmp_path / "in.parquet")
     with as_text(TextIds()):
-        source = bulk.Source(tmp_path / "in.parquet", "user")
+        source = bulk.ParquetSource(tmp_path / "in.parquet", "user")
     assert source.keys.tolist() == [external.number_of("ana@example.org"), external.number_of("u-0651")]
     monkeypatch.setattr(external, "number_of", lambda text: 7)
     with as_text(TextIds()), pytest.raises(InvalidArgument, match=r"have one hash \(7\): change one of them"):
-        bulk.Source(tmp_path / "in.parquet", "user")
+        bulk.ParquetSource(tmp_path / "in.parquet", "user")
 
 
 def test_a_version_is_whole_and_the_numbers_ascend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,3 +243,12 @@ def test_the_command_refuses_by_name(tmp_path: Path, arguments: tuple[Any, ...],
     pq.write_table(pa.table({"pin": [1, 2], "a": [1.0, 2.0]}), path)
     code, found = feedmesh(*(path if a == "FILE" else a for a in arguments), "--data", tmp_path)
     assert (code, said in found) == (2, True)
+
+
+def test_a_sorted_file_takes_rows_that_are_in_order(tmp_path: Path) -> None:
+    matrix, of = np.zeros((3, 2), np.float32), (0, "taste", 1)
+    with pytest.raises(ValueError, match="^keys: row 2 is 2, not above 2 before it$"):
+        bulk._write_file(tmp_path / "0.sst", ids([1, 2, 2]), matrix, of)
+    with pytest.raises(ValueError, match="^matrix: 3 rows, expected 2$"):
+        bulk._write_file(tmp_path / "0.sst", ids([1, 2]), matrix, of)
+    assert bulk._write_file(tmp_path / "0.sst", ids([1, 2, 3]), matrix, of).rows == 3

@@ -64,7 +64,7 @@ def test_a_dataset_is_known_by_its_files_too(data: Path) -> None:
 
 
 def test_a_row_that_is_right_is_published(data: Path) -> None:
-    """As far as the mesh of this test goes: there is nobody to publish to."""
+    """As far as the mesh of this test goes: there is no ingest API to publish to."""
     code, found = features(data, "put", "taste", "--key", 1, 0.5, 1)
     assert (code, "roadrunner" in found) == (1, True), found
 

@@ -9,7 +9,7 @@ import pytest
 
 from rockstore import bulk, layout, versions
 from rockstore import datasets as datasets_module
-from rockstore.client import Dataset
+from rockstore.client import ServedDataset
 from rockstore.keys import datasets_of
 from rockstore.store import TOPICS
 from services.core.columns import ids
@@ -62,7 +62,7 @@ def test_what_is_damaged_or_missing_is_waited_for_and_nothing_is_committed(rocks
     shutil.rmtree(rockstores.folder / "datasets" / "taste" / "2", ignore_errors=True)
     intact.rename(rockstores.folder / "datasets" / "taste" / "2")
     rockstores.follow()
-    assert rockstores.datasets()[0] == Dataset("taste", ["a", "b", "c"], 2, [1, 2], 500, T0, "")
+    assert rockstores.datasets()[0] == ServedDataset("taste", ["a", "b", "c"], 2, [1, 2], 500, T0, "")
     np.testing.assert_array_equal(rockstores.rows(KEYS).values, MATRIX + 2)
     assert rockstores.rows([5]).found.all()
 
@@ -180,7 +180,7 @@ def test_a_lost_shard_is_rebuilt_from_the_log_and_the_files(tmp_path: Path) -> N
         made.apply(switch(1), put(int(KEYS[1]), [1, 2, 3], T0 + 1))
         load(tmp_path, matrix=MATRIX + 2)
         made.apply(switch(2), put(77, [4, 5, 6], T0 + 1))
-        log, before, told = made.log, made.rows(np.append(KEYS, ids([77]))), made.datasets()
+        log, before, listed = made.log, made.rows(np.append(KEYS, ids([77]))), made.datasets()
     shutil.rmtree(tmp_path / "rockstore" / "1of2")
     with opened(tmp_path, 2) as made:
         made.log = log
@@ -188,7 +188,7 @@ def test_a_lost_shard_is_rebuilt_from_the_log_and_the_files(tmp_path: Path) -> N
         after = made.rows(np.append(KEYS, ids([77])))
         for column, same in zip(before, after, strict=True):
             np.testing.assert_array_equal(column, same)
-        assert made.datasets() == told
+        assert made.datasets() == listed
 
 
 def test_a_folder_from_before_there_were_datasets_is_opened(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rockstore import bulk, layout
 from rockstore import datasets as datasets_module
-from rockstore.client import Dataset
+from rockstore.client import ServedDataset
 from rockstore.keys import datasets_of
 from rockstore.store import TOPICS, RockstoreStore
 from rockstore.versions import remove
@@ -39,7 +39,7 @@ def test_a_load_is_served_once_the_log_says_so_in_the_order_asked(rockstores: Ro
     np.testing.assert_array_equal(rows.found, np.arange(504) < 502)
     np.testing.assert_array_equal(rows.at_ms, np.where(rows.found, T0, 0))
     assert np.isnan(rows.values[-2:]).all()
-    assert rockstores.datasets() == [Dataset("taste", ["a", "b", "c"], 1, [1], 500, T0, "")]
+    assert rockstores.datasets() == [ServedDataset("taste", ["a", "b", "c"], 1, [1], 500, T0, "")]
 
 
 def test_an_unknown_dataset_and_no_keys_find_nothing(rockstores: Rockstores) -> None:
@@ -142,7 +142,7 @@ def test_a_live_row_is_on_top_of_an_older_load_and_under_a_newer_one(rockstores:
     np.testing.assert_array_equal(rockstores.rows([key]).values, [[1, 2, 3]])
 
 
-def test_live_rows_of_another_width_are_passed_over_and_told(rockstores: Rockstores) -> None:
+def test_live_rows_of_another_width_are_passed_over_and_reported(rockstores: Rockstores) -> None:
     load(rockstores.folder)
     rockstores.apply(switch(1), put(int(KEYS[0]), [1, 2], T0 + 5), put(5, [], T0 + 5), put(5, [1, 2, 3, 4], T0 + 5))
     np.testing.assert_array_equal(rockstores.rows([KEYS[0], 5]).found, [True, False])
@@ -159,7 +159,7 @@ def test_live_rows_alone_have_numbered_columns_and_those_of_other_columns_are_no
     assert two.datasets()[0].version == 0
     load(two.folder, as_of_ms=T0 - 9)
     two.apply(switch(1))
-    assert two.rows([5, 6]).found.tolist() == [False, False]  # nobody said that x0 is a
+    assert two.rows([5, 6]).found.tolist() == [False, False]  # no event said that x0 is a
     two.apply(put(5, [7, 8, 9], T0 - 5))
     np.testing.assert_array_equal(two.rows([5]).values, [[7, 8, 9]])
 

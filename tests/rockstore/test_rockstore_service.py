@@ -180,5 +180,5 @@ def test_a_shard_that_is_away_is_named() -> None:
         ask(gone, lambda client: client.attributes(PIN, ids([1]), 2))
 
 
-def test_the_door_has_settings() -> None:
+def test_the_entry_point_has_settings() -> None:
     assert Settings().shards == 1

@@ -67,7 +67,7 @@ class Writer:
         self.view.apply(self.offsets.append(batch_of(list(rows)), TOPICS))
 
 
-def facts(view: RockstoreStore, kind: int, *objects: int) -> list[Row | None]:
+def objects_of(view: RockstoreStore, kind: int, *objects: int) -> list[Row | None]:
     """What the view knows of each object, as plain values; None: not found."""
     c = view.attributes(kind, ids(objects))
     titles, links = c.titles.strings(), c.links.strings()
@@ -128,7 +128,7 @@ class Reference:
             self._state(at, known, row)
 
     def _board(self, at: tuple[int, int], known: Row, row: Row) -> None:
-        """Whoever's first spoke of it, alone until it is deleted; then of whoever creates it next, at that date or later."""
+        """Owned by the first user who states it, until it is deleted; then by the next who creates it, at that date or later."""
         dates, mine = self.dates.setdefault(at, {}), known["owner"] in (0, row["user"])
         deleted = dates.get("deleted", 0)
         if row["action"] == A.DELETE_BOARD:
@@ -207,7 +207,7 @@ def test_it_knows_what_the_reference_knows_wherever_chunks_end(
             view.apply(view.shard.fresh(records))  # what was applied before it was opened again is not applied twice
             assert view.shard.applied_events() == sum(len(record.batch) for record in records)
             for kind in (PIN, BOARD, USER, INTEREST):
-                assert facts(view, kind, *ALL) == [reference.objects.get((kind, id_)) for id_ in ALL]
+                assert objects_of(view, kind, *ALL) == [reference.objects.get((kind, id_)) for id_ in ALL]
                 assert view.listed(kind, 0, 100).tolist() == reference.listed(kind)
 
 
@@ -236,11 +236,11 @@ def test_what_memory_says_is_what_the_disk_says(batches: list[list[Row]]) -> Non
         for rows in [[], *batches]:
             write(*rows)
             for kind in (PIN, BOARD, USER, INTEREST):
-                from_memory = facts(view, kind, *ALL)  # asked before, so kept through the writes
-                assert from_memory == facts(RockstoreStore(view.shard, range(PARTITIONS), PARTITIONS), kind, *ALL)
+                from_memory = objects_of(view, kind, *ALL)  # asked before, so kept through the writes
+                assert from_memory == objects_of(RockstoreStore(view.shard, range(PARTITIONS), PARTITIONS), kind, *ALL)
 
 
-def test_a_write_is_read_at_once_whoever_reads_meanwhile(view: RockstoreStore) -> None:
+def test_a_write_is_read_at_once_whatever_is_read_meanwhile(view: RockstoreStore) -> None:
     write, pins, ended = Writer(view), ids(range(1, 9)), threading.Event()
 
     def read() -> None:
@@ -282,8 +282,8 @@ def test_a_pin_is_read_as_it_was_created(view: RockstoreStore) -> None:
     stated = {"title": "Töpfe", "link": "https://example.org/1", "quality": 0.25, "interests": [9, 8, 9]}
     Writer(view)({"action": A.CREATE_PIN, "pin": 5, "user": 7, "at_ms": T0 + 1, **stated})
     expected = {**NOTHING, **stated, "owner": 7, "at_ms": T0 + 1, "interests": [9, 8]}
-    assert facts(view, PIN, 5, 6, 5) == [expected, None, expected]
-    assert facts(view, BOARD, 5) == [None]
+    assert objects_of(view, PIN, 5, 6, 5) == [expected, None, expected]
+    assert objects_of(view, BOARD, 5) == [None]
 
 
 def test_what_an_event_does_not_state_stays(view: RockstoreStore) -> None:
@@ -292,27 +292,27 @@ def test_what_an_event_does_not_state_stays(view: RockstoreStore) -> None:
     write({"action": A.UPDATE_PIN, "pin": 5, "title": "b", "at_ms": T0 + 5})
     write({"action": A.CREATE_PIN, "pin": 5, "quality": 0.0, "interests": [2], "at_ms": T0 + 6})
     known = {"title": "b", "link": "l", "owner": 7, "quality": 0.0, "at_ms": T0, "down": False, "interests": [1, 2]}
-    assert facts(view, PIN, 5) == [known]
+    assert objects_of(view, PIN, 5) == [known]
     write({"action": A.UPDATE_PIN, "pin": 5, "interests": [3, 2]})
-    assert facts(view, PIN, 5) == [{**known, "interests": [1, 2, 3]}]
+    assert objects_of(view, PIN, 5) == [{**known, "interests": [1, 2, 3]}]
 
 
 def test_a_pin_spoken_of_before_it_is_created_gets_its_date_when_it_is(view: RockstoreStore) -> None:
     write = Writer(view)
     write({"action": A.JOIN_INTEREST, "pin": 5, "target": 4}, {"action": A.UPDATE_PIN, "pin": 5, "title": "a"})
-    assert facts(view, PIN, 5) == [{**NOTHING, "title": "a", "interests": [4]}]
+    assert objects_of(view, PIN, 5) == [{**NOTHING, "title": "a", "interests": [4]}]
     write({"action": A.CREATE_PIN, "pin": 5, "at_ms": T0 + 3})
-    assert facts(view, PIN, 5) == [{**NOTHING, "title": "a", "interests": [4], "at_ms": T0 + 3}]
+    assert objects_of(view, PIN, 5) == [{**NOTHING, "title": "a", "interests": [4], "at_ms": T0 + 3}]
 
 
 def test_interests_join_at_the_end_once_and_leave(view: RockstoreStore) -> None:
     write = Writer(view)
     write({"action": A.CREATE_PIN, "pin": 5, "interests": [1, 2]})
     write(*({"action": A.JOIN_INTEREST, "pin": 5, "target": target} for target in (3, 1, 3)))
-    assert facts(view, PIN, 5) == [{**NOTHING, "at_ms": T0, "interests": [1, 2, 3]}]
+    assert objects_of(view, PIN, 5) == [{**NOTHING, "at_ms": T0, "interests": [1, 2, 3]}]
     write({"action": A.LEAVE_INTEREST, "pin": 5, "target": 1}, {"action": A.JOIN_INTEREST, "pin": 5, "target": 1})
     write({"action": A.LEAVE_INTEREST, "pin": 6, "target": 1})
-    assert facts(view, PIN, 5, 6) == [{**NOTHING, "at_ms": T0, "interests": [2, 3, 1]}, None]
+    assert objects_of(view, PIN, 5, 6) == [{**NOTHING, "at_ms": T0, "interests": [2, 3, 1]}, None]
 
 
 def test_no_value_grows_without_end(view: RockstoreStore) -> None:
@@ -326,9 +326,9 @@ def test_a_takedown_is_final_and_its_attributes_stay(view: RockstoreStore, known
     if known:
         write(create)
     write({"action": A.TAKEDOWN, "pin": 5})
-    assert facts(view, PIN, 5) == [{**NOTHING, "down": True, **({"title": "a", "at_ms": T0} if known else {})}]
+    assert objects_of(view, PIN, 5) == [{**NOTHING, "down": True, **({"title": "a", "at_ms": T0} if known else {})}]
     write(create, {"action": A.UPDATE_PIN, "pin": 5, "link": "l"})
-    assert facts(view, PIN, 5) == [{**NOTHING, "down": True, "title": "a", "link": "l", "at_ms": T0}]
+    assert objects_of(view, PIN, 5) == [{**NOTHING, "down": True, "title": "a", "link": "l", "at_ms": T0}]
     assert view.listed(PIN, 0, 10).tolist() == []
 
 
@@ -337,19 +337,19 @@ def test_a_deleted_board_stays_readable_and_is_not_listed(view: RockstoreStore) 
     write(*({"action": A.CREATE_BOARD, "board": board, "user": 7, "title": "b"} for board in (3, 4)))
     write({"action": A.DELETE_BOARD, "board": 3, "user": 7})
     board = {**NOTHING, "title": "b", "owner": 7, "at_ms": T0}
-    assert facts(view, BOARD, 3, 4) == [{**board, "down": True}, board]
+    assert objects_of(view, BOARD, 3, 4) == [{**board, "down": True}, board]
     assert view.listed(BOARD, 0, 10).tolist() == [4]
 
 
-def test_users_and_interests_have_names_and_who_only_acts_is_not_listed(view: RockstoreStore) -> None:
+def test_users_and_interests_have_names_and_a_user_who_only_acts_is_not_listed(view: RockstoreStore) -> None:
     Writer(view)(
         {"action": A.NAME_USER, "user": 5, "title": "Ada"},
         {"action": A.NAME_INTEREST, "target": 5, "user": 9, "title": "pots"},
         {"action": A.SAVE, "user": 6, "pin": 1, "board": 2},
         {"action": A.NAME_USER, "user": 5, "title": "Ada L.", "at_ms": T0 + 9},
     )
-    assert facts(view, USER, 5, 6) == [{**NOTHING, "title": "Ada L.", "at_ms": T0}, None]
-    assert facts(view, INTEREST, 5) == [{**NOTHING, "title": "pots", "at_ms": T0}]
+    assert objects_of(view, USER, 5, 6) == [{**NOTHING, "title": "Ada L.", "at_ms": T0}, None]
+    assert objects_of(view, INTEREST, 5) == [{**NOTHING, "title": "pots", "at_ms": T0}]
     assert view.listed(USER, 0, 10).tolist() == [5]
     assert view.listed(INTEREST, 0, 10).tolist() == [5]
 

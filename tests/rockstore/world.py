@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from protos.rockstore_pb2_grpc import add_RockstoreServicer_to_server
 from rockstore import bulk, layout
-from rockstore.client import Dataset, RockstoreClient, Rows
+from rockstore.client import MergedRows, RockstoreClient, ServedDataset
 from rockstore.keys import datasets_of
 from rockstore.service import Rockstore
 from rockstore.store import TOPICS, RockstoreStore
-from rockstore.versions import Manifest
+from rockstore.versions import DatasetManifest
 from services.core.columns import F32, U64, ids
 from services.core.events import Action, Batch, events
 from services.log.memory import MemoryLog
@@ -36,7 +36,7 @@ def parquet(path: Path, keys: U64, **columns: Any) -> Path:
     return path
 
 
-def load(folder: Path, keys: U64 = KEYS, matrix: F32 = MATRIX, names: str = "abc", **options: Any) -> Manifest:
+def load(folder: Path, keys: U64 = KEYS, matrix: F32 = MATRIX, names: str = "abc", **options: Any) -> DatasetManifest:
     """A version of the dataset `taste`, its rows in any order."""
     order = np.random.default_rng(7).permutation(len(keys))
     columns = {name: matrix[order, i] for i, name in enumerate(names)}
@@ -69,11 +69,11 @@ class Rockstores:
         for store, own in zip(self.stores, self._owns, strict=True):
             store.apply(store.shard.fresh([record for record in self.log if record.partition in own]))
 
-    def rows(self, keys: object, dataset: str = "taste") -> Rows:
-        found: Rows = asked(RockstoreClient, self.mesh, lambda client: client.rows(dataset, ids(keys), 5))
+    def rows(self, keys: object, dataset: str = "taste") -> MergedRows:
+        found: MergedRows = asked(RockstoreClient, self.mesh, lambda client: client.rows(dataset, ids(keys), 5))
         return found
 
-    def datasets(self) -> list[Dataset]:
+    def datasets(self) -> list[ServedDataset]:
         return asked(RockstoreClient, self.mesh, lambda client: client.datasets(5))
 
 

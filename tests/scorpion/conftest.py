@@ -1,10 +1,10 @@
-"""Facts for each test, with an origin and a clock that it holds in its hands."""
+"""PinFeatureLoader for each test, with an origin and a clock that it holds in its hands."""
 
 import pytest
 
-from scorpion.facts import Facts
+from scorpion.pin_features import PinFeatureLoader
 from services.state.change_feed import ChangeFeed
-from tests.scorpion.held import TTL, Origin, Time, followed
+from tests.scorpion.held import TTL, HeldOrigin, Time, followed
 
 
 @pytest.fixture
@@ -13,8 +13,8 @@ def clock() -> Time:
 
 
 @pytest.fixture
-def origin() -> Origin:
-    return Origin()
+def origin() -> HeldOrigin:
+    return HeldOrigin()
 
 
 @pytest.fixture
@@ -23,5 +23,5 @@ def feed() -> ChangeFeed:
 
 
 @pytest.fixture
-def facts(origin: Origin, feed: ChangeFeed, clock: Time) -> Facts:
-    return Facts(origin, feed, 2 << 20, TTL, clock)
+def loader(origin: HeldOrigin, feed: ChangeFeed, clock: Time) -> PinFeatureLoader:
+    return PinFeatureLoader(origin, feed, 2 << 20, TTL, clock)

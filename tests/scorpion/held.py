@@ -1,4 +1,4 @@
-"""What the tests of the facts hold in their hands: the time, an origin that counts and waits, a log's ends, a thread."""
+"""Parts that the tests of pin features control: the time, an origin that counts and waits, a log's ends, a thread."""
 
 import threading
 from collections import Counter
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from features.pins import FACTS, INTERESTS, KEPT
-from scorpion.facts import Known
+from features.pins import ATTRIBUTES, INTERESTS, KEPT
 from scorpion.origin import COUNTERS, ROCKSTORE, Fetched
+from scorpion.pin_features import KnownPins
 from services.core.columns import U64
 from services.state.change_feed import ChangeFeed, ViewPosition
 from tests.kit import ONE_EPOCH
@@ -39,7 +39,7 @@ class Time:
         return self.ms
 
 
-class Origin:
+class HeldOrigin:
     """Answers the version of each pin, and remembers who was asked for what. `gate` holds an answer on its way."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Origin:
             values[:, 1], values[:, 2] = of, 3
             values[:, len(KEPT) :] = 7
         if COUNTERS not in self.lost:
-            values[:, len(FACTS) : len(KEPT)] = (now_ms % 1_000_000_000) / 1000
+            values[:, len(ATTRIBUTES) : len(KEPT)] = (now_ms % 1_000_000_000) / 1000
         return Fetched(values, np.repeat(pins[:, None], INTERESTS, axis=1), self.lost, position)
 
 
@@ -99,12 +99,12 @@ class Asking(threading.Thread):
         return self.answer
 
 
-def versions(known: Known) -> list[float]:
+def versions(known: KnownPins) -> list[float]:
     """The version of each pin, as the origin answers it."""
-    return [float(value) for value in known.facts.values[:, 1]]
+    return [float(value) for value in known.features.values[:, 1]]
 
 
-def waited(origin: Origin, n: int = 1) -> None:
+def waited(origin: HeldOrigin, n: int = 1) -> None:
     """Wait until the origin was asked so often."""
     for _ in range(n):
         assert origin.asked.acquire(timeout=60)

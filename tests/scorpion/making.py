@@ -9,7 +9,7 @@ import numpy as np
 from features import catalogue
 from features.catalogue import Feature
 from scorpion import registry
-from scorpion.registry import Model
+from scorpion.registry import CheckedModel
 from services.core.columns import F32
 
 NAMES = (
@@ -48,7 +48,7 @@ def booster_of(features: list[Feature], seed: int = 1, **parameters: Any) -> lig
 
 def written(
     folder: Path, seed: int = 1, names: tuple[str, ...] = NAMES, name: str = "ranker", **parameters: Any
-) -> Model:
+) -> CheckedModel:
     """A model's folder, as training writes it."""
     features = features_of(names)
     booster = booster_of(features, seed, **parameters)

@@ -1,4 +1,4 @@
-"""What scorpion answers where there is nothing to score by, and what its client makes of answers that are none."""
+"""Answers of scorpion without a model, and its client's errors for answers that are none."""
 
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,8 @@ import pytest
 from protos import scorpion_pb2 as pb
 from protos.scorpion_pb2_grpc import ScorpionServicer, add_ScorpionServicer_to_server
 from scorpion.client import NoModel, ScorpionClient
-from scorpion.facts import Facts
 from scorpion.models import Models
+from scorpion.pin_features import PinFeatureLoader
 from scorpion.service import Scorpion
 from services.core.columns import ids
 from services.core.errors import MeshError
@@ -20,12 +20,12 @@ from services.rpc.admission import AdmissionLimiter
 from services.rpc.dispatch import Arrived, Dispatcher, finished
 from services.rpc.server import Adding
 from tests.kit import asked, serve_services
-from tests.scorpion.held import Origin, followed
+from tests.scorpion.held import HeldOrigin, followed
 
 
 @pytest.mark.parametrize("short", ["scores", "features", "first_interests", "taken_down", "creators"])
 def test_an_answer_of_another_length_is_an_error_of_the_mesh(short: str) -> None:
-    """Whatever process answers so, who asks can act on it: a feed goes on without the stage."""
+    """Whatever process answers so, its caller can act on it: a feed goes on without the stage."""
 
     class Short(ScorpionServicer):
         def Score(self, request: pb.ScoreRequest, context: Any) -> pb.ScoreReply:
@@ -53,7 +53,7 @@ def test_asking_without_a_model_is_no_error_in_its_figures(tmp_path: Path) -> No
     metrics = Metrics("scorpion", 0)
     models = Models(tmp_path, lambda: {}, lambda columns: None)
     service, dispatcher = (
-        Scorpion(models, Facts(Origin(), followed(), 1 << 20, 0)),
+        Scorpion(models, PinFeatureLoader(HeldOrigin(), followed(), 1 << 20, 0)),
         Dispatcher(metrics, AdmissionLimiter()),
     )
     add_ScorpionServicer_to_server(service, cast(Any, Adding(dispatcher.methods)))
@@ -64,7 +64,9 @@ def test_asking_without_a_model_is_no_error_in_its_figures(tmp_path: Path) -> No
 
 
 def test_without_a_model_the_client_says_so(tmp_path: Path) -> None:
-    service = Scorpion(Models(tmp_path, lambda: {}, lambda columns: None), Facts(Origin(), followed(), 1 << 20, 0))
+    service = Scorpion(
+        Models(tmp_path, lambda: {}, lambda columns: None), PinFeatureLoader(HeldOrigin(), followed(), 1 << 20, 0)
+    )
     add = partial(add_ScorpionServicer_to_server, service)
     with (
         serve_services({"scorpion": [[add], [add]]}, 4) as mesh,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from features.pins import COUNTS, FACTS, INTERESTS, KEPT
+from features.pins import ATTRIBUTES, COUNTS, INTERESTS, KEPT
 from scorpion import slots
 from scorpion.cache import EARLY_MS, EXPIRED, HIT, LOOKED_AT, MISS, PLACE, UNSURE_MS, PinCache, row_bytes
 from services.core.columns import F32, U64, Array, ids
@@ -38,11 +38,11 @@ class Time:
         return self.ms
 
 
-def small(clock: Time, room: int, columns: tuple[str, ...] = ()) -> PinCache:
-    """A cache with room for exactly `room` rows."""
-    size = next(size for size in range(0, 64 * KB, 4) if fits(size, columns) >= room)
+def small(clock: Time, capacity: int, columns: tuple[str, ...] = ()) -> PinCache:
+    """A cache for exactly `capacity` rows."""
+    size = next(size for size in range(0, 64 * KB, 4) if fits(size, columns) >= capacity)
     made = PinCache(columns, size, TTL, clock)
-    assert made.capacity == room
+    assert made.capacity == capacity
     return made
 
 
@@ -54,10 +54,10 @@ def fits(size: int, columns: tuple[str, ...]) -> int:
 
 
 class Slow:
-    """What the cache should do. A row: (values, interests, counted_ms, the second until which it is good, 0 of a sure one)."""
+    """The cache as a dictionary. A row: (values, interests, counted_ms, the second until which it is good, 0 of a sure one)."""
 
-    def __init__(self, room: int) -> None:
-        self.room, self.of = room, dict[int, Any]()
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.of = capacity, dict[int, Any]()
         self.order: list[int] = []  # as they came
         self.read: set[int] = set()  # since the hand last came by
         self.hand: int | None = None  # where it looks next; None: at the oldest
@@ -76,13 +76,13 @@ class Slow:
         if not sure and pin in self.of and (not (until := self.of[pin][3]) or clock_ms // 1000 < until):
             return
         if pin not in self.of:
-            if len(self.of) == self.room:
-                self.make_room()
+            if len(self.of) == self.capacity:
+                self.evict()
             self.order.append(pin)
         until = 0 if sure else ceil((clock_ms + UNSURE_MS) / 1000)
         self.of[pin] = [values.copy(), interests.copy(), counted, until]
 
-    def make_room(self) -> None:
+    def evict(self) -> None:
         at = 0 if self.hand is None else self.order.index(self.hand)
         while self.order[at] in self.read:
             self.read.remove(self.order[at])
@@ -116,11 +116,11 @@ PINS = st.lists(st.integers(1, 30), min_size=0, max_size=12)
 class Both(RuleBasedStateMachine):
     """Everything that can be done to a cache, done to both."""
 
-    @initialize(room=st.integers(1, 20))
-    def begin(self, room: int) -> None:
+    @initialize(capacity=st.integers(1, 20))
+    def begin(self, capacity: int) -> None:
         self.clock = Time()
-        self.cache = small(self.clock, room)
-        self.slow = Slow(room)
+        self.cache = small(self.clock, capacity)
+        self.slow = Slow(capacity)
         self.salt = 0.0
 
     @rule(ms=st.sampled_from([1, 500, 1_000, 5_000, 10_000, 30_000, 70_000]))
@@ -144,7 +144,7 @@ class Both(RuleBasedStateMachine):
         self.cache.put_counts(ids(pins), counts, self.clock.ms)
         for i, pin in enumerate(pins):
             if pin in self.slow.of and not self.slow.of[pin][3]:
-                self.slow.of[pin][0][len(FACTS) :] = counts[i]
+                self.slow.of[pin][0][len(ATTRIBUTES) :] = counts[i]
                 self.slow.of[pin][2] = self.clock.ms
 
     @rule(pins=PINS)
@@ -190,7 +190,7 @@ def filled(clock: Time, cache: PinCache, pins: U64, width: int = WIDTH, sure: bo
     cache.put(pins, *rows(pins, width=width), clock.ms, np.full(len(pins), sure))
 
 
-def test_the_first_that_was_not_read_makes_room(clock: Time) -> None:
+def test_the_first_that_was_not_read_is_evicted(clock: Time) -> None:
     cache = small(clock, 3)
     filled(clock, cache, ids([1, 2, 3]))
     cache.get(ids([1]), 0)
@@ -231,7 +231,7 @@ def test_it_never_takes_more_than_it_may(size: int, columns: int, seed: int) -> 
 
 
 def test_one_row_too_big_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="no room for a row"):
+    with pytest.raises(InvalidArgument, match="too small for a row"):
         PinCache((), 100, TTL)
 
 
@@ -310,3 +310,18 @@ def test_pins_that_meet_in_the_table_are_kept_apart(clock: Time) -> None:
         cache.drop(ids([home[gone]]))
     found = cache.get(ids(home), 0)
     assert (found.found == np.where(np.arange(40) % 3 == 0, MISS, HIT)).all()
+
+
+def test_columns_that_are_no_rows_of_the_pins_are_refused(clock: Time) -> None:
+    cache, pins, sure = small(clock, 4), ids([7, 8]), np.ones(2, bool)
+    values, interests = rows(pins)
+    with pytest.raises(ValueError, match=rf"^values: shape \(2, {WIDTH - 1}\), expected \(2, {WIDTH}\)$"):
+        cache.put(pins, values[:, 1:], interests, START, sure)
+    with pytest.raises(ValueError, match=rf"^interests: shape \(1, {INTERESTS}\), expected \(2, {INTERESTS}\)$"):
+        cache.put(pins, values, interests[:1], START, sure)
+    with pytest.raises(ValueError, match="^sure: 1 rows, expected 2$"):
+        cache.put(pins, values, interests, START, sure[:1])
+    counts = values[:, len(ATTRIBUTES) :]
+    with pytest.raises(ValueError, match=rf"^counts: shape \(1, {len(COUNTS)}\), expected \(2, {len(COUNTS)}\)$"):
+        cache.put_counts(pins, counts[:1], START)
+    assert len(cache) == 0

@@ -1,4 +1,4 @@
-"""What scorpion refuses before anything is asked."""
+"""Requests that scorpion refuses before it calls another service."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ from services.core.errors import InvalidArgument
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_by_name(fields: dict[str, Any], why: str) -> None:
-    nobody: Any = None  # none is asked
-    servicer = Scorpion(nobody, nobody)
+    unused: Any = None  # none is called
+    servicer = Scorpion(unused, unused)
     with pytest.raises(InvalidArgument, match=why):
         servicer.Score(pb.ScoreRequest(**fields), None)

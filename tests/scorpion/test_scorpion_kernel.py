@@ -73,7 +73,7 @@ def reference(booster: lightgbm.Booster, rows: F32) -> F64:
     return np.asarray(booster.predict(rows, num_threads=1), np.float64)
 
 
-def agree(booster: lightgbm.Booster, rows: F32) -> forest.Model:
+def agree(booster: lightgbm.Booster, rows: F32) -> forest.ForestModel:
     model = forest.parse(booster.model_to_string())
     found, expected = model.score(rows), reference(booster, rows)
     assert found.shape == expected.shape
@@ -243,6 +243,20 @@ def test_no_rows_no_scores() -> None:
     rows = table(rng, 50, 2, 0, 0, 0)
     model = forest.parse(trained(rng, rows, [], "binary", 2).model_to_string())
     assert model.score(rows[:0]).shape == (0,)
+
+
+def test_rows_without_a_column_that_the_forest_reads_are_refused() -> None:
+    rng = np.random.default_rng(1)
+    rows = table(rng, 50, 2, 0, 0, 0)
+    model = forest.parse(trained(rng, rows, [], "binary", 2).model_to_string())
+    least = int(model.forest.features.max()) + 1
+    narrow = rf"^rows: shape \(50, {least - 1}\), expected \(n, {least}\) or more columns$"
+    with pytest.raises(ValueError, match=narrow):
+        model.score(rows[:, : least - 1])
+    with pytest.raises(ValueError, match=r"^rows: shape \(2,\), expected"):
+        model.score(rows[0])
+    with pytest.raises(ValueError, match="^forest: 2 trees, expected as many of each of 3 classes$"):
+        kernel.score(model.forest, model.blocks, rows, 3, False, kernel.IDENTITY, 1.0)
 
 
 @pytest.fixture(scope="module")

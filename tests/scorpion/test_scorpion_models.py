@@ -1,4 +1,4 @@
-"""What a process serves of a registry: at its start, and as the pointer moves."""
+"""The models that a process serves of a registry: at its start, and as the pointer moves."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -263,7 +263,7 @@ def test_promote_and_rollback_move_the_pointer(folder: Path, tmp_path: Path) -> 
 
     for version in (1, 2, 2, 3):
         registry.promote(data, f"ranker@{version}", None, ask)
-    assert asked == ["ranker@1", "ranker@2", "ranker@2", "ranker@3"], "whoever is asked to look finds it"
+    assert asked == ["ranker@1", "ranker@2", "ranker@2", "ranker@3"], "a shard that is called to look finds it"
     said = json.loads((data / keys.PROMOTED).read_text())
     assert (said["promoted"], said["before"]) == ("ranker@3", ["ranker@1", "ranker@2"])
     assert registry.rollback(data) == Ref("ranker", 2)
@@ -280,11 +280,11 @@ def test_a_promotion_that_the_mesh_refuses_is_undone(folder: Path, tmp_path: Pat
 
     def refuse(ref: Ref) -> str:
         seen.append(registry.promoted(data).promoted)
-        return "no room"
+        return "no memory"
 
-    with pytest.raises(InvalidArgument, match="ranker@2 was not promoted, the running mesh refuses it: no room"):
+    with pytest.raises(InvalidArgument, match="ranker@2 was not promoted, the running mesh refuses it: no memory"):
         registry.promote(data, "ranker@2", None, refuse)
-    assert seen == ["ranker@2", "ranker@1"], "and the mesh is told to look again"
+    assert seen == ["ranker@2", "ranker@1"], "and the mesh is called to look again"
     assert registry.promoted(data).before == []
 
 
@@ -348,8 +348,8 @@ def test_the_registry_needs_no_folder(folder: Path, tmp_path: Path) -> None:
         registry.promote(blobs, "ranker@2")
 
 
-def test_of_two_promotions_at_once_the_later_is_told(folder: Path, tmp_path: Path) -> None:
-    """What another promoted while this one was being checked is not undone by it, nor by its refusal."""
+def test_of_two_promotions_at_once_the_later_gets_an_error(folder: Path, tmp_path: Path) -> None:
+    """A promotion of another model during the check is not undone by it, nor by its refusal."""
     for _ in range(3):
         registry.push(folder, tmp_path)
     blobs = FolderBlobs(tmp_path)
@@ -369,8 +369,8 @@ def test_of_two_promotions_at_once_the_later_is_told(folder: Path, tmp_path: Pat
     def refuse(ref: Ref) -> str:
         if registry.promoted(tmp_path).promoted == "ranker@2":
             registry.promote(tmp_path, "ranker@3", force=True)
-        return "no room"
+        return "no memory"
 
-    with pytest.raises(InvalidArgument, match="no room"):
+    with pytest.raises(InvalidArgument, match="no memory"):
         registry.promote(tmp_path, "ranker@2", ask=refuse, force=True)
     assert registry.promoted(tmp_path).promoted == "ranker@3"

@@ -62,7 +62,7 @@ def request(pins: U64) -> dict[str, F32]:
 
 
 def expected_rows(pins: U64, names: tuple[str, ...], user: dict[str, float]) -> F32:
-    """What the model should see, put together from the events themselves."""
+    """The expected input of the model, from the events themselves."""
     counts = np.zeros((len(pins), len(ENGAGEMENTS), len(WINDOWS_MS)), np.float32)
     for record in counted():
         batch = record.batch
@@ -74,14 +74,14 @@ def expected_rows(pins: U64, names: tuple[str, ...], user: dict[str, float]) -> 
     interests = Ragged.of_lists([list(range(1, 1 + pin % 12)) if pin <= 200 else [] for pin in pins.tolist()])
     quality = np.where(known & (pins % 3 > 0), (pins % 7) / 7, np.nan).astype(np.float32)
     at_ms = np.array([CREATED[pin - 1] if pin <= 200 else 0 for pin in pins.tolist()])
-    facts = pin_features.facts(known, quality, at_ms, interests, counts)
+    features = pin_features.stored_features(known, quality, at_ms, interests, counts)
     crossed = crosses.columns(INTERESTS, AFFINITIES, first_interests(interests))
     rows = np.full((len(pins), len(names)), np.nan, np.float32)
     for i, name in enumerate(names):
         if name in crossed:
             rows[:, i] = crossed[name]
         elif name in pin_features.NAMES:
-            rows[:, i] = pin_features.column(name, facts.values, NOW)
+            rows[:, i] = pin_features.column(name, features.values, NOW)
         elif name in request(pins):
             rows[:, i] = request(pins)[name]
         elif name.startswith("taste."):
@@ -98,7 +98,7 @@ def since(window: int) -> int:
     return ((NOW - window) // size + 1) * size
 
 
-def test_the_door_has_settings() -> None:
+def test_the_entry_point_has_settings() -> None:
     settings = Settings()
     assert (settings.threads, settings.cache_mb, settings.counts_ttl_s) == (12, 64, 60.0)
 
@@ -137,11 +137,11 @@ def test_what_is_known_of_pins_comes_with_their_scores_and_hears_of_takedowns(wo
     assert not known.taken_down.any()
     assert EVERYONE[known.undescribed].tolist() == [pin for pin in EVERYONE.tolist() if pin in UNKNOWN.tolist()]
     assert not known.creators.any()
-    world.tell(events(1, action=Action.UPDATE_PIN, pin=[9], user=4_321, at_ms=NOW))
+    world.publish(events(1, action=Action.UPDATE_PIN, pin=[9], user=4_321, at_ms=NOW))
     made = score(world, attributes=True).attributes
     assert made is not None
     assert made.creators.tolist() == np.where(EVERYONE == 9, creator_marks(ids([4_321])), 0).tolist()
-    world.tell(events(2, action=Action.TAKEDOWN, pin=[7, 160]))
+    world.publish(events(2, action=Action.TAKEDOWN, pin=[7, 160]))
     for _ in range(2):  # from rockstore, then from the cache
         found = score(world, attributes=True)
         assert found.attributes is not None
@@ -157,7 +157,7 @@ def test_no_pins_no_scores(world: World, tmp_path: Path) -> None:
     assert (found.scores.shape, found.features.shape, found.model) == ((0,), (0, len(NAMES)), ref)
 
 
-def test_a_model_that_needs_nothing_of_pins_asks_nobody(world: World, tmp_path: Path) -> None:
+def test_a_model_that_needs_nothing_of_pins_calls_no_service(world: World, tmp_path: Path) -> None:
     serve(world, tmp_path, names=("user_seen", "hour", "origin"))
     found = score(world)
     assert (found.hits, found.misses, len(found.scores)) == (0, 0, 202)
@@ -265,7 +265,7 @@ def test_a_read_with_a_token_sees_the_write(world: World, tmp_path: Path) -> Non
     at = list(NAMES).index("pin_quality")
     pin = ids([10])
     assert score(world, pin).features[0, at] == np.float32(3 / 7)
-    reached = world.tell(events(1, action=Action.UPDATE_PIN, pin=10, quality=1.0, at_ms=NOW))
+    reached = world.publish(events(1, action=Action.UPDATE_PIN, pin=10, quality=1.0, at_ms=NOW))
     with context.serving(10, tokens.encode(reached)):
         assert score(world, pin).features[0, at] == 1
     assert score(world, pin).features[0, at] == 1
@@ -274,7 +274,7 @@ def test_a_read_with_a_token_sees_the_write(world: World, tmp_path: Path) -> Non
 def test_a_takedown_drops_the_row(world: World, tmp_path: Path) -> None:
     serve(world, tmp_path)
     before = score(world).misses
-    world.tell(events(1, action=Action.TAKEDOWN, pin=10))
+    world.publish(events(1, action=Action.TAKEDOWN, pin=10))
     found = score(world)
     assert (before, found.hits, found.misses) == (202, 201, 1)
 
@@ -285,15 +285,15 @@ def test_counts_are_asked_again_after_their_time(world: World, tmp_path: Path) -
     assert score(world, now_ms=0).hits == 202
     world.clock.ms += 60_000
     assert score(world, now_ms=0).hits == 0
-    assert sum(facts.expired for facts in world.facts) == 202
+    assert sum(loader.expired for loader in world.loaders) == 202
     assert score(world, now_ms=0).hits == 202
 
 
 @pytest.mark.parametrize("away", ["rockstore", "counters"])
-def test_defaults_stand_in_for_who_is_away(tmp_path: Path, away: str) -> None:
-    from scorpion.facts import Facts
+def test_defaults_stand_in_for_a_service_that_is_away(tmp_path: Path, away: str) -> None:
     from scorpion.models import Models
     from scorpion.origin import MeshOrigin
+    from scorpion.pin_features import PinFeatureLoader
     from scorpion.service import Scorpion
     from services.rpc.bridge import Bridge
 
@@ -303,11 +303,11 @@ def test_defaults_stand_in_for_who_is_away(tmp_path: Path, away: str) -> None:
         gone = Address(service=away, shard=0, shards=1, address="127.0.0.1:1")
         bridge = Bridge()
         origin = MeshOrigin(bridge, Mesh(settings=world.mesh.settings, processes=[*there, gone]))
-        facts = Facts(origin, ChangeFeed(PARTITIONS), 4 << 20, 60_000)
-        models = Models(world.data, origin.known_datasets, facts.widen)
+        loader = PinFeatureLoader(origin, ChangeFeed(PARTITIONS), 4 << 20, 60_000)
+        models = Models(world.data, origin.known_datasets, loader.widen)
         models.refresh()
         asking = pb.ScoreRequest(pins=pack(EVERYONE, "<u8"), features=True, now_ms=NOW)
-        reply = Scorpion(models, facts).Score(asking, None)
+        reply = Scorpion(models, loader).Score(asking, None)
         rows = np.frombuffer(reply.features, np.float32).reshape(len(EVERYONE), -1)
         assert list(reply.lost) == [away]
         lost = {"rockstore": ("pin_quality", "pin_age_days"), "counters": ("pin_saves_7d", "pin_save_rate_ever")}
@@ -324,9 +324,9 @@ def test_defaults_stand_in_for_who_is_away(tmp_path: Path, away: str) -> None:
 def test_it_works_without_a_network(tmp_path: Path) -> None:
     """In a replay all services are in one process, and the time is the replay's."""
     from rockstore.service import Rockstore
-    from scorpion.facts import Facts
     from scorpion.models import Models
     from scorpion.origin import MeshOrigin
+    from scorpion.pin_features import PinFeatureLoader
     from scorpion.service import Scorpion
     from services.rpc.bridge import Bridge
 
@@ -337,10 +337,10 @@ def test_it_works_without_a_network(tmp_path: Path) -> None:
         )
         local.servicers["counters"] = _CountersOf(world.mesh)
         bridge = Bridge()
-        facts = Facts(MeshOrigin(bridge, local), ChangeFeed(PARTITIONS), 4 << 20, 60_000, world.clock)
-        models = Models(world.data, lambda: None, facts.widen)
+        loader = PinFeatureLoader(MeshOrigin(bridge, local), ChangeFeed(PARTITIONS), 4 << 20, 60_000, world.clock)
+        models = Models(world.data, lambda: None, loader.widen)
         models.refresh()
-        local.servicers["scorpion"] = Scorpion(models, facts, world.clock)
+        local.servicers["scorpion"] = Scorpion(models, loader, world.clock)
         found = asked(
             ScorpionClient,
             local,

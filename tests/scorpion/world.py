@@ -19,9 +19,9 @@ from protos.scorpion_pb2_grpc import add_ScorpionServicer_to_server
 from rockstore.service import Rockstore
 from rockstore.store import RockstoreStore
 from scorpion.changes import pin_changes
-from scorpion.facts import Facts
 from scorpion.models import Models
 from scorpion.origin import MeshOrigin
+from scorpion.pin_features import PinFeatureLoader
 from scorpion.service import Scorpion
 from services.core.columns import ids
 from services.core.events import Action, Batch, Kind, events
@@ -92,20 +92,20 @@ def counted() -> list[Record]:
 
 @dataclass
 class World:
-    """What runs, one of each for every shard of scorpion."""
+    """The running parts, one of each for every shard of scorpion."""
 
     mesh: Mesh
     data: Path
     clock: Clock
     stores: list[RockstoreStore]
     models: list[Models] = field(default_factory=list)
-    facts: list[Facts] = field(default_factory=list)
+    loaders: list[PinFeatureLoader] = field(default_factory=list)
     changes: list[FeedView] = field(default_factory=list)
     servicers: list[Scorpion] = field(default_factory=list)
     delayed: list[Record] = field(default_factory=list)
     offsets: MemoryLog = field(default_factory=lambda: MemoryLog(PARTITIONS))
 
-    def tell(self, batch: Batch, delayed: bool = False) -> dict[tuple[int, int], int]:
+    def publish(self, batch: Batch, delayed: bool = False) -> dict[tuple[int, int], int]:
         """Publish events of objects to all; the offsets reached. delayed: to rockstore only once it catches up."""
         records = self.offsets.append(batch, (Topic.OBJECTS,))
         for i, changes in enumerate(self.changes):
@@ -171,8 +171,8 @@ def running(folder: Path, shards: int, ttl_ms: int = 60_000) -> Iterator[World]:
         adds = [[_scorpion(world, origin, ttl_ms)] for _ in range(shards)]
         above = stack.enter_context(serve_services({"scorpion": adds}, PARTITIONS, Waits(world)))
         world.mesh = Mesh(settings=beneath.settings, processes=[*beneath.processes, *above.processes])
-        world.tell(pins())
-        world.tell(tastes())
+        world.publish(pins())
+        world.publish(tastes())
         clock.ms += 60_000
         yield world
 
@@ -183,13 +183,13 @@ def _rockstore(store: RockstoreStore) -> AddServicer:
 
 def _scorpion(world: World, origin: MeshOrigin, ttl_ms: int) -> AddServicer:
     feed = ChangeFeed(PARTITIONS)
-    facts = Facts(origin, feed, 4 << 20, ttl_ms, world.clock)
-    models = Models(world.data, origin.known_datasets, facts.widen)
-    changes = pin_changes(facts, feed, OneEpochReader(world.offsets))
+    loader = PinFeatureLoader(origin, feed, 4 << 20, ttl_ms, world.clock)
+    models = Models(world.data, origin.known_datasets, loader.widen)
+    changes = pin_changes(loader, feed, OneEpochReader(world.offsets))
     changes.shard.connect(ONE_EPOCH, {}, ())
     changes.shard.positions([(int(Topic.OBJECTS), partition) for partition in range(PARTITIONS)])
-    servicer = Scorpion(models, facts, world.clock)
-    world.facts.append(facts)
+    servicer = Scorpion(models, loader, world.clock)
+    world.loaders.append(loader)
     world.models.append(models)
     world.changes.append(changes)
     world.servicers.append(servicer)

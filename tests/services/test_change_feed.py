@@ -17,7 +17,7 @@ from services.core.columns import U64, Array, ids
 from services.core.errors import Unavailable
 from services.core.events import Action, Batch, events, flags
 from services.core.topics import Topic, partition_of
-from services.log.history import Epoch, History
+from services.log.history import Epoch, LogHistory
 from services.log.protocol import End, Partition, Positions, Record
 from services.state.change_feed import OWN, UNKNOWN, ChangeFeed, ViewPosition, after
 from services.state.feed_view import Changed, FeedView
@@ -95,10 +95,10 @@ class PastLog:
     def forget(self, partition: int) -> None:
         self.first[TOPIC, partition] = len(self.entries[partition])
 
-    def history(self, timeout: float) -> History:
+    def history(self, timeout: float) -> LogHistory:
         if self.when_asked:
             self.when_asked.pop(0)()
-        return History(b"a log in memory.", self.epochs)
+        return LogHistory(b"a log in memory.", self.epochs)
 
     def ends(self, timeout: float, positions: Positions | None = None) -> dict[Partition, End]:
         if self.when_asked:
@@ -114,7 +114,7 @@ class PastLog:
 
 @dataclass
 class DelayedView:
-    """A view that applies the log when it is told to, and is built anew when the log is no longer its past."""
+    """A view that applies the log when the test says so, and is built anew when the log is no longer its past."""
 
     log: PastLog
     entries: Entries = field(default_factory=lambda: [[] for _ in WHERE])

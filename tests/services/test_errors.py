@@ -26,7 +26,7 @@ def test_any_other_error_is_told_by_an_id_that_the_log_has(caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("/var/lib/feedmesh/data/apiary/0of1: the disk is full", "0of1: the disk is full"),
         ("IO error: '/tmp/x/000012.log' (No space left)", "IO error: '000012.log' (No space left)"),
@@ -37,6 +37,6 @@ def test_any_other_error_is_told_by_an_id_that_the_log_has(caplog: pytest.LogCap
         ("two paths: /a/b and /c/d/", "two paths: b and d"),
     ],
 )
-def test_paths_are_told_by_their_last_name(text: str, told: str) -> None:
-    assert without_paths(text) == told
-    assert described(Exhausted(text), "a write failed") == told
+def test_paths_are_shortened_to_their_last_name(text: str, message: str) -> None:
+    assert without_paths(text) == message
+    assert described(Exhausted(text), "a write failed") == message

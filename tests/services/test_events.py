@@ -123,7 +123,7 @@ def test_a_column_cut_short_is_refused_by_name(column: str) -> None:
             Batch.of(message)
 
 
-def test_a_batch_that_only_claims_rows_is_refused_before_room_is_made_for_them() -> None:
+def test_a_batch_that_only_claims_rows_is_refused_before_memory_is_allocated_for_them() -> None:
     with pytest.raises(InvalidArgument, match="batch.action: 0 values, expected 4294967295"):
         Batch.of(pb.Batch(n=2**32 - 1))
 

@@ -25,7 +25,7 @@ def changed(batch: Batch) -> Changed:
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[Running]:
+def ingest(tmp_path: Path) -> Iterator[Running]:
     with running(tmp_path) as started:
         yield started
 
@@ -47,10 +47,10 @@ def update(pin: int, id_: int) -> Batch:
     return events(1, action=Action.UPDATE_PIN, pin=pin, user=1, id=id_, at_ms=1_700_000_000_000)
 
 
-def test_it_follows_a_real_log_and_knows_what_a_token_asks_for(door: Running) -> None:
-    pins, feed, log = Pins(), ChangeFeed(LOGGED), door.reader()
+def test_it_follows_a_real_log_and_knows_what_a_token_asks_for(ingest: Running) -> None:
+    pins, feed, log = Pins(), ChangeFeed(LOGGED), ingest.reader()
     view = FeedView(feed, log, Topic.OBJECTS, changed, pins)
-    before = door.publisher().publish(update(1, 1), 60)
+    before = ingest.publisher().publish(update(1, 1), 60)
     assert view.shows(b"")
     assert not view.shows(before.token), "it does not follow yet"
     follower = Follower(log, view, (Topic.OBJECTS,), range(LOGGED))
@@ -62,7 +62,7 @@ def test_it_follows_a_real_log_and_knows_what_a_token_asks_for(door: Running) ->
         feed.fill(feed.places(ids([1])), position, lambda found: sure.append(found.tolist()))
         assert sure == [[True]]
         pins.values.put([1, 2], [b"x", b"y"])
-        published = door.publisher().publish(update(2, 2), 60)
+        published = ingest.publisher().publish(update(2, 2), 60)
         until(lambda: view.shows(published.token))
         assert pins.values.get([1, 2]) == [b"x", None]
         users = {(int(Topic.USERS), 0): 1 << 40}

@@ -12,7 +12,7 @@ from services.core.clock import Clock, wall_clock
 from services.core.errors import DeadlineExceeded, MeshError, NotReady, Unavailable
 from services.core.events import Action, events
 from services.core.topics import Topic
-from services.log.history import History
+from services.log.history import LogHistory
 from services.log.memory import MemoryLog
 from services.log.protocol import End, Partition, Positions, Reader, Record, rows
 from services.log.reading import open_reader, read_all
@@ -63,7 +63,7 @@ def following(view: TinyView, log: Reader, clock: Clock = wall_clock) -> Iterato
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[Running]:
+def ingest(tmp_path: Path) -> Iterator[Running]:
     with running(tmp_path) as started:
         yield started
 
@@ -85,10 +85,10 @@ def await_events(follower: Follower, token: bytes) -> None:
     follower.wait(tokens.decode(token), 10)
 
 
-def test_catches_up_with_what_was_and_what_comes(door: Running, view: TinyView) -> None:
-    publisher = door.publisher()
+def test_catches_up_with_what_was_and_what_comes(ingest: Running, view: TinyView) -> None:
+    publisher = ingest.publisher()
     publisher.publish(follows(50, user=1), 10)
-    with following(view, door.reader()) as follower:
+    with following(view, ingest.reader()) as follower:
         until(lambda: ready(follower) and follower.lag().events == 0)
         until(lambda: len(view.seen()) == 50)
         for user in range(2, 6):
@@ -98,12 +98,12 @@ def test_catches_up_with_what_was_and_what_comes(door: Running, view: TinyView) 
     assert view.seen() == {*range(1, 51), *range(1002, 1006)}
 
 
-def test_goes_on_where_it_stood(door: Running, tmp_path: Path) -> None:
-    publisher = door.publisher()
+def test_goes_on_where_it_stood(ingest: Running, tmp_path: Path) -> None:
+    publisher = ingest.publisher()
     for first in (1, 100, 200):
         published = publisher.publish(follows(20, first_id=first, user=first), 10)
         view = TinyView(tmp_path)
-        with following(view, door.reader()) as follower:
+        with following(view, ingest.reader()) as follower:
             await_events(follower, published.token)
         view.shard.close()
     view = TinyView(tmp_path)
@@ -111,17 +111,17 @@ def test_goes_on_where_it_stood(door: Running, tmp_path: Path) -> None:
     view.shard.close()
 
 
-def test_a_log_that_restarts_is_followed_on_and_the_view_stays_ready(door: Running, view: TinyView) -> None:
-    publisher = door.publisher()
-    with following(view, door.reader()) as follower:
+def test_a_log_that_restarts_is_followed_on_and_the_view_stays_ready(ingest: Running, view: TinyView) -> None:
+    publisher = ingest.publisher()
+    with following(view, ingest.reader()) as follower:
         publisher.publish(follows(5), 10)
         until(lambda: ready(follower) and len(view.seen()) == 5)
-        door.stop()
+        ingest.stop()
         try:
             assert ready(follower), "it serves what it has"
         finally:
-            door.start()
-        published = door.publisher().publish(follows(5, first_id=10), 10)
+            ingest.start()
+        published = ingest.publisher().publish(follows(5, first_id=10), 10)
         await_events(follower, published.token)
         assert len(view.seen()) == 10
         assert ready(follower)
@@ -138,7 +138,7 @@ def test_without_a_log_a_view_is_not_ready_and_asking_it_does_not_wait(view: Tin
             self.closed.wait(timeout)
             raise DeadlineExceeded("roadrunner: Deadline Exceeded")
 
-        def history(self, timeout: float) -> History:
+        def history(self, timeout: float) -> LogHistory:
             self.closed.wait(timeout)
             raise DeadlineExceeded("roadrunner: Deadline Exceeded")
 
@@ -171,10 +171,10 @@ def test_without_a_log_a_view_is_not_ready_and_asking_it_does_not_wait(view: Tin
     [ValueError("broken view"), MeshError("broken view"), Unavailable("broken view"), DeadlineExceeded("broken view")],
 )
 def test_a_view_that_cannot_apply_says_why_without_flicker_and_recovers(
-    door: Running, view: TinyView, trouble: Exception
+    ingest: Running, view: TinyView, trouble: Exception
 ) -> None:
-    publisher = door.publisher()
-    with following(view, door.reader()) as follower:
+    publisher = ingest.publisher()
+    with following(view, ingest.reader()) as follower:
         until(lambda: ready(follower))
         view.trouble = trouble
         published = publisher.publish(follows(3), 10)
@@ -193,11 +193,11 @@ def test_a_view_that_cannot_apply_says_why_without_flicker_and_recovers(
     assert view.seen() == {1, 2, 3}
 
 
-def test_a_view_far_behind_is_not_ready_until_it_has_caught_up(door: Running, view: TinyView) -> None:
-    publisher, more = door.publisher(), READY_LAG_EVENTS + 1_000
+def test_a_view_far_behind_is_not_ready_until_it_has_caught_up(ingest: Running, view: TinyView) -> None:
+    publisher, more = ingest.publisher(), READY_LAG_EVENTS + 1_000
     publisher.publish(follows(more), 30)
     view.held.clear()
-    with following(view, door.reader()) as follower:
+    with following(view, ingest.reader()) as follower:
         until(lambda: follower.lag().events == more)
         assert not ready(follower)
         view.held.set()
@@ -238,29 +238,29 @@ def test_a_record_that_a_writer_numbered_and_that_is_lost_is_named(view: TinyVie
 
 def test_a_log_that_lost_what_the_view_has_is_named(tmp_path: Path, view: TinyView) -> None:
     view.shard.commit(view.shard.batch(), [Record(Topic.USERS, 1, 0, 0, follows(1))])
-    with running(tmp_path) as door, following(view, door.reader()) as follower:
+    with running(tmp_path) as ingest, following(view, ingest.reader()) as follower:
         until(lambda: "topic 0 partition 1: was read up to 1" in follower.why_not_ready())
         assert view.shard.dead, "it is set aside when the process starts again"
 
 
-def test_a_token_is_waited_for_and_of_other_views_passed_over(door: Running, view: TinyView) -> None:
-    with following(view, door.reader()) as follower:
+def test_a_token_is_waited_for_and_of_other_views_passed_over(ingest: Running, view: TinyView) -> None:
+    with following(view, ingest.reader()) as follower:
         until(lambda: ready(follower))
         follower.wait({(int(Topic.OBJECTS), 0): 99, (int(Topic.USERS), 77): 5}, 0)
         with pytest.raises(DeadlineExceeded, match="not caught up: topic 0 partition 2 is at 0, the token asks for 8"):
             follower.wait({(int(Topic.USERS), 2): 7}, 0.05)
 
 
-def test_other_topics_do_not_come(door: Running, view: TinyView) -> None:
+def test_other_topics_do_not_come(ingest: Running, view: TinyView) -> None:
     mixed = events(2, user=1, action=[Action.FOLLOW_USER, Action.NAME_USER], target=[2, 0], at_ms=NOW, id=[1, 2])
-    with following(view, door.reader()) as follower:
-        published = door.publisher().publish(mixed, 10)
+    with following(view, ingest.reader()) as follower:
+        published = ingest.publisher().publish(mixed, 10)
         await_events(follower, published.token)
     assert view.seen() == {1}
 
 
 def test_stopping_does_not_wait_for_a_log_that_is_away(tmp_path: Path, view: TinyView) -> None:
-    with running(tmp_path) as door:
-        mesh = door.mesh
+    with running(tmp_path) as ingest:
+        mesh = ingest.mesh
     with following(view, open_reader(mesh)) as follower:
         assert not ready(follower)

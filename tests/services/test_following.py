@@ -18,11 +18,11 @@ from services.core.topics import Topic
 from services.log.embedded import EmbeddedReader
 from services.ops.probe import Probe
 from services.rpc import mesh as meshes
+from services.rpc.batching import batched_calls
 from services.rpc.membership import Address, MemoryMembership
 from services.rpc.mesh import Mesh
 from services.rpc.replica import Replica, open_replica
 from services.rpc.routing import ReplicaSet
-from services.rpc.together import together
 from tests.roadrunner.running import PARTITIONS, running
 from tests.services.test_server import threaded
 
@@ -84,7 +84,7 @@ def test_a_call_goes_to_the_new_address_and_one_under_way_finishes(several: bool
         assert await asyncio.to_thread(inside.wait, 60)
         membership.change(shards(new))
         if several:
-            with together():
+            with batched_calls():
                 await asyncio.gather(ends(replicas), ends(replicas))
         else:
             await ends(replicas)

@@ -24,8 +24,8 @@ def bulk(first_id: int) -> Batch:
 
 def test_a_mesh_outlives_a_full_disk(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 48) as disk:
-        told: list[str] = []
-        running = Supervisor(plan(sections(disk.path, apiary={"shards": 1})), told.append)
+        lines: list[str] = []
+        running = Supervisor(plan(sections(disk.path, apiary={"shards": 1})), lines.append)
         running.start()
         try:
             before = await_ready(running.mesh, running.watch)
@@ -43,14 +43,14 @@ def test_a_mesh_outlives_a_full_disk(tmp_path: Path) -> None:
                 with pytest.raises(Exhausted, match="disk nearly full: 0 MB free at .*, 1 MB are kept free"):
                     publisher.publish(follows(1, first_id=60), 30)
             running.watch()
-            assert not told, "no process ended while there was no space to start again"
+            assert not lines, "no process ended while there was no space to start again"
             assert len(followed(running.mesh, 1, token)) == 10, "reads go on"
             for name in ("other", "more"):
                 (disk.path / name).unlink()
 
             def back() -> bool:
                 running.watch()
-                return any("roadrunner-0 starts again" in line for line in told)
+                return any("roadrunner-0 starts again" in line for line in lines)
 
             until(back)
             after = await_ready(running.mesh, running.watch)

@@ -10,7 +10,7 @@ import pytest
 from services.core import tokens
 from services.core.errors import Damaged, NotReady, OutOfRange, Unavailable
 from services.core.topics import Topic
-from services.log.history import Epoch, History
+from services.log.history import Epoch, LogHistory
 from services.log.memory import MemoryLog
 from services.log.protocol import End, Record, rows
 from services.state.follower import Follower
@@ -40,9 +40,9 @@ class Seen:
         return {int.from_bytes(key, "big") for key in self.shard.family("ids").keys()}  # noqa: SIM118 - it is no dict
 
 
-def follow(door: Running, view: Seen) -> str:
+def follow(ingest: Running, view: Seen) -> str:
     """Follow the log until the view is ready or knows that it can't be; why it is not."""
-    follower = Follower(door.reader(), view, (Topic.USERS,), range(PARTITIONS))
+    follower = Follower(ingest.reader(), view, (Topic.USERS,), range(PARTITIONS))
     follower.start()
     until(
         lambda: (
@@ -57,88 +57,88 @@ def follow(door: Running, view: Seen) -> str:
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[Running]:
+def ingest(tmp_path: Path) -> Iterator[Running]:
     with running(tmp_path) as started:
         yield started
 
 
-def publish(door: Running, first: int, n: int) -> set[int]:
+def publish(ingest: Running, first: int, n: int) -> set[int]:
     for i in range(n):
-        door.publisher().publish(follows(1, first_id=first + i, user=first + i), 60)  # the first one may compile
+        ingest.publisher().publish(follows(1, first_id=first + i, user=first + i), 60)  # the first one may compile
     return set(range(first, first + n))
 
 
-def put_back(door: Running, folder: Path, copy: Path) -> None:
-    door.stop()
+def put_back(ingest: Running, folder: Path, copy: Path) -> None:
+    ingest.stop()
     shutil.rmtree(folder / "log")
     shutil.copytree(copy, folder / "log")
-    door.start()
+    ingest.start()
 
 
 @pytest.mark.parametrize("after", [0, 3, 60])
 def test_an_older_copy_of_the_log_rebuilds_the_view_however_much_was_written_since(
-    door: Running, tmp_path: Path, after: int
+    ingest: Running, tmp_path: Path, after: int
 ) -> None:
     """Once new writes had passed its offsets, a view called itself ready and skipped them for ever."""
-    kept = publish(door, 1, 20)
-    door.stop()
+    kept = publish(ingest, 1, 20)
+    ingest.stop()
     shutil.copytree(tmp_path / "log", tmp_path / "copy")
-    door.start()
-    lost = publish(door, 100, 30)
+    ingest.start()
+    lost = publish(ingest, 100, 30)
     view = Seen(tmp_path)
-    assert follow(door, view) == ""
+    assert follow(ingest, view) == ""
     assert view.ids() == kept | lost
     view.shard.close()
 
-    put_back(door, tmp_path, tmp_path / "copy")
-    kept |= publish(door, 500, after)
+    put_back(ingest, tmp_path, tmp_path / "copy")
+    kept |= publish(ingest, 500, after)
     view = Seen(tmp_path)
-    assert "the log does not know the epoch" in follow(door, view)
+    assert "the log does not know the epoch" in follow(ingest, view)
     assert view.shard.dead, "the process ends and starts again"
     view.shard.close()
     gc.collect()
     view = Seen(tmp_path)
-    assert follow(door, view) == ""
+    assert follow(ingest, view) == ""
     assert view.ids() == kept
     assert len(set_aside(tmp_path / "view")) == 1
     view.shard.close()
 
 
-def test_another_log_is_not_followed_on(door: Running, tmp_path: Path) -> None:
-    publish(door, 1, 10)
+def test_another_log_is_not_followed_on(ingest: Running, tmp_path: Path) -> None:
+    publish(ingest, 1, 10)
     view = Seen(tmp_path)
-    follow(door, view)
-    door.stop()
+    follow(ingest, view)
+    ingest.stop()
     shutil.rmtree(tmp_path / "log")
-    door.start()
-    kept = publish(door, 100, 50)
-    assert "the log is another one" in follow(door, view)
+    ingest.start()
+    kept = publish(ingest, 100, 50)
+    assert "the log is another one" in follow(ingest, view)
     view.shard.close()
     gc.collect()
     view = Seen(tmp_path)
-    assert follow(door, view) == ""
+    assert follow(ingest, view) == ""
     assert view.ids() == kept
     view.shard.close()
 
 
-def test_a_log_that_was_only_started_again_is_followed_on(door: Running, tmp_path: Path) -> None:
+def test_a_log_that_was_only_started_again_is_followed_on(ingest: Running, tmp_path: Path) -> None:
     expected, view = set[int](), Seen(tmp_path)
     for first in (1, 100, 200):
-        expected |= publish(door, first, 10)
-        assert follow(door, view) == ""
-        door.stop()
-        door.start()
+        expected |= publish(ingest, first, 10)
+        assert follow(ingest, view) == ""
+        ingest.stop()
+        ingest.start()
     assert view.ids() == expected
     assert not set_aside(tmp_path / "view")
     view.shard.close()
 
 
-def test_a_subscription_ends_with_the_epoch_in_which_it_looked(door: Running) -> None:
-    publish(door, 1, 3)
-    reader = door.reader()
+def test_a_subscription_ends_with_the_epoch_in_which_it_looked(ingest: Running) -> None:
+    publish(ingest, 1, 3)
+    reader = ingest.reader()
     before = reader.history(10)
-    door.stop()
-    door.start()
+    ingest.stop()
+    ingest.start()
     with pytest.raises(Unavailable, match="the log has begun another epoch"):
         next(reader.subscribe({AT: 0}, before.epoch))
     after = reader.history(10)
@@ -166,29 +166,29 @@ def test_a_log_of_before_there_were_epochs_gets_an_identity_that_stays(tmp_path:
     assert seen[0].epoch != seen[1].epoch
 
 
-def test_a_token_of_a_past_that_was_lost_is_refused_and_others_are_waited_for(door: Running, tmp_path: Path) -> None:
+def test_a_token_of_a_past_that_was_lost_is_refused_and_others_are_waited_for(ingest: Running, tmp_path: Path) -> None:
     """It was waited for until the deadline, or taken for a write that came later at the same offset."""
-    publish(door, 1, 3)
-    door.stop()
+    publish(ingest, 1, 3)
+    ingest.stop()
     shutil.copytree(tmp_path / "log", tmp_path / "copy")
-    door.start()
-    lost = door.publisher().publish(follows(1, first_id=50, user=50), 60).token
-    put_back(door, tmp_path, tmp_path / "copy")
+    ingest.start()
+    lost = ingest.publisher().publish(follows(1, first_id=50, user=50), 60).token
+    put_back(ingest, tmp_path, tmp_path / "copy")
     view = Seen(tmp_path)
-    follower = Follower(door.reader(), view, (Topic.USERS,), range(PARTITIONS))
+    follower = Follower(ingest.reader(), view, (Topic.USERS,), range(PARTITIONS))
     follower.start()
     until(lambda: not follower.why_not_ready())
-    kept = door.publisher().publish(follows(1, first_id=60, user=60), 60).token
+    kept = ingest.publisher().publish(follows(1, first_id=60, user=60), 60).token
     follower.wait(tokens.decode(kept), 10)
     with pytest.raises(OutOfRange, match="token: it is of a past that the log has lost"):
         follower.wait(tokens.decode(lost), 1_000)
     with pytest.raises(OutOfRange, match="token: it is of a past that the log has lost"):
         follower.wait(tokens.decode(kept + lost), 1_000)
     until(lambda: not follower.why_not_ready())
-    door.stop()
-    door.start()
+    ingest.stop()
+    ingest.start()
     follower.wait(tokens.decode(kept), 10)
-    newest = door.publisher().publish(follows(1, first_id=70, user=70), 60).token
+    newest = ingest.publisher().publish(follows(1, first_id=70, user=70), 60).token
     follower.wait(tokens.decode(kept + newest), 30)
     follower.stop()
     view.shard.close()
@@ -196,7 +196,7 @@ def test_a_token_of_a_past_that_was_lost_is_refused_and_others_are_waited_for(do
 
 # --- where a history ends -------------------------------------------------------------------------------------------
 
-HISTORY = History(b"i" * 16, [Epoch(7, {}), Epoch(8, {AT: 10}), Epoch(9, {AT: 20})])
+HISTORY = LogHistory(b"i" * 16, [Epoch(7, {}), Epoch(8, {AT: 10}), Epoch(9, {AT: 20})])
 ENDS = {AT: End(0, 25, 25)}
 
 
@@ -228,7 +228,7 @@ def applied(folder: Path, offsets: int) -> Shard:
 
 def test_a_view_that_can_not_be_rebuilt_refuses_and_keeps_its_folder(tmp_path: Path) -> None:
     shard = applied(tmp_path / "view", 15)
-    older = History(HISTORY.identity, [*HISTORY.epochs[:2], Epoch(77, {AT: 12})])
+    older = LogHistory(HISTORY.identity, [*HISTORY.epochs[:2], Epoch(77, {AT: 12})])
     with pytest.raises(NotReady, match="the log no longer holds everything, so this can't be rebuilt"):
         shard.connect(older, {AT: End(5, 30, 30)}, [AT])
     assert not shard.damage
@@ -261,6 +261,6 @@ def test_a_tail_begins_anew_when_the_log_went_backwards() -> None:
     assert not lost
     for _ in range(15):
         log.append_to(Topic.USERS, 0, follows(1))
-    tail.connect(History(HISTORY.identity, [*HISTORY.epochs[:2], Epoch(77, {AT: 12})]), log.ends(), [AT])
+    tail.connect(LogHistory(HISTORY.identity, [*HISTORY.epochs[:2], Epoch(77, {AT: 12})]), log.ends(), [AT])
     assert tail.positions([AT]) == {AT: 40}
     assert lost == [True]

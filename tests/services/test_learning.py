@@ -166,7 +166,7 @@ def test_a_first_graph_and_model_are_made_and_then_nothing_more(world: World) ->
     assert len(world.ran) == 2
 
 
-def test_a_model_that_somebody_has_put_there_is_enough(world: World) -> None:
+def test_a_model_that_was_put_there_is_enough(world: World) -> None:
     world.has_model("mine")
     with world.learning():
         world.until(lambda: world.state.message == "a model is there")

@@ -48,7 +48,7 @@ def test_what_is_older_than_a_minute_leaves_the_window_but_not_the_count(monkeyp
     assert (window.calls, window.p50_ms, window.p99_ms, window.qps) == (2, 0, 0, 0)
 
 
-def test_more_calls_than_are_kept_are_counted_and_their_rate_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_calls_than_are_kept_are_counted_and_their_rate_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     metrics = Metrics("apiary", 0)

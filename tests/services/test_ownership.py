@@ -8,13 +8,13 @@ import pytest
 from services.core.columns import ids
 from services.core.errors import InvalidArgument, MeshError
 from services.core.topics import Topic, partition_of_one
-from services.log.history import Epoch, History
+from services.log.history import Epoch, LogHistory
 from services.log.protocol import Record
 from services.state.shard import Shard
 from tests.services.batches import follows
 
 PARTITIONS = 4
-HISTORY = History(b"0123456789abcdef", [Epoch(1, {})])
+HISTORY = LogHistory(b"0123456789abcdef", [Epoch(1, {})])
 MINE, FOREIGN = (
     [key for key in range(1, 60) if (partition_of_one(key, PARTITIONS) in (1, 2)) == mine] for mine in (True, False)
 )

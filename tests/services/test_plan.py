@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from cli import plan
 from cli.main import app
-from cli.plan import Capacity, Line, Load, Measured
+from cli.plan import Capacity, Line, Load, ServiceCost
 from cli.schema import SERVICES
 from services.core.errors import InvalidArgument
 
@@ -22,9 +22,9 @@ def planned(**options: Any) -> Result:
     return CliRunner().invoke(app, ["plan", *words], env={"COLUMNS": "200"})
 
 
-def capacity(**services: Measured) -> Capacity:
+def capacity(**services: ServiceCost) -> Capacity:
     """Of every service: nothing but what is given."""
-    nothing = Measured(cpu_ms=0, process_mb=100, unit="", disk=0, memory=0)
+    nothing = ServiceCost(cpu_ms=0, process_mb=100, unit="", disk=0, memory=0)
     return Capacity({}, {name: services.get(name, nothing) for name in SERVICES})
 
 
@@ -53,7 +53,7 @@ def test_it_says_what_is_needed_and_from_when_it_knows() -> None:
 
 
 def test_bytes_and_cores_by_hand() -> None:
-    of = capacity(polaris=Measured(cpu_ms=6, process_mb=1_000, unit="edge", disk=40, memory=10))
+    of = capacity(polaris=ServiceCost(cpu_ms=6, process_mb=1_000, unit="edge", disk=40, memory=10))
     found = line(of, load(feeds=200, edge=2 * 10**9), "polaris")
     assert found.disk == 80 * GB
     assert found.cores == pytest.approx(200 * 0.006 / 0.6)
@@ -64,12 +64,12 @@ def test_bytes_and_cores_by_hand() -> None:
 
 
 def test_cores_ask_for_shards_too() -> None:
-    of = capacity(apiary=Measured(cpu_ms=3, process_mb=100, unit="follow", disk=1, memory=0))
+    of = capacity(apiary=ServiceCost(cpu_ms=3, process_mb=100, unit="follow", disk=1, memory=0))
     assert line(of, load(feeds=1_000, follow=10), "apiary").processes == 5
 
 
 def test_what_is_not_sharded_is_copied_whole_or_does_not_fit() -> None:
-    of = capacity(pixie=Measured(cpu_ms=1.2, process_mb=500, unit="edge", disk=10, memory=10))
+    of = capacity(pixie=ServiceCost(cpu_ms=1.2, process_mb=500, unit="edge", disk=10, memory=10))
     found = line(of, load(feeds=1_000, edge=10**8), "pixie")
     assert (found.processes, found.copies) == (2, True)
     assert found.memory == pytest.approx(3 * GB)
@@ -77,8 +77,8 @@ def test_what_is_not_sharded_is_copied_whole_or_does_not_fit() -> None:
         plan.planned(of, load(edge=10**9))
 
 
-def test_the_front_door_is_one_process() -> None:
-    of = capacity(roadrunner=Measured(cpu_ms=3, process_mb=100, unit="record", disk=1, memory=0))
+def test_the_ingest_api_is_one_process() -> None:
+    of = capacity(roadrunner=ServiceCost(cpu_ms=3, process_mb=100, unit="record", disk=1, memory=0))
     found = line(of, load(feeds=1_000), "roadrunner")
     assert found.processes == 1
     assert found.cores == pytest.approx(5)
@@ -86,7 +86,7 @@ def test_the_front_door_is_one_process() -> None:
 
 
 def test_machines_are_shared() -> None:
-    of = capacity(pixie=Measured(cpu_ms=0, process_mb=500, unit="edge", disk=10, memory=10))
+    of = capacity(pixie=ServiceCost(cpu_ms=0, process_mb=500, unit="edge", disk=10, memory=10))
     small = load(edge=10**8)
     lines = plan.planned(of, small)
     assert plan.machines(lines, small) == 1

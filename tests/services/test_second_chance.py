@@ -35,13 +35,13 @@ def test_a_value_is_the_last_that_was_put_or_none(steps: Steps, most: int) -> No
     assert (len(kept), kept.bytes()) == (len(held), sum(map(len, held)))
 
 
-def test_with_room_for_all_nothing_goes() -> None:
+def test_a_cache_large_enough_for_all_evicts_nothing() -> None:
     kept = SecondChanceCache[int, bytes](100, len)
     kept.put(range(100), [b"x"] * 100)
     assert None not in kept.get(range(100))
 
 
-def test_what_is_read_stays_and_what_is_not_makes_room() -> None:
+def test_entries_that_are_read_stay_and_others_are_evicted() -> None:
     kept = SecondChanceCache[int, bytes](10, len)
     kept.put(range(10), [b"x"] * 10)
     kept.put([10], [b"x"])

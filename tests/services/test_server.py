@@ -280,7 +280,7 @@ def test_the_standard_services_answer_and_are_not_counted(serve: Serve) -> None:
 
 
 @both
-def test_what_nobody_serves_is_unimplemented(serve: Serve) -> None:
+def test_a_method_that_is_not_served_is_unimplemented(serve: Serve) -> None:
     with serve(lambda: None, Metrics("test", 0)) as address, asking(address) as stub:
         with pytest.raises(grpc.RpcError) as refused:
             stub.Aggregated(pb.AggregatedRequest(), timeout=10)

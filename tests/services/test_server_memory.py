@@ -15,8 +15,8 @@ from services.core import tokens
 from services.core.metrics import Metrics
 from services.rpc import server
 from services.rpc.admission import AdmissionLimiter
+from services.rpc.batching import MANY, STATUS
 from services.rpc.dispatch import Dispatcher
-from services.rpc.together import MANY, STATUS
 
 ENDS = "/feedmesh.Roadrunner/Ends"
 MB = 1 << 20

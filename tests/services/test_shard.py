@@ -179,17 +179,17 @@ WRITER = """
 @pytest.mark.parametrize("lines", [1, 40, 173])
 def test_data_and_offsets_agree_after_kill_9(tmp_path: Path, lines: int) -> None:
     """Killed wherever it happens to be after so many commits, started again, killed again."""
-    told = -1
+    reported = -1
     for _ in range(2):
         with child(WRITER, tmp_path) as writer:
             for _ in range(lines):
-                told = int(read_line(writer))
+                reported = int(read_line(writer))
             writer.kill()
             rest = writer.stdout.read().split() if writer.stdout else []
-        told = int(rest[-1]) if rest and rest[-1].isdigit() else told
+        reported = int(rest[-1]) if rest and rest[-1].isdigit() else reported
         shard = open_shard(tmp_path)
         position = shard.positions([AT])[AT]
-        assert position > told - 3, "the committed records are there"
+        assert position > reported - 3, "the committed records are there"
         assert position % 3 == 0
         assert keys(shard) == list(range(position)), "each record once, and none without its offset"
         assert shard.applied_events() == position

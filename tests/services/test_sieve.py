@@ -37,7 +37,7 @@ class Slow:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["come", "read", "gone"]), st.integers(0, ROOM - 1)), max_size=60))
-def test_who_leaves_is_who_the_paper_says(steps: list[tuple[str, int]]) -> None:
+def test_the_entry_that_leaves_is_the_one_of_the_paper(steps: list[tuple[str, int]]) -> None:
     newer, older, marked = np.zeros(ROOM, np.int32), np.zeros(ROOM, np.int32), np.zeros(ROOM, np.uint8)
     state, slow = np.array(EMPTY, np.int64), Slow()
 
@@ -76,11 +76,11 @@ def walked(links: np.ndarray, entry: int) -> list[int]:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 32), st.integers(1, 300))
-def test_no_other_table_leaves_room_for_more(size: int, place: int, entry: int) -> None:
+def test_no_other_table_holds_more(size: int, place: int, entry: int) -> None:
     tables = [1 << bits for bits in range(2, 18) if place * (1 << bits) < size]
     most = max((min(table * 2 // 3, (size - place * table) // entry) for table in tables), default=0)
     if most < 1:
-        with pytest.raises(InvalidArgument, match=f"a cache of {size} bytes has no room for a row of {entry}"):
+        with pytest.raises(InvalidArgument, match=f"a cache of {size} bytes is too small for a row of {entry}"):
             sieve.fitting(size, place, entry, "row")
         return
     entries, places = sieve.fitting(size, place, entry, "row")

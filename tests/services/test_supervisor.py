@@ -214,11 +214,11 @@ def gone(pid: int) -> bool:
 
 @pytest.fixture
 def mesh_of_two(tmp_path: Path) -> Iterator[tuple[Supervisor, list[str]]]:
-    told: list[str] = []
-    running = Supervisor(plan(sections(tmp_path)), told.append)
+    lines: list[str] = []
+    running = Supervisor(plan(sections(tmp_path)), lines.append)
     running.start()
     try:
-        yield running, told
+        yield running, lines
     finally:
         running.stop()
 
@@ -226,7 +226,7 @@ def mesh_of_two(tmp_path: Path) -> Iterator[tuple[Supervisor, list[str]]]:
 def test_children_come_back_after_kill_9_with_all_that_was_acknowledged(
     mesh_of_two: tuple[Supervisor, list[str]], tmp_path: Path
 ) -> None:
-    running, told = mesh_of_two
+    running, lines = mesh_of_two
     mesh = running.mesh
     first = before = await_ready(mesh, running.watch)
     expected: set[int] = set()
@@ -242,8 +242,8 @@ def test_children_come_back_after_kill_9_with_all_that_was_acknowledged(
         assert [old == new for old, new in zip(before, after, strict=True)] == [i != victim for i in range(3)]
         assert followed(mesh, 1, token) == expected
         before = after
-    assert [line.split(" was ")[0] for line in told if "SIGKILL" in line] == ["apiary-0", "apiary-1", "roadrunner-0"]
-    assert sum("starts again" in line for line in told) == 3
+    assert [line.split(" was ")[0] for line in lines if "SIGKILL" in line] == ["apiary-0", "apiary-1", "roadrunner-0"]
+    assert sum("starts again" in line for line in lines) == 3
     assert not set(first) & set(before)
     assert running.stop() == []
     assert all(gone(pid) for pid in before), "all drained by themselves"

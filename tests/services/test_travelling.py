@@ -19,8 +19,8 @@ from services.core import context, tokens
 from services.core.context import CallContext
 from services.core.errors import Exhausted
 from services.core.metrics import Metrics
+from services.rpc.batching import BatchingChannel, batched_calls
 from services.rpc.channel import call, open_async
-from services.rpc.together import Joining, together
 from services.rpc.unix_client import UnixClient
 from services.rpc.unix_socket import MAX_REQUEST
 from tests.services import test_server as by_grpc
@@ -67,12 +67,12 @@ def test_all_fields_arrive(way: str, several: bool, short: Path) -> None:
             channel = await stack.enter_async_context(open_async(address))
             unix = UnixClient(path) if path else None
             stack.callback(unix.close if unix else lambda: None)
-            stub: Any = rpc.RoadrunnerStub(cast(grpc.aio.Channel, Joining(channel, unix)))
+            stub: Any = rpc.RoadrunnerStub(cast(grpc.aio.Channel, BatchingChannel(channel, unix)))
             with context.serving(30.0, **cast(Any, FIELDS)):
                 if not several:
                     await call(stub.Ends, pb.EndsRequest(), 20.0, "roadrunner")
                     return
-                with together():
+                with batched_calls():
                     await asyncio.gather(*(call(stub.Ends, pb.EndsRequest(), 20.0, "roadrunner") for _ in range(2)))
 
     began = time.monotonic()
@@ -90,7 +90,7 @@ def test_a_request_too_large_for_a_socket_is_refused_by_grpc_with_what_is_allowe
         huge = pb.PublishRequest()
         huge.batch.title.data = bytes(MAX_REQUEST + 1)
         async with open_async(address) as channel:
-            stub: Any = rpc.RoadrunnerStub(cast(grpc.aio.Channel, Joining(channel, UnixClient(path))))
+            stub: Any = rpc.RoadrunnerStub(cast(grpc.aio.Channel, BatchingChannel(channel, UnixClient(path))))
             with pytest.raises(Exhausted, match=str(MAX_REQUEST)):
                 await call(stub.Publish, huge, 30.0, "roadrunner")
 

@@ -24,9 +24,9 @@ from services.core.settings import MeshSettings
 from services.rpc import mesh as meshes
 from services.rpc import server as servers
 from services.rpc.admission import AdmissionLimiter
+from services.rpc.batching import BatchingChannel, batched_calls
 from services.rpc.channel import call, open_async
 from services.rpc.dispatch import Dispatcher
-from services.rpc.together import Joining, together
 from services.rpc.unix_client import NoSocket, UnixClient
 from services.rpc.unix_socket import LENGTH_BYTES, MAX_REPLY, MAX_REQUEST, SMALL, Inbox, head_of, socket_path
 from tests.services.unix_servers import Kind, OnAsyncio, Servicer, Threaded, serving
@@ -68,7 +68,7 @@ def asking(path: Path, work: Callable[[Any], Any], address: str = NOWHERE) -> An
     async def run() -> Any:
         async with open_async(address) as channel:
             with client(path) as unix:
-                return await work(rpc.RoadrunnerStub(cast(grpc.aio.Channel, Joining(channel, unix))))
+                return await work(rpc.RoadrunnerStub(cast(grpc.aio.Channel, BatchingChannel(channel, unix))))
 
     return uvloop.run(run())
 
@@ -79,7 +79,7 @@ def test_one_alone_and_several_are_answered_and_counted_by_name(kind: Kind, path
 
     async def work(stub: Any) -> list[Any]:
         alone = await ask(stub)
-        with together():
+        with batched_calls():
             return [alone, *await asyncio.gather(*(ask(stub) for _ in range(3)))]
 
     with serving(kind, path, metrics=metrics):
@@ -146,7 +146,7 @@ def test_what_waiting_for_the_token_raises_is_the_answer_of_every_call(path: Pat
         raise DeadlineExceeded("not caught up: topic 1 partition 2")
 
     async def work(stub: Any) -> list[Any]:
-        with together():
+        with batched_calls():
             return list(await asyncio.gather(ask(stub), ask(stub), return_exceptions=True))
 
     with serving(Threaded, path, wait=never):
@@ -243,7 +243,7 @@ def test_what_is_under_way_is_answered_at_the_end_and_nothing_after(kind: Kind, 
     assert not path.exists()
 
 
-def test_a_connection_that_breaks_in_the_middle_is_somebody_who_is_away(path: Path) -> None:
+def test_a_connection_that_breaks_in_the_middle_is_a_process_that_is_away(path: Path) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -296,7 +296,7 @@ def test_without_a_socket_it_is_grpc(path: Path) -> None:
     server.start()
 
     async def work(stub: Any) -> Any:
-        with together():
+        with batched_calls():
             several = await asyncio.gather(ask(stub), ask(stub))
         return [await ask(stub), *several]
 
@@ -339,10 +339,10 @@ def test_messages_are_cut_wherever_they_are_broken(size: int) -> None:
     messages = [bytes([i]) * length for i, length in enumerate(lengths)]
     data, inbox, found, at = b"".join(map(framed, messages)), Inbox(MAX_REPLY), list[bytes](), 0
     while at < len(data):
-        room = inbox.room()
-        some = data[at : at + min(size, len(room))]
+        space = inbox.space()
+        some = data[at : at + min(size, len(space))]
         assert some, "there is always space"
-        room[: len(some)] = some
+        space[: len(some)] = some
         found += inbox.arrived(len(some))
         at += len(some)
     assert found == messages
@@ -350,7 +350,7 @@ def test_messages_are_cut_wherever_they_are_broken(size: int) -> None:
 
 def test_a_message_that_is_too_long_is_refused_before_it_has_come() -> None:
     inbox = Inbox(10)
-    inbox.room()[:LENGTH_BYTES] = head_of(b"x" * 11)
+    inbox.space()[:LENGTH_BYTES] = head_of(b"x" * 11)
     with pytest.raises(ValueError, match="a message of 11 bytes; at most 10"):
         inbox.arrived(LENGTH_BYTES)
     assert MAX_REQUEST < MAX_REPLY

@@ -82,7 +82,7 @@ def test_each_user_has_the_list_last_served_wherever_it_is(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize(("user", "feed"), [(31, Surface.HOME), (1, Surface.PICKED), (0, Surface.FOLLOWING)])
-def test_who_was_served_nothing_has_an_empty_list(mesh: Mesh, user: int, feed: int) -> None:
+def test_a_user_who_was_served_nothing_has_an_empty_list(mesh: Mesh, user: int, feed: int) -> None:
     last = ask(mesh, lambda client: client.last_served(user, feed, 5))
     assert (last.pins.tolist(), last.boards.tolist(), last.at_ms) == ([], [], 0)
     assert last.pins.dtype == np.uint64

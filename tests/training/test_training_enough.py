@@ -11,8 +11,8 @@ import pytest
 from cli.schema import SCHEMA
 from features.catalogue import CATALOGUE
 from learning.training import enough
-from learning.training.command import Origin, made, replayed, sweep
-from learning.training.events import History, of_batches
+from learning.training.command import SampleOrigin, made, replayed, sweep
+from learning.training.events import EventHistory, of_batches
 from learning.training.replay import FEEDS, Replay
 from learning.training.samples import POSITIVE, Deeds, Periods, Samples, Wanted
 from learning.training.train import MOST_RANKED, train
@@ -32,7 +32,7 @@ def sections(tmp_path: Path) -> Sections:
     return found
 
 
-def acts(action: Action, users: Sequence[int], at_ms: Sequence[int]) -> History:
+def acts(action: Action, users: Sequence[int], at_ms: Sequence[int]) -> EventHistory:
     n = len(users)
     pins = np.arange(n) % 50 + 1
     batch = events(n, action=action, user=users, pin=pins, board=users, target=7, at_ms=at_ms, id=range(1, n + 1))
@@ -62,7 +62,7 @@ REFUSED = {
 def test_a_history_that_is_too_little_says_what_is_missing(name: str, tmp_path: Path) -> None:
     history, says = REFUSED[name]
     with pytest.raises(TooLittle, match=says):
-        made(history, tmp_path, sections(tmp_path), "x", Origin.AUTO, Wanted(), nothing)
+        made(history, tmp_path, sections(tmp_path), "x", SampleOrigin.AUTO, Wanted(), nothing)
 
 
 def test_a_shorter_horizon_needs_less_time() -> None:
@@ -73,14 +73,14 @@ def test_a_shorter_horizon_needs_less_time() -> None:
     enough.check(history, deeds, Wanted(horizon_days=0.1))
 
 
-def test_saves_of_pins_that_nobody_described_are_too_few_samples(tmp_path: Path) -> None:
+def test_saves_of_pins_without_a_description_are_too_few_samples(tmp_path: Path) -> None:
     """Long enough, and with nothing that any feed could have found for a user before they saved it."""
     n = 400
     batch = events(
         n, action=Action.SAVE, user=MANY, pin=np.arange(1, n + 1), board=MANY, at_ms=DAYS, id=range(1, n + 1)
     )
     with pytest.raises(TooLittle, match=r"too few samples to \w+ on: .* at least 20 requests"):
-        made(of_batches([batch], "the log"), tmp_path, sections(tmp_path), "x", Origin.AUTO, Wanted(), nothing)
+        made(of_batches([batch], "the log"), tmp_path, sections(tmp_path), "x", SampleOrigin.AUTO, Wanted(), nothing)
 
 
 def test_a_moment_before_any_save_has_no_candidates_and_is_no_loss(tmp_path: Path) -> None:

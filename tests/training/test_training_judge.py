@@ -110,7 +110,7 @@ def test_D03_needed_requests_would_tell_the_difference() -> None:
     rng = np.random.default_rng(3)
     difference, spread = 0.05, 0.3
     half = 1.96 * spread / np.sqrt(100)
-    figure = layout.Figure(value=difference, low=difference - half, high=difference + half, requests=100)
+    figure = layout.MetricMean(value=difference, low=difference - half, high=difference + half, requests=100)
     n = judge.needed(figure)
     means = rng.normal(difference, spread, (4000, n)).mean(axis=1)
     assert 0.75 < (means > 1.96 * spread / np.sqrt(n)).mean() < 0.85

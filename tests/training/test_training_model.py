@@ -10,8 +10,8 @@ from sklearn.metrics import ndcg_score
 from cli.schema import SCHEMA
 from features.catalogue import CATALOGUE
 from learning.training import served
-from learning.training.command import Origin, _folder, made, run
-from learning.training.events import History, moments_of, of_batches
+from learning.training.command import SampleOrigin, _folder, made, run
+from learning.training.events import EventHistory, moments_of, of_batches
 from learning.training.judge import CUT, _ndcg, baselines
 from learning.training.samples import FEATURES, POSITIVE, Deeds, Periods, Samples, Wanted, asks
 from learning.training.train import calibration, check, train
@@ -142,7 +142,7 @@ def test_moments_are_spread_and_before_the_end() -> None:
 
 
 @pytest.fixture(scope="module")
-def logged(periods: Periods, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, History]:
+def logged(periods: Periods, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EventHistory]:
     """A data folder with one model, and a log of pages that it served: of 5 pins, the first was saved where it could be."""
     data = tmp_path_factory.mktemp("data")
     trained = train(periods, nothing, ["binary"])
@@ -167,7 +167,7 @@ def logged(periods: Periods, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return data, of_batches([done], "the log", [pages_served])
 
 
-def test_what_was_served_is_joined_with_what_users_did(logged: tuple[Path, History]) -> None:
+def test_what_was_served_is_joined_with_what_users_did(logged: tuple[Path, EventHistory]) -> None:
     data, history = logged
     columns = served.models(data)
     assert list(columns.values()) == [list(CATALOGUE)]
@@ -191,10 +191,10 @@ def test_a_model_of_a_world_is_written_with_its_report(tmp_path: Path) -> None:
     sections = settings.load(None, SCHEMA)
     sections["mesh"] = MeshSettings(data=str(tmp_path / "data"), partitions=4)
     wanted = Wanted(requests=360, moments=12, horizon_days=5, shares=(0.6, 0.2))
-    found = made(history, tmp_path / "data", sections, "ranker", Origin.AUTO, wanted, nothing)
+    found = made(history, tmp_path / "data", sections, "ranker", SampleOrigin.AUTO, wanted, nothing)
     ref = registry.push(found.folder, tmp_path / "data")
     assert str(ref) == "ranker@1"
-    manifest = layout.read_json(found.folder / layout.MANIFEST, layout.Manifest)
+    manifest = layout.read_json(found.folder / layout.MANIFEST, layout.ModelManifest)
     assert manifest.inputs["samples"] == "replay"
     assert {"auc", "ndcg@10", "ece", "popularity_auc", "recency_auc", "light_auc"} <= set(manifest.metrics)
     report = found.report.read_text()
@@ -203,7 +203,7 @@ def test_a_model_of_a_world_is_written_with_its_report(tmp_path: Path) -> None:
         assert word in report
     assert "http" not in report
     registry.promote(tmp_path / "data", "ranker", force=True)
-    again = made(history, tmp_path / "data", sections, "ranker", Origin.AUTO, replace(wanted, seed=2), nothing)
+    again = made(history, tmp_path / "data", sections, "ranker", SampleOrigin.AUTO, replace(wanted, seed=2), nothing)
     assert again.folder.parent != found.folder.parent
     compared = again.evaluation.serving
     assert compared is not None
@@ -219,7 +219,7 @@ def test_a_name_that_no_model_can_have_is_refused_before_the_log_is_read() -> No
 
     nowhere = Mesh(settings={}, processes=[])
     with pytest.raises(InvalidArgument, match=r"--name: name '\.\./x': allowed are"):
-        run(nowhere, settings.load(None, SCHEMA), "../x", Origin.AUTO, Wanted(), worked)
+        run(nowhere, settings.load(None, SCHEMA), "../x", SampleOrigin.AUTO, Wanted(), worked)
 
 
 def test_trainings_that_end_in_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
@@ -229,4 +229,4 @@ def test_trainings_that_end_in_one_second_have_folders_of_their_own(tmp_path: Pa
 def test_too_little_served_is_said(tmp_path: Path) -> None:
     history = small(tmp_path / "world")
     with pytest.raises(InvalidArgument, match="too few samples to train on: 0 requests"):
-        made(history, tmp_path, settings.load(None, SCHEMA), "x", Origin.SERVED, Wanted(), nothing)
+        made(history, tmp_path, settings.load(None, SCHEMA), "x", SampleOrigin.SERVED, Wanted(), nothing)

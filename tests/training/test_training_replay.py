@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cli.schema import SCHEMA
-from learning.training.events import History, of_batches
+from learning.training.events import EventHistory, of_batches
 from learning.training.replay import ALL_FEATURES, FEEDS, Replay
 from learning.training.samples import FEATURES
 from scorpion import registry
@@ -21,25 +21,25 @@ Recorded = dict[tuple[int, str, int], tuple[Array, Array]]
 
 
 @pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> History:
+def history(tmp_path_factory: pytest.TempPathFactory) -> EventHistory:
     return small(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="module")
-def moments(history: History) -> list[int]:
+def moments(history: EventHistory) -> list[int]:
     saves = history.events.at_ms[history.events.action == Action.SAVE]
     return [int(at) for at in np.quantile(saves, [0.4, 0.6, 0.85])]
 
 
 @pytest.fixture(scope="module")
-def users(history: History, moments: list[int]) -> list[int]:
+def users(history: EventHistory, moments: list[int]) -> list[int]:
     early = history.events.take(history.events.at_ms < moments[0])
     saving = early.user[early.action == Action.SAVE]
     found, saves = np.unique(saving, return_counts=True)
     return [int(user) for user in found[np.argsort(-saves)][:6]] + [999_999]  # the last one is not known
 
 
-def recorded(history: History, folder: Path, moments: list[int], users: list[int]) -> Recorded:
+def recorded(history: EventHistory, folder: Path, moments: list[int], users: list[int]) -> Recorded:
     found: Recorded = {}
     with Replay(history, folder, settings.load(None, SCHEMA)) as replay:
         for at in moments:
@@ -52,7 +52,9 @@ def recorded(history: History, folder: Path, moments: list[int], users: list[int
 
 
 @pytest.fixture(scope="module")
-def full(history: History, moments: list[int], users: list[int], tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+def full(
+    history: EventHistory, moments: list[int], users: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> Recorded:
     return recorded(history, tmp_path_factory.mktemp("full"), moments, users)
 
 
@@ -65,14 +67,14 @@ def same(one: Recorded, other: Recorded) -> None:
 
 @pytest.mark.parametrize("i", range(3))
 def test_no_feature_looks_ahead(
-    history: History, moments: list[int], users: list[int], full: Recorded, i: int, tmp_path: Path
+    history: EventHistory, moments: list[int], users: list[int], full: Recorded, i: int, tmp_path: Path
 ) -> None:
     cut = recorded(history.until(moments[i]), tmp_path, moments[: i + 1], users)
     same(cut, {key: value for key, value in full.items() if key[0] <= moments[i]})
 
 
 def test_another_future_changes_nothing(
-    history: History, moments: list[int], users: list[int], full: Recorded, tmp_path: Path
+    history: EventHistory, moments: list[int], users: list[int], full: Recorded, tmp_path: Path
 ) -> None:
     """From the very moment on, all users save, hide and take down other things than they did."""
     at = moments[1]
@@ -102,7 +104,7 @@ def test_the_past_does_change_them(moments: list[int], users: list[int], full: R
 
 
 def test_served_features_are_those_that_were_learned_from(
-    history: History, moments: list[int], users: list[int], full: Recorded, tmp_path: Path
+    history: EventHistory, moments: list[int], users: list[int], full: Recorded, tmp_path: Path
 ) -> None:
     rows = np.concatenate([full[key][1] for key in full])
     label = (np.arange(len(rows)) % 3 == 0).astype(int)
@@ -125,7 +127,7 @@ def test_served_features_are_those_that_were_learned_from(
                 assert 0 < len(page.rows) <= 25
 
 
-def test_time_does_not_go_back(history: History, moments: list[int], tmp_path: Path) -> None:
+def test_time_does_not_go_back(history: EventHistory, moments: list[int], tmp_path: Path) -> None:
     with Replay(history, tmp_path, settings.load(None, SCHEMA)) as replay:
         replay.advance(moments[1])
         with pytest.raises(InvalidArgument, match="can't go back"):

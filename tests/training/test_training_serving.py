@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 from cli import model as command
 from cli.main import app
 from features import catalogue
-from features.catalogue import Feature, Source
+from features.catalogue import Feature, FeatureSource
 from learning.training import judge
-from learning.training.command import Origin, _beside
+from learning.training.command import SampleOrigin, _beside
 from learning.training.samples import FEATURES
 from learning.training.serving import Serving, compared, rows_of
 from scorpion import layout, registry
-from scorpion.layout import Comparison, Evaluation, Figure, Verdict
+from scorpion.layout import Comparison, Evaluation, MetricMean, Verdict
 from scorpion.verdict import against, against_unasked, in_words
 from services.core.columns import F64
 from services.core.errors import InvalidArgument, NotReady
@@ -45,8 +45,8 @@ def serving(folder: Path, from_ms: int = 0, features: list[Feature] | None = Non
 def judged(from_ms: int = 0, verdict: Verdict = Verdict.BETTER, beside: Comparison | None = None) -> Evaluation:
     by = figure(verdict)
     methods = {
-        "model": {"ndcg@10": Figure(value=0.2, requests=90)},
-        "light": {"ndcg@10": Figure(value=0.1, requests=90)},
+        "model": {"ndcg@10": MetricMean(value=0.2, requests=90)},
+        "light": {"ndcg@10": MetricMean(value=0.1, requests=90)},
     }
     return Evaluation(
         metric="ndcg@10", requests=90, users=40, methods=methods, best_baseline="light", difference=by, verdict=verdict,
@@ -54,9 +54,9 @@ def judged(from_ms: int = 0, verdict: Verdict = Verdict.BETTER, beside: Comparis
     )  # fmt: skip
 
 
-def figure(verdict: Verdict) -> Figure:
+def figure(verdict: Verdict) -> MetricMean:
     low, high = {"better": (0.01, 0.1), "worse": (-0.1, -0.01), "undecided": (-0.02, 0.1)}[verdict]
-    return Figure(value=(low + high) / 2, low=low, high=high, requests=90)
+    return MetricMean(value=(low + high) / 2, low=low, high=high, requests=90)
 
 
 def beside(verdict: Verdict, model: str = "old@1") -> Comparison:
@@ -118,7 +118,7 @@ def test_pages_that_people_saw_say_whom_they_favour(tmp_path: Path) -> None:
 
 
 def test_the_rows_of_a_model_are_its_columns_with_its_defaults(tmp_path: Path) -> None:
-    features = [*features_of(NAMES[:2]), Feature("user_interests", Source.USER, 4.5)]
+    features = [*features_of(NAMES[:2]), Feature("user_interests", FeatureSource.USER, 4.5)]
     model = serving(tmp_path, features=features).model
     rows = rows_of(model, LATER.rows)
     for column, name in enumerate(NAMES):
@@ -142,7 +142,7 @@ def test_the_model_that_serves_is_the_latest_that_can_be_used(tmp_path: Path) ->
 
 
 B, U, W = Verdict.BETTER, Verdict.UNDECIDED, Verdict.WORSE
-LESS = Comparison(model="old@1", difference=Figure(value=-0.01, low=-0.1, high=0.08, requests=90), users=40)
+LESS = Comparison(model="old@1", difference=MetricMean(value=-0.01, low=-0.1, high=0.08, requests=90), users=40)
 GATE = {  # beside baselines; beside the one that served; the one that serves now; does it serve unasked, and by force
     "first, better": (B, None, "", True, True),
     "first, undecided": (U, None, "", False, True),
@@ -199,14 +199,14 @@ def test_a_model_that_began_to_serve_meanwhile_was_not_compared(tmp_path: Path) 
         command._check_unasked(data, ref, force=False)
 
 
-@pytest.mark.parametrize("used", [Origin.REPLAY, Origin.SERVED])
-def test_what_training_found_stands_in_its_evaluation(used: Origin, tmp_path: Path) -> None:
+@pytest.mark.parametrize("used", [SampleOrigin.REPLAY, SampleOrigin.SERVED])
+def test_what_training_found_stands_in_its_evaluation(used: SampleOrigin, tmp_path: Path) -> None:
     trained, old = against_neighbours(0.0), serving(tmp_path)
     found = _beside(trained, old, LATER, used)
     assert (trained.evaluation.serving, found.metrics) == (None, trained.metrics)
     compared = found.evaluation.serving
     assert compared is not None
-    assert (compared.model, bool(compared.note)) == ("old@1", used is Origin.SERVED)
+    assert (compared.model, bool(compared.note)) == ("old@1", used is SampleOrigin.SERVED)
     expected = judge.ndcg(LATER, trained.booster.predict(LATER.rows)) - judge.ndcg(
         LATER, old.model.score(rows_of(old.model, LATER.rows))
     )

@@ -42,7 +42,7 @@ OF_THE_RUNTIME = (
     "blobs",
     "folder",
     "secret",
-    "room",
+    "space",
     "retained",  # when the committer last looked, on the monotonic clock
     "path",
     "address",

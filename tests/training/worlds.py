@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from learning.training.events import History, of_dataset
+from learning.training.events import EventHistory, of_dataset
 from loaders import parquet
 from loaders.generate import generate
 from loaders.world import Spec
@@ -11,6 +11,6 @@ NOW_MS = 1_760_000_000_000
 SPEC = Spec(users=150, pins=500, boards=260, saves=4_000, seed=5)
 
 
-def small(folder: Path, spec: Spec = SPEC) -> History:
+def small(folder: Path, spec: Spec = SPEC) -> EventHistory:
     generate(spec, folder, NOW_MS)
     return of_dataset(parquet.open(folder))

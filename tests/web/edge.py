@@ -1,5 +1,5 @@
 """The edge as it is, by real HTTP, over a real log, rockstore, apiary and registry of models in this process, and a
-feedgen that answers as told.
+feedgen whose answers the test sets.
 """
 
 import asyncio
@@ -43,8 +43,8 @@ from rockstore import layout as rockstore_layout
 from rockstore.service import Rockstore
 from rockstore.store import TOPICS as ROCKSTORE_TOPICS
 from rockstore.store import RockstoreStore
-from scorpion.facts import Facts
 from scorpion.models import Models
+from scorpion.pin_features import PinFeatureLoader
 from scorpion.service import Scorpion
 from services.core.clock import wall_clock
 from services.core.context import current
@@ -179,7 +179,9 @@ def serve_edge(folder: Path, ids: Any = "numbers", listen_on: str = "127.0.0.1",
         feedgen = ToldFeedgen()
         serve("feedgen", lambda server: feedgen_pb2_grpc.add_FeedgenServicer_to_server(feedgen, server))
         models = Models(folder, lambda: None, lambda columns: None)
-        scorpion = Scorpion(models, Facts(cast(Any, None), ChangeFeed(1), 1 << 20, 0))  # no test has pins scored here
+        scorpion = Scorpion(
+            models, PinFeatureLoader(cast(Any, None), ChangeFeed(1), 1 << 20, 0)
+        )  # no test has pins scored here
         serve("scorpion", lambda server: scorpion_pb2_grpc.add_ScorpionServicer_to_server(scorpion, server))
         metrics = Metrics("web", 0)
         base = running.enter_context(_serve_http(mesh, metrics, Settings(**settings), listen_on))

@@ -252,7 +252,7 @@ def test_an_id_is_accepted_once(edge: Edge) -> None:
     assert edge.post(event).json()["duplicates"] == 1
 
 
-def test_a_takedown_works_on_what_nobody_described(edge: Edge) -> None:
+def test_a_takedown_works_on_a_pin_without_a_description(edge: Edge) -> None:
     answer = edge.http.delete("/v1/pins/999111")
     assert answer.status_code == 202
     pin = edge.http.get("/v1/pins/999111", params={"token": answer.json()["token"]}).json()

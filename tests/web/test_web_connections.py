@@ -216,7 +216,7 @@ def test_a_bad_request_is_refused_after_the_answers_before_it(edge: Edge) -> Non
 
 
 @pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"])
-def test_an_early_refusal_reaches_who_still_sends(edge: Edge, more: bytes) -> None:
+def test_an_early_refusal_reaches_a_client_that_still_sends(edge: Edge, more: bytes) -> None:
     for length in (b"Content-Length: 20971520\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n1400000\r\n"):
         with connected(edge) as connection:
             connection.sendall(POST + more + length)
@@ -234,9 +234,9 @@ def test_a_target_with_a_host_is_meant_for_that_host(edge: Edge) -> None:
 def test_pipelined_requests_are_all_answered_in_order(edge: Edge) -> None:
     asked = b"".join(b"GET /v1/pins/%d HTTP/1.1\r\n" % pin + HOST + b"\r\n" for pin in range(1, 2001))
     answer = exchanged(edge, asked + b"GET /v1/users HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
-    told = [answer.find(b'"detail":"pin %d:' % pin) for pin in range(1, 2001)]
-    assert told == sorted(told)
-    assert told[0] > 0
+    found = [answer.find(b'"detail":"pin %d:' % pin) for pin in range(1, 2001)]
+    assert found == sorted(found)
+    assert found[0] > 0
     assert answer.count(b"HTTP/1.1 200") == 1
 
 

@@ -48,9 +48,9 @@ def test_every_version_is_told_and_which_is_promoted(edge: Edge, tmp_path: Path)
     assert edge.http.get("/v1/models").json()["rollback"] == "ranker@1"
 
 
-def test_how_a_model_did_beside_baselines_is_told(edge: Edge, tmp_path: Path) -> None:
+def test_how_a_model_did_beside_baselines_is_shown(edge: Edge, tmp_path: Path) -> None:
     """The edge answers every field that training writes, also one that is added later."""
-    figure = layout.Figure(value=0.2, low=0.1, high=0.3, requests=40)
+    figure = layout.MetricMean(value=0.2, low=0.1, high=0.3, requests=40)
     found = layout.Evaluation(
         metric="ndcg@10", requests=40, users=30, methods={"model": {"ndcg@10": figure}, "light": {"ndcg@10": figure}},
         best_baseline="light", difference=figure, verdict=layout.Verdict.BETTER, needed_requests=12, words="better",
@@ -58,14 +58,14 @@ def test_how_a_model_did_beside_baselines_is_told(edge: Edge, tmp_path: Path) ->
     )  # fmt: skip
     train(edge.mesh.data, tmp_path / "a")
     assert listed(edge)[0]["evaluation"] is None
-    manifest = layout.read_json(tmp_path / "a" / layout.MANIFEST, layout.Manifest)
+    manifest = layout.read_json(tmp_path / "a" / layout.MANIFEST, layout.ModelManifest)
     manifest.evaluation = found
     layout.write_json(tmp_path / "a" / layout.MANIFEST, manifest)
     registry.push(tmp_path / "a", edge.mesh.data)
     assert listed(edge)[1]["evaluation"] == msgspec.to_builtins(found)
 
 
-def test_how_far_a_model_in_the_making_is_is_told(edge: Edge) -> None:
+def test_how_far_a_model_in_the_making_is_is_shown(edge: Edge) -> None:
     at = learning_file(edge.mesh.data)
     state = Learning(state="running", stage="training", fraction=0.5, since_ms=7, events=99)
     save(state, at)
@@ -169,15 +169,16 @@ def test_without_scorpion_the_models_are_away_and_reports_are_not(edge: Edge, tm
 
 def judged_worse(draft: Path) -> layout.Evaluation:
     """A model's manifest, changed so that training found it worse than a baseline."""
-    figure = layout.Figure(value=-0.1, low=-0.2, high=-0.05, requests=90)
+    figure = layout.MetricMean(value=-0.1, low=-0.2, high=-0.05, requests=90)
     methods = {
-        name: {"ndcg@10": layout.Figure(value=value, requests=90)} for name, value in (("model", 0.1), ("light", 0.2))
+        name: {"ndcg@10": layout.MetricMean(value=value, requests=90)}
+        for name, value in (("model", 0.1), ("light", 0.2))
     }
     found = layout.Evaluation(
         metric="ndcg@10", requests=90, users=40, methods=methods, best_baseline="light", difference=figure,
         verdict=layout.Verdict.WORSE, needed_requests=12, words="worse",
     )  # fmt: skip
-    manifest = layout.read_json(draft / layout.MANIFEST, layout.Manifest)
+    manifest = layout.read_json(draft / layout.MANIFEST, layout.ModelManifest)
     manifest.evaluation = found
     layout.write_json(draft / layout.MANIFEST, manifest)
     return found

@@ -14,7 +14,7 @@ from web.health import Watch
 from web.models import Models
 from web.openapi import describe
 from web.operations import Operation, operations
-from web.pins import Pins
+from web.pins import PinReader
 from web.promotion import Promotions
 from web.users import Users
 from web.wire import read
@@ -27,7 +27,7 @@ def all_operations() -> list[Operation]:
         Feeds(NOBODY, 1),
         Events(NOBODY, lambda: 0, NOBODY, 1),
         Users(NOBODY, NOBODY, 1),
-        Pins(NOBODY, 1),
+        PinReader(NOBODY, 1),
         Models(NOBODY, Path(), 1),
         Promotions(NOBODY, NOBODY, Path(), 1),
         Watch(NOBODY, cast(Status, None), NOBODY, NOBODY, Path()),

@@ -195,7 +195,7 @@ def test_connections_to_the_edge_are_used_again(edge: Edge, proxy: Proxy) -> Non
     assert ports
 
 
-def test_slow_clients_of_a_proxy_keep_nobody_out(tmp_path: Path) -> None:
+def test_slow_clients_of_a_proxy_keep_no_others_out(tmp_path: Path) -> None:
     """Those whose bodies the proxy waits for never come to the edge; those that it passes on take no place there."""
     with (
         serve_edge(tmp_path, max_requests=2, max_connections=64, event_timeout_s=1, read_timeout_s=20) as edge,

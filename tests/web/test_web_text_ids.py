@@ -210,8 +210,8 @@ def test_pages_and_their_xray_speak_the_texts(edge: Edge) -> None:
     edge.feedgen.reply.items.add(pin=pin, board=board, owner=owner)
     edge.feedgen.reply.items.add(pin=unknown)
     ray = {"sources": [{"source": "walk", "board": str(board), "seed": str(pin), "interest": "0"}]}
-    told = {"interests": [{"interest": str(interest)}], "walk": {"seeds": [{"pin": str(pin)}]}, "stages": []}
-    edge.feedgen.reply.xray = msgspec.json.encode({**told, "pins": {str(pin): ray, str(unknown): {"sources": []}}})
+    parts = {"interests": [{"interest": str(interest)}], "walk": {"seeds": [{"pin": str(pin)}]}, "stages": []}
+    edge.feedgen.reply.xray = msgspec.json.encode({**parts, "pins": {str(pin): ray, str(unknown): {"sources": []}}})
     page = edge.http.get("/v1/feeds/home", params={"user": "reader 1", "explain": "true"}).json()
     assert edge.feedgen.asked[-1][0].user == external.number_of("reader 1")
     [item] = page["items"]

@@ -15,7 +15,7 @@ export const cacheHits = (gauges) => gauges.cache_hits / (gauges.cache_hits + ga
 
 export const percent = (share) => (Number.isFinite(share) ? `${short(100 * share)} %` : "–");
 
-const TELLING = [
+const SHOWN = [
   ["cache hits", "cache_hits", (gauges) => percent(cacheHits(gauges))],
   ["graph edges", "graph_edges", (gauges) => count(gauges.graph_edges)],
   ["graph age", "graph_age_seconds", (gauges) => gauge("graph_age_seconds", gauges.graph_age_seconds)],
@@ -25,4 +25,4 @@ const TELLING = [
 ];
 
 /** [[label, text]] of those that the process has. */
-export const telling = (gauges) => TELLING.filter(([, name]) => name in gauges).map(([label, , say]) => [label, say(gauges)]);
+export const shownGauges = (gauges) => SHOWN.filter(([, name]) => name in gauges).map(([label, , say]) => [label, say(gauges)]);

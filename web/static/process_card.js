@@ -5,7 +5,7 @@ import { bytes, count, duration, millis, short, words } from "./format.js";
 import { draw } from "./sparkline.js";
 import { SPAN_MS, stateOf } from "./process_log.js";
 import { el } from "./dom.js";
-import { gauge, telling } from "./gauges.js";
+import { gauge, shownGauges } from "./gauges.js";
 
 const CHARTS = [["qps", "calls a second", short], ["p99_ms", "P99", millis], ["behind", "events behind", count]];
 const RECENT_MS = 60_000; // how long an error or a restart stays marked
@@ -73,7 +73,7 @@ export class ProcessCard {
     this.fact("up", duration(p.uptime_s), now - restarted < RECENT_MS);
     this.fact("restarts", count(p.restarts ?? 0), p.restarts > 0);
     this.fact("pid", String(p.pid ?? "–"));
-    for (const [name, value] of telling(p.gauges ?? {})) this.fact(name, value);
+    for (const [name, value] of shownGauges(p.gauges ?? {})) this.fact(name, value);
     if (this.detail.open) this.tables();
   }
 

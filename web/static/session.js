@@ -39,7 +39,7 @@ export class Session extends EventTarget {
       interest: new Map(interests.map((i) => [i.id, i.name])),
     };
     this.loaded = true;
-    this.tell("follows");
+    this.emit("follows");
   }
 
   /** The person's board last saved to, else their first; null when they have none. */
@@ -58,31 +58,31 @@ export class Session extends EventTarget {
   markSaved(pin, board) {
     if (board) this.saved.set(pin, board);
     else this.saved.delete(pin);
-    this.tell("saved", { pin });
+    this.emit("saved", { pin });
   }
 
   markHidden(pin) {
     this.hidden.add(pin);
-    this.tell("hidden", { pin });
+    this.emit("hidden", { pin });
   }
 
   markShown(pin) {
     this.hidden.delete(pin);
-    this.tell("unhidden", { pin });
+    this.emit("unhidden", { pin });
   }
 
   addBoard(board) {
     this.boards = [board, ...this.boards];
-    this.tell("follows");
+    this.emit("follows");
   }
 
   markFollows(kind, id, name, on) {
     if (on) this.follows[kind].set(id, name);
     else this.follows[kind].delete(id);
-    this.tell("follows");
+    this.emit("follows");
   }
 
-  tell(type, detail = {}) {
+  emit(type, detail = {}) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

@@ -112,9 +112,9 @@ function found({ sources: list, scores }, item, { walk: walked, interests: looke
   const interest = (id) => looked?.find((each) => each.interest === id)?.title || `interest ${id}`;
   const board = (id) => (id === item.board?.id ? boardOf(item) : names.board(id)) || id;
   const called = (id, name) => (id && id !== NONE ? name(id) : null);
-  const told = Object.values(scores);
+  const shown = Object.values(scores);
   return list.map(({ board: b, seed: s, interest: i, score, weight, ...rest }) => ({ ...rest, board: called(b, board),
-    "walked from": called(s, seed), interest: called(i, interest), weight: told.includes(weight) ? null : weight, score: told.includes(score) ? null : score }));
+    "walked from": called(s, seed), interest: called(i, interest), weight: shown.includes(weight) ? null : weight, score: shown.includes(score) ? null : score }));
 }
 
 /** Keys of a pin's X-ray that this page does not know yet are still shown. */

@@ -1,4 +1,4 @@
-"""Calls that travel together: each has its own answer or error, in fewer calls, under the same call policy."""
+"""Batched calls: each has its own answer or error, in fewer messages, under the same call policy."""
 
 import asyncio
 import time
@@ -15,8 +15,8 @@ from protos import roadrunner_pb2_grpc as rpc
 from services.core import context, tokens
 from services.core.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from services.core.metrics import Metrics
+from services.rpc.batching import MANY, BatchingChannel, batched_calls
 from services.rpc.channel import call, open_async
-from services.rpc.together import MANY, Joining, together
 from tests.services import test_server as servers
 
 ENDS = "/feedmesh.Roadrunner/Ends"
@@ -27,8 +27,8 @@ def asked(address: str, *questions: Callable[[Any], Any], seconds: float = 5.0) 
 
     async def ask() -> list[Any]:
         async with open_async(address) as channel:
-            stub = rpc.RoadrunnerStub(cast(grpc.aio.Channel, Joining(channel)))
-            with together():
+            stub = rpc.RoadrunnerStub(cast(grpc.aio.Channel, BatchingChannel(channel)))
+            with batched_calls():
                 work = [call(question(stub), pb.EndsRequest(), seconds, "roadrunner") for question in questions]
                 return list(await asyncio.gather(*work, return_exceptions=True))
 
@@ -117,7 +117,7 @@ def test_the_deadline_is_that_of_all(serving: Any) -> None:
     assert all(isinstance(answer, DeadlineExceeded) for answer in answers)
 
 
-def test_who_is_away_is_away_for_each(tmp_path: Path) -> None:
+def test_a_process_that_is_away_is_away_for_each_call(tmp_path: Path) -> None:
     answers = asked(f"unix:{tmp_path}/nobody", *[lambda stub: stub.Ends] * 2)
     assert [(type(answer), str(answer)) for answer in answers] == [
         (Unavailable, "roadrunner is away; try again in a moment")

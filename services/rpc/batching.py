@@ -1,8 +1,8 @@
-"""Calls that a request makes to one process at one moment travel as one: `Calls.Many` (protos/calls.proto).
+"""Call batching: calls that a request makes to one process at one moment are one message, `Calls.Many` (protos/calls.proto).
 
-A call costs both sides several times what a small question does: threads and sockets that are woken. A caller that asks
-several things concurrently says so with `together`, and asks as ever; every answer and every error is the caller's own.
-To a process of the same machine they travel through its Unix socket, one alone too; by gRPC where there is none.
+A call costs both sides several times what a small question does: threads and sockets that are woken. A caller that makes
+several calls concurrently makes them within `batched_calls()`; each call has its own answer or error. To a process of the
+same machine they travel through its Unix socket, one alone too; by gRPC where there is none.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ class _Waiting(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _Round:
-    """Calls that wait for the end of this turn of the event loop, by where they go and what they must see."""
+class _Batch:
+    """Calls that wait for the end of this iteration of the event loop, by channel and metadata."""
 
     waiting: dict[tuple[int, Metadata], list[_Waiting]] = field(default_factory=dict)
     sending: set[asyncio.Task[None]] = field(default_factory=set)
@@ -53,17 +53,17 @@ class _Round:
             task.add_done_callback(self.sending.discard)
 
 
-_round: ContextVar[_Round | None] = ContextVar("round", default=None)
+_batch: ContextVar[_Batch | None] = ContextVar("batch", default=None)
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Calls of tasks that are made here, to one process in the same turn of the event loop, are one message."""
-    reset = _round.set(_Round())
+def batched_calls() -> Iterator[None]:
+    """Calls of tasks that are made here, to one process in the same iteration of the event loop, are one message."""
+    reset = _batch.set(_Batch())
     try:
         yield
     finally:
-        _round.reset(reset)
+        _batch.reset(reset)
 
 
 class Method:
@@ -84,7 +84,7 @@ class Method:
 
     def __call__(self, request: Any, *, timeout: float, metadata: Metadata = None) -> Awaitable[Any]:
         """The answer, within `timeout` seconds. Raises grpc.RpcError."""
-        now = _round.get()
+        now = _batch.get()
         if now is not None:
             return now.add(self, request, timeout, metadata)
         if self.unix is not None:
@@ -102,7 +102,7 @@ class Method:
         return self.read(answer.reply)
 
 
-class Joining:
+class BatchingChannel:
     """A channel whose calls may be batched, or go through a socket of the same machine."""
 
     def __init__(self, channel: grpc.aio.Channel, unix: UnixClient | None = None) -> None:
@@ -127,7 +127,7 @@ async def _ask(calls: list[_Waiting], metadata: Metadata) -> None:
             if answer.status:
                 _fail(call, Refused(STATUS[answer.status], answer.message))
             else:
-                _tell(call, call.method.read(answer.reply))
+                _deliver(call, call.method.read(answer.reply))
     except Exception as error:  # grpc's, and any other: no caller is left waiting
         for call in calls:
             _fail(call, error)
@@ -142,7 +142,7 @@ async def _answers(calls: list[_Waiting], timeout: float, metadata: Metadata) ->
     return reply
 
 
-def _tell(call: _Waiting, answer: Any) -> None:
+def _deliver(call: _Waiting, answer: Any) -> None:
     if not call.answer.done():  # its caller may have given up
         call.answer.set_result(answer)
 

@@ -1,11 +1,11 @@
-"""Admission control of pages: so many in parallel, so many readers who wait, and none who waits for ever."""
+"""Admission control of pages: limited slots, a limited queue, and no request that waits for ever."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from feedgen.turns import Turn, Turns
+from feedgen.page_limiter import PageLimiter, Slot
 from services.core.errors import Exhausted
 from services.core.metrics import Metrics
 
@@ -15,8 +15,8 @@ FOR_EVER_S = 3_600.0
 class Readers:
     """Readers of pages that the test finishes one by one."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    def __init__(self, limiter: PageLimiter) -> None:
+        self._limiter = limiter
         self.begun: list[int] = []
         self._made: dict[int, asyncio.Event] = {}
         self._begins: dict[int, asyncio.Event] = {}
@@ -28,7 +28,7 @@ class Readers:
         await settled()
 
     async def _read(self, reader: int) -> None:
-        async with self._turns.taken():
+        async with self._limiter.taken():
             self.begun.append(reader)
             self._begins[reader].set()
             await self._made[reader].wait()
@@ -57,20 +57,20 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def with_turns(
-    at_once: int, waiting: int, story: Callable[[Readers], Awaitable[None]], turn_s: float = FOR_EVER_S
+def with_limiter(
+    at_once: int, waiting: int, story: Callable[[Readers], Awaitable[None]], slot_s: float = FOR_EVER_S
 ) -> dict[str, float]:
     """The gauges at the story's end."""
     metrics = Metrics("feedgen", 0)
 
     async def run() -> None:
-        await story(Readers(Turns(at_once, turn_s, waiting, metrics)))
+        await story(Readers(PageLimiter(at_once, slot_s, waiting, metrics)))
 
     asyncio.run(run())
     return metrics.gauges()
 
 
-def test_so_many_at_a_time_and_the_first_who_waits_is_next() -> None:
+def test_pages_are_limited_and_the_first_in_the_queue_is_next() -> None:
     async def story(readers: Readers) -> None:
         for reader in range(5):
             await readers.come(reader)
@@ -83,17 +83,17 @@ def test_so_many_at_a_time_and_the_first_who_waits_is_next() -> None:
         await readers.made(3)
         await readers.made(4)
 
-    assert with_turns(2, 10, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
+    assert with_limiter(2, 10, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
 
 
-def test_who_finds_no_place_is_told_so_and_nobody_is_held_up_by_it() -> None:
+def test_a_request_beyond_the_queue_is_refused_and_holds_up_no_other() -> None:
     async def story(readers: Readers) -> None:
         for reader in range(4):
             await readers.come(reader)
         error = readers.error(3)
         assert isinstance(error, Exhausted)
         assert str(error) == (
-            "1 pages are in the making and 2 readers wait for a turn, which is all that this process takes; "
+            "1 pages are in the making and 2 requests wait for a slot, which is all that this process takes; "
             "try again in a moment"
         )
         await readers.made(0)
@@ -103,10 +103,10 @@ def test_who_finds_no_place_is_told_so_and_nobody_is_held_up_by_it() -> None:
             await readers.made(reader)
         assert readers.begun == [0, 1, 2, 4]
 
-    assert with_turns(1, 2, story)["pages_refused"] == 1
+    assert with_limiter(1, 2, story)["pages_refused"] == 1
 
 
-def test_with_nobody_allowed_to_wait_a_free_turn_is_still_taken() -> None:
+def test_without_a_queue_a_free_slot_is_still_taken() -> None:
     async def story(readers: Readers) -> None:
         await readers.come(0)
         await readers.come(1)
@@ -116,10 +116,10 @@ def test_with_nobody_allowed_to_wait_a_free_turn_is_still_taken() -> None:
         assert readers.begun == [0, 2]
         await readers.made(2)
 
-    with_turns(1, 0, story)
+    with_limiter(1, 0, story)
 
 
-def test_who_leaves_gives_up_the_place() -> None:
+def test_a_cancelled_request_leaves_the_queue() -> None:
     async def story(readers: Readers) -> None:
         for reader in range(3):
             await readers.come(reader)
@@ -131,10 +131,10 @@ def test_who_leaves_gives_up_the_place() -> None:
         assert readers.begun == [0, 2, 3]
         await readers.made(3)
 
-    assert with_turns(1, 2, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
+    assert with_limiter(1, 2, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
 
 
-def test_a_slow_page_holds_nobody_up() -> None:
+def test_a_slow_page_holds_up_no_other() -> None:
     async def story(readers: Readers) -> None:
         await readers.come(0)
         await readers.come(1)
@@ -142,10 +142,10 @@ def test_a_slow_page_holds_nobody_up() -> None:
         await readers.made(0)
         await readers.made(1)
 
-    assert with_turns(1, 1, story, turn_s=0.0)["pages_in_the_making"] == 0
+    assert with_limiter(1, 1, story, slot_s=0.0)["pages_in_the_making"] == 0
 
 
-def test_those_who_wait_begin_together_once_few_pages_are_in_the_making() -> None:
+def test_waiting_requests_begin_as_a_group_once_few_pages_are_in_the_making() -> None:
     async def story(readers: Readers) -> None:
         for reader in range(9):
             await readers.come(reader)
@@ -160,10 +160,10 @@ def test_those_who_wait_begin_together_once_few_pages_are_in_the_making() -> Non
         for reader in (3, 4, 6, 7, 8):
             await readers.made(reader)
 
-    assert with_turns(5, 10, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
+    assert with_limiter(5, 10, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
 
 
-def test_who_leaves_just_when_the_turn_comes_passes_it_on() -> None:
+def test_a_request_that_ends_as_its_slot_comes_passes_it_on() -> None:
     async def story(readers: Readers) -> None:
         for reader in range(4):
             await readers.come(reader)
@@ -178,12 +178,12 @@ def test_who_leaves_just_when_the_turn_comes_passes_it_on() -> None:
         assert readers.begun == [0, 2, 3, 4]
         await readers.made(4)
 
-    assert with_turns(1, 3, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
+    assert with_limiter(1, 3, story) == {"pages_in_the_making": 0, "pages_waiting": 0, "pages_refused": 0}
 
 
-def test_a_turn_ends_once() -> None:
+def test_a_slot_is_given_back_once() -> None:
     ended: list[None] = []
-    turn = Turn(lambda: ended.append(None))
-    turn.end()
-    turn.end()
+    slot = Slot(lambda: ended.append(None))
+    slot.end()
+    slot.end()
     assert len(ended) == 1

@@ -1,10 +1,10 @@
-"""Facts of pins for a request: from the cache, and what it lacks from rockstore and counters, each pin fetched once.
+"""Features of pins for a request: from the cache, and the missing ones from rockstore and counters, each pin fetched once.
 
 Requests that lack the same pin at the same time share one fetch: the first to lack it asks, the others wait for that
-answer. Nobody waits who lacks nothing: not for the cache, whose lock no fetch holds, and not for a thread, since only so
-many requests may wait at a time. One that lacks something while so many wait is answered at once with what there is, as
-if those who are asked were away; that many wait only when they are slow. What can't be asked is missing (NaN) in this
-request and is not kept; counts that had expired stay as they were.
+answer. A request that lacks nothing never waits: not for the cache, whose lock no fetch holds, and not for a thread, since
+only so many requests may wait at a time. One that lacks something while so many wait is answered immediately with the rows
+that there are, as if the services were away; that many wait only when they are slow. Values that can't be fetched are
+missing (NaN) in this request and are not kept; counts that had expired stay as they were.
 
 Which of the fetched rows are sure follows from how far rockstore had applied the log (`services/state/change_feed.py`).
 
@@ -19,27 +19,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.pins import FACTS, KEPT, PinFacts
+from features.pins import ATTRIBUTES, KEPT, PinFeatures
 from scorpion.cache import EXPIRED, HIT, MISS, Got, PinCache
-from scorpion.origin import COUNTERS, ROCKSTORE, STANDING, Fetched, Origin, of_standing
+from scorpion.origin import COUNTERS, ROCKSTORE, STANDING, Fetched, PinOrigin, of_standing
 from scorpion.slots import NEVER
 from services.core.clock import Clock, wall_clock
 from services.core.columns import F32, I64, U8, U32, U64, ids
 from services.state.change_feed import ChangeFeed
 
-COUNTS = slice(len(FACTS), len(KEPT))
-EVERYBODY = frozenset({ROCKSTORE, COUNTERS})
+COUNTS = slice(len(ATTRIBUTES), len(KEPT))
+BOTH = frozenset({ROCKSTORE, COUNTERS})
 RENEWED = 10_000  # pins whose counts are renewed in one call
-FETCHING = 0.8  # of a request's time; the rest is for scoring with what there is
+FETCHING = 0.8  # of a request's time; the rest is for scoring
 
 
-class Known(NamedTuple):
-    """What is known of n pins. hits: rows that the cache had whole; lost: who could not be asked."""
+class KnownPins(NamedTuple):
+    """Features of n pins. hits: rows that the cache had whole; lost: the services that could not be asked."""
 
-    facts: PinFacts
+    features: PinFeatures
     datasets: dict[str, F32]  # [n] by `dataset.column`
     status: U8  # [n] UP, TAKEN_DOWN or UNDESCRIBED of scorpion/origin.py; UP where it is not known
-    creators: U32  # [n] marks of who made the pins, features/pins.py; 0: not known
+    creators: U32  # [n] marks of the creators of the pins, features/pins.py; 0: not known
     hits: int
     misses: int
     lost: list[str]
@@ -71,16 +71,16 @@ class Seat(NamedTuple):
     at: int
 
     def row(self) -> int:
-        """Its row in what is fetched."""
+        """Its row in the answer of the fetch."""
         return self.at if self.whole else len(self.flight.whole) + self.at
 
 
-class Facts:
-    """The cache and those who are asked. Thread-safe."""
+class PinFeatureLoader:
+    """The cache, and the services that it is filled from. Thread-safe."""
 
     def __init__(
         self,
-        origin: Origin,
+        origin: PinOrigin,
         feed: ChangeFeed,
         max_bytes: int,
         ttl_ms: int,
@@ -94,9 +94,9 @@ class Facts:
         self._origin, self._feed, self._ttl_ms, self._clock = origin, feed, ttl_ms, clock
         self._max_bytes = max_bytes - feed.nbytes
         self._cache = PinCache((STANDING,), self._max_bytes, ttl_ms, clock)
-        self._lock = threading.Lock()  # of the flights, of what is counted, and of changing the cache for another
+        self._lock = threading.Lock()  # of the flights, of the gauges, and of changing the cache for another
         self._flights: dict[int, Seat] = {}  # by pin
-        self.hits = self.expired = self.misses = 0  # rows asked for, by what the cache had of them
+        self.hits = self.expired = self.misses = 0  # rows asked for, by the state of the cache
 
     @property
     def cache(self) -> PinCache:
@@ -125,10 +125,10 @@ class Facts:
             self._cache.clear()
             self._flights.clear()
 
-    def of(self, pins: U64, now_ms: int, timeout: float, certain: bool = False) -> Known:
-        """What is known of pins (uint64[n]) within `timeout` seconds.
+    def of(self, pins: U64, now_ms: int, timeout: float, certain: bool = False) -> KnownPins:
+        """Features of pins (uint64[n]) within `timeout` seconds.
 
-        now_ms: the moment of the counts, 0: now. certain: see every write that this process has been told of.
+        now_ms: the moment of the counts, 0: now. certain: see every write that this process has had a notice of.
         """
         cache, deadline = self._cache, time.monotonic() + timeout * FETCHING
         pins = pins if pins.flags.writeable else pins.copy()  # kernels are compiled for one kind of array
@@ -143,15 +143,15 @@ class Facts:
                 finally:
                     self._waiting.release()
             else:
-                lost = {COUNTERS} if expired == len(lacking) else set(EVERYBODY)
+                lost = {COUNTERS} if expired == len(lacking) else set(BOTH)
         with self._lock:
             self.hits += len(pins) - len(lacking)
             self.expired += expired
             self.misses += len(lacking) - expired
         columns = {name: got.values[:, len(KEPT) + i] for i, name in enumerate(cache.columns)}
         status, creators = of_standing(columns.pop(STANDING))
-        facts = PinFacts(got.values[:, : len(KEPT)], got.interests)
-        return Known(facts, columns, status, creators, len(pins) - len(lacking), len(lacking), sorted(lost))
+        features = PinFeatures(got.values[:, : len(KEPT)], got.interests)
+        return KnownPins(features, columns, status, creators, len(pins) - len(lacking), len(lacking), sorted(lost))
 
     def renew(self, age_ms: int, timeout: float) -> None:
         """Ask again for counts of that age, of all pins that requests want, in as few calls as will do: no request has to."""
@@ -174,7 +174,7 @@ class Facts:
         certain: bool,
         lost: set[str],
     ) -> None:
-        """Fetch what the rows `still` lack, or wait for who fetches it. Who could not be asked is added to `lost`."""
+        """Fetch the values that the rows `still` lack, or wait for their flight. `lost` gets the services that failed."""
         for last in (False, True):
             if not len(still):
                 break
@@ -185,10 +185,10 @@ class Facts:
     def _claim(
         self, cache: PinCache, got: Got, pins: U64, lacking: I64, now_ms: int, deadline: float, certain: bool
     ) -> tuple[Flight, dict[int, Seat]]:
-        """A flight of what nobody fetches yet, and the seat of each row: there, or in a flight of another's.
+        """A flight of the pins that no other flight has, and the seat of each row: there, or in a flight of another's.
 
         The cache is asked again first: a flight may have landed since. A read that must see a write shares no flight
-        that others began: it may be answered by who has not heard of that write.
+        that others began: its service may not have applied that write.
         """
         with self._lock:
             again = cache.get(pins[lacking], now_ms, certain)
@@ -229,7 +229,7 @@ class Facts:
 
 
 def _land(got: Got, own: Flight, seats: dict[int, Seat], deadline: float, last: bool, lost: set[str]) -> I64:
-    """Write what was fetched into the rows; those to try again, as their fetch had less time than this request."""
+    """Write the fetched values into the rows; those to try again, as their fetch had less time than this request."""
     by_flight: dict[Flight, list[int]] = {}
     for row, seat in seats.items():
         by_flight.setdefault(seat.flight, []).append(row)
@@ -241,7 +241,7 @@ def _land(got: Got, own: Flight, seats: dict[int, Seat], deadline: float, last: 
         if failed and not last and flight is not own and flight.deadline < deadline and time.monotonic() < deadline:
             again += rows
             continue
-        lost |= EVERYBODY if fetched is None else fetched.lost
+        lost |= BOTH if fetched is None else fetched.lost
         if fetched is not None:
             _take(got, np.array(rows), np.array([seats[row].row() for row in rows]), fetched)
     return np.array(again, np.int64)
