@@ -170,10 +170,18 @@ CAPACITY = facts(
     (r"a (\w+) of the pins in scorpion's cache", CACHED),
     (rf"CPU a feed, at {N} % busy", BUSY * 100),
     (rf"at {N} % of a machine", FULL * 100),
+    (rf"up to `\[mesh\] partitions` \({N}\)", PARTITIONS),
+    (r"and a (\w+) of the pins are in memory", CACHED),
 )
 FRONTEND = facts("docs/frontend.md", (rf"is the end, after {N} pins at the latest", MAX_SHOWN))
 LEARNING = facts("docs/machine-learning.md", (rf"After {N} pages with an engagement", served.ENOUGH))
-OWN_DATA = facts("docs/own-data.md", (rf"text of up to {N} bytes", MAX_EXTERNAL))
+OWN_DATA = facts(
+    "docs/own-data.md",
+    (rf"text of up to {N} bytes", MAX_EXTERNAL),
+    (rf"says so when {N} are too few", PARTITIONS),
+    (rf"otherwise keep {N}\.", PARTITIONS),
+    (rf"partitions = {N}", PARTITIONS),
+)
 LOADERS = facts(
     "loaders/README.md",
     (rf"are its {N} most used tags, each", lastfm.INTERESTS_OF_A_PIN),
