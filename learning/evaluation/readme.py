@@ -27,7 +27,8 @@ def sentence(found: Saved) -> str:
     measured = f"; measured at commit {found.commit}" if found.commit else ""
     return (
         f"Replayed over the last tenth of Last.fm's saves, *picked* has NDCG@{PAGE} {picked.metrics[NDCG]:.3f}, *home*\n"
-        f"{home.metrics[NDCG]:.3f} and *interest* {interest.metrics[NDCG]:.3f}, against {best.metrics[NDCG]:.3f} of {best.method}. "
+        f"{home.metrics[NDCG]:.3f} and *interest* {interest.metrics[NDCG]:.3f}, "
+        f"against {best.metrics[NDCG]:.3f} of {best.method}. "
         f"The paired differences are\n{_above(picked)}, {_above(home)} and {_above(interest)}{measured}."
     )
 

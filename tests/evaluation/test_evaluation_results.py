@@ -39,7 +39,10 @@ def test_a_part_is_kept_with_the_commit_and_drawn(tmp_path: Path, monkeypatch: p
 def test_the_sentence_of_the_readme_names_the_best_baseline_the_feed_below_it_and_the_commit() -> None:
     said = readme.sentence(table.Saved("lastfm", 1.0, ROWS, "0123abc"))
     assert "*picked* has NDCG@25 0.071, *home*\n0.070 and *interest* 0.048, against 0.060 of item-KNN" in said
-    assert "0.011 (0.001 to 0.021), 0.013 (0.003 to 0.023) and -0.015 (-0.025 to -0.005); measured at commit 0123abc." in said
+    assert (
+        "0.011 (0.001 to 0.021), 0.013 (0.003 to 0.023) and -0.015 (-0.025 to -0.005); measured at commit 0123abc."
+        in said
+    )
     assert readme.sentence(table.Saved("lastfm", 1.0, ROWS)).endswith("-0.015 (-0.025 to -0.005).")
 
 
