@@ -18,6 +18,7 @@ from bench.plain import rules
 from cli import plan
 from cli.archive import OLD_MS
 from cli.check import check
+from cli.model import train as train_command
 from cli.plan import BUSY, CACHED, FULL
 from cli.up import READY_WITHIN_S
 from counters import layout as buckets
@@ -236,6 +237,10 @@ LOADERS = facts(
 TRAINING = facts(
     "learning/training/README.md",
     (rf"within the horizon \({N} days\)", WANTED.horizon_days),
+    (rf"`--samples` \| {N};", default(train_command, "samples")),
+    (rf"`--moments` \| {N} \|", default(train_command, "moments")),
+    (rf"`--horizon` \| {N} \|", default(train_command, "horizon")),
+    (rf"`--seed` \| {N} \|", default(train_command, "seed")),
     (rf"saves the pin \(weight {N}\)", POSITIVE[events.Action.SAVE]),
     (rf"or clicks it \({N}\)", POSITIVE[events.Action.CLICK]),
     (rf"keeps {N} negatives of a request", WANTED.negatives),
