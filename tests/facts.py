@@ -18,6 +18,7 @@ from bench.plain import rules
 from cli import plan
 from cli.archive import OLD_MS
 from cli.check import check
+from cli.findings import FILES, NEEDED_MB
 from cli.model import train as train_command
 from cli.plan import BUSY, CACHED, FULL
 from cli.up import READY_WITHIN_S
@@ -122,6 +123,7 @@ README = facts(
     "README.md",
     (rf"feeds, counts; {N} partitions each", PARTITIONS),
     (rf"Only `web` has a fixed port, {N}\.", Web().http_port),
+    (rf"a small world takes about {N} MB", NEEDED_MB),
 )
 ARCHITECTURE = facts(
     "docs/architecture.md",
@@ -143,6 +145,7 @@ OPERATIONS = facts(
     (rf"uses no processor time for {N} seconds", START_HANG_S),
     (rf"`lost` were not within {N} s", LOST_S),
     (rf"gives up after {N} minutes", READY_WITHIN_S / MINUTE_S),
+    (rf"allow {N} open files", FILES),
     (rf"# {N} ids, others each time", default(check, "sample")),
     (r"rests (\w+) times as long as it works", REST),
     (rf"its headers are over {N} KB", Limits().head / 1024),

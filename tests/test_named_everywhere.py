@@ -1,4 +1,4 @@
-"""A service or a feed that is added is named in every place that must know it: the steps of services/README.md and feedgen/README.md."""
+"""A new service or feed is named in every place that must know it: the steps of services/README.md and feedgen/README.md."""
 
 import json
 import re
