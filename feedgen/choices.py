@@ -85,7 +85,7 @@ class Choices(ServiceSettings, kw_only=True):
     losers: Annotated[
         int, Meta(ge=1, le=100, description="candidates of such a sample, of each stage that left some out, at most")
     ] = 20
-    deadline_ms: Annotated[int, Meta(ge=10, le=60_000, description="time for a page; then the last good feed")] = 1_000
+    deadline_ms: Annotated[int, Meta(ge=10, le=60_000, description="time for a page; then the fallback page")] = 1_000
 
     @property
     def timeout(self) -> float:
