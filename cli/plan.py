@@ -79,9 +79,9 @@ def plan(
 
     Examples:
 
-        feedmesh plan --users 1000000 --pins 10000000 --edges 100000000 --feeds-per-second 500
-
         feedmesh plan --users 50000 --pins 200000 --edges 2000000 --feeds-per-second 20 --memory-per-machine 16
+
+        feedmesh plan --users 1000000 --pins 10000000 --edges 100000000 --feeds-per-second 500
     """
     for name, value, least, most in (
         ("--users", users, 1, LARGEST),
@@ -176,6 +176,11 @@ def _say(capacity: Capacity, load: Load, lines: list[Line]) -> None:
     say(
         f"\n{n} machine{'s' if n > 1 else ''} of {load.memory_per_machine / 1e9:g} GB and {load.cores_per_machine} cores"
     )
+    if n > 1:
+        say("a mesh runs on one machine today: this load is beyond what it can serve")
+    several = [line.service for line in lines if line.copies and line.processes > 1]
+    if several:
+        say(f"a mesh runs one process each of {', '.join(several)} today: this load is beyond what it can serve")
     most = max(line.processes for line in lines if not line.copies)
     if most > PARTITIONS:
         say(
@@ -186,8 +191,6 @@ def _say(capacity: Capacity, load: Load, lines: list[Line]) -> None:
         say(
             f"{SINGLE} is one process, and {ingest.cores:,.2f} cores are asked of it: so many feeds are more than it can log"
         )
-    if n > 1:
-        say("a mesh runs on one machine so far: more than one machine is a plan for later")
     of = capacity.measured
     say(
         f"measured {of['date']} at commit {of['commit']} on {of['cpu']}, {of['memory']}, by `{of['command']}`\n"

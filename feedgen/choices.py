@@ -13,7 +13,13 @@ class Choices(ServiceSettings, kw_only=True):
 
     boards: Annotated[int, Meta(ge=1, le=10_000, description="followed boards looked at for a page, best first")] = 500
     candidates: Annotated[
-        int, Meta(ge=100, le=8_000, description="candidates of a page; on home its sources share them by their rates")
+        int,
+        Meta(
+            ge=100,
+            le=8_000,
+            description="candidates that a source may bring; on home its sources share them by their rates, "
+            "at least 25 each",
+        ),
     ] = 1_000
     max_age_days: Annotated[int, Meta(ge=0, le=36_500, description="age of a save at most; 0: any")] = 0
     per_board: Annotated[int, Meta(ge=0, le=100, description="pins of one board on a page, while others last")] = 2
@@ -45,7 +51,13 @@ class Choices(ServiceSettings, kw_only=True):
         Meta(ge=0, le=1, description="of picked, pins that the walks passed; the rest are of boards they reached"),
     ] = 0.75
     walk_boards: Annotated[
-        int, Meta(ge=1, le=10_000, description="boards near the recent pins that are looked at for a page, at most")
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="boards near the recent pins that are looked at for a page, at most; on home at most its share "
+            "of the candidates",
+        ),
     ] = 300
     walk_sharpness: Annotated[
         float, Meta(ge=0, le=100, description="how much a board's nearness counts against quality and age; an exponent")
@@ -73,7 +85,7 @@ class Choices(ServiceSettings, kw_only=True):
     losers: Annotated[
         int, Meta(ge=1, le=100, description="candidates of such a sample, of each stage that left some out, at most")
     ] = 20
-    deadline_ms: Annotated[int, Meta(ge=10, le=60_000, description="time for a page; then the last good feed")] = 1_000
+    deadline_ms: Annotated[int, Meta(ge=10, le=60_000, description="time for a page; then the fallback page")] = 1_000
 
     @property
     def timeout(self) -> float:

@@ -1,4 +1,4 @@
-"""How the edge asks for a feed. When feedgen itself is away the last good feed is served from here, so that a feed is as
+"""How the edge asks for a feed. When feedgen itself is away the fallback page is served from here, so that a feed is as
 available as the small store behind it.
 """
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 NAME = "feedgen"
 THE_CALLERS = (InvalidArgument, Unimplemented)  # whatever else feedgen answers, a feed request gets a page
 POPULAR, POPULAR_TTL_MS = 300, 60_000  # pins of the last resort, and how long they are good for
-FEEDGEN_SHARE = 0.7  # of the caller's time; the rest is for the last good feed
+FEEDGEN_SHARE = 0.7  # of the caller's time; the rest is for the fallback page
 
 
 class Unanswered(NamedTuple):

@@ -26,7 +26,7 @@ class QueryBoards:
 
 @dataclass(frozen=True, slots=True)
 class SeenFilter:
-    """The pins the user has met: as a bloom filter for the leaves, and exactly, ascending."""
+    """The pins the user has met: as a bloom filter for polaris, and exactly, ascending."""
 
     filter: bytes
     pins: U64
@@ -78,7 +78,7 @@ class Query:
     shown: Shown = NOTHING  # on the pages before this one
     losers: Losers | None = None  # notes the candidates that lose, of some pages
 
-    audit_filter: bool = False  # also ask the leaves which pins the filter rejected, to count its false positives
+    audit_filter: bool = False  # also ask polaris which pins the filter rejected, to count its false positives
 
     followed: QueryBoards = field(default_factory=lambda: QueryBoards(NO_IDS, NO_WEIGHTS, NO_IDS))
     followed_interests: U64 = field(default_factory=lambda: NO_IDS)

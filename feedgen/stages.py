@@ -57,7 +57,7 @@ class QueryStage(Stage, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Pins that a source left out at the leaf: reason[i] is an index into reasons. For the X-ray."""
+    """Pins that polaris left out of a source: reason[i] is an index into reasons. For the X-ray."""
 
     pins: U64
     boards: U64

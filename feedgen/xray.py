@@ -78,7 +78,7 @@ class Xray(Traces):
                     self.query[f"{action.name.lower()}s_{window}"] = count
 
     def found(self, stage: str, found: SourceFindings) -> None:
-        """The candidates of a source, and the pins that its leaf left out."""
+        """The candidates of a source, and the pins that polaris left out of them."""
         for trace in self.stages:
             if trace.stage == stage:
                 trace.kept = len(found.candidates)

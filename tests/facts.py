@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from aperture import freezer
+from aperture import service as aperture
 from aperture.layout import ROW_BYTES, SEGMENT_BYTES
-from aperture.service import MAX_LIMIT, MAX_RATE, MAX_WINDOWS, MIN_RATE
 from aperture.store import MAX_CELLS
 from apiary import service as apiary
 from apiary.layout import ENTRY_BYTES
+from bench.plain import rules
 from cli import plan
 from cli.archive import OLD_MS
 from cli.check import check
+from cli.findings import FILES, NEEDED_MB
+from cli.model import train as train_command
 from cli.plan import BUSY, CACHED, FULL
 from cli.up import READY_WITHIN_S
 from counters import layout as buckets
@@ -24,7 +27,10 @@ from counters import service as counters
 from counters import table as counters_table
 from counters.leaders import MANY
 from counters.store import LEADERS
+from features.catalogue import CATALOGUE
+from feedgen.choices import Choices
 from feedgen.cursor import MAX_SHOWN
+from feedgen.feeds import LEAST
 from learning.evaluation import lastfm as listening
 from learning.evaluation import metrics, pinterest
 from learning.training import enough, replay, served, train
@@ -54,8 +60,9 @@ from services.state.scrub import REST
 from smartfeed.service import REMOVED_SENT
 from smartfeed.store import REMOVED_KEPT, SHOWN_KEPT
 from web.connections import Limits
-from web.questions import MAX_EVENTS, MAX_WRITER
+from web.questions import MAX_EVENTS, MAX_LIMIT, MAX_WRITER, FeedQuery
 from web.settings import Settings as Web
+from web.wire import U64
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = {"two": 2.0, "three": 3.0, "nine": 9.0, "fifth": 1 / 5, "tenth": 1 / 10, "three quarters": 3 / 4}
@@ -110,11 +117,13 @@ N = r"(\d[\d,.]*\d|\d)"  # digits, in groups of three or with a fraction
 POWERS = r"(2\^\d+(?: - 2\^\d+)?(?: - \d)?)"
 RESERVED, PARTITIONS = float(events.RESERVED_FROM), MeshSettings().partitions
 WANTED = Wanted()
+CHOICES = Choices()
 
 README = facts(
     "README.md",
     (rf"feeds, counts; {N} partitions each", PARTITIONS),
     (rf"Only `web` has a fixed port, {N}\.", Web().http_port),
+    (rf"a small world takes about {N} MB", NEEDED_MB),
 )
 ARCHITECTURE = facts(
     "docs/architecture.md",
@@ -136,6 +145,7 @@ OPERATIONS = facts(
     (rf"uses no processor time for {N} seconds", START_HANG_S),
     (rf"`lost` were not within {N} s", LOST_S),
     (rf"gives up after {N} minutes", READY_WITHIN_S / MINUTE_S),
+    (rf"allow {N} open files", FILES),
     (rf"# {N} ids, others each time", default(check, "sample")),
     (r"rests (\w+) times as long as it works", REST),
     (rf"its headers are over {N} KB", Limits().head / 1024),
@@ -170,10 +180,43 @@ CAPACITY = facts(
     (r"a (\w+) of the pins in scorpion's cache", CACHED),
     (rf"CPU a feed, at {N} % busy", BUSY * 100),
     (rf"at {N} % of a machine", FULL * 100),
+    (rf"up to `\[mesh\] partitions` \({N}\)", PARTITIONS),
+    (r"and a (\w+) of the pins are in memory", CACHED),
 )
-FRONTEND = facts("docs/frontend.md", (rf"is the end, after {N} pins at the latest", MAX_SHOWN))
+HOME_BOARDS = rules.shares(CHOICES.candidates)[rules.WALKED_BOARDS]
+FEED = facts(
+    "docs/feed.md",
+    (rf"shown more than {N} pins", MAX_SHOWN),
+    (rf"so that \*picked\* may have {N}", 2 * CHOICES.candidates),
+    (rf"by their rates, at least {N} each", LEAST),
+    (rf"its share of the candidates, {N} by default", HOME_BOARDS),
+    (rf"`rate_picked` is split {N} : 1", CHOICES.walk_pins_share / (1 - CHOICES.walk_pins_share)),
+    (rf"`rate_following` {N},", CHOICES.rate_following),
+    (rf"`rate_picked` {N},", CHOICES.rate_picked),
+    (rf"`rate_interest` {N},", CHOICES.rate_interest),
+    (rf"`rate_popular` {N} and", CHOICES.rate_popular),
+    (rf"`rate_fresh` {N}\.", CHOICES.rate_fresh),
+    (rf'"features": {N},', len(CATALOGUE)),
+)
+LEAST_OF_HOME = [
+    *facts("docs/settings.md", (rf"by their rates, at least {N} each", LEAST)),
+    *facts("feedgen/README.md", (rf"by their rates, at least {N} each", LEAST)),
+]
+FRONTEND = facts(
+    "docs/frontend.md",
+    (rf"is the end, after about {N} pins", MAX_SHOWN),
+    (rf"State an `id` in each event, 1 to {POWERS}", RESERVED - 1),
+    (rf"`limit` is 1 to {N}", MAX_LIMIT),
+    (rf"{N} unless stated", FeedQuery(user=U64(1)).limit),
+)
 LEARNING = facts("docs/machine-learning.md", (rf"After {N} pages with an engagement", served.ENOUGH))
-OWN_DATA = facts("docs/own-data.md", (rf"text of up to {N} bytes", MAX_EXTERNAL))
+OWN_DATA = facts(
+    "docs/own-data.md",
+    (rf"text of up to {N} bytes", MAX_EXTERNAL),
+    (rf"says so when {N} are too few", PARTITIONS),
+    (rf"otherwise keep {N}\.", PARTITIONS),
+    (rf"partitions = {N}", PARTITIONS),
+)
 LOADERS = facts(
     "loaders/README.md",
     (rf"are its {N} most used tags, each", lastfm.INTERESTS_OF_A_PIN),
@@ -197,6 +240,10 @@ LOADERS = facts(
 TRAINING = facts(
     "learning/training/README.md",
     (rf"within the horizon \({N} days\)", WANTED.horizon_days),
+    (rf"`--samples` \| {N};", default(train_command, "samples")),
+    (rf"`--moments` \| {N} \|", default(train_command, "moments")),
+    (rf"`--horizon` \| {N} \|", default(train_command, "horizon")),
+    (rf"`--seed` \| {N} \|", default(train_command, "seed")),
     (rf"saves the pin \(weight {N}\)", POSITIVE[events.Action.SAVE]),
     (rf"or clicks it \({N}\)", POSITIVE[events.Action.CLICK]),
     (rf"keeps {N} negatives of a request", WANTED.negatives),
@@ -251,10 +298,10 @@ APERTURE = facts(
     (rf"A frozen value over {N} KiB", SEGMENT_BYTES / 1024),
     (rf"A step is at most {N} days", freezer.STEP_DAYS),
     (rf"users and about {N} KiB", freezer.STEP_BYTES / 1024),
-    (rf"the `limit` \(1 to {N}\)", MAX_LIMIT),
-    (rf"of the rate asked \({N} to", MIN_RATE),
-    (rf"of the rate asked \([\d.]+ to {N}\)", MAX_RATE),
-    (rf"within each of up to {N} windows", MAX_WINDOWS),
+    (rf"the `limit` \(1 to {N}\)", aperture.MAX_LIMIT),
+    (rf"of the rate asked \({N} to", aperture.MIN_RATE),
+    (rf"of the rate asked \([\d.]+ to {N}\)", aperture.MAX_RATE),
+    (rf"within each of up to {N} windows", aperture.MAX_WINDOWS),
     (rf"over {N} counts: ask for fewer", MAX_CELLS),
 )
 OTHERS = [
@@ -289,6 +336,8 @@ FACTS = [
     *OPERATIONS,
     *EVENTS,
     *CAPACITY,
+    *FEED,
+    *LEAST_OF_HOME,
     *FRONTEND,
     *LEARNING,
     *OWN_DATA,

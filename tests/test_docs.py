@@ -32,6 +32,18 @@ def test_links_lead_to_a_file_and_a_heading_that_are_there(page: Path) -> None:
     assert not wrong
 
 
+def test_decisions_have_one_form_stand_in_order_and_are_linked_by_number() -> None:
+    folder = ROOT / "docs/decisions"
+    numbered = {page.name: int(page.name[:4]) for page in sorted(folder.glob("0*.md"))}
+    for name, number in numbered.items():
+        assert (folder / name).read_text().startswith(f"# {number}. "), f"{name}: a heading is `# {number}. Subject`"
+    listed = re.findall(r"^\| \[(\d{4})\]\(([^)]+)\) \|", (folder / "README.md").read_text(), re.MULTILINE)
+    assert listed == [(name[:4], name) for name in numbered], "docs/decisions/README.md lists each once, in order"
+    for page in PAGES:
+        for text, name in re.findall(r"\[(decision[^\]]*)\]\([^)]*?(\d{4}-[\w-]+\.md)\)", page.read_text()):
+            assert text == f"decision {numbered[name]}", f"{page.relative_to(ROOT)}: [{text}] of {name}"
+
+
 def test_modules_that_documents_name_are_there() -> None:
     """`folder/module.py` in a document is a path from the root, or from a folder around the document."""
     wrong = []

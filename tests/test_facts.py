@@ -64,6 +64,27 @@ def test_settings_in_the_table_of_a_service_have_the_defaults_of_its_struct(page
     assert not wrong
 
 
+@pytest.mark.parametrize("page", TABLES)
+def test_the_table_of_a_service_has_every_setting_of_its_own(page: str) -> None:
+    struct = SCHEMA[page.partition("/")[0]]
+    bases = [base for base in struct.__mro__ if base.__module__.startswith(("services.", "msgspec"))]
+    shared = {field for base in bases for field in getattr(base, "__struct_fields__", ())}
+    table = (ROOT / page).read_text().partition("| setting | default |")[2].partition("\n\n")[0]
+    own = set(struct.__struct_fields__) - shared
+    assert not {setting for setting in own if f"`{setting}`" not in table}
+
+
+def test_the_table_of_the_tests_has_every_folder_and_no_other() -> None:
+    rows = (ROOT / "tests/README.md").read_text().partition("| folder or file |")[2].partition("\n\n")[0]
+    stated = {
+        name
+        for cell in re.findall(r"^\| (`[^|]+`) \|", rows, re.MULTILINE)
+        for name in re.findall(r"`([\w/]+)/`", cell)
+    }
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/*.py")} - set(SCHEMA)
+    assert stated - {"prober", "web"} == folders - {"prober", "web"}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_defaults_behind_the_name_of_a_setting_are_those_of_the_code(page: str) -> None:
     """`name` (5), `[section] name` (5) and `name` hours (5; 0: never)."""
@@ -183,6 +204,7 @@ MEASURED = [
     ("bench/README.md", r"feedgen [\d.]+, scorpion ([\d.]+),", "stages", "CPU of a home page, scorpion", 1),
     ("bench/README.md", r"polaris and pixie ([\d.]+) each", "stages", "CPU of a home page, pixie", 1),
     ("bench/README.md", r"([\d]+) calls in all", "stages", "RPCs of a home page, all services", 1),
+    ("docs/feed.md", r"A page takes about ([\d]+) RPCs", "stages", "RPCs of a home page, all services", 1),
 ]
 
 

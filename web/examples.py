@@ -20,7 +20,7 @@ FEED: dict[str, Any] = {
             "board": {"id": "410", "title": "Summer kitchen"},
             "owner": {"id": "77", "name": "Ines Duarte"},
             "source": "followed_boards",
-            "reason": "Saved to Summer kitchen, which you follow",
+            "reason": "from Summer kitchen, a board you follow",
             "score": 0.731,
             "at_ms": 1760000300000,
             "interests": ["cooking"],

@@ -1,4 +1,6 @@
-"""Pins that the user has met, exactly: the leaves' bloom filter lets none through, this drops them whatever it did."""
+"""Pins that the user has met, exactly. Polaris has dropped them by its bloom filter; this makes sure, also for sources that do
+not ask polaris.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Ranks by the light score that the leaves computed, until a model does."""
+"""Ranks by the light score that the sources state, until a model does."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The figures of README.md that `make eval` writes: *picked* and *home* on Last.fm beside the best baseline."""
+"""The figures of README.md that `make eval` writes: the feeds on Last.fm beside the best baseline."""
 
 from learning.evaluation.lastfm import BASELINES, PAGE
 from learning.evaluation.marked import between
@@ -22,12 +22,14 @@ def write() -> None:
 def sentence(found: Saved) -> str:
     """The figures of Last.fm in words."""
     rows = {row.method: row for row in found.rows}
-    picked, home = rows["picked"], rows["home"]
+    picked, home, interest = rows["picked"], rows["home"], rows["interest"]
     best = max((rows[name] for name in BASELINES), key=lambda row: row.metrics[NDCG])
+    measured = f"; measured at commit {found.commit}" if found.commit else ""
     return (
-        f"Replayed over the last tenth of Last.fm's saves, *picked* has NDCG@{PAGE} {picked.metrics[NDCG]:.3f} and *home*\n"
-        f"{home.metrics[NDCG]:.3f}, against {best.metrics[NDCG]:.3f} of {best.method}. The paired differences are\n"
-        f"{_above(picked)} and {_above(home)} (commit {found.commit or 'not noted'})."
+        f"Replayed over the last tenth of Last.fm's saves, *picked* has NDCG@{PAGE} {picked.metrics[NDCG]:.3f}, *home*\n"
+        f"{home.metrics[NDCG]:.3f} and *interest* {interest.metrics[NDCG]:.3f}, "
+        f"against {best.metrics[NDCG]:.3f} of {best.method}. "
+        f"The paired differences are\n{_above(picked)}, {_above(home)} and {_above(interest)}{measured}."
     )
 
 

@@ -17,7 +17,7 @@ def row(method: str, ndcg: float, above: float | None = None) -> Row:
     return Row("lastfm", method, metrics, {} if above is None else {ABOVE: (above - 0.01, above + 0.01)})
 
 
-ROWS = [row("picked", 0.0712, 0.0112), row("home", 0.0698, 0.0127)] + [
+ROWS = [row("picked", 0.0712, 0.0112), row("home", 0.0698, 0.0127), row("interest", 0.0475, -0.0152)] + [
     row(method, 0.05 + i / 200) for i, method in enumerate(BASELINES)
 ]
 
@@ -36,10 +36,14 @@ def test_a_part_is_kept_with_the_commit_and_drawn(tmp_path: Path, monkeypatch: p
     assert "results/evaluation.png" in linked
 
 
-def test_the_sentence_of_the_readme_names_the_best_baseline_and_the_commit() -> None:
+def test_the_sentence_of_the_readme_names_the_best_baseline_the_feed_below_it_and_the_commit() -> None:
     said = readme.sentence(table.Saved("lastfm", 1.0, ROWS, "0123abc"))
-    assert "*picked* has NDCG@25 0.071 and *home*\n0.070, against 0.060 of item-KNN" in said
-    assert "0.011 (0.001 to 0.021) and 0.013 (0.003 to 0.023) (commit 0123abc)" in said
+    assert "*picked* has NDCG@25 0.071, *home*\n0.070 and *interest* 0.048, against 0.060 of item-KNN" in said
+    assert (
+        "0.011 (0.001 to 0.021), 0.013 (0.003 to 0.023) and -0.015 (-0.025 to -0.005); measured at commit 0123abc."
+        in said
+    )
+    assert readme.sentence(table.Saved("lastfm", 1.0, ROWS)).endswith("-0.015 (-0.025 to -0.005).")
 
 
 def test_a_made_part_goes_between_its_marks_or_nowhere() -> None:

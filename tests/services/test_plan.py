@@ -85,6 +85,15 @@ def test_the_ingest_api_is_one_process() -> None:
     assert "roadrunner is one process" in planned(feeds_per_second=100_000).output
 
 
+def test_it_says_when_a_load_is_beyond_what_a_mesh_can_serve() -> None:
+    said = " ".join(planned(feeds_per_second=20).output.split())
+    assert "beyond" not in said
+    said = " ".join(planned(feeds_per_second=500).output.split())
+    assert "a mesh runs one process each of pixie, feedgen today: this load is beyond what it can serve" in said
+    said = " ".join(planned(feeds_per_second=500, cores_per_machine=2).output.split())
+    assert "a mesh runs on one machine today: this load is beyond what it can serve" in said
+
+
 def test_machines_are_shared() -> None:
     of = capacity(pixie=ServiceCost(cpu_ms=0, process_mb=500, unit="edge", disk=10, memory=10))
     small = load(edge=10**8)

@@ -1,41 +1,23 @@
 """The edge behind nginx as Debian has it, with its default buffers: a reader's answers through a real proxy."""
 
 import json
-import os
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import numpy as np
-import psutil
 import pytest
 
 from feedgen.cursor import Cursors
 from feedgen.shown import NOTHING
 from protos import feedgen_pb2 as pb
 from services.core.events import Surface
-from tests.services.children import until
 from tests.web.edge import Edge, serve_edge
+from tests.web.proxying import MISSING, NGINX, Proxy, nginx
 
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-MISSING = "NOT TESTED: the edge behind a proxy. There is no nginx here; to test it: apt-get install nginx"
 pytestmark = pytest.mark.skipif(NGINX is None, reason=MISSING)
 CLICK = b'[{"user":1,"action":"click","pin":2}]'
-PATIENCE_S = 30
-CONF = """
-{user}
-daemon off;
-worker_processes 1;
-pid {at}/pid;
-error_log {at}/error.log;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    {temporary}
+SERVED = """
     upstream kept {{ server {edge}; keepalive 4; }}
     server {{
         listen unix:{at}/socket;
@@ -62,50 +44,12 @@ http {{
             proxy_buffering off;
         }}
     }}
-}}
 """
 
 
-class Proxy:
-    """nginx at a socket of its own. `http` asks it as a reader does."""
-
-    def __init__(self, at: Path, process: subprocess.Popen[bytes]) -> None:
-        self.at, self.process = at, process
-        transport = httpx.HTTPTransport(uds=str(at / "socket"))
-        self.http = httpx.Client(transport=transport, base_url="http://localhost", timeout=PATIENCE_S)
-
-    def connected(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(PATIENCE_S)
-        connection.connect(str(self.at / "socket"))
-        return connection
-
-    def upstream(self) -> set[int]:
-        """Local ports of its connections to the edge."""
-        own = psutil.Process(self.process.pid)
-        every = [c for one in (own, *own.children()) for c in one.net_connections("tcp")]
-        return {c.laddr.port for c in every if c.status == psutil.CONN_ESTABLISHED}
-
-
-@contextmanager
-def nginx(at: Path, edge: Edge) -> Iterator[Proxy]:
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = " ".join(f"{kind}_temp_path {at}/{kind};" for kind in kinds)
-    user = "user root;" if os.geteuid() == 0 else ""
-    (at / "nginx.conf").write_text(
-        CONF.format(at=at, edge=edge.http.base_url.netloc.decode(), temporary=temporary, user=user)
-    )
-    with subprocess.Popen(
-        [NGINX or "", "-p", str(at), "-c", str(at / "nginx.conf")], stderr=subprocess.PIPE
-    ) as process:
-        proxy = Proxy(at, process)
-        try:
-            until(lambda: (at / "socket").exists() or process.poll() is not None)
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            yield proxy
-        finally:
-            proxy.http.close()
-            process.terminate()
+def served(at: Path, edge: Edge) -> str:
+    """The edge behind several paths, each with other settings of nginx."""
+    return SERVED.format(at=at, edge=edge.http.base_url.netloc.decode())
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +60,8 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
 @pytest.fixture(scope="module")
 def proxy(edge: Edge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    with nginx(tmp_path_factory.mktemp("nginx"), edge) as proxy:
+    at = tmp_path_factory.mktemp("nginx")
+    with nginx(at, served(at, edge)) as proxy:
         yield proxy
 
 
@@ -199,7 +144,7 @@ def test_slow_clients_of_a_proxy_keep_no_others_out(tmp_path: Path) -> None:
     """Those whose bodies the proxy waits for never come to the edge; those that it passes on take no place there."""
     with (
         serve_edge(tmp_path, max_requests=2, max_connections=64, event_timeout_s=1, read_timeout_s=20) as edge,
-        nginx(tmp_path, edge) as proxy,
+        nginx(tmp_path, served(tmp_path, edge)) as proxy,
         ExitStack() as slow,
     ):
         head = "POST {}/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n["
