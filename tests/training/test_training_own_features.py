@@ -8,7 +8,7 @@ import numpy as np
 import polars
 import pytest
 
-from features.catalogue import CATALOGUE, feature
+from features.catalogue import CATALOGUE
 from learning.training import events, served
 from learning.training.samples import Periods, Samples
 from scorpion import registry
@@ -60,4 +60,3 @@ def test_the_script_makes_a_model_that_knows_the_columns(tmp_path: Path, monkeyp
     rows[:, -2] = 0, 1
     low, high = made.score(rows)
     assert high > low
-    assert feature("style.warm") == made.features[-2]
