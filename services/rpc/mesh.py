@@ -3,6 +3,7 @@
 On one machine the supervisor writes it to `<data>/run/mesh.json`; by hand it is the static form of discovery.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,7 +43,7 @@ class Mesh(Struct, kw_only=True, dict=True):
     @property
     def common(self) -> MeshSettings:
         """The settings of the whole deployment."""
-        return msgspec.convert(self.settings["mesh"], MeshSettings)
+        return self.section("mesh", MeshSettings)
 
     @property
     def text_ids(self) -> bool:
@@ -55,13 +56,21 @@ class Mesh(Struct, kw_only=True, dict=True):
         return Path(self.common.data)
 
     def section(self, service: str, struct: type[S]) -> S:
-        """The settings of one service."""
-        return msgspec.convert(self.settings[service], struct)
+        """The settings of one service. Those that this version does not know are passed over: during an upgrade the mesh's
+        file may be of the next version. A user's own file is checked for them (services/core/settings.py).
+        """
+        known = _fields(struct)
+        return msgspec.convert({name: value for name, value in self.settings[service].items() if name in known}, struct)
 
     def partitions_of(self, shard: int, shards: int) -> range:
         """The partitions that a shard owns: an equal, contiguous part of them."""
         partitions = self.common.partitions
         return range(partitions * shard // shards, partitions * (shard + 1) // shards)
+
+
+@cache
+def _fields(struct: type[Struct]) -> frozenset[str]:
+    return frozenset(field.encode_name for field in msgspec.structs.fields(struct))
 
 
 def mesh_file(data: Path) -> Path:
