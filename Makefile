@@ -84,4 +84,4 @@ drill: setup .venv/made-dev ## kill -9 every stateful service in turn under load
 	@$(BIN)/python -m tests.drill --rounds 30
 
 clean: ## remove what was made, not the data
-	rm -rf .venv .lock build dist *.egg-info .bare .kernels tests/web/client/node_modules protos/.made protos/*_pb2*.py protos/*_pb2*.pyi .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .lock build dist *.egg-info .bare .kernels .released tests/web/client/node_modules protos/.made protos/*_pb2*.py protos/*_pb2*.pyi .mypy_cache .ruff_cache .pytest_cache
