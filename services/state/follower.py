@@ -30,8 +30,8 @@ READY_LAG_EVENTS = 2_000  # so many events behind is still ready: the view is ap
 
 
 class Lag(NamedTuple):
-    """What the log held a moment ago and a view has not applied: events; records, at most, since offsets that are left out count
-    too; and the age of the oldest of them in seconds.
+    """What the log held a moment ago and a view has not applied: events, or records where the log does not count events;
+    records, at most, since offsets that are left out count too; and the age of the oldest of them in seconds.
     """
 
     events: int = 0
@@ -155,7 +155,9 @@ class Follower:
         behind = {at: end.next - stands[at] for at, end in ends.items() if stands.get(at, end.next) < end.next}
         oldest_ms = min((ends[at].oldest_ms for at in behind if ends[at].oldest_ms), default=0)
         seconds = max(0, self._clock() - oldest_ms) / 1000 if oldest_ms else 0.0
-        return Lag(max(0, sum(end.events for end in ends.values()) - applied), sum(behind.values()), seconds)
+        counted = [end.events for end in ends.values() if end.events is not None]
+        events = sum(counted) - applied if len(counted) == len(ends) else sum(behind.values())
+        return Lag(max(0, events), sum(behind.values()), seconds)
 
     def noticed(self, error: Exception) -> None:
         """Take note of an error that a reader met, if it says that what the view keeps is damaged."""

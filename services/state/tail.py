@@ -62,7 +62,7 @@ class Tail:
             with self._moved:
                 # Writers may have begun before the end.
                 self._progress = {at: Progress(here[at].next if at in here else 0, whole=False) for at in wanted}
-                self._events = sum(end.events for end in here.values())
+                self._events = sum(end.events or 0 for end in here.values())
                 self._moved.notify_all()
         return {at: progress.next for at, progress in self._progress.items()}
 
