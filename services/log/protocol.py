@@ -1,7 +1,8 @@
 """The log: records of topics and partitions, each with an offset that never changes.
 
 The embedded log, one on Kafka (`kafka.py`) and one in memory (`memory.py`) stand behind `Reader` and `Writer`, and pass one
-contract test. A reader names the next offset that it wants of each partition and gets every record from there on, in order within a partition.
+contract test. A reader names the next offset that it wants of each partition and gets every record from there on, in order
+within a partition.
 
 Offsets of a partition increase and may have gaps between them; before the end there is none: the offset before `End.next`
 is a record's. So a gap is no loss. A loss shows in the sequence of a writer, and in the log's identity and epochs
@@ -85,6 +86,15 @@ class End(NamedTuple):
     next: int
     events: int | None
     oldest_ms: int = 0
+
+
+class Noted(NamedTuple):
+    """What a consumer group notes of a partition: the offset at which the work goes on, and the one that its next piece ends
+    before; 0: that is not decided.
+    """
+
+    next: int = 0
+    until: int = 0
 
 
 class Reader(Protocol):

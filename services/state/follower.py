@@ -15,7 +15,7 @@ from services.core import tokens
 from services.core.clock import Clock, wall_clock
 from services.core.errors import Damaged, DeadlineExceeded, MeshError, NotReady, OutOfRange, Unavailable
 from services.core.tokens import Reached
-from services.core.topics import Topic
+from services.core.topics import INGEST, Topic
 from services.log.history import Epoch, History
 from services.log.protocol import End, Partition, Positions, Reader, Record
 
@@ -37,6 +37,16 @@ class Lag(NamedTuple):
     events: int = 0
     records: int = 0
     seconds: float = 0.0
+
+
+def _places(reached: Reached) -> dict[Partition, int]:
+    """The records that a token names, those of accepted batches as those of the topic that has them."""
+    found = dict[Partition, int]()
+    for place, offset in reached.items():
+        if place[0] != tokens.EPOCH:
+            at = (place[0], place[1]) if len(place) == 2 else (INGEST, place[2])
+            found[at] = max(offset, found.get(at, 0))
+    return found
 
 
 class Applied(Protocol):
@@ -193,7 +203,7 @@ class Follower:
             raise NotReady(why)
         if named := tokens.epochs(reached):
             self._check_epochs(named, reached)
-        self._view.shard.wait({at: offset for at, offset in reached.items() if at in self._wanted}, timeout)
+        self._view.shard.wait(tokens.own(reached, self._wanted), timeout)
 
     def _check_epochs(self, named: list[int], reached: Reached) -> None:
         """Raises OutOfRange for a token of a past that the log has lost, which would never be reached.
@@ -204,7 +214,7 @@ class Follower:
             return
         lost = any(map(self._foreign, named))
         if not lost and len(named) == 1 and self._history.knows(named[0]) and named[0] != self._history.epoch:
-            asked = {at: offset + 1 for at, offset in reached.items() if at[0] != tokens.EPOCH}
+            asked = {at: offset + 1 for at, offset in _places(reached).items()}
             lost = bool(self._history.lost(named[0], asked, {}))
         if lost:
             raise OutOfRange(
