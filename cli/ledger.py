@@ -196,7 +196,7 @@ class Ledger:
         self.record.add(found.ids[some[~defines]], np.stack([found.keys[place], found.states[place]], 1))
         self.loaded.events = self._reached()
         self.loaded.accepted += published.accepted
-        self.loaded.duplicates += published.duplicates
+        self.loaded.duplicates += published.duplicates or 0
         if time.monotonic() >= self._due:
             self.save()
 

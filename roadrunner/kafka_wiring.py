@@ -82,6 +82,7 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
     service = KafkaRoadrunner(ingest, partitions, lambda: epoch.number, runtime.clock, max_ahead_ms, positions)
     for name, thread in zip(("splitting", "aggregation"), threads, strict=True):
         runtime.metrics.gauge(f"{name}_lag_records", partial(_lag, thread))
+    runtime.metrics.gauge("log_events", lambda: float(shards["splitter"].applied_events()))
     ends = (*threads, epoch)
     return AsyncParts(
         service,
