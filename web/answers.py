@@ -61,7 +61,9 @@ class Accepted(Struct, kw_only=True):
     accepted: int
     duplicates: Annotated[
         int | UnsetType,
-        Meta(description="ids that had been accepted within a day before; absent where the log is on Kafka: dropped later"),
+        Meta(
+            description="ids that had been accepted within a day before; absent where the log is on Kafka: dropped later"
+        ),
     ] = UNSET
     token: Annotated[str, Meta(description="pass it to a read that must show these writes")]
 
