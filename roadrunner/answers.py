@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from services.core.errors import DeadlineExceeded, MeshError
 
 T = TypeVar("T")
-Answer = Callable[["T | MeshError"], object]
+Answer = Callable[[T | MeshError], object]
 Gone = Callable[[], bool]  # whether the caller has given up
 
 

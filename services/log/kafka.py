@@ -20,7 +20,7 @@ from services.core.errors import DeadlineExceeded, NotReady, OutOfRange, Unavail
 from services.core.events import Batch
 from services.core.topics import Topic
 from services.log.history import History
-from services.log.kafka_cluster import META, NAMES, Cluster, offsets, waited
+from services.log.kafka_cluster import META, NAMES, ClientLog, Cluster, offsets, waited
 from services.log.kafka_layout import HEADER, Meta, header_of, meta_of
 from services.log.protocol import End, Partition, Positions, Record
 
@@ -38,6 +38,7 @@ READING = {
     "queued.max.messages.kbytes": 32_768,
     "fetch.message.max.bytes": 4 << 20,
     "check.crcs": True,
+    "topic.metadata.propagation.max.ms": 3_000,
 }
 NUMBERS = {name: number for number, name in NAMES.items()}
 
@@ -63,10 +64,18 @@ class KafkaReader:
         self._all = [(int(topic), p) for topic in topics for p in range(cluster.partitions)]
         self._admin = cluster.admin()
         self._looking, self._lock = self._consumer(), threading.Lock()
-        self._meta: tuple[int, Meta] | None = None  # offset, and the record there
+        self._meta: tuple[int, Meta] | None = None  # the end, and the record before it
+        self._gone: NotReady | None = None
 
     def _consumer(self) -> Consumer:
-        return Consumer(self._cluster.client() | READING, logger=logger)
+        return Consumer(self._cluster.client() | READING | {"error_cb": self._note}, logger=ClientLog())
+
+    def _note(self, error: Any) -> None:
+        """A topic that was deleted while it is read shows here alone."""
+        logger.debug("%s: %s", self._cluster, error)
+        known = self._cluster.error(error)
+        if isinstance(known, NotReady):
+            self._gone = known
 
     def history(self, timeout: float) -> History:
         """The identity of the log and its epochs. Raises Unavailable, DeadlineExceeded, NotReady for a log that is not there."""
@@ -106,10 +115,13 @@ class KafkaReader:
         if epoch not in (0, history.epoch):
             raise Unavailable("the log has begun another epoch; look at its history again")
         self._check(positions)
+        self._gone = None
         with closing(self._consumer()) as consumer, self._cluster.errors():
             at.offset = self._meta[0] if self._meta else 0  # the end: what comes there begins another epoch
             consumer.assign([at, *self._cluster.places(positions)])
             while not self._closing.is_set():
+                if self._gone is not None:
+                    raise self._gone
                 messages = [message for message in (consumer.poll(LOOK_S),) if message is not None]
                 if messages:
                     messages += consumer.consume(CHUNK - 1, 0)
@@ -170,6 +182,7 @@ class KafkaReader:
                     found[at] = message
                     self._looking.pause([TopicPartition(*at)])
         finally:
+            self._looking.resume(places)  # or they would stay paused when they are assigned again
             self._looking.unassign()
         return found
 

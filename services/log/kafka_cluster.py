@@ -54,6 +54,7 @@ _KINDS: list[tuple[set[int], type[MeshError], str]] = [
     (_TIMEOUTS, DeadlineExceeded, "gave no answer in time"),
     (_OUT_OF_RANGE, OutOfRange, "the offset is not in the log"),
     (_UNKNOWN, NotReady, "a topic is missing; `feedmesh log init` makes it"),
+    ({E._NOENT}, Unavailable, "no broker leads a partition, or its topic is missing (`feedmesh log init` makes it)"),
     (_FULL, Exhausted, "takes no more records until it has acknowledged some"),
     (_TOO_LARGE, InvalidArgument, f"a record is too large; allowed are {MAX_RECORD} bytes"),
     (_REFUSED, Unavailable, "refuses this client; see [kafka] client and client_file, and the rights of its user"),
@@ -96,7 +97,7 @@ class Cluster:
 
     def admin(self) -> AdminClient:
         """A client that asks about topics."""
-        return AdminClient(self.client(), logger=logger)
+        return AdminClient(self.client(), logger=ClientLog())
 
     def places(self, positions: Mapping[Partition, int] | Collection[Partition]) -> list[TopicPartition]:
         """Partitions as the client has them, with their offsets if any are given."""
@@ -110,6 +111,8 @@ class Cluster:
             yield
         except KafkaException as error:
             raise self.error(error.args[0]) from None
+        except TimeoutError:  # of a future
+            raise DeadlineExceeded(f"{self}: gave no answer in time") from None
 
     def error(self, error: Any) -> MeshError:
         """An error of the client as one of the mesh, which names the cluster."""
@@ -117,6 +120,14 @@ class Cluster:
             if error.code() in codes:
                 return kind(f"{self}: {what} ({error.str()})")
         return Unavailable(f"{self}: {error.str()}")
+
+
+class ClientLog:
+    """Takes the lines of the client library. It says twenty times a second that a broker is away: what matters is raised."""
+
+    def log(self, level: int, line: str, *more: object) -> None:
+        """As `logging.Logger` has it."""
+        logger.debug(line, *more)
 
 
 def _note(error: Any) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from services.log.kafka import CHUNK, READING, record_of
-from services.log.kafka_cluster import Cluster
+from services.log.kafka_cluster import ClientLog, Cluster
 from services.log.protocol import Noted, Record
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class KafkaGroup:
         self._placed, self._revoked = placed, revoked
         self._failed: Exception | None = None
         more = {"group.id": f"{cluster.prefix}.{group}", "group.instance.id": member}
-        self._consumer = Consumer(cluster.client() | READING | MEMBER | more, logger=logger)
+        self._consumer = Consumer(cluster.client() | READING | MEMBER | more, logger=ClientLog())
         self._owner = threading.current_thread()
         with cluster.errors():
             self._consumer.subscribe([self._name], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)

@@ -1,5 +1,6 @@
 """The topics of a log on Kafka: made and checked by `feedmesh log init`."""
 
+import time
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
@@ -69,6 +70,9 @@ def make(cluster: Cluster, timeout: float) -> list[str]:
     missing = [name for name in topics if name not in there]
     for name in missing:
         _create(cluster, admin, name, topics[name], timeout)
+    end = time.monotonic() + timeout
+    while missing and len(_described(cluster, admin, timeout)) < len(topics) and time.monotonic() < end:
+        time.sleep(0.05)  # brokers hear of a new topic one after the other
     check(cluster, timeout)
     reader = KafkaReader(cluster)
     try:

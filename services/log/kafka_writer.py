@@ -8,11 +8,13 @@ process lives. So a writer leaves no number out, whatever its callers waited for
 afterwards, it refuses all that follow, and a new producer with a new number takes its place.
 """
 
+import itertools
 import logging
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +23,7 @@ from confluent_kafka import KafkaException, Producer
 from services.core.errors import DeadlineExceeded, Exhausted, InvalidArgument, MeshError, Unavailable
 from services.core.topics import Topic
 from services.log.history import new_number
-from services.log.kafka_cluster import MAX_RECORD, Cluster
+from services.log.kafka_cluster import MAX_RECORD, ClientLog, Cluster
 from services.log.kafka_layout import HEADER, header
 from services.log.protocol import Draft, Partition, Provenance, check_drafts
 
@@ -38,6 +40,7 @@ WRITING = {
     "queue.buffering.max.messages": 200_000,
     "queue.buffering.max.kbytes": 256 << 10,
     "retry.backoff.ms": 50,
+    "topic.metadata.propagation.max.ms": 3_000,
 }
 MOST_WAITING = 100_000  # records that are not acknowledged yet; more are shed
 STALLED_S = 5.0  # Kafka has acknowledged nothing for so long, though something waits: more is refused at once
@@ -56,6 +59,15 @@ class Serialised(NamedTuple):
     provenance: Provenance | None = None
 
 
+class _Began(NamedTuple):
+    """A producer, the number under which it writes, the next sequence of each partition, and what it has not decided yet."""
+
+    producer: Producer
+    number: int
+    next: "defaultdict[Partition, int]"
+    undecided: "dict[int, tuple[_Sent, int]]"
+
+
 class KafkaWriter:
     """A `Writer` of the log on Kafka (services/log/protocol.py). Thread-safe."""
 
@@ -64,14 +76,20 @@ class KafkaWriter:
         self._cluster, self._topics = cluster, frozenset(int(topic) for topic in topics)
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._moved = time.monotonic()  # when something was acknowledged, or began to wait with nothing before it
-        self._waiting, self._until = 0, 0.0
-        self._begin()
+        self._until, self._count = 0.0, itertools.count()
+        self._now = self._begin()
         self._thread = threading.Thread(target=self._poll, name="kafka writer", daemon=True)
         self._thread.start()
 
-    def _begin(self) -> None:
-        self._producer = Producer(self._cluster.client() | WRITING, logger=logger)
-        self.number, self._next = new_number(), defaultdict[Partition, int](int)
+    def _begin(self) -> _Began:
+        return _Began(
+            Producer(self._cluster.client() | WRITING, logger=ClientLog()), new_number(), defaultdict(int), {}
+        )
+
+    @property
+    def number(self) -> int:
+        """The number under which it writes now."""
+        return self._now.number
 
     def append(self, drafts: Sequence[Draft], timeout: float) -> list[int]:
         """Append records; their offsets, once all replicas in sync have them. After an error some may be there.
@@ -128,62 +146,77 @@ class KafkaWriter:
                 self._produce(sent, i, record)
 
     def _check_room(self, more: int) -> None:
+        waiting = len(self._now.undecided)
         if self._closing.is_set():
             raise Unavailable("the log's writer is closed")
-        if self._waiting + more > MOST_WAITING:
-            raise Exhausted(f"{self._cluster}: {self._waiting} records are not acknowledged yet; try again in a moment")
-        if not self._waiting:
+        if waiting + more > MOST_WAITING:
+            raise Exhausted(f"{self._cluster}: {waiting} records are not acknowledged yet; try again in a moment")
+        if not waiting:
             self._moved = time.monotonic()
         elif time.monotonic() - self._moved > STALLED_S:
             raise Unavailable(f"{self._cluster}: has acknowledged nothing for {STALLED_S:.0f} s")
 
     def _produce(self, sent: "_Sent", i: int, record: Serialised) -> None:
-        at = record.topic, record.partition
+        at, now, key = (record.topic, record.partition), self._now, next(self._count)
         try:
-            self._producer.produce(
+            now.producer.produce(
                 self._cluster.name(record.topic),
                 record.value,
                 partition=record.partition,
-                headers=[(HEADER, header(self.number, self._next[at], record.provenance))],
-                on_delivery=partial(self._delivered, sent, i),
+                headers=[(HEADER, header(now.number, now.next[at], record.provenance))],
+                on_delivery=partial(self._delivered, now, key),
             )
         except BufferError:
             sent.decide(i, Exhausted(f"{self._cluster}: takes no more records until it has acknowledged some"))
         except KafkaException as error:
             sent.decide(i, self._cluster.error(error.args[0]))
         else:
-            self._next[at] += 1
-            self._waiting += 1
+            now.next[at] += 1
+            now.undecided[key] = (sent, i)
 
-    def _delivered(self, sent: "_Sent", i: int, error: Any, message: Any) -> None:
+    def _delivered(self, of: _Began, key: int, error: Any, message: Any) -> None:
         """On the polling thread."""
         with self._lock:
-            self._waiting -= 1
+            found = of.undecided.pop(key, None)
             self._moved = time.monotonic()
-        sent.decide(i, message.offset() if error is None else self._cluster.error(error))
+        if found is not None:
+            sent, i = found
+            sent.decide(i, message.offset() if error is None else self._cluster.error(error))
 
     def _poll(self) -> None:
-        while not self._closing.is_set() or (self._waiting and time.monotonic() < self._until):
-            self._producer.poll(POLL_S)
-            if self._producer.fatal_error() is not None:
-                self._replace()
+        while not self._closing.is_set() or (self._now.undecided and time.monotonic() < self._until):
+            try:
+                self._now.producer.poll(POLL_S)
+            except (
+                KafkaException,
+                SystemError,
+            ) as error:  # of a producer that failed for good: it can do nothing any more
+                self._replace(error)
 
-    def _replace(self) -> None:
-        """After an error that the producer does not outlive: what waits is answered, and a new one begins at its own zero."""
+    def _replace(self, error: Exception) -> None:
+        """A new producer begins, at its own zero. What the one before had in hand is answered: it may be there or not."""
         with self._lock:
-            before = self._producer
-            logger.error("%s: %s; a new producer begins", self._cluster, before.fatal_error())
-            before.purge()
-            self._begin()
-        before.flush(CLOSE_S)
+            before, self._now = self._now, self._begin()
+        why = str(error.__cause__ or error)
+        logger.error("%s: %s; a new producer begins", self._cluster, why)
+        self._end(before, Unavailable(f"{self._cluster}: it may still be appended, or not: {why}"))
+
+    def _end(self, of: _Began, why: MeshError) -> None:
+        with suppress(KafkaException, SystemError):
+            of.producer.purge()
+            of.producer.flush(CLOSE_S)
+        for key in list(of.undecided):
+            with self._lock:
+                found = of.undecided.pop(key, None)
+            if found is not None:
+                found[0].decide(found[1], why)
 
     def close(self) -> None:
         """Wait a moment for what is not acknowledged yet, then end. What is left is answered with an error."""
         self._until = time.monotonic() + CLOSE_S
         self._closing.set()
         self._thread.join()
-        self._producer.purge()
-        self._producer.flush(CLOSE_S)
+        self._end(self._now, Unavailable(f"{self._cluster}: not acknowledged when its writer ended"))
 
 
 class _Sent:

@@ -127,9 +127,7 @@ def test_security_is_passed_on_and_nothing_else(tmp_path: Path) -> None:
     secret.write_text("# of the mesh\nsasl.password = a=b \n\n")
     settings = KafkaSettings(client={"security.protocol": "SASL_SSL"}, client_file=str(secret))
     assert security(settings) == {"security.protocol": "SASL_SSL", "sasl.password": "a=b"}
-    with pytest.raises(
-        InvalidArgument, match=r"'acks' is not allowed; allowed are names that begin with security\., sasl\., ssl\."
-    ):
+    with pytest.raises(InvalidArgument, match=r"'acks' is not allowed; allowed are names that begin with security\."):
         security(KafkaSettings(client={"acks": "0"}))
     secret.write_text("sasl.password\n")
     with pytest.raises(InvalidArgument, match=r"secret:1: allowed are lines of `name = value`"):
