@@ -34,8 +34,8 @@ class Published(Protocol):
         """Events taken."""
 
     @property
-    def duplicates(self) -> int:
-        """Events whose id had been taken within a day."""
+    def duplicates(self) -> int | None:
+        """Events whose id had been taken within a day; None: it is not known yet, and `accepted` counts them too."""
 
 
 class Dataset(Protocol):

@@ -10,6 +10,7 @@ from roadrunner.counting import Counting
 from roadrunner.kafka_service import KafkaRoadrunner
 from roadrunner.settings import Settings
 from roadrunner.splitting import Splitting
+from roadrunner.stage import Stage
 from roadrunner.stage_thread import StageThread
 from services.core.errors import MeshError
 from services.core.topics import INGEST, Topic
@@ -62,7 +63,7 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
     member = f"{runtime.mesh.common.zone}.{runtime.service}.{runtime.shard}"
     ingest, derived = KafkaWriter(cluster, (INGEST,)), KafkaWriter(cluster)
     shards = {name: _shard(runtime, settings, name) for name in FAMILIES}
-    stages = (Splitting(shards["splitter"], partitions), Counting(shards["aggregator"], partitions))
+    stages: list[Stage] = [Splitting(shards["splitter"], partitions), Counting(shards["aggregator"], partitions)]
     readers = [KafkaReader(cluster, (stage.topic, Topic.COUNTS)) for stage in stages]
     threads = [
         StageThread(stage, reader, derived, partial(KafkaGroup, cluster, stage.name, stage.topic, member))
@@ -83,14 +84,16 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
     for name, thread in zip(("splitting", "aggregation"), threads, strict=True):
         runtime.metrics.gauge(f"{name}_lag_records", partial(_lag, thread))
     runtime.metrics.gauge("log_events", lambda: float(shards["splitter"].applied_events()))
-    ends = (*threads, epoch)
+    parts: list[StageThread | Epoch] = [*threads, epoch]
     return AsyncParts(
         service,
         add_RoadrunnerServicer_to_server,
-        start=tuple(part.start for part in ends),
+        start=tuple(part.start for part in parts),
         close=(
-            *(part.stop for part in ends),
-            *(part.close for part in (ingest, derived, *readers, *shards.values())),
+            *(part.stop for part in parts),
+            *(writer.close for writer in (ingest, derived)),
+            *(reader.close for reader in readers),
+            *(shard.close for shard in shards.values()),
         ),
         why_not_ready=lambda: epoch.problem or next(filter(None, (thread.problem() for thread in threads)), ""),
         dead=lambda: any(shard.dead for shard in shards.values()),

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from roadrunner.writer import EmbeddedWriter
 from services.core.clock import wall_clock
+from services.core.errors import DeadlineExceeded, Unavailable
 from services.core.events import Batch
 from services.core.topics import split
 from services.log.kafka import KafkaReader
@@ -20,6 +21,7 @@ from services.log.protocol import Draft, Reader, Writer
 from tests.kafka.broker import Broker
 from tests.kafka.logs import new_log
 from tests.roadrunner.running import PARTITIONS, running
+from tests.services.children import until
 
 
 class Backend(Protocol):
@@ -130,6 +132,18 @@ class OnKafka:
     def restart(self) -> None:
         self._broker.stop()
         self._broker.start()
+        until(self._leads, 60)
+
+    def _leads(self) -> bool:
+        """Whether the broker leads every partition again, which is a moment after it answers."""
+        reader = KafkaReader(self._cluster)
+        try:
+            reader.history(5)
+            return len(reader.ends(5)) > 0
+        except (Unavailable, DeadlineExceeded):
+            return False
+        finally:
+            reader.close()
 
     def __enter__(self) -> "OnKafka":
         return self

@@ -11,7 +11,8 @@ from services.core.errors import InvalidArgument, OutOfRange, Unavailable
 from services.core.events import Action, Batch, events
 from services.core.topics import Topic, split
 from services.log.protocol import Draft, Partition, Positions, Provenance, Reader, Record, Writer
-from tests.log_backends import BACKENDS, PARTITIONS, Backend
+from tests.log_backends import BACKENDS, Backend
+from tests.roadrunner.running import PARTITIONS
 from tests.services.batches import Row, follows, rows_of
 from tests.services.children import until
 

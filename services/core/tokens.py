@@ -11,6 +11,7 @@ import base64
 import binascii
 import struct
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from services.core.errors import InvalidArgument
 
@@ -23,7 +24,7 @@ _OFFSET_BITS = 48
 
 #: (topic, partition) -> offset of the record; (topic, partition, ingest partition) -> offset of the accepted batch there.
 Place = tuple[int, int] | tuple[int, int, int]
-Reached = dict[Place, int]
+Reached = dict[Any, int]  # not of Place: a dict of places of one kind is one too
 
 
 def encode(reached: Reached, epoch: int = 0) -> bytes:
@@ -53,12 +54,12 @@ def decode(token: bytes) -> Reached:
     return reached
 
 
-def epochs(reached: Mapping[Place, int]) -> list[int]:
+def epochs(reached: Mapping[Any, int]) -> list[int]:
     """The epochs that a token names."""
     return [offset for place, offset in reached.items() if place[0] == EPOCH]
 
 
-def own(reached: Mapping[Place, int], partitions: Iterable[tuple[int, int]]) -> Reached:
+def own(reached: Mapping[Any, int], partitions: Iterable[tuple[int, int]]) -> Reached:
     """What of a token concerns these partitions of topics."""
     wanted, found = frozenset(partitions), Reached()
     for place, offset in reached.items():

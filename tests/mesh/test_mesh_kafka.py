@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -47,7 +48,7 @@ def test_every_view_is_as_recounted(mesh: Loaded) -> None:
 def test_a_write_shows_with_its_token_and_counts_once(mesh: Loaded) -> None:
     reader, board, pin = next(_new), next(_new), next(_new)
     owner = next(_new)
-    events = [
+    events: list[dict[str, Any]] = [
         {"action": "create_board", "user": owner, "board": board, "title": "a board", "id": next(_new)},
         {"action": "create_pin", "pin": pin, "title": "a pin", "quality": 0.9, "id": next(_new)},
         {"action": "save", "user": owner, "board": board, "pin": pin, "id": next(_new)},

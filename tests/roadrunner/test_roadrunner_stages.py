@@ -18,7 +18,7 @@ from services.log.protocol import Draft, Noted, Partition, Record
 from tests.damage.world import EVERY_ID, VIEWS, checked, happened, open_view
 from tests.roadrunner.counting import Slow, cells_of
 from tests.roadrunner.stages import DeadError, Process, World, expected, mixed_up, plain
-from tests.services.batches import rows_of
+from tests.services.batches import Row, rows_of
 
 PARTITIONS = 2
 HOUR_MS = 3_600_000
@@ -121,7 +121,7 @@ def check(world: World) -> None:
     wanted, slow, cells = expected(world), Slow(), list[Batch]()
     repeated = 0
     for at, records in applied(world).items():
-        by_source = defaultdict(list)
+        by_source = defaultdict[int, list[Row]](list)
         for record in records:
             assert record.provenance is not None
             repeated += record.repeated
