@@ -5,7 +5,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= data
 PORT ?= 8080
 
-.PHONY: help run test fuzz check lock bench bench-peers eval drill protos setup clean
+.PHONY: help run test fuzz check lock bench bench-peers eval drill kafka protos setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -22,9 +22,9 @@ RUN_LOCKS = requirements.lock requirements-training.lock requirements-build.lock
 	@$(BIN)/python -m services.ops.openmp
 	@touch $@
 
-.venv/made-dev: .venv/made requirements-dev.lock
+.venv/made-dev: .venv/made requirements-cluster.lock requirements-dev.lock
 	@echo "installing what tests and checks need …"
-	@$(PIP) $(addprefix -r ,$(RUN_LOCKS)) -r requirements-dev.lock
+	@$(PIP) $(addprefix -r ,$(RUN_LOCKS) requirements-cluster.lock) -r requirements-dev.lock
 	@touch $@
 
 protos/.made: .venv/made $(wildcard protos/*.proto) setup.py
@@ -42,7 +42,16 @@ tests/web/client/node_modules/.made: tests/web/client/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --prefix tests/web/client && touch $@; \
 	else echo "NOT TESTED: the generated TypeScript client, as there is no npm here; install Node.js with npm"; fi
 
-test: setup .venv/made-dev tests/web/client/node_modules/.made ## set up and run every test, on two cores (TESTS=some)
+.kafka/.made: tests/kafka/pom.xml
+	@mkdir -p .kafka
+	@if command -v mvn >/dev/null && command -v java >/dev/null; then \
+	echo "fetching Kafka's jars into .kafka …" && rm -rf .kafka/libs .kafka/formatted && \
+	mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/libs -DincludeScope=runtime && touch $@; \
+	else echo "NOT TESTED: the log on Kafka, as there is no Java or Maven here: apt-get install openjdk-17-jre-headless maven"; fi
+
+kafka: .kafka/.made ## the jars of a Kafka broker for tests, into .kafka
+
+test: setup .venv/made-dev tests/web/client/node_modules/.made .kafka/.made ## set up and run every test, on two cores (TESTS=some)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(TESTS)
 
 fuzz: setup .venv/made-dev ## new random examples for every property test (TESTS=some)
@@ -68,8 +77,10 @@ lock: ## pin packages again, with hashes and without addresses, after a change t
 	$(call besides,requirements-training.lock,what training needs besides,requirements.lock)
 	@$(COMPILE) --build-deps-for wheel --only-build-deps --constraint requirements.lock --output-file requirements-build.lock pyproject.toml
 	$(call besides,requirements-build.lock,what a build of the wheel needs besides,requirements.lock)
-	@$(COMPILE) --extra dev $(addprefix --constraint ,$(RUN_LOCKS)) --output-file requirements-dev.lock pyproject.toml
-	$(call besides,requirements-dev.lock,what tests and checks need besides,$(RUN_LOCKS))
+	@$(COMPILE) --extra cluster --constraint requirements.lock --output-file requirements-cluster.lock pyproject.toml
+	$(call besides,requirements-cluster.lock,what a mesh on several machines needs besides,requirements.lock)
+	@$(COMPILE) --extra dev $(addprefix --constraint ,$(RUN_LOCKS) requirements-cluster.lock) --output-file requirements-dev.lock pyproject.toml
+	$(call besides,requirements-dev.lock,what tests and checks need besides,$(RUN_LOCKS) requirements-cluster.lock)
 
 bench: setup .venv/made-dev ## every benchmark, one table, a JSON file for each part (ONLY=part for one)
 	@$(BIN)/python -m bench $(ONLY)
@@ -84,4 +95,4 @@ drill: setup .venv/made-dev ## kill -9 every stateful service in turn under load
 	@$(BIN)/python -m tests.drill --rounds 30
 
 clean: ## remove what was made, not the data
-	rm -rf .venv .lock build dist *.egg-info .bare .kernels .released tests/web/client/node_modules protos/.made protos/*_pb2*.py protos/*_pb2*.pyi .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .lock .kafka build dist *.egg-info .bare .kernels .released tests/web/client/node_modules protos/.made protos/*_pb2*.py protos/*_pb2*.pyi .mypy_cache .ruff_cache .pytest_cache

@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -51,11 +52,16 @@ def measure(_: str | None) -> list[Figure]:
         running.supervisor.start()
         try:
             running.until_ready()
-            with open_sync(running.mesh.of("roadrunner")[0].address) as channel:
-                publish = rpc.RoadrunnerStub(channel).Publish
-                return _batches(publish) + _singles(publish)
+            return of_process(running.mesh.of("roadrunner")[0].address)
         finally:
             running.end()
+
+
+def of_process(address: str, part: str = "ingest") -> list[Figure]:
+    """Of a roadrunner that runs."""
+    with open_sync(address) as channel:
+        publish = rpc.RoadrunnerStub(channel).Publish
+        return [replace(figure, part=part) for figure in _batches(publish) + _singles(publish)]
 
 
 def _timed(publish: Callable[..., object], made: list[pb.PublishRequest], writers: int) -> tuple[float, list[float]]:

@@ -34,8 +34,8 @@ class AcceptedCounts(Protocol):
         """Events taken."""
 
     @property
-    def duplicates(self) -> int:
-        """Events whose id had been taken within a day."""
+    def duplicates(self) -> int | None:
+        """Events whose id had been taken within a day; None: it is not known yet, and `accepted` counts them too."""
 
 
 class LedgerDataset(Protocol):
@@ -196,7 +196,7 @@ class Ledger:
         self.record.add(found.ids[some[~defines]], np.stack([found.keys[place], found.states[place]], 1))
         self.loaded.events = self._reached()
         self.loaded.accepted += published.accepted
-        self.loaded.duplicates += published.duplicates
+        self.loaded.duplicates += published.duplicates or 0
         if time.monotonic() >= self._due:
             self.save()
 

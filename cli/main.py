@@ -13,6 +13,7 @@ from cli.doctor import doctor
 from cli.features import features
 from cli.graph import app as graph
 from cli.load import load
+from cli.log import app as log
 from cli.model import model
 from cli.plan import plan
 from cli.status import status
@@ -48,6 +49,7 @@ for command in (up, down, status, check, doctor, demo, load, plan, feed, event, 
     app.command()(command)
 app.add_typer(features, name="features")
 app.add_typer(graph, name="graph")
+app.add_typer(log, name="log")
 app.add_typer(model, name="model")
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 from msgspec import Struct
 
 from cli.schema import SCHEMA
-from services.core.settings import LearningSettings, MeshSettings, ServiceSettings, ShardSettings, describe
+from services.core.settings import DEPLOYMENT, ServiceSettings, ShardSettings, describe
 
 Row = tuple[str, str, str, str]
 
@@ -41,11 +41,12 @@ def settings_reference() -> str:
         TITLE,
         _section("[mesh], of the whole deployment", describe(sections["mesh"])),
         _section("[learning], of the models that the mesh makes by itself", describe(sections["learning"])),
+        _section("[kafka], of a log on Kafka", describe(sections["kafka"])),
         _section("Of every process", describe(ServiceSettings)),
         _section("Of every stateful service but roadrunner", _beyond(ShardSettings, ServiceSettings)),
     ]
     for name, struct in sections.items():
-        if struct not in (MeshSettings, LearningSettings):
+        if name not in DEPLOYMENT:
             base = ShardSettings if issubclass(struct, ShardSettings) else ServiceSettings
             parts.append(_section(f"[{name}]", _beyond(struct, base), _common(struct, base)))
     return "\n".join(parts)

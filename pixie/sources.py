@@ -54,7 +54,7 @@ def from_mesh(mesh: Mesh, timeout: float, report: Callable[[int, int], None]) ->
     log = open_reader(mesh)
     try:
         ends = {at: end for at, end in log.ends(ENDS_WITHIN_S).items() if at[0] == Topic.SOURCES}
-        total, done = sum(end.events for end in ends.values()), 0
+        total, done = sum(end.events or 0 for end in ends.values()), 0
         parts = []
         for records in read_all(log, {at: end.first for at, end in ends.items()}, timeout):
             parts.append(_relevant(records))

@@ -6,13 +6,15 @@ It reads only what has been synced, a chunk at a time, and keeps nothing in memo
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from roadrunner import layout
 from roadrunner.aggregation import Aggregation
 from roadrunner.committer import Committer
 from roadrunner.layout import Aggregate, Aggregated
+from roadrunner.staged import Table
 from roadrunner.store import EventLog
 from roadrunner.stored import StoredRecord
 from services.core.clock import Clock, wall_clock
@@ -24,30 +26,6 @@ TOGETHER_S = 0.05  # records that come within it are summed and synced as one
 FULL = 256 << 10  # bytes of records; a chunk as large is followed by the next immediately
 RETRY_S = 1.0
 RECORD_ROWS = 40_000  # of a record of COUNTS: about a megabyte
-
-
-class Staged:
-    """A table of the log, `interests` or `voices`, as one chunk changes it."""
-
-    def __init__(self, log: EventLog, family: str) -> None:
-        self._log, self._family = log, family
-        self.changed: dict[bytes, bytes] = {}
-        self.forgotten: list[tuple[bytes, bytes]] = []
-
-    def get(self, keys: list[bytes]) -> list[bytes | None]:
-        """The value of each key, changed or not."""
-        stored = self._log.aggregators(self._family, keys)
-        return (
-            [self.changed.get(key, value) for key, value in zip(keys, stored, strict=True)] if self.changed else stored
-        )
-
-    def put(self, values: Mapping[bytes, bytes]) -> None:
-        """Change values."""
-        self.changed.update(values)
-
-    def forget(self, start: bytes, stop: bytes) -> None:
-        """Keys from start to before stop are never asked for again."""
-        self.forgotten.append((start, stop))
 
 
 class Aggregator:
@@ -82,7 +60,7 @@ class Aggregator:
     def lag_events(self) -> int:
         """Events of OBJECTS that have not been aggregated."""
         done, ends = self._log.aggregated(), self._log.ends()
-        return sum(max(0, ends[at].events - aggregated.events) for at, aggregated in done.items())
+        return sum(max(0, _events(ends[at]) - aggregated.events) for at, aggregated in done.items())
 
     def lag_seconds(self) -> float:
         """The age of the oldest record of OBJECTS that has not been aggregated; 0 when there is none."""
@@ -140,7 +118,7 @@ class Aggregator:
         order = list(reached)
         self._turn = (self._turn + 1) % len(order)
         positions = {at: reached[at].next for at in order[self._turn :] + order[: self._turn]}
-        return self._log.read(positions, {at: max(1, ends[at].events - reached[at].events) for at in order})
+        return self._log.read(positions, {at: max(1, _events(ends[at]) - reached[at].events) for at in order})
 
     def _retained(self, ends: dict[Partition, End]) -> dict[Partition, Aggregated]:
         """Where to read on: records that retention dropped can be counted no more."""
@@ -159,7 +137,7 @@ class Aggregator:
     def _aggregate(
         self, found: list[StoredRecord], reached: dict[Partition, Aggregated], ends: dict[Partition, End]
     ) -> Aggregate:
-        table, voices = Staged(self._log, "interests"), Staged(self._log, "voices")
+        table, voices = (Table(partial(self._log.aggregators, family)) for family in ("interests", "voices"))
         records = [(record.partition, layout.message_of(record.key, record.batch)) for record in found]
         counts = [
             part
@@ -171,6 +149,11 @@ class Aggregator:
             reached[at] = Aggregated(record.offset + 1, reached[at].events + batch.n)
         for at, aggregated in reached.items():
             if aggregated.next == ends[at].next:  # also right again after records that were dropped
-                reached[at] = aggregated._replace(events=ends[at].events)
+                reached[at] = aggregated._replace(events=_events(ends[at]))
         moved = {at: r for at, r in reached.items() if r != self._log.aggregated()[at]}
         return Aggregate(counts, table.changed, moved, voices.changed, voices.forgotten)
+
+
+def _events(end: End) -> int:
+    """The embedded log counts them."""
+    return end.events or 0

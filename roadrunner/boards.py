@@ -13,6 +13,7 @@ import numpy as np
 
 from roadrunner import layout
 from roadrunner.intake import Group
+from roadrunner.staged import Tables
 from services.core.boards import IS_OF_BOARDS, Board, after
 from services.core.columns import I64, U64, Array
 from services.core.events import Action, Batch, events
@@ -30,8 +31,8 @@ _RECORD_ROWS = 50_000
 class Boards:
     """The boards of a log, as of its end."""
 
-    def __init__(self, database: Database, partitions: int) -> None:
-        self._db, self._partitions = database, partitions
+    def __init__(self, tables: Tables, partitions: int) -> None:
+        self._tables, self._partitions = tables, partitions
 
     def judge(self, write: Any, group: Group, chosen: I64) -> I64:
         """Those of the chosen rows (ascending) that do not hold; the changes of the others become part of the write."""
@@ -52,9 +53,9 @@ class Boards:
         self._put(write, known)
         return np.array(void, np.int64)
 
-    def fill(self, write: Any, ends: Mapping[Partition, Any]) -> list[tuple[Partition, Batch]]:
+    def fill(self, database: Database, write: Any, ends: Mapping[Partition, Any]) -> list[tuple[Partition, Batch]]:
         """Before the first write: make the table from the log's records, if it lacks one. The records to append, and where."""
-        if self._db.note(NOTE) is not None:
+        if database.note(NOTE) is not None:
             return []
         write.put(NOTE, b"1")
         if not any(end.next for (topic, _), end in ends.items() if topic == Topic.OBJECTS):
@@ -63,7 +64,7 @@ class Boards:
         known: dict[int, Board] = {}
         deleted: dict[int, int] = {}  # by board: when, the latest, by any user
         claimed: dict[tuple[int, int], int] = {}  # by board and user: when they created what was not theirs, the latest
-        for board, action, user, at_ms in self._statements():
+        for board, action, user, at_ms in _statements(database):
             now = after(known.get(board, Board()), action, user, at_ms)
             known[board] = now or known[board]
             if action == Action.DELETE_BOARD:
@@ -94,31 +95,32 @@ class Boards:
             for start in range(0, len(own), _RECORD_ROWS)
         ]
 
-    def _statements(self) -> Iterator[tuple[int, int, int, int]]:
-        """Board, action, user and date of all that was said of boards, in the order of each board's partition."""
-        bounds = layout.record_key(Topic.OBJECTS, 0, 0), layout.record_key(Topic.OBJECTS + 1, 0, 0)
-        for key, value in self._db.family("records").items(*bounds):
-            message = layout.message_of(key, layout.record_of(key, value).batch)
-            if any(action in message.action for action in _ACTIONS):
-                batch = Batch.of(message)
-                rows = np.flatnonzero(IS_OF_BOARDS[batch.action])
-                columns = batch.board, batch.action, batch.user, batch.at_ms
-                yield from zip(*(column[rows].tolist() for column in columns), strict=True)
-
     def _read(self, boards: U64) -> dict[int, Board]:
         unique = np.unique(boards)
         keys = self._keys(unique)
-        values = self._db.family("boards").get(keys)
+        values = self._tables.family("boards").get(keys)
         return {
             board: Board() if value is None else layout.board_of(key, value)
             for board, key, value in zip(unique.tolist(), keys, values, strict=True)
         }
 
     def _put(self, write: Any, known: Mapping[int, Board]) -> None:
-        handle = self._db.handle("boards")
+        handle = self._tables.handle("boards")
         said = {board: state for board, state in known.items() if state.owner}
         for key, state in zip(self._keys(np.array(list(said), np.uint64)), said.values(), strict=True):
             write.put(key, layout.board_value(state), handle)
 
     def _keys(self, boards: Array) -> list[bytes]:
         return layout.object_keys(partition_of(boards, self._partitions), boards)
+
+
+def _statements(database: Database) -> Iterator[tuple[int, int, int, int]]:
+    """Board, action, user and date of all that was said of boards, in the order of each board's partition."""
+    bounds = layout.record_key(Topic.OBJECTS, 0, 0), layout.record_key(Topic.OBJECTS + 1, 0, 0)
+    for key, value in database.family("records").items(*bounds):
+        message = layout.message_of(key, layout.record_of(key, value).batch)
+        if any(action in message.action for action in _ACTIONS):
+            batch = Batch.of(message)
+            rows = np.flatnonzero(IS_OF_BOARDS[batch.action])
+            columns = batch.board, batch.action, batch.user, batch.at_ms
+            yield from zip(*(column[rows].tolist() for column in columns), strict=True)

@@ -20,15 +20,18 @@ CLOSE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class PublishAnswer:
-    """Events accepted, events that had been accepted before, and the token that makes a read see them."""
+    """Events accepted, events that had been accepted before, and the token that makes a read see them.
+
+    duplicates: None where the log is on Kafka: then `accepted` counts them too, and they are dropped later.
+    """
 
     accepted: int
-    duplicates: int
+    duplicates: int | None
     token: bytes
 
 
 def _published(reply: pb.PublishReply) -> PublishAnswer:
-    return PublishAnswer(reply.accepted, reply.duplicates, reply.token)
+    return PublishAnswer(reply.accepted, reply.duplicates if reply.HasField("duplicates") else None, reply.token)
 
 
 class RoadrunnerClient:

@@ -46,6 +46,11 @@ class RecentIds:
         self._used += kernel.add_new(self._keys, self._minutes, np.ascontiguousarray(ids), minute, oldest, fresh)
         return fresh
 
+    def touch(self, ids: U64, now_ms: int) -> None:
+        """Have ids that are in it remembered for a day from now."""
+        minute, every = now_ms // MINUTE_MS, np.empty(len(ids), np.bool_)
+        kernel.add_new(self._keys, self._minutes, np.ascontiguousarray(ids), minute, minute + 1, every)
+
     def forget(self, ids: U64) -> None:
         """Take back ids that `add` called fresh: their events were not written."""
         kernel.forget(self._keys, self._minutes, np.ascontiguousarray(ids))

@@ -13,6 +13,7 @@ import numpy as np
 
 from roadrunner import layout
 from roadrunner.intake import Group
+from roadrunner.staged import Tables
 from services.core.columns import F32, I64, U64, Array
 from services.core.events import Action, Batch, flags
 from services.core.topics import Topic, partition_of
@@ -28,9 +29,9 @@ _ACTIONS = bytes(np.flatnonzero(_STATES).tolist())
 class Qualities:
     """The qualities of the pins of a log, as of its end."""
 
-    def __init__(self, database: Database, partitions: int) -> None:
-        self._db, self._partitions = database, partitions
-        self._any = next(iter(database.family("qualities").keys()), None) is not None
+    def __init__(self, tables: Tables, partitions: int) -> None:
+        self._tables, self._partitions = tables, partitions
+        self._any = next(iter(tables.family("qualities").keys()), None) is not None
 
     def filled(self, write: Any, group: Group, chosen: I64) -> Group:
         """The group with the quality of the pin of each of the chosen saves that states none, where it is known; what chosen
@@ -58,23 +59,23 @@ class Qualities:
         column[lacking] = known[each]
         return replace(group, columns={**group.columns, "quality": column})
 
-    def fill(self, ends: Mapping[Partition, Any]) -> None:
+    def fill(self, database: Database, ends: Mapping[Partition, Any]) -> None:
         """Before the first write: make the table of what the log has, if it lacks one."""
-        if self._db.note(NOTE) is not None:
+        if database.note(NOTE) is not None:
             return
         if any(end.next for (topic, _), end in ends.items() if topic == Topic.OBJECTS):
             logger.info("the qualities of pins are read from the log, once")
             bounds = layout.record_key(Topic.OBJECTS, 0, 0), layout.record_key(Topic.OBJECTS + 1, 0, 0)
-            for key, value in self._db.family("records").items(*bounds):
+            for key, value in database.family("records").items(*bounds):
                 message = layout.message_of(key, layout.record_of(key, value)[2])
                 if message.quality and any(action in message.action for action in _ACTIONS):
-                    batch, write = Batch.of(message), self._db.batch()
+                    batch, write = Batch.of(message), database.batch()
                     rows = np.flatnonzero(_STATES[batch.action] & ~np.isnan(batch.quality))
                     self._state(write, batch.pin[rows], batch.quality[rows], batch.at_ms[rows])
-                    self._db.write(write)
-        write = self._db.batch()
+                    database.write(write)
+        write = database.batch()
         write.put(NOTE, b"1")
-        self._db.write(write)
+        database.write(write)
 
     def _state(self, write: Any, pins: U64, quality: F32, at_ms: I64) -> dict[int, float]:
         """Put what is stated, in the order of arrival, unless something later is known: the statement with the latest date
@@ -84,8 +85,8 @@ class Qualities:
         pins, quality, at_ms = pins[order], quality[order], at_ms[order]
         last = np.append(pins[1:] != pins[:-1], True)[: len(pins)]
         pins, quality, at_ms = pins[last], quality[last], at_ms[last]
-        keys, handle, found = self._keys(pins), self._db.handle("qualities"), {}
-        before = zip(keys, self._db.family("qualities").get(keys), strict=True)
+        keys, handle, found = self._keys(pins), self._tables.handle("qualities"), {}
+        before = zip(keys, self._tables.family("qualities").get(keys), strict=True)
         for (key, old), pin, *said in zip(before, pins.tolist(), quality.tolist(), at_ms.tolist(), strict=True):
             known = layout.quality_of(key, old)
             if known is None or said[1] >= known[1]:
@@ -98,7 +99,7 @@ class Qualities:
     def _known(self, pins: U64) -> F32:
         """float32[n]: NaN where none is known."""
         keys = self._keys(pins)
-        values = self._db.family("qualities").get(keys)
+        values = self._tables.family("qualities").get(keys)
         found = [layout.quality_of(*of) for of in zip(keys, values, strict=True)]
         return np.array([np.nan if known is None else known[0] for known in found], np.float32)
 

@@ -1,26 +1,26 @@
 """RPCs of roadrunner: the ingest API, and the log as a stream."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
 from protos.events_pb2 import Batch
+from roadrunner.answers import Answers
 from roadrunner.committer import Committer
 from roadrunner.intake import check
 from roadrunner.store import EventLog, PublishResult
 from roadrunner.stored import StoredRecord
 from services.core import context, tokens
 from services.core.clock import Clock
-from services.core.errors import DeadlineExceeded, InvalidArgument, MeshError, Unavailable
+from services.core.errors import InvalidArgument, MeshError, Unavailable
 from services.core.probes import probe
 from services.log.protocol import Positions
 
 MAX_EVENTS = 100_000
+WITHIN_S = 10.0  # for a caller without a deadline
 LATE = "not on disk within the deadline; publish again with the same ids"
 
 
@@ -31,14 +31,11 @@ class Roadrunner(rpc.RoadrunnerServicer):
         self._log, self._committer = log, committer
         self._clock, self._max_ahead_ms = clock, max_ahead_ms
         self._closing, self._streams = False, set[asyncio.Event]()
-        self._answered: deque[tuple[asyncio.Future[PublishResult], PublishResult | MeshError]] = deque()
+        self._answers: Answers[PublishResult] = Answers()
 
     async def Publish(self, request: pb.PublishRequest, context_: Any) -> pb.PublishReply:
         """Validate, append, acknowledge."""
-        if request.batch.n > MAX_EVENTS:
-            raise InvalidArgument(f"batch.n = {request.batch.n}: at most {MAX_EVENTS} events a batch")
-        check(request.batch, self._clock(), self._max_ahead_ms)
-        return await self._acknowledged(request.batch)
+        return await self._acknowledged(checked(request.batch, self._clock(), self._max_ahead_ms))
 
     async def Probe(self, request: pb.ProbeRequest, context_: Any) -> pb.PublishReply:
         """Append the events of a turn, which alone may name reserved ids."""
@@ -47,40 +44,15 @@ class Roadrunner(rpc.RoadrunnerServicer):
         return await self._acknowledged(batch)
 
     async def _acknowledged(self, batch: Batch) -> pb.PublishReply:
+        """Raises DeadlineExceeded when it was not on disk in time: then it may still be accepted."""
         serving = context.current()
-        published = await self._on_disk(batch, serving.remaining() if serving else 10.0)
+        submit = partial(self._committer.submit, batch)
+        published = await self._answers.wait(submit, serving.remaining() if serving else WITHIN_S, LATE)
         return pb.PublishReply(
             accepted=published.accepted,
             duplicates=published.duplicates,
             token=tokens.encode(published.reached, self._log.history.epoch),
         )
-
-    async def _on_disk(self, batch: Batch, timeout: float) -> PublishResult:
-        """Raises DeadlineExceeded when it was not acknowledged in time: then it may still be accepted."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[PublishResult] = loop.create_future()
-        self._committer.submit(batch, partial(self._answer, loop, future), future.done)
-        late = loop.call_later(timeout, _settle, future, DeadlineExceeded(LATE))
-        try:
-            return await future
-        finally:
-            late.cancel()
-
-    def _answer(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        future: "asyncio.Future[PublishResult]",
-        result: PublishResult | MeshError,
-    ) -> None:
-        """From the committing thread: the loop is woken once for a whole group."""
-        self._answered.append((future, result))
-        if len(self._answered) == 1:  # else it is awake, and takes this one too
-            with suppress(RuntimeError):  # it is closed: no caller waits any more
-                loop.call_soon_threadsafe(self._settle_all)
-
-    def _settle_all(self) -> None:
-        while self._answered:
-            _settle(*self._answered.popleft())
 
     async def Subscribe(self, request: pb.SubscribeRequest, context_: Any) -> AsyncIterator[pb.Records]:
         """Stream records until the reader goes, or this process drains."""
@@ -127,7 +99,7 @@ class Roadrunner(rpc.RoadrunnerServicer):
                     partition=at[1],
                     first=of.first,
                     next=of.next,
-                    events=of.events,
+                    events=of.events or 0,
                     oldest_ms=oldest.get(at, 0),
                 )
                 for at, of in ends.items()
@@ -159,13 +131,12 @@ class Roadrunner(rpc.RoadrunnerServicer):
             grown.set()
 
 
-def _settle(future: "asyncio.Future[PublishResult]", result: PublishResult | MeshError) -> None:
-    if future.done():
-        return
-    if isinstance(result, MeshError):
-        future.set_exception(result)
-    else:
-        future.set_result(result)
+def checked(batch: Batch, now_ms: int, max_ahead_ms: int) -> Batch:
+    """A published batch, if it may be accepted. Raises InvalidArgument."""
+    if batch.n > MAX_EVENTS:
+        raise InvalidArgument(f"batch.n = {batch.n}: at most {MAX_EVENTS} events a batch")
+    check(batch, now_ms, max_ahead_ms)
+    return batch
 
 
 def _wire(records: list[StoredRecord]) -> pb.Records:

@@ -102,13 +102,13 @@ class EventLog:
         self._boards = Boards(self._db, partitions)
         self._fill_boards()
         self._qualities = Qualities(self._db, partitions)
-        self._qualities.fill(self._ends)
+        self._qualities.fill(self._db, self._ends)
         self.history = epochs.begin(self._db, {at: end.next for at, end in self._ends.items()})
 
     def _fill_boards(self) -> None:
         """Of a log from before there was the table; synced as the epoch begins."""
         write = _Write(self._db.batch(), self._clock())
-        for at, made in self._boards.fill(write.batch, self._ends):
+        for at, made in self._boards.fill(self._db, write.batch, self._ends):
             self._put(write, at, len(made), made.to_proto().SerializeToString())
         self._ends |= self._written(write)
         self._visible = dict(self._ends)

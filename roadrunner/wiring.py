@@ -11,13 +11,19 @@ from roadrunner.service import Roadrunner
 from roadrunner.settings import Settings
 from roadrunner.store import EventLog, Retention
 from services.core.metrics import Metrics
+from services.log.reading import check_client, on_kafka
 from services.ops.wiring import AsyncParts, Runtime
 from services.state.scrub import Scrubber
 from services.state.stored import remedy
 
 
 def build(settings: Settings, runtime: Runtime) -> AsyncParts:
-    """The log of a mesh, opened. Raises Damaged when it is missing, or is another's."""
+    """The log of a mesh, opened. Raises Damaged when it is missing, or is another's. On Kafka: what appends to it."""
+    if on_kafka(runtime.mesh):
+        check_client()
+        from roadrunner import kafka_wiring  # noqa: PLC0415 - the embedded log needs no client of Kafka
+
+        return kafka_wiring.build(settings, runtime)
     routing.warm()
     aggregation.warm()
     common, folder = runtime.mesh.common, runtime.folder
@@ -49,7 +55,7 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
 def _gauges(metrics: Metrics, log: EventLog, aggregator: Aggregator, data: str) -> None:
     """data: the folder around the log's, which is there also when that one was removed: then these are asked for most."""
     metrics.gauge("log_bytes", lambda: float(log.bytes_kept()))
-    metrics.gauge("log_events", lambda: float(sum(end.events for end in log.ends().values())))
+    metrics.gauge("log_events", lambda: float(sum(end.events or 0 for end in log.ends().values())))
     metrics.gauge("disk_free_bytes", lambda: float(psutil.disk_usage(data).free))
     metrics.gauge("aggregation_lag_events", lambda: float(aggregator.lag_events()))
     metrics.gauge("aggregation_lag_seconds", aggregator.lag_seconds)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.kafka.broker import Broker, missing, running_broker
 from tests.running import Kept
 
 # Kernels compile at their first call and the machines are shared: how long one example takes says nothing. The suite has
@@ -84,6 +85,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByGroup:
 def kept(pytestconfig: pytest.Config) -> Kept:
     """The objects that the tests of a folder share; a fixture of a module asks it, since a session outlives the folder."""
     return pytestconfig.stash[KEPT]
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """A real Kafka broker, one for the session; skips, saying how to get one, where there is none."""
+    if why := missing():
+        pytest.skip(why)
+    with running_broker() as found:
+        yield found
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,10 +23,12 @@ from protos import (
     rockstore_pb2,
     smartfeed_pb2,
 )
+from protos.roadrunner_pb2 import AggregatedRequest
+from protos.roadrunner_pb2_grpc import RoadrunnerStub
 from services.core import context, settings, tokens
-from services.core.topics import Topic, partition_of_one
-from services.log.embedded import EmbeddedReader
-from services.log.protocol import Positions
+from services.core.topics import INGEST, Topic, partition_of_one
+from services.log.protocol import Positions, Reader
+from services.log.reading import kafka_reader, on_kafka, open_reader
 from services.ops.probe import Health, Probe
 from services.ops.supervisor import Child, DataFolder, Supervisor, plan
 from services.rpc.channel import open_sync
@@ -144,14 +146,12 @@ class Running:
         log as it is now, whether it has heard of it yet or not.
         """
         self.until(lambda health: all(h.ready and not _to_be_logged(h) for h in health), "ready, and pages logged")
-        log = EmbeddedReader(self.mesh)
-        try:
-            written = {at: end.next for at, end in log.ends(READY_WITHIN_S).items() if at[0] == Topic.OBJECTS}
-            _until_aggregated(log, written)
-            ends = log.ends(READY_WITHIN_S)
-        finally:
-            log.close()
-        token = tokens.encode({at: end.next - 1 for at, end in ends.items() if end.next})
+        if on_kafka(self.mesh):
+            until_gone_through(self.mesh, ends_of(kafka_reader(self.mesh, (INGEST,))))
+        written = {at: end for at, end in ends_of(open_reader(self.mesh)).items() if at[0] == Topic.OBJECTS}
+        until_gone_through(self.mesh, written)
+        ends = ends_of(open_reader(self.mesh))
+        token = tokens.encode({at: end - 1 for at, end in ends.items() if end})
         for process in self.mesh.processes:
             if process.service in QUESTIONS:
                 self._wait_for(process, token)
@@ -164,12 +164,31 @@ def _to_be_logged(health: Health) -> float:
     return sum(gauge.value for gauge in gauges if gauge.name == "pages_to_be_logged")
 
 
-def _until_aggregated(log: EmbeddedReader, written: Positions) -> None:
-    """Wait until the events written to these partitions have been counted, and the counts are in the log."""
-    end = time.monotonic() + READY_WITHIN_S
-    while any(counted < written.get(at, 0) for at, counted in log.aggregated(READY_WITHIN_S).items()):
-        assert time.monotonic() < end, f"not aggregated within {READY_WITHIN_S} s"
+def ends_of(log: Reader) -> Positions:
+    """The next offset of each partition of a log, which is closed."""
+    try:
+        return {at: end.next for at, end in log.ends(READY_WITHIN_S).items()}
+    finally:
+        log.close()
+
+
+def until_gone_through(mesh: Mesh, written: Positions, within_s: float = READY_WITHIN_S) -> None:
+    """Wait until roadrunner has made all that comes of the records before these offsets, and it is in the log."""
+    end = time.monotonic() + within_s
+    while behind := {at: offset for at, offset in written.items() if offset > _gone_through(mesh).get(at, 0)}:
+        assert time.monotonic() < end, f"not split or counted within {within_s} s: {behind}, only {_gone_through(mesh)}"
         time.sleep(0.05)
+
+
+def _gone_through(mesh: Mesh) -> Positions:
+    found = Positions()
+    for process in mesh.of("roadrunner"):
+        with open_sync(process.address) as channel:
+            stub: Any = RoadrunnerStub(channel)
+            reply = stub.Aggregated(AggregatedRequest(), timeout=READY_WITHIN_S, wait_for_ready=True)
+        for p in reply.positions:
+            found[p.topic, p.partition] = max(p.offset, found.get((p.topic, p.partition), 0))
+    return found
 
 
 async def _health(mesh: Mesh) -> list[Health]:

@@ -55,11 +55,16 @@ class Written(Struct):
     token: Annotated[str, Meta(description="pass it to a read that must show this write")]
 
 
-class Accepted(Struct):
-    """Of events: on disk, and shown by every read that carries the token."""
+class Accepted(Struct, kw_only=True):
+    """Of events: durable, and shown by every read that carries the token."""
 
     accepted: int
-    duplicates: Annotated[int, Meta(description="ids that had been accepted within a day before")]
+    duplicates: Annotated[
+        int | UnsetType,
+        Meta(
+            description="ids that had been accepted within a day before; absent where the log is on Kafka: dropped later"
+        ),
+    ] = UNSET
     token: Annotated[str, Meta(description="pass it to a read that must show these writes")]
 
 

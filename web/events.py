@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+from msgspec import UNSET
 from starlette.requests import Request
 
 from roadrunner.client import PublishAnswer, RoadrunnerClient
@@ -42,7 +43,8 @@ class Events:
                 batch = batch_of(given, self._clock())
                 names = await self._ids.naming(batch, ids_of(given))
                 published = await self._publish(batch, names)
-        return Accepted(published.accepted, published.duplicates, tokens.to_text(published.token))
+        known = UNSET if published.duplicates is None else published.duplicates
+        return Accepted(accepted=published.accepted, duplicates=known, token=tokens.to_text(published.token))
 
     async def take_down(self, request: Request) -> Written:
         """Take a pin down everywhere, also one that is on boards and has no attributes."""

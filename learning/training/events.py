@@ -63,7 +63,7 @@ def of_mesh(mesh: Mesh, progress: Progress | None = None) -> EventHistory:
     parts: dict[Topic, list[Batch]] = {topic: [] for topic in topics}
     try:
         ends = {at: end for at, end in log.ends(ENDS_TIMEOUT_S).items() if at[0] in topics}
-        total, done = sum(end.events for end in ends.values()), 0
+        total, done = sum(end.events or 0 for end in ends.values()), 0
         for records in read_all(log, {at: end.first for at, end in ends.items()}, READ_TIMEOUT_S):
             done += _sort_in(records, parts)
             if progress:

@@ -60,6 +60,14 @@ class MeshSettings(Struct, forbid_unknown_fields=True, kw_only=True):
             "has been written"
         ),
     ] = "numbers"
+    log: Annotated[
+        str,
+        Meta(
+            pattern=r"^(embedded|kafka://[^/\s,]+(,[^/\s,]+)*/[a-zA-Z0-9._-]{1,100})\Z",
+            description="where the log is: `embedded`, in roadrunner, or on Kafka, `kafka://host:port,host:port/prefix`, in the "
+            "topics that `feedmesh log init` makes",
+        ),
+    ] = "embedded"
     unix_sockets: Annotated[
         bool,
         Meta(description="whether processes of one machine ask each other through Unix sockets; else by gRPC alone"),
@@ -87,6 +95,45 @@ class LearningSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     def every_hours(self) -> int:
         """The hours between two; 0: it is off."""
         return {"off": 0, "daily": 24}.get(self.every) or int(self.every.removesuffix("h").replace("off", "0"))
+
+
+class KafkaSettings(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Of a log on Kafka: of its topics, which `feedmesh log init` makes and checks, and of the connections to it."""
+
+    replication_factor: Annotated[
+        int, Meta(ge=1, le=10, description="brokers that have each record; with 3, two may be lost before a record is")
+    ] = 3
+    min_insync_replicas: Annotated[
+        int, Meta(ge=1, le=10, description="brokers that must have a record before it is acknowledged")
+    ] = 2
+    retention_hours: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            description="age of records kept at most, by when they were appended; -1: without limit. Dropped records can "
+            "rebuild no view",
+        ),
+    ] = -1
+    ingest_retention_hours: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            description="the same of accepted batches, once they are split; at least 48 unless -1, since a batch may be sent "
+            "again for a day",
+        ),
+    ] = -1
+    client: Annotated[
+        dict[str, str],
+        Meta(
+            description="properties of the client library librdkafka for security, such as "
+            '{ "security.protocol" = "SASL_SSL", "ssl.ca.location" = "ca.pem" }; names begin with security., sasl., ssl. or are '
+            "client.rack"
+        ),
+    ] = {}
+    client_file: Annotated[
+        str,
+        Meta(description="a file with more of them, such as passwords, a `name = value` a line; empty: none"),
+    ] = ""
 
 
 class ServiceSettings(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -122,7 +169,7 @@ class ShardSettings(ShardedSettings, kw_only=True):
 Sections = dict[str, Any]
 Schema = Mapping[str, type[Struct]]  # by section
 #: The sections of the deployment; every other is a service's.
-DEPLOYMENT: dict[str, type[Struct]] = {"mesh": MeshSettings, "learning": LearningSettings}
+DEPLOYMENT: dict[str, type[Struct]] = {"mesh": MeshSettings, "learning": LearningSettings, "kafka": KafkaSettings}
 
 
 def services_of(sections: Sections) -> list[str]:

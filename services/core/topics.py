@@ -27,6 +27,10 @@ class Topic(IntEnum):
     COUNTS = 4  # by pin, board, user or interest: how often something was done to it in an hour; from the aggregator
 
 
+#: The stream of accepted batches that are still to be split, on a log that splits them later (roadrunner/splitting.py): no view
+#: reads it.
+INGEST = 100
+
 A = Action
 _USERS = flags(*(a for a in Action if a < A.UNSAVE))
 _BOARD_HOLDS = flags(A.SAVE, A.UNSAVE, A.CREATE_BOARD, A.DELETE_BOARD)

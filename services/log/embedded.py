@@ -83,15 +83,6 @@ class EmbeddedReader:
             reply = self._stub.Ends(request, timeout=timeout)
         return {(r.topic, r.partition): End(r.first, r.next, r.events, r.oldest_ms) for r in reply.ranges}
 
-    def aggregated(self, timeout: float) -> Positions:
-        """The next offset that the aggregator reads of each of its input partitions. Raises Unavailable.
-
-        All that came of the records before is in the log, within the ends that are asked for afterwards.
-        """
-        with mesh_errors(NAME):
-            reply = self._stub.Aggregated(pb.AggregatedRequest(), timeout=timeout)
-        return {(p.topic, p.partition): p.offset for p in reply.positions}
-
     def close(self) -> None:
         """End the subscriptions and the channel."""
         self._closing.set()

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from services.core.errors import NotReady
-from services.log.protocol import Partition, Record
+from services.core.tokens import Place
+from services.core.topics import INGEST
+from services.log.protocol import LAST, Partition, Record
 
 WRITERS = 256  # of a partition that are remembered: those that wrote last
 
@@ -75,6 +77,13 @@ class Progress:
             return written.sequence
         return 0 if self.whole and len(self.writers) < WRITERS else record.sequence
 
+    def has(self, place: Place, offset: int) -> bool:
+        """Whether the record at this offset was applied, or all that was made of the accepted batch there (tokens.py)."""
+        if len(place) == 2:
+            return self.next > offset
+        reached = self.sources.get((INGEST, place[2]))
+        return reached is not None and reached >= (offset, LAST)
+
     def move(self, record: Record) -> None:
         """Stand after a record that was applied."""
         self.next = record.offset + 1
@@ -87,6 +96,16 @@ class Progress:
         if (of := record.provenance) is not None:
             reached = Reached(of.offset, of.part)
             self.sources[of.source] = max(reached, self.sources.get(of.source, reached))
+
+
+def late(place: Place, progress: Progress, offset: int) -> str:
+    """What a view still lacks of what a token asks for."""
+    at = f"not caught up: topic {place[0]} partition {place[1]}"
+    if len(place) == 2:
+        return f"{at} is at {progress.next}, the token asks for {offset + 1}"
+    reached = progress.sources.get((INGEST, place[2]))
+    stands = f"offset {reached.offset}" if reached else "none"
+    return f"{at} has {stands} of ingest partition {place[2]}, the token asks for {offset}"
 
 
 def _lost(record: Record, expected: int) -> str:

@@ -1,7 +1,8 @@
 """The log: records of topics and partitions, each with an offset that never changes.
 
-The embedded log and one in memory (`memory.py`) stand behind `Reader` and `Writer`, and pass one contract test. A reader
-names the next offset that it wants of each partition and gets every record from there on, in order within a partition.
+The embedded log, one on Kafka (`kafka.py`) and one in memory (`memory.py`) stand behind `Reader` and `Writer`, and pass one
+contract test. A reader names the next offset that it wants of each partition and gets every record from there on, in order
+within a partition.
 
 Offsets of a partition increase and may have gaps between them; before the end there is none: the offset before `End.next`
 is a record's. So a gap is no loss. A loss shows in the sequence of a writer, and in the log's identity and epochs
@@ -23,12 +24,16 @@ from services.core.topics import Topic
 if TYPE_CHECKING:
     from services.log.history import LogHistory
 
+LAST = 1 << 31  # in the part of a provenance: no other part of its source follows in this partition
 Partition = tuple[int, int]  # (topic, partition)
 Positions = dict[Partition, int]  # the next offset wanted of each
 
 
 class Provenance(NamedTuple):
-    """The origin of a record: the place of another record, and which of the parts made of that one this is."""
+    """The origin of a record: the place of another record, and which of the parts made of that one this is.
+
+    Parts for one partition are numbered from 0; the last of a log that splits records later has the bit LAST.
+    """
 
     topic: int
     partition: int
@@ -72,14 +77,24 @@ class Draft:
 
 
 class End(NamedTuple):
-    """Of a partition: the first offset retained, the next to be written, the events ever appended, and when the first record
-    at or after the position that was asked about was accepted (0: none was asked about, or there is no such record).
+    """Of a partition: the first offset retained, the next to be written, the events ever appended (None: the log does not
+    count them), and when the first record at or after the position that was asked about was accepted (0: none was asked about,
+    or there is no such record).
     """
 
     first: int
     next: int
-    events: int
+    events: int | None
     oldest_ms: int = 0
+
+
+class Noted(NamedTuple):
+    """What a consumer group notes of a partition: the offset at which the work goes on, and the one that its next piece ends
+    before; 0: that is not decided.
+    """
+
+    next: int = 0
+    until: int = 0
 
 
 class Reader(Protocol):
@@ -111,7 +126,8 @@ class Writer(Protocol):
     """The log as its writers append to it."""
 
     def append(self, drafts: Sequence[Draft], timeout: float) -> list[int]:
-        """Append records, all of them or none; the offset of each. They are durable, and readers see them, on return.
+        """Append records; the offset of each. They are durable, and readers see them, on return. The embedded log and one in
+        memory append all of them or none; on Kafka each is acknowledged by itself, and after an error some may be there.
 
         Raises InvalidArgument for a topic or partition that the log has not, DeadlineExceeded when they were not durable within
         `timeout` seconds and may still become so, Exhausted or Unavailable when they can't be written.

@@ -43,7 +43,7 @@ class ViewPosition(NamedTuple):
         for token in answers:
             reached = tokens.decode(token)
             epochs.update(tokens.epochs(reached))
-            positions |= {partition: offset + 1 for (of, partition), offset in reached.items() if of == topic}
+            positions |= {at[1]: offset + 1 for at, offset in reached.items() if at[0] == topic and len(at) == 2}
         return cls(epochs.pop() if len(epochs) == 1 else UNKNOWN, positions)
 
     def least(self, other: "ViewPosition") -> "ViewPosition":

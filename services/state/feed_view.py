@@ -62,9 +62,7 @@ class FeedView:
 
     def shows(self, token: bytes) -> bool:
         """Whether sure entries show every change before this token (of `services/core/tokens.py`)."""
-        return not token or self.shard.shows(
-            {at: offset for at, offset in tokens.decode(token).items() if at[0] == self._topic}
-        )
+        return not token or self.shard.shows(tokens.decode(token))
 
 
 class _FeedTail(Tail):
@@ -97,8 +95,11 @@ class _FeedTail(Tail):
         return positions
 
     def shows(self, reached: Reached) -> bool:
-        """Whether these offsets have been applied."""
-        return self._missing(reached) is None
+        """Whether those of these offsets that are of its topic have been applied; of one that it does not follow: no."""
+        mine = {place: offset for place, offset in reached.items() if place[0] == self._topic}
+        every = {place for place in mine if place[1] == tokens.EVERY}
+        asked = tokens.own(mine, self._progress) | {p: o for p, o in mine.items() if p not in every}
+        return self._missing(asked) is None
 
 
 def _nothing() -> None:

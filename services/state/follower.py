@@ -15,7 +15,7 @@ from services.core import tokens
 from services.core.clock import Clock, wall_clock
 from services.core.errors import Damaged, DeadlineExceeded, MeshError, NotReady, OutOfRange, Unavailable
 from services.core.tokens import Reached
-from services.core.topics import Topic
+from services.core.topics import INGEST, Topic
 from services.log.history import Epoch, LogHistory
 from services.log.protocol import End, Partition, Positions, Reader, Record
 
@@ -30,13 +30,23 @@ READY_LAG_EVENTS = 2_000  # so many events behind is still ready: the view is ap
 
 
 class Lag(NamedTuple):
-    """The part of the log that a view had not applied a moment ago: events; records, at most, since offsets that are left
-    out count too; and the age of the oldest of them in seconds.
+    """What the log held a moment ago and a view has not applied: events, or records where the log does not count events;
+    records, at most, since offsets that are left out count too; and the age of the oldest of them in seconds.
     """
 
     events: int = 0
     records: int = 0
     seconds: float = 0.0
+
+
+def _places(reached: Reached) -> dict[Partition, int]:
+    """The records that a token names, those of accepted batches as those of the topic that has them."""
+    found = dict[Partition, int]()
+    for place, offset in reached.items():
+        if place[0] != tokens.EPOCH:
+            at = (place[0], place[1]) if len(place) == 2 else (INGEST, place[2])
+            found[at] = max(offset, found.get(at, 0))
+    return found
 
 
 class Applied(Protocol):
@@ -157,7 +167,9 @@ class Follower:
         behind = {at: end.next - stands[at] for at, end in ends.items() if stands.get(at, end.next) < end.next}
         oldest_ms = min((ends[at].oldest_ms for at in behind if ends[at].oldest_ms), default=0)
         seconds = max(0, self._clock() - oldest_ms) / 1000 if oldest_ms else 0.0
-        return Lag(max(0, sum(end.events for end in ends.values()) - applied), sum(behind.values()), seconds)
+        counted = [end.events for end in ends.values() if end.events is not None]
+        events = sum(counted) - applied if len(counted) == len(ends) else sum(behind.values())
+        return Lag(max(0, events), sum(behind.values()), seconds)
 
     def noticed(self, error: Exception) -> None:
         """Take note of an error that a reader met, if it says that the data of the view is damaged."""
@@ -193,7 +205,7 @@ class Follower:
             raise NotReady(why)
         if named := tokens.epochs(reached):
             self._check_epochs(named, reached)
-        self._view.shard.wait({at: offset for at, offset in reached.items() if at in self._wanted}, timeout)
+        self._view.shard.wait(tokens.own(reached, self._wanted), timeout)
 
     def _check_epochs(self, named: list[int], reached: Reached) -> None:
         """Raises OutOfRange for a token of a past that the log has lost, which would never be reached.
@@ -204,7 +216,7 @@ class Follower:
             return
         lost = any(map(self._foreign, named))
         if not lost and len(named) == 1 and self._history.knows(named[0]) and named[0] != self._history.epoch:
-            asked = {at: offset + 1 for at, offset in reached.items() if at[0] != tokens.EPOCH}
+            asked = {at: offset + 1 for at, offset in _places(reached).items()}
             lost = bool(self._history.lost(named[0], asked, {}))
         if lost:
             raise OutOfRange(

@@ -20,10 +20,10 @@ from services.core.clock import wall_clock
 from services.core.columns import U64, Array
 from services.core.durable import rename_durably
 from services.core.errors import Damaged, DeadlineExceeded, InvalidArgument, MeshError, NotReady
-from services.core.tokens import Reached
+from services.core.tokens import Place, Reached
 from services.core.topics import partition_of, partition_of_one
 from services.log.history import LogHistory
-from services.log.progress import Progress
+from services.log.progress import Progress, late
 from services.log.protocol import End, Partition, Positions, Record
 from services.state.database import Database, Looking
 from services.state.offsets import changes, check_entry, read_entry
@@ -261,16 +261,13 @@ class Shard(Database):
         with self._moved:
             self._moved.wait_for(lambda: self._missing(reached) is None, timeout)
             if (missing := self._missing(reached)) is not None:
-                topic, partition = missing
-                raise DeadlineExceeded(
-                    f"not caught up: topic {topic} partition {partition} is at "
-                    f"{self._next(missing)}, the token asks for {reached[missing] + 1}"
-                )
+                raise DeadlineExceeded(late(missing, self._applied.get(missing[:2], NOTHING), reached[missing]))
 
-    def _missing(self, reached: Reached) -> Partition | None:
-        for at, offset in reached.items():
-            if self._next(at) <= offset:
-                return at
+    def _missing(self, reached: Reached) -> Place | None:
+        place: Place
+        for place, offset in reached.items():
+            if not self._applied.get(place[:2], NOTHING).has(place, offset):
+                return place
         return None
 
 

@@ -8,12 +8,13 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from services.core.errors import Damaged, DeadlineExceeded
-from services.core.tokens import Reached
+from services.core.tokens import Place, Reached
 from services.log.history import LogHistory
-from services.log.progress import Progress
+from services.log.progress import Progress, late
 from services.log.protocol import End, Partition, Positions, Reader, Record
 
 ENDS_TIMEOUT_S = 2.0
+NOTHING = Progress()  # of a partition that is not followed
 
 
 class Tail:
@@ -62,7 +63,7 @@ class Tail:
             with self._moved:
                 # Writers may have begun before the end.
                 self._progress = {at: Progress(here[at].next if at in here else 0, whole=False) for at in wanted}
-                self._events = sum(end.events for end in here.values())
+                self._events = sum(end.events or 0 for end in here.values())
                 self._moved.notify_all()
         return {at: progress.next for at, progress in self._progress.items()}
 
@@ -112,10 +113,10 @@ class Tail:
         with self._moved:
             self._moved.wait_for(lambda: self._missing(reached) is None, timeout)
             if (missing := self._missing(reached)) is not None:
-                raise DeadlineExceeded(
-                    f"not caught up: topic {missing[0]} partition {missing[1]} is at {self._next(missing)}, "
-                    f"the token asks for {reached[missing] + 1}"
-                )
+                raise DeadlineExceeded(late(missing, self._known(missing), reached[missing]))
 
-    def _missing(self, reached: Reached) -> Partition | None:
-        return next((at for at, offset in reached.items() if self._next(at) <= offset), None)
+    def _missing(self, reached: Reached) -> Place | None:
+        return next((place for place, offset in reached.items() if not self._known(place).has(place, offset)), None)
+
+    def _known(self, place: Place) -> Progress:
+        return self._progress.get(place[:2], NOTHING)

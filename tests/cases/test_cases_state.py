@@ -274,7 +274,7 @@ def test_R28_a_log_of_before_owners_is_set_right_once(tmp_path: Path) -> None:
         assert found[claimed] == Seen(ANA, THERE, (ANA,), (12,))
         assert found[gone] == Seen(ANA, GONE, (), ())
         log.close()
-    assert sum(end.events for (topic, _), end in ends.items() if topic == Topic.USERS) == len(rows) + 2 + 1
+    assert sum(end.events or 0 for (topic, _), end in ends.items() if topic == Topic.USERS) == len(rows) + 2 + 1
 
 
 def test_R28_what_does_not_hold_is_kept_in_objects_alone_and_waited_for_there() -> None:

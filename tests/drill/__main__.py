@@ -5,7 +5,9 @@ import random
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +17,8 @@ from cli.load import load
 from tests.drill.differences import differences
 from tests.drill.load import Load
 from tests.drill.recount import recount
+from tests.kafka.broker import running_broker
+from tests.kafka.logs import on_broker
 from tests.running import Running, running_mesh
 
 STATEFUL = ("roadrunner", "rockstore", "apiary", "polaris", "aperture", "realpin", "counters", "smartfeed")
@@ -29,15 +33,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the order of kills and of the load (default 1)")
     parser.add_argument("--shards", type=int, default=1, help="shard processes of each view (default 1)")
     parser.add_argument("--users", type=int, default=300, help="users of the demo world that is loaded (default 300)")
+    parser.add_argument("--kafka", action="store_true", help="the log on a Kafka broker of its own (make kafka)")
     parser.add_argument("--dataset", nargs=2, metavar=("NAME", "PATH"), help="load this set instead, e.g. lastfm PATH")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="feedmesh-drill-") as folder:
-        return _drill(Path(folder), arguments)
+    with tempfile.TemporaryDirectory(prefix="feedmesh-drill-") as folder, ExitStack() as stack:
+        log = on_broker(stack.enter_context(running_broker())) if arguments.kafka else {}
+        return _drill(Path(folder), arguments, log)
 
 
-def _drill(folder: Path, arguments: argparse.Namespace) -> int:
+def _drill(folder: Path, arguments: argparse.Namespace, log: dict[str, Any]) -> int:
+    """log: the sections of settings that say where the log is."""
     shards = {name: {"shards": arguments.shards} for name in STATEFUL[1:]}
-    sections = {"prober": {"every_s": 1.0}} | shards
+    sections = {"prober": {"every_s": 1.0}} | shards | log
     name, path = arguments.dataset or ("parquet", None)
     if path is None:
         path = folder / "world"

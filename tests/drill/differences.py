@@ -15,11 +15,12 @@ from rockstore.client import RockstoreClient
 from services.core import context, tokens
 from services.core.columns import ids
 from services.core.topics import Topic
-from services.log.embedded import EmbeddedReader
+from services.log.reading import open_reader
 from services.rpc.mesh import Mesh
 from smartfeed.client import SmartfeedClient
 from tests.drill.recount import ENGAGEMENTS, FALLBACK_PINS, HOUR_MS, KINDS, TIMEOUT_S, Recount
 from tests.drill.signals import realpin
+from tests.running import ends_of, until_gone_through
 
 WEEK_MS = 7 * 86_400_000
 
@@ -159,15 +160,9 @@ async def counters(mesh: Mesh, expected: Recount) -> list[str]:
 
 def _aggregated(mesh: Mesh, expected: Recount) -> bytes:
     """The token of the counts of all that was recounted, once they are in the log."""
-    log, end = EmbeddedReader(mesh), time.monotonic() + TIMEOUT_S
-    try:
-        while not all(log.aggregated(TIMEOUT_S)[Topic.OBJECTS, p] >= next_ for p, next_ in expected.objects.items()):
-            assert time.monotonic() < end, f"not aggregated within {TIMEOUT_S} s"
-            time.sleep(0.05)
-        ends = log.ends(TIMEOUT_S)
-    finally:
-        log.close()
-    return tokens.encode({at: end.next - 1 for at, end in ends.items() if at[0] == Topic.COUNTS and end.next})
+    until_gone_through(mesh, {(int(Topic.OBJECTS), p): next_ for p, next_ in expected.objects.items()}, TIMEOUT_S)
+    ends = ends_of(open_reader(mesh))
+    return tokens.encode({at: end - 1 for at, end in ends.items() if at[0] == Topic.COUNTS and end})
 
 
 def _diff(held: Any, wanted: Any) -> str:

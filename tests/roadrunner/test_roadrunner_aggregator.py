@@ -14,7 +14,7 @@ import pytest
 
 from protos import events_pb2
 from roadrunner import aggregator as under_test
-from roadrunner import layout
+from roadrunner import layout, staged
 from roadrunner.aggregator import Aggregator
 from roadrunner.committer import Committer
 from roadrunner.store import EventLog, Retention
@@ -328,13 +328,13 @@ def test_the_voices_of_a_page_are_one_value_also_when_it_is_read_late(
 ) -> None:
     """Pages of 12 pins in every partition, many of them behind: each user's are put about once and not a partition."""
     puts: list[bytes] = []
-    staged_put = under_test.Staged.put
+    staged_put = staged.Table.put
 
-    def put(table: under_test.Staged, values: Mapping[bytes, bytes]) -> None:
+    def put(table: staged.Table, values: Mapping[bytes, bytes]) -> None:
         puts.extend(key for key in values if len(key) == 14)
         staged_put(table, values)
 
-    monkeypatch.setattr(under_test.Staged, "put", put)
+    monkeypatch.setattr(staged.Table, "put", put)
     monkeypatch.setattr("roadrunner.store.READ_BYTES", 20_000)
     n, page = 12_000, 12
     users = 1 + np.arange(n) // page

@@ -27,7 +27,7 @@ def filled(folder: Path, first: int = 1, batches: int = 20) -> EventLog:
 
 
 def events_of(log: EventLog) -> int:
-    return sum(end.events for (topic, _), end in log.ends().items() if topic == Topic.USERS)
+    return sum(end.events or 0 for (topic, _), end in log.ends().items() if topic == Topic.USERS)
 
 
 @pytest.fixture

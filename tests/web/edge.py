@@ -125,7 +125,7 @@ class Edge:
 
     def events(self) -> int:
         """Rows in the log, each counted once a partition it is in."""
-        return sum(end.events for end in self.log.ends().values())
+        return sum(end.events or 0 for end in self.log.ends().values())
 
 
 @contextmanager

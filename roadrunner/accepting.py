@@ -1,0 +1,82 @@
+"""A publish on a log that is split later: the records that it becomes in `ingest`, and the token that names what is made of them.
+
+A row goes to the ingest partition of its primary key: a statement of a board that of the board, a statement of a pin that of the
+pin, so that all of them are one order, and what the log decides by them is a function of one partition (roadrunner/splitting.py).
+Else it is the user, or, without one, the object.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from protos import events_pb2 as pb
+from roadrunner.intake import Group
+from roadrunner.routing import PLACES, Routed, at_of
+from services.core.boards import IS_OF_BOARDS
+from services.core.columns import U64
+from services.core.events import Action, Batch, flags
+from services.core.tokens import EVERY, Reached
+from services.core.topics import partition_of
+from services.log.protocol import Partition
+
+MOST_NAMED = 16  # partitions that a token names of one record of `ingest`; of more, all get a part or a marker, and none is named
+_OF_PINS = flags(Action.CREATE_PIN, Action.UPDATE_PIN, Action.TAKEDOWN, Action.JOIN_INTEREST, Action.LEAVE_INTEREST)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A record of `ingest`: its partition, its rows, and the topics and partitions where what is made of it can be waited for."""
+
+    partition: int
+    batch: pb.Batch
+    awaited: tuple[Partition, ...]
+
+
+def primary_keys(batch: Batch) -> U64:
+    """uint64[n]: by which the ingest partition of each row is chosen."""
+    action = batch.action
+    of = [IS_OF_BOARDS[action], _OF_PINS[action], batch.user != 0, batch.target != 0, batch.board != 0]
+    return np.asarray(
+        np.select(of, [batch.board, batch.pin, batch.user, batch.target, batch.board], batch.pin), np.uint64
+    )
+
+
+def accepted(message: pb.Batch, partitions: int) -> list[Accepted]:
+    """The records of `ingest` that a batch becomes which `intake.check` let pass, rows in the order in which they came."""
+    batch = Batch.of(message)
+    where = partition_of(primary_keys(batch), partitions)
+    found = []
+    for partition in np.unique(where).tolist():
+        rows = np.flatnonzero(where == partition)
+        part = message if len(rows) == len(batch) else batch.take(rows).to_proto()
+        found.append(Accepted(partition, part, awaited(touched(part, partitions))))
+    return found
+
+
+def touched(message: pb.Batch, partitions: int) -> list[Partition]:
+    """The topics and partitions where rows of a batch belong, whatever of them turns out to be known already."""
+    routed = Routed.of(Group.of([message]), np.arange(message.n), partitions)
+    return [at_of(place, partitions) for place in routed.places]
+
+
+def awaited(places: Iterable[Partition]) -> tuple[Partition, ...]:
+    """The places that a token names."""
+    named = tuple(places)
+    return named if len(named) <= MOST_NAMED else tuple((int(topic), EVERY) for topic in PLACES)
+
+
+def marked(places: list[Partition], partitions: int) -> list[Partition]:
+    """The places that must get something of a record: what a token names is among them."""
+    if len(places) <= MOST_NAMED:
+        return places
+    return [(int(topic), partition) for topic in PLACES for partition in range(partitions)]
+
+
+def reached(records: Iterable[Accepted], offsets: Iterable[int]) -> Reached:
+    """What a token says of records that lie at these offsets."""
+    return {
+        (*place, record.partition): offset
+        for record, offset in zip(records, offsets, strict=True)
+        for place in record.awaited
+    }

@@ -1,0 +1,140 @@
+"""Makes the records of views of accepted batches, on a log that is split later. Needs no log.
+
+What is made of a record of `ingest`, and the state that decides it, are a function of the records before it in its partition:
+which ids are known, and whose boards are. So two splitters that come to the same record, one after the other or beside each
+other, make the same of it, and views drop what comes twice (services/log/progress.py). The quality that a save is filled in with
+is the one exception: it is as last stated by then among the partitions that this splitter has; views read what it wrote.
+
+An id is known for a day after it came last, also if it was dropped then.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from protos import events_pb2 as pb
+from roadrunner import layout, split_layout
+from roadrunner.accepting import marked
+from roadrunner.boards import Boards
+from roadrunner.duplicates import RecentIds
+from roadrunner.intake import Group
+from roadrunner.qualities import Qualities
+from roadrunner.routing import Records, Routed, at_of
+from roadrunner.staged import Staged
+from services.core.clock import DAY_MS
+from services.core.columns import I64
+from services.core.topics import INGEST
+from services.log.protocol import LAST, Partition, Provenance, Record
+from services.state.shard import Shard
+
+RECORD_BYTES = 4 << 20  # of one record, more or less
+FORGET_EVERY_MS = 600_000
+SLOTS = 1 << 10  # of ids, to start with
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A record to append: its batch serialised, its events counted."""
+
+    topic: int
+    partition: int
+    events: int
+    value: bytes
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a stage makes of records, and how its tables change with them."""
+
+    parts: list[Part]
+    records: list[Record]
+    staged: Staged
+
+
+class Splitting:
+    """A stage (roadrunner/stage.py): of `ingest`, to all topics of views but counts. One thread uses it."""
+
+    name, topic, intends = "splitter", INGEST, False
+
+    def __init__(self, shard: Shard, partitions: int) -> None:
+        """shard: with `split_layout.FAMILIES`."""
+        self.shard, self._partitions = shard, partitions
+        self._recent: dict[int, RecentIds] = {}
+        self._forgot: dict[int, int] = {}
+
+    def make(self, records: Sequence[Record]) -> Made:
+        """Of records in order within a partition, none twice. What it remembers of their ids counts until `forget`."""
+        staged, parts = Staged(self.shard), list[Part]()
+        boards, qualities = Boards(staged, self._partitions), Qualities(staged, self._partitions)
+        for record in records:
+            if len(record.batch):
+                parts += self._split(record, staged, boards, qualities)
+        return Made(parts, list(records), staged)
+
+    def _split(self, record: Record, staged: Staged, boards: Boards, qualities: Qualities) -> list[Part]:
+        n, partitions = len(record.batch), self._partitions
+        group = Group.of([record.batch.to_proto()])
+        fresh = self._fresh(record, group, staged)
+        group = qualities.filled(staged, group, fresh)
+        void = boards.judge(staged, group, fresh)
+        routed = Routed.of(group, fresh, partitions, void)
+        whole = routed if len(fresh) == n and not len(void) else Routed.of(group, np.arange(n), partitions)
+        made, rows = Records(group, routed), dict[Partition, list[tuple[int, bytes]]]()
+        for place in routed.places:
+            rows[at_of(place, partitions)] = list(made.of(place, RECORD_BYTES))
+        places = marked([at_of(place, partitions) for place in whole.places], partitions)
+        return [
+            Part(*at, events, value, Provenance(INGEST, record.partition, record.offset, i | (LAST if last else 0)))
+            for at in places
+            for i, last, (events, value) in _numbered(rows.get(at) or [(0, _EMPTY)])
+        ]
+
+    def _fresh(self, record: Record, group: Group, staged: Staged) -> I64:
+        """The rows whose ids are not known, ascending; all of them are from now on."""
+        recent, keys = self._recent_of(record.partition), group.keys
+        found = recent.add(keys, record.accepted_ms)
+        recent.touch(keys, record.accepted_ms)
+        value = layout.accepted_value(record.accepted_ms, keys)
+        staged.put(split_layout.accepted_key(record.partition, record.offset), value, "accepted")
+        self._forget_old(record, staged)
+        return np.flatnonzero(found)
+
+    def _recent_of(self, partition: int) -> RecentIds:
+        if partition not in self._recent:
+            recent = self._recent[partition] = RecentIds(SLOTS)
+            bounds = split_layout.accepted_key(partition, 0), split_layout.accepted_key(partition + 1, 0)
+            for key, value in self.shard.family("accepted").items(*bounds):
+                at_ms, keys = split_layout.accepted_of(key, value)
+                recent.add(keys, at_ms)
+                recent.touch(keys, at_ms)
+        return self._recent[partition]
+
+    def _forget_old(self, record: Record, staged: Staged) -> None:
+        """Delete notes of ids that came more than a day ago."""
+        if record.accepted_ms - self._forgot.get(record.partition, 0) < FORGET_EVERY_MS:
+            return
+        self._forgot[record.partition] = record.accepted_ms
+        first, end = (split_layout.accepted_key(at, 0) for at in (record.partition, record.partition + 1))
+        for key, value in self.shard.family("accepted").items(first, end):
+            if split_layout.accepted_of(key, value)[0] >= record.accepted_ms - DAY_MS:
+                staged.family("accepted").forget(first, key)
+                return
+
+    def keep(self, made: Made) -> None:
+        """Write how the tables have changed, and how far it has come."""
+        batch = self.shard.batch()
+        made.staged.write(batch)
+        self.shard.commit(batch, made.records)
+
+    def forget(self) -> None:
+        """Take back what was made and not kept."""
+        self._recent, self._forgot = {}, {}
+
+
+_EMPTY = pb.Batch().SerializeToString()
+
+
+def _numbered(pieces: list[tuple[int, bytes]]) -> list[tuple[int, bool, tuple[int, bytes]]]:
+    return [(i, i == len(pieces) - 1, piece) for i, piece in enumerate(pieces)]

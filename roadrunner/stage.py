@@ -1,0 +1,138 @@
+"""Stages: each makes records of those of one topic, and keeps how far it has come with the state that decides it.
+
+A stage may run twice, at once or later, and every event counts once:
+
+- Output is flushed before it is noted as done, here and in the group. A crash in between makes it again, and readers drop what is
+  not above the provenance that they have applied.
+- What is made again is the same: state is a function of the records before. Where the provenance of a sum is that of its last
+  record (`intends`), the end of the piece is noted in the group before any of it is written. Only a member of the group can note
+  it, so no two are under way with different pieces.
+- A process that gets a partition from another has no state of it, or an older one. It goes through the records up to what is
+  noted in the group, and writes nothing of what it makes of them.
+
+So no write is a transaction, and no partition has an owner that must be fenced before it may be taken over.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from roadrunner.splitting import Made, Part
+from services.core.errors import NotReady
+from services.log.protocol import Noted, Record
+from services.state.shard import Shard
+
+logger = logging.getLogger(__name__)
+
+
+class Stage(Protocol):
+    """What makes records of records."""
+
+    name: str
+    topic: int  # that it reads
+    intends: bool  # whether the end of each piece is noted before it is written
+    shard: Shard
+
+    def make(self, records: Sequence[Record]) -> Made:
+        """What comes of these records, in order within a partition; remembered until `keep` or `forget`."""
+        ...
+
+    def keep(self, made: Made) -> None:
+        """Write the state, and how far it has come, as one."""
+        ...
+
+    def forget(self) -> None:
+        """Take back what was made and not kept."""
+        ...
+
+
+Send = Callable[[Sequence[Part]], object]  # returns once they are durable
+Commit = Callable[[Mapping[int, Noted]], object]  # raises for one who is no member of the group any more
+
+
+class Run:
+    """A stage over the partitions that this process has now. Not thread-safe."""
+
+    def __init__(self, stage: Stage, send: Send, commit: Commit) -> None:
+        self._stage, self._send, self._commit = stage, send, commit
+        self._group: dict[int, int] = {}  # by partition: what the group has noted as done
+        self._until: dict[int, int] = {}  # where the piece in hand ends
+        self._pending: dict[int, list[Record]] = {}
+
+    def place(self, noted: Mapping[int, Noted]) -> dict[int, int]:
+        """From now on it has these partitions, of which the group has noted so much; from where each is to be read."""
+        self.revoke()
+        positions = self.positions(noted)
+        self._group = {partition: next_ for partition, (next_, _) in noted.items()}
+        self._until = {p: until for p, (_, until) in noted.items() if until > max(positions[p], self._group[p])}
+        self._pending = {partition: [] for partition in noted}
+        return positions
+
+    def revoke(self) -> None:
+        """From now on it has none."""
+        self._stage.forget()
+        self._group, self._until, self._pending = {}, {}, {}
+
+    def positions(self, partitions: Mapping[int, object]) -> dict[int, int]:
+        """How far each of these has come here."""
+        found = self._stage.shard.positions((self._stage.topic, partition) for partition in partitions)
+        return {partition: position for (_, partition), position in found.items()}
+
+    def step(self, records: Sequence[Record]) -> int:
+        """Take the next records, which are of its partitions; make, write and note what is whole. How many records that were."""
+        for record in records:
+            if record.partition in self._pending:  # else it was revoked since it was read
+                self._pending[record.partition].append(record)
+        known = [record for p, of in self._pending.items() for record in self._taken(p, of, self._group[p])]
+        if known:
+            self._stage.keep(self._stage.make(self._stage.shard.fresh(known)))
+        pieces = {p: piece for p in self._pending if (piece := self._piece(p))}
+        if pieces:
+            self._do(pieces)
+        return len(known) + sum(map(len, pieces.values()))
+
+    def _taken(self, partition: int, pending: list[Record], before: int) -> list[Record]:
+        """Records before an offset, which wait no more."""
+        count = next((i for i, record in enumerate(pending) if record.offset >= before), len(pending))
+        self._pending[partition] = pending[count:]
+        return pending[:count]
+
+    def _piece(self, partition: int) -> list[Record]:
+        """The records to make something of next; none while those of a piece that was begun are not all there."""
+        pending, until = self._pending[partition], self._until.get(partition, 0)
+        if not until:
+            return self._taken(partition, pending, pending[-1].offset + 1) if pending else []
+        return self._taken(partition, pending, until) if pending and pending[-1].offset + 1 >= until else []
+
+    def _do(self, pieces: Mapping[int, list[Record]]) -> None:
+        if self._stage.intends:
+            positions = self.positions(pieces)
+            begun = {p: piece[-1].offset + 1 for p, piece in pieces.items()}
+            new = {p: Noted(positions[p], end) for p, end in begun.items() if self._until.get(p) != end}
+            if new:
+                self._commit(new)
+            self._until |= begun
+        made = self._stage.make(self._stage.shard.fresh([record for piece in pieces.values() for record in piece]))
+        self._send(made.parts)
+        self._stage.keep(made)
+        for p, piece in pieces.items():
+            self._until.pop(p, None)
+            self._group[p] = piece[-1].offset + 1
+        if not self._stage.intends:
+            self._commit({p: Noted(self._group[p]) for p in pieces})
+
+
+def check_known(stage: Stage, noted: Mapping[int, Noted], written: bool) -> None:
+    """Raise NotReady where it is not known where pieces ended: the group has lost its notes, and nothing is kept here.
+
+    written: whether there is output already. The records could be cut into other pieces when they are gone through again.
+    """
+    if not stage.intends or not written:
+        return
+    positions = stage.shard.positions((stage.topic, p) for p in noted)
+    lost = [p for p, (next_, until) in noted.items() if not next_ and not until and not positions[stage.topic, p]]
+    if len(lost) == len(noted) and lost:
+        raise NotReady(
+            f"{stage.name}: how far it had come is noted neither in its group nor in {stage.shard.folder}, and it has written "
+            "before: set the group's offsets to where it had come (kafka-consumer-groups --reset-offsets), or use a new prefix"
+        )

@@ -1,0 +1,249 @@
+"""Splitting and counting by provenance: every stage twice, interleaved at random, processes dying anywhere; against a recount."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from roadrunner.counting import Counting
+from roadrunner.splitting import Splitting
+from services.core.errors import NotReady, Unavailable
+from services.core.events import Batch
+from services.core.topics import INGEST, Topic
+from services.log.memory import MemoryLog
+from services.log.progress import Progress
+from services.log.protocol import Draft, Noted, Partition, Record
+from tests.damage.world import EVERY_ID, VIEWS, checked, happened, open_view
+from tests.roadrunner.counting import Slow, cells_of
+from tests.roadrunner.stages import DeadError, Process, World, expected, mixed_up, plain
+from tests.services.batches import Row, rows_of
+
+PARTITIONS = 2
+HOUR_MS = 3_600_000
+SLICE = 30
+
+
+def published(world: World, chance: random.Random, events: int) -> list[Batch]:
+    """Batches to publish, some of them again, soon or after a day."""
+    whole = happened(events, chance.randrange(1000))
+    batches = [whole.slice(start, start + SLICE) for start in range(0, len(whole), SLICE)]
+    return [batch for batch in batches for _ in range(1 + (chance.random() < 0.4))]
+
+
+class Crew:
+    """Processes of both stages, of which each may stand where another does, and dies now and then."""
+
+    def __init__(self, folder: Path, world: World, chance: random.Random, crash: Callable[[str], None]) -> None:
+        self.folder, self.world, self.chance, self.crash = folder, world, chance, crash
+        self.processes: dict[tuple[type, int], Process] = {}
+
+    def of(self, kind: type, number: int) -> Process:
+        if (kind, number) not in self.processes:
+            folder = self.folder / f"{kind.__name__}-{number}"
+            self.processes[kind, number] = Process(self.world, folder, kind, self.crash)
+        return self.processes[kind, number]
+
+    def die(self, kind: type, number: int) -> None:
+        self.processes.pop((kind, number)).close()
+
+    def place(self, kind: type) -> None:
+        """Partitions move; who had them is not told, and goes on."""
+        for p in range(PARTITIONS):
+            process = self.of(kind, self.chance.randrange(2))
+            process.place(
+                [*(q for q in process.at if self.world.owners[process.stage.name, q] is process and q != p), p]
+            )
+
+    def step(self, kind: type, number: int) -> int:
+        process = self.of(kind, number)
+        try:
+            return process.step(lambda: self.chance.randrange(1, 6))
+        except DeadError:
+            self.die(kind, number)
+        except Unavailable:  # it is told that it is no member any more
+            process.run.revoke()
+            process.at = {}
+        return 0
+
+    def finish(self, kind: type) -> None:
+        """One process does what is left, and nobody dies."""
+        self.crash = lambda where: None
+        for of, number in list(self.processes):
+            if of is kind:
+                self.die(of, number)
+        last = self.of(kind, 0)
+        last.place(range(PARTITIONS))
+        while last.step(lambda: 10**9):
+            pass
+
+    def close(self) -> None:
+        for key in list(self.processes):
+            self.die(*key)
+
+
+def applied(world: World) -> dict[Partition, list[Record]]:
+    """The records of each partition as a view applies them: repeats without their events."""
+    found: dict[Partition, list[Record]] = {}
+    for topic in Topic:
+        for p in range(PARTITIONS):
+            progress = Progress()
+            records = (progress.pass_over(record) for record in world.records(topic, p))
+            found[topic, p] = [record for record in records if record is not None]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_event_counts_once_whoever_dies_when(tmp_path: Path, seed: int) -> None:
+    chance, crash, died = mixed_up(seed, 0.1)
+    world = World.of(PARTITIONS)
+    crew = Crew(tmp_path, world, chance, crash)
+    kinds = (Splitting, Counting)
+    for batch in published(world, chance, 600):
+        world.publish(batch)
+        world.now_ms += chance.choice((1, 1, 1, HOUR_MS, 9 * HOUR_MS))
+        for _ in range(3):
+            kind = chance.choice(kinds)
+            if chance.random() < 0.2:
+                crew.place(kind)
+            crew.step(kind, chance.randrange(2))
+    for kind in kinds:
+        crew.finish(kind)
+    crew.close()
+    assert died, "else nothing was tried"
+    check(world)
+    compare_views(tmp_path / "views", world)
+
+
+def check(world: World) -> None:
+    """What was applied is what a recount says, of each source in order, and the counts are those of the objects."""
+    wanted, slow, cells = expected(world), Slow(), list[Batch]()
+    repeated = 0
+    for at, records in applied(world).items():
+        by_source = defaultdict[int, list[Row]](list)
+        for record in records:
+            assert record.provenance is not None
+            repeated += record.repeated
+            by_source[record.provenance.partition] += map(plain, rows_of(record.batch))
+            if at[0] == Topic.OBJECTS:
+                slow.add(record.batch, at[1])
+            elif at[0] == Topic.COUNTS:
+                cells.append(record.batch)
+        if at[0] != Topic.COUNTS:
+            assert {source: rows for source, rows in by_source.items() if rows} == wanted.get(at, {}), at
+    assert repeated, "else nothing was made twice"
+    assert cells_of(cells) == +slow.cells
+
+
+def compare_views(folder: Path, world: World) -> None:
+    """Views of this log answer as those of one in which every record lies once."""
+    once = MemoryLog(PARTITIONS)
+    writer = once.writer()
+    for records in applied(world).values():
+        for r in records:
+            writer.append([Draft(r.topic, r.partition, r.batch)], 1)
+    for service in VIEWS:
+        answers = [answered(folder / name, service, log) for name, log in (("twice", world.log), ("once", once))]
+        assert answers[0] == answers[1], service
+
+
+def answered(folder: Path, service: str, log: MemoryLog) -> dict[str, str]:
+    """The answers of a view that has followed the whole log."""
+    store = open_view(folder, service)
+    records = [r for topic in checked(service).topics for p in range(PARTITIONS) for r in log._records[topic, p]]
+    for start in range(0, len(records), 50):
+        store.apply(store.shard.fresh(records[start : start + 50]))
+    found = checked(service).answers(store, EVERY_ID)
+    store.shard.close()
+    return found
+
+
+def test_a_process_without_state_writes_nothing_of_what_was_done(tmp_path: Path) -> None:
+    world = World.of(PARTITIONS)
+    crew = Crew(tmp_path, world, random.Random(1), lambda where: None)
+    for start in range(0, 120, SLICE):
+        world.publish(happened(120, 5).slice(start, start + SLICE))
+    crew.finish(Splitting)
+    written = {at: len(records) for at, records in applied(world).items()}
+    another = Process(world, tmp_path / "another", Splitting, lambda where: None)
+    another.place(range(PARTITIONS))
+    while another.step(lambda: 7):
+        pass
+    assert {at: len(records) for at, records in applied(world).items()} == written
+    world.publish(happened(120, 5).slice(0, SLICE))  # which it knows, though it has split none of it
+    while another.step(lambda: 7):
+        pass
+    assert sum(len(r.batch) + r.repeated for records in applied(world).values() for r in records) == sum(
+        len(r.batch) for records in applied(world).values() for r in records
+    )
+    another.close()
+    crew.close()
+    wanted = expected(world)
+    assert {at for at, records in applied(world).items() if any(len(r.batch) for r in records)} == wanted.keys()
+
+
+def test_where_duplicates_leave_nothing_a_marker_goes(tmp_path: Path) -> None:
+    world = World.of(PARTITIONS)
+    crew = Crew(tmp_path, world, random.Random(1), lambda where: None)
+    batch = happened(20, 5)
+    world.publish(batch)
+    world.publish(batch)
+    crew.finish(Splitting)
+    crew.close()
+    for p, records in world.ingest.items():
+        first, again = (record.offset for record in records)
+        places: dict[int, set[Partition]] = {first: set(), again: set()}
+        for at, found in applied(world).items():
+            for record in found:
+                of = record.provenance
+                assert of is not None
+                if of.source == (INGEST, p):
+                    places[of.offset].add(at)
+                    assert of.offset == first or not len(record.batch)
+        assert places[first] == places[again] != set()
+
+
+def test_notes_that_are_gone_stop_an_aggregator_without_state(tmp_path: Path) -> None:
+    from roadrunner.stage import check_known
+
+    world = World.of(PARTITIONS)
+    process = Process(world, tmp_path, Counting, lambda where: None)
+    noted = dict.fromkeys(range(PARTITIONS), Noted())
+    check_known(process.stage, noted, written=False)
+    with pytest.raises(NotReady, match="aggregator: how far it had come is noted neither in its group"):
+        check_known(process.stage, noted, written=True)
+    check_known(process.stage, {0: Noted(5, 9), 1: Noted()}, written=True)
+    process.close()
+
+
+def test_pieces_that_were_begun_end_where_they_were_to_end(tmp_path: Path) -> None:
+    world = World.of(PARTITIONS)
+    crew = Crew(tmp_path, world, random.Random(1), lambda where: None)
+    for start in range(0, 300, 10):
+        world.publish(happened(300, 5).slice(start, start + 10))
+    crew.finish(Splitting)
+    crew.close()
+    dying = Process(world, tmp_path / "dying", Counting, die_at("written"))
+    dying.place(range(PARTITIONS))
+    with pytest.raises(DeadError):
+        dying.step(lambda: 3)
+    dying.close()
+    noted = world.noted["aggregator"]
+    another = Process(world, tmp_path / "another", Counting, lambda where: None)
+    another.place(range(PARTITIONS))
+    while another.step(lambda: 5):
+        pass
+    another.close()
+    assert all(noted[p].next >= 0 for p in noted)
+    repeats = Counter(record.repeated > 0 for records in applied(world).values() for record in records)
+    assert repeats[True], "what the first had written came again, and was dropped"
+    check(world)
+
+
+def die_at(moment: str) -> Callable[[str], None]:
+    def crash(where: str) -> None:
+        if where == moment:
+            raise DeadError(where)
+
+    return crash
