@@ -19,8 +19,10 @@ from cli import extras, outcome
 from cli.console import AsJson, Config, Data, data_of, err, existing, hint, out, plainly, sections_of
 from cli.outcome import Outcome
 from cli.progress import progress
+from cli.schema import SCHEMA
 from rockstore.client import RockstoreClient
 from scorpion.client import ScorpionClient
+from services.core import settings
 from services.core.errors import InvalidArgument, MeshError, NotFound, NotReady
 from services.rpc import mesh as meshes
 from services.rpc.mesh import Mesh
@@ -216,7 +218,11 @@ def train(
         if origin not in list(command.Origin):
             raise InvalidArgument(f"--from {origin}: allowed are {', '.join(command.Origin)}")
         asked = command.Wanted(requests=samples, moments=moments, horizon_days=horizon, seed=seed)
-        mesh, sections = meshes.load(meshes.mesh_file(home)), sections_of(config, data)
+        mesh = meshes.load(meshes.mesh_file(home))
+        if config is None and any(of.host for of in mesh.processes):  # of a cluster: its file has the settings
+            sections = settings.validated(mesh.settings, "the running mesh", SCHEMA)
+        else:
+            sections = sections_of(config, data)
         sections["mesh"].partitions = mesh.common.partitions
         with progress() as report:
             made = command.run(mesh, sections, name, origin, asked, outcome.also(report, status))
