@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -27,7 +28,7 @@ STOPPED_S = 5.0
 def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     data, world = tmp_path_factory.mktemp("replicas") / "data", tmp_path_factory.mktemp("replicas") / "world"
     demo(users=len(USERS), pins=1_000, boards=300, saves=4_000, seed=3, folder=world)
-    more = {"mesh": {"replicas": 2, "zones": ["a", "b"]}, "prober": {"every_s": 0.0}}
+    more: dict[str, Any] = {"mesh": {"replicas": 2, "zones": ["a", "b"]}, "prober": {"every_s": 0.0}}
     with running_mesh(data, sections(1, **more)) as running:
         load("parquet", world, data=data)
         running.until_caught_up()

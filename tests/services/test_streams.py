@@ -149,7 +149,7 @@ def test_the_deadline_and_the_context_arrive(kind: Kind) -> None:
         with context.serving(3.0, token, zone="west", trace_id="page"):
             await ask(replica)
 
-    with serving(kind, lambda: seen.append((context.current(), context.current().remaining()))) as server:  # type: ignore[union-attr, func-returns-value]
+    with serving(kind, lambda: seen.append((context.current(), context.current().remaining()))) as server:  # type: ignore[union-attr]
         asking(server.address, work)
     ((found, left),) = seen
     assert 0 < left <= 3.0
