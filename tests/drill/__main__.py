@@ -28,6 +28,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=30, help="kills (default 30)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of kills and of the load (default 1)")
     parser.add_argument("--shards", type=int, default=1, help="shard processes of each view (default 1)")
+    parser.add_argument(
+        "--replicas", type=int, default=1, help="processes of each shard; the first is killed (default 1)"
+    )
     parser.add_argument("--users", type=int, default=300, help="users of the demo world that is loaded (default 300)")
     parser.add_argument("--dataset", nargs=2, metavar=("NAME", "PATH"), help="load this set instead, e.g. lastfm PATH")
     arguments = parser.parse_args()
@@ -37,7 +40,7 @@ def main() -> int:
 
 def _drill(folder: Path, arguments: argparse.Namespace) -> int:
     shards = {name: {"shards": arguments.shards} for name in STATEFUL[1:]}
-    sections = {"prober": {"every_s": 1.0}} | shards
+    sections = {"mesh": {"replicas": arguments.replicas}, "prober": {"every_s": 1.0}} | shards
     name, path = arguments.dataset or ("parquet", None)
     if path is None:
         path = folder / "world"
@@ -61,7 +64,7 @@ def rounds(running: Running, count: int, seed: int) -> int:
 def one_round(running: Running, number: int, victim: str, seed: int) -> bool:
     """Whether feeds kept coming and every view equals a recount of the log."""
     people = sorted(recount(running.mesh).follows)
-    shard = number % len(running.mesh.of(victim))
+    shard = number % running.mesh.of(victim)[0].shards
     load_ = Load(running.url, people, seed=seed * 1000 + number)
     load_.start()
     time.sleep(0.5 + (number % 5) / 10)  # the load itself: let it run before and after the kill
