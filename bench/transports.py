@@ -1,9 +1,10 @@
-"""The price of a call between processes by each transport: CPU of both sides, and the time of a call.
+"""The price of a call between processes by each transport: CPU of both sides, the time of a call, and the choice of a replica.
 
     python -m bench.transports
 
 A client on asyncio asks a server on threads, in bursts of four at 150 bursts a second, 600 bytes for 4 KB; both processes
-share the machine's cores. CPU is the kernel's count for both processes, less that of the same seconds without calls.
+share the machine's cores. CPU is the kernel's count for both processes, less that of the same seconds without calls. The choice
+is timed over replicas that answer without a transport.
 """
 
 import asyncio
@@ -26,13 +27,17 @@ from services.core.metrics import Metrics
 from services.ops.memory import settle_memory
 from services.rpc import server as servers
 from services.rpc.admission import AdmissionLimiter
+from services.rpc.caller import Caller
+from services.rpc.choosing import Standing
 from services.rpc.dispatch import Dispatcher
+from services.rpc.repeating import Repeating
 from services.rpc.replica import RemoteReplica
+from services.rpc.replicas import Replicas
 from services.rpc.stream_server import Streams
 from services.rpc.unix_server import ThreadedUnixServer
 
 BURST, BURSTS_S, SECONDS, WARM_S, ROUNDS = 4, 150, 6.0, 2.0, 3
-THREADS = 8
+THREADS, CHOICES = 8, 20_000
 TRANSPORTS = ("unary", "stream", "unix")
 
 
@@ -125,8 +130,46 @@ async def measured(transport: str, address: str, path: Path, server: int) -> Mea
     return Measured(used * 1000 / len(took), float(p50), float(p99))
 
 
+class AtOnce:
+    """A replica without a transport."""
+
+    async def call(self, method: str, request: Any, timeout: float) -> Any:
+        """The answer at once."""
+        return request
+
+    async def is_ready(self) -> bool:
+        """Always."""
+        return True
+
+    async def retire(self) -> None:
+        """Nothing to wait for."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def choosing(replicas: int) -> float:
+    """Microseconds of CPU that the choice of one of so many replicas adds to a call; the least of several rounds."""
+    caller, request = Caller("a"), pb.EndsRequest()
+    shard = [Standing(AtOnce()) for _ in range(replicas)]
+    chosen, alone = Replicas(shard, caller, caller.tally("roadrunner"), Repeating("roadrunner")), shard[0].replica
+
+    async def least(call: Any) -> float:
+        found = []
+        for _ in range(9):
+            began = time.process_time()
+            for _ in range(CHOICES):
+                await call("Ends", request, 1.0)
+            found.append((time.process_time() - began) / CHOICES)
+        return min(found) * 1e6
+
+    return await least(chosen.call) - await least(alone.call)
+
+
 def main() -> None:
     """Every transport in turn, some rounds."""
+    for replicas in (1, 2, 3):
+        print(f"one of {replicas}  {uvloop.run(choosing(replicas)):.2f} us of CPU a call")
     ours, theirs = multiprocessing.Pipe()
     found: dict[str, list[Measured]] = {name: [] for name in TRANSPORTS}
     with tempfile.TemporaryDirectory() as folder:

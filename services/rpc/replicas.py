@@ -67,6 +67,7 @@ class Replicas:
     async def _ask(self, standing: Standing, method: str, request: Any, timeout: float) -> Any:
         """One attempt, by whose outcome the replica is judged."""
         self._count(standing)
+        last_resort = standing.out
         standing.in_flight += 1
         try:
             answer = await standing.replica.call(method, request, timeout)
@@ -77,16 +78,17 @@ class Replicas:
             self._failed(standing)
             raise
         except MeshError:
-            self._answered(standing)
+            self._answered(standing, last_resort)
             raise
         finally:
             standing.in_flight -= 1
-        self._answered(standing)
+        self._answered(standing, last_resort)
         return answer
 
-    def _answered(self, standing: Standing) -> None:
+    def _answered(self, standing: Standing, last_resort: bool) -> None:
+        """last_resort: it was asked while it was out; an answer to a call of before says nothing of now."""
         standing.answered()
-        if standing.out:  # it was asked as the last resort, and is well
+        if last_resort and standing.out:
             self._reinstate(standing)
 
     def _failed(self, standing: Standing, weight: int = 1) -> None:

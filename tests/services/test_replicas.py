@@ -120,6 +120,24 @@ def test_with_no_replica_that_answers_the_error_is_that_of_the_last(monkeypatch:
     asked(mesh_of(replicas(NOWHERE, "127.0.0.1:2"))[0], work)
 
 
+def test_an_ejected_replica_is_the_last_resort_and_back_if_it_answers() -> None:
+    one, two = Server(), Server()
+
+    async def work(of: ReplicaSet) -> None:
+        first, second = of._shards[0]._shard
+        of._shards[0]._failed(first, choosing.FAILURES)
+        assert first.out
+        two.stop()
+        for _ in range(30):
+            await ends(of)
+        assert not first.out, "the first call that found the other one away was answered"
+        assert second.out
+
+    with serving(one, two):
+        asked(mesh_of(replicas(one.address, two.address))[0], work)
+    assert one.calls == 30
+
+
 def test_a_call_that_may_not_be_repeated_is_not() -> None:
     well = Server()
 
