@@ -16,7 +16,8 @@ from protos import roadrunner_pb2_grpc as rpc
 from services.core import settings
 from services.core.clock import wall_clock
 from services.core.events import Action, events
-from services.ops import supervisor
+from services.ops.planning import plan
+from services.ops.supervisor import Supervisor
 from services.rpc.channel import open_sync
 from tests.running import Running
 
@@ -48,7 +49,7 @@ def measure(_: str | None) -> list[Figure]:
     """Batches of 1,000, then single events."""
     with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
         sections = settings.validated({"mesh": {"data": folder}, "prober": {"every_s": 0.0}}, "bench", SCHEMA)
-        running = Running(supervisor.Supervisor(supervisor.plan(sections, ["roadrunner"]), print), [])
+        running = Running(Supervisor(plan(sections, ["roadrunner"]), print), [])
         running.supervisor.start()
         try:
             running.until_ready()

@@ -4,6 +4,7 @@ Nothing is changed. A folder that a mesh has open is looked at from beside it: R
 files and the write-ahead log of the first, as they are when it begins.
 """
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -61,6 +62,7 @@ FILES = (
 CACHE_MB, MEMTABLE_MB = 8, 16
 PIECE = 200  # records applied together
 SAMPLED = 40  # records of a partition from which ids are sampled
+_LAYOUT = re.compile(r"(\d+)of(\d+)(\.replica\d+)?")  # as `Address.folder` has it
 D = TypeVar("D", bound=Database)
 Say = Callable[[str, int, int], None]  # the work, how much of it is done, of how much (0: not known)
 
@@ -87,12 +89,12 @@ class Checks:
 
 
 def folders_of(data: Path, service: str) -> Iterator[Folder]:
-    """The databases of a service, of every layout that there is."""
+    """The databases of a service, of every layout and replica that there is."""
     root = data / service
     for path in sorted(root.iterdir()) if root.is_dir() else ():
-        number, _, of = path.name.partition("of")
-        if path.is_dir() and number.isdigit() and of.isdigit():
-            yield Folder(service, path, int(number), int(of))
+        found = _LAYOUT.fullmatch(path.name)
+        if path.is_dir() and found:
+            yield Folder(service, path, int(found[1]), int(found[2]))
 
 
 class Checking:

@@ -22,6 +22,7 @@ from services.core.errors import MeshError
 from services.core.installation import remedy
 from services.core.settings import Sections
 from services.ops import openmp
+from services.ops.planning import replicas_of, shards_of
 from services.ops.supervisor import FORMAT
 from services.rpc import mesh as meshes
 
@@ -108,7 +109,8 @@ def port_findings(sections: Sections) -> Iterator[Finding]:
     for service in SERVICES:
         for setting in ("http_port", "port"):
             first = getattr(sections[service], setting, 0)
-            for port in range(first, first + getattr(sections[service], "shards", 1)) if first else ():
+            processes = shards_of(sections, service) * replicas_of(sections, service)
+            for port in range(first, first + processes) if first else ():
                 yield _port(f"port {port}", f"[{service}] {setting}", host, port, f"{host}:{port}" in own)
 
 

@@ -265,10 +265,9 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
 
 def events_of(mesh: Mesh) -> Events:
     """Asks roadrunner how many events the log holds."""
-    others = tuple({process.service for process in mesh.processes} - {"roadrunner"})
 
     async def ask() -> int:
-        probe = Probe(mesh, skip=others)
+        probe = Probe(mesh, lambda of: of.service == "roadrunner")
         try:
             [health] = await probe.ask()
         finally:

@@ -19,9 +19,12 @@ from cli import extras, outcome
 from cli.console import AsJson, Config, Data, data_of, err, existing, hint, out, plainly, sections_of
 from cli.outcome import Outcome
 from cli.progress import progress
+from cli.schema import SCHEMA
 from rockstore.client import RockstoreClient
 from scorpion.client import ScorpionClient
+from services.core import settings
 from services.core.errors import InvalidArgument, MeshError, NotFound, NotReady
+from services.core.settings import Sections
 from services.rpc import mesh as meshes
 from services.rpc.mesh import Mesh
 
@@ -216,7 +219,8 @@ def train(
         if origin not in list(command.SampleOrigin):
             raise InvalidArgument(f"--from {origin}: allowed are {', '.join(command.SampleOrigin)}")
         asked = command.Wanted(requests=samples, moments=moments, horizon_days=horizon, seed=seed)
-        mesh, sections = meshes.load(meshes.mesh_file(home)), sections_of(config, data)
+        mesh = meshes.load(meshes.mesh_file(home))
+        sections = _sections(mesh, config, data)
         sections["mesh"].partitions = mesh.common.partitions
         with progress() as report:
             made = command.run(mesh, sections, name, origin, asked, outcome.also(report, status))
@@ -229,6 +233,13 @@ def train(
             ended(Outcome(ended="failed", message=f"{ref} could not be promoted", model=str(ref)))
             _promote(home, str(ref), force)
             ended(Outcome(ended="promoted", message=_in_words(made.evaluation), model=str(ref)))
+
+
+def _sections(mesh: Mesh, config: Path | None, data: Path | None) -> Sections:
+    """The settings that a model is trained with: of a host of a cluster those that it runs with."""
+    if config is None and any(of.host for of in mesh.processes):
+        return settings.validated(mesh.settings, "the running mesh", SCHEMA)
+    return sections_of(config, data)
 
 
 def _print_trained(made: Any) -> None:

@@ -191,6 +191,8 @@ def _say(capacity: Capacity, load: Load, lines: list[Line]) -> None:
         say(
             f"{SINGLE} is one process, and {ingest.cores:,.2f} cores are asked of it: so many feeds are more than it can log"
         )
+    if n > 1:
+        say("several machines are one mesh by a cluster file: docs/operations.md")
     of = capacity.measured
     say(
         f"measured {of['date']} at commit {of['commit']} on {of['cpu']}, {of['memory']}, by `{of['command']}`\n"

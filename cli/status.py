@@ -21,7 +21,8 @@ def status(
     watch: Annotated[bool, typer.Option("--watch/--once", help="keep the table up to date until Ctrl-C")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show each process: ready or why not, events and seconds behind the log, QPS and P99 of the last minute, memory.
+    """Show each process: ready or why not, events and seconds behind the log, QPS and P99 of the last minute, memory; its
+    zone and host where there are several.
 
     Exit code 1 when a process is not ready.
 
@@ -40,7 +41,7 @@ def status(
         health = asyncio.run(_show(mesh, watch, as_json))
     except KeyboardInterrupt:
         return
-    unready = [f"{h.of.service}-{h.of.shard}" for h in health if not h.ready]
+    unready = [h.of.name for h in health if not h.ready]
     if unready:
         raise Unavailable(f"not ready: {', '.join(unready)}")
 
@@ -63,19 +64,34 @@ async def _show(mesh: meshes.Mesh, watch: bool, as_json: bool) -> list[Health]:
 
 def _table(health: list[Health]) -> Table:
     table = Table(box=None, header_style="bold")
-    for name in ("process", "address"):
+    places = len({_place(h) for h in health}) > 1
+    for name in ("process", *(["zone"] if places else []), "address"):
         table.add_column(name, no_wrap=True, overflow="fold")
     table.add_column("state", max_width=60)
     for name in ("behind", "behind s", "QPS", "P99 ms", "errors", "memory MB", "pid"):
         table.add_column(name, justify="right")
     for h in health:
         state = Text("ready", "green") if h.ready else Text(h.why, "red")
-        table.add_row(f"{h.of.service}-{h.of.shard}", h.of.http or h.of.address, state, *_figures(h))
+        where = [_place(h)] if places else []
+        table.add_row(h.of.name, *where, h.of.http or h.of.address, state, *_figures(h))
     return table
 
 
+def _place(h: Health) -> str:
+    """Its zone, and its host where a cluster file names hosts."""
+    return f"{h.of.zone} ({h.of.host})" if h.of.host else h.of.zone
+
+
 def _record(h: Health) -> dict[str, Any]:
-    of = {"service": h.of.service, "shard": h.of.shard, "address": h.of.address, "http": h.of.http or None}
+    of = {
+        "service": h.of.service,
+        "shard": h.of.shard,
+        "replica": h.of.replica,
+        "zone": h.of.zone,
+        "host": h.of.host or None,
+        "address": h.of.address,
+        "http": h.of.http or None,
+    }
     state = {"ready": h.ready, "why": h.why or None}
     if h.status is None:
         return of | state

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cli.cluster import ClusterPart
 from cli.console import Config, Data, config_of, data_of, err, hint, out, plainly, sections_of
 from cli.learning import Learner, events_of
 from pixie import keys as graphs
@@ -27,10 +28,10 @@ from services.core.durable import rename_durably
 from services.core.errors import InvalidArgument, NotFound, Unavailable
 from services.core.installation import environment, program
 from services.ops.phase import phase
+from services.ops.planning import plan
 from services.ops.probe import Health, Probe
-from services.ops.supervisor import DataFolder, Supervisor, plan
+from services.ops.supervisor import DataFolder, Supervisor
 from services.rpc import mesh as meshes
-from services.rpc.mesh import Mesh
 
 READY_WITHIN_S = 600.0  # a view that rebuilds from a long log takes its time
 STOPS_WITHIN_S = 10.0  # a load that is stopped writes down how far it came
@@ -46,8 +47,10 @@ def up(
     with_demo: Annotated[
         bool, typer.Option("--demo", help="make and load a demo world if there is no data yet")
     ] = False,
+    cluster: Annotated[Path | None, typer.Option("--cluster", help="a cluster file: run one host's part of it")] = None,
+    host: Annotated[str | None, typer.Option("--host", help="which host of the cluster file this is")] = None,
 ) -> None:
-    """Start every service and keep them running until Ctrl-C.
+    """Start every service, or one host's part of a cluster, and keep them running until Ctrl-C.
 
     Examples:
 
@@ -56,25 +59,39 @@ def up(
         feedmesh up --data /tmp/world --port 9000
 
         feedmesh up --demo                  with a world to look at, the first time
+
+        feedmesh up --cluster cluster.toml --host a
     """
-    sections = sections_of(config, data)
-    if port is not None:
-        sections["web"].http_port = port
-    folder = DataFolder(Path(sections["mesh"].data))
-    settle(folder.path, sections["mesh"].blobs, (models.MODELS, graphs.GRAPHS, datasets.DATASETS))
+    watched = None
+    if cluster is not None or host is not None:
+        watched = ClusterPart.of(cluster, host, alone=(config, data, port, with_demo or None))
+        common = watched.plan.mesh.common
+    else:
+        sections = sections_of(config, data)
+        if port is not None:
+            sections["web"].http_port = port
+        common = sections["mesh"]
+    folder = DataFolder(Path(common.data))
+    settle(folder.path, common.blobs, (models.MODELS, graphs.GRAPHS, datasets.DATASETS))
     stop = _Stop()
-    supervisor = Supervisor(plan(sections), report=lambda line: err.print(Text(line, "yellow"), soft_wrap=True))
-    learner = Learner(supervisor.mesh, config_of(config), events_of(supervisor.mesh), _report_learning)
+    made = watched.plan if watched else plan(sections)
+    supervisor = Supervisor(made, report=lambda line: err.print(Text(line, "yellow"), soft_wrap=True))
+    learner = Learner(
+        supervisor.mesh, None if watched else config_of(config), events_of(supervisor.mesh), _report_learning
+    )
     try:
         supervisor.start()
         _until_ready(supervisor, stop)
         if with_demo and not stop.asked:
             _first_world(supervisor, stop, folder.path.resolve())
         if not stop.asked:
-            _say_ready(supervisor.mesh)
-            learner.start()
+            _say_ready(supervisor)
+            if any(of.service == "roadrunner" for of in made.own):
+                learner.start()
         while not stop.asked:
             supervisor.watch()
+            if watched:
+                watched.look(supervisor)
             time.sleep(0.1)
     finally:
         err.print("draining …")
@@ -110,7 +127,8 @@ def _until_ready(supervisor: Supervisor, stop: _Stop, caught_up: bool = False) -
 
 
 async def _watch_start(supervisor: Supervisor, stop: _Stop, caught_up: bool) -> None:
-    probe, end = Probe(supervisor.mesh), time.monotonic() + READY_WITHIN_S
+    own = {child.name for child in supervisor.children}
+    probe, end = Probe(supervisor.mesh, lambda of: of.name in own), time.monotonic() + READY_WITHIN_S
     since = time.monotonic()  # all has been well
     with _shown() as show:
         while not stop.asked:
@@ -139,7 +157,7 @@ def _shown() -> Iterator[Callable[[list[Health]], None]]:
 
     def lines(health: list[Health]) -> None:
         for h in health:
-            name = f"{h.of.service}-{h.of.shard}"
+            name = h.of.name
             if h.ready and name not in ready:
                 ready.add(name)
                 err.print(f"{name} is ready", highlight=False)
@@ -152,12 +170,12 @@ def _starting(health: list[Health]) -> Table:
     for h in health:
         behind = f", {h.status.behind:,} events behind" if h.status and h.status.behind else ""
         state = Text(f"ready{behind}", "green") if h.ready else Text(h.why if h.status else "starting", "yellow")
-        table.add_row(f"  {h.of.service}", str(h.of.shard), state)
+        table.add_row(f"  {h.of.name}", state)
     return table
 
 
 def _first_unready(health: list[Health]) -> str:
-    return next(f"{h.of.service}-{h.of.shard}: {h.why}" for h in health if not h.ready)
+    return next(f"{h.of.name}: {h.why}" for h in health if not h.ready)
 
 
 def _first_world(supervisor: Supervisor, stop: _Stop, data: Path) -> None:
@@ -205,10 +223,12 @@ def _did(supervisor: Supervisor, stop: _Stop, *words: object) -> bool:
     return child.returncode == 0
 
 
-def _say_ready(mesh: Mesh) -> None:
-    out.print(f"\n[bold green]Feedmesh is ready[/]   page    http://{mesh.of('web')[0].http}/", highlight=False)
-    out.print(f"                    health  http://{mesh.of('web')[0].http}/health", highlight=False)
-    out.print(f"                    API     http://{mesh.of('web')[0].http}/docs", highlight=False)
+def _say_ready(supervisor: Supervisor) -> None:
+    mesh = supervisor.mesh
+    edge = next((child.of.http for child in supervisor.children if child.of.http), mesh.of("web")[0].http)
+    out.print(f"\n[bold green]Feedmesh is ready[/]   page    http://{edge}/", highlight=False)
+    out.print(f"                    health  http://{edge}/health", highlight=False)
+    out.print(f"                    API     http://{edge}/docs", highlight=False)
     if not open_blobs(mesh).exists(models.PROMOTED):
         out.print(
             "                    model   none yet: one is made when there is enough to learn from", highlight=False

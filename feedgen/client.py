@@ -60,7 +60,7 @@ class FeedgenClient:
         )
         self._popular = TtlValue[Popular](POPULAR_TTL_MS)
         self._asking: set[asyncio.Task[None]] = set()
-        self._cursors = Cursors(secret_of(mesh.data))
+        self._cursors = Cursors(secret_of(mesh))
 
     async def feed(self, user: int, feed: str, limit: int, cursor: str, explain: bool, timeout: float) -> pb.FeedReply:
         """One page within `timeout` seconds. Raises InvalidArgument."""

@@ -11,16 +11,16 @@ import hashlib
 import hmac
 import os
 import struct
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 
 from feedgen.shown import NOTHING, WORD, Shown, Steps
-from services.core.durable import sync_folder, sync_written
-from services.core.errors import Damaged, InvalidArgument
+from services.blob.opening import Place, open_blobs
+from services.core.errors import Conflict, Damaged, InvalidArgument
 from services.core.events import Surface
+from services.rpc.mesh import Mesh
 
 VERSION = 2
+SECRET = "cursor.secret"  # among the blobs
 SECRET_BYTES = 32
 MAX_SHOWN = 2_000  # pins; a reader who scrolls further begins anew, and the pins seen are known by then
 MAX_TEXT = 32_000  # read, so that a cursor of an older version is refused as one; new ones are far shorter
@@ -78,23 +78,21 @@ class Cursors:
         return hashlib.blake2b(body, key=self._secret, digest_size=_SIGNATURE).digest()  # RFC 7693: keyed, it is a MAC
 
 
-def secret_of(data: Path) -> bytes:
-    """The data folder's secret, made the first time, so that cursors outlive a restart.
+def secret_of(place: Place) -> bytes:
+    """The mesh's secret, made the first time, so that cursors outlive a restart, and of all hosts that share their blobs.
 
-    Feedgen and the edge may both be the first to ask: it appears whole, and the second process takes the first one's.
+    Several processes may be the first to ask: it appears whole, and the others take the first one's.
     """
-    path = data / "cursor.secret"
-    if not path.exists():
-        with tempfile.NamedTemporaryFile(dir=data, prefix="cursor.") as draft:  # of mode 0600
-            draft.write(os.urandom(SECRET_BYTES))
-            sync_written(draft.file)
-            with suppress(FileExistsError):
-                os.link(draft.name, path)
-            sync_folder(data)
-    secret = path.read_bytes()
+    if isinstance(place, Mesh) and (place.data / SECRET).exists():  # made before its blobs lay elsewhere
+        place = place.data
+    blobs = open_blobs(place)
+    if not blobs.exists(SECRET):
+        with suppress(Conflict):
+            blobs.swap(SECRET, None, os.urandom(SECRET_BYTES))
+    secret = blobs.get(SECRET)
     if len(secret) != SECRET_BYTES:
         raise Damaged(
-            f"{path}: is damaged: it has {len(secret)} bytes, not {SECRET_BYTES}; restore it from a backup, or remove it: "
+            f"{SECRET}: is damaged: it has {len(secret)} bytes, not {SECRET_BYTES}; restore it from a backup, or remove it: "
             "readers' old cursors end then"
         )
     return secret

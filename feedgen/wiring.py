@@ -19,7 +19,7 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
     """Feedgen, over the clients of every service that it asks. To be called on the event loop that serves it."""
     requests.warm()
     kernel.warm()
-    cursors = Cursors(secret_of(runtime.mesh.data))
+    cursors = Cursors(secret_of(runtime.mesh))
     servicer = servicer_of(settings, Clients.of(runtime.mesh), cursors, runtime.metrics)
     return AsyncParts(servicer, add_FeedgenServicer_to_server)
 

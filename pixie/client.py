@@ -145,8 +145,8 @@ class PixieClient:
         return reply
 
     async def load(self, version: str, timeout: float) -> ServedGraph:
-        """Make pixie serve another snapshot. Raises NotFound, InvalidArgument with the reason why it is refused."""
-        return _graph(await self._replicas.call(ONLY, "Load", pb.LoadRequest(version=version), timeout))
+        """Make every replica serve another snapshot. Raises NotFound, InvalidArgument with the reason why it is refused."""
+        return _graph((await self._replicas.every("Load", pb.LoadRequest(version=version), timeout))[0])
 
     async def describe(self, timeout: float) -> ServedGraph:
         """The snapshot that is served."""

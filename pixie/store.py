@@ -108,6 +108,16 @@ class PixieStore:
         if problem:
             self._refuse(f"the graph that was pushed last can't be served: {problem}; {_AGAIN}")
 
+    def follow_current(self) -> None:
+        """Serve the snapshot pushed last unless it is served already; one that is refused is named, and changes nothing."""
+        try:
+            pushed = current(self._graphs)
+            snapshot = self._snapshot
+            if pushed and (snapshot is None or snapshot.manifest.version != pushed[0]):
+                self.load(pushed[0])
+        except MeshError as error:
+            self._refuse(f"the graph that was pushed last can't be served: {error}; {_AGAIN}")
+
     def verify(self, rest: Callable[[], None] = lambda: None) -> None:
         """Compare the checksums of the served snapshot; a damaged one is served no longer. rest: called now and then."""
         snapshot = self._snapshot

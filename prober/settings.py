@@ -1,6 +1,6 @@
 """The section [prober] of mesh.toml."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -9,5 +9,7 @@ from services.core.settings import ServiceSettings
 
 class Settings(ServiceSettings, kw_only=True):
     """[prober]"""
+
+    replicated: ClassVar[bool] = False
 
     every_s: Annotated[float, Meta(ge=0, le=3600, description="seconds between probes; 0: none")] = 10.0

@@ -1,6 +1,6 @@
 """The section [roadrunner] of mesh.toml."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -9,6 +9,8 @@ from services.core.settings import ServiceSettings
 
 class Settings(ServiceSettings, kw_only=True):
     """[roadrunner]"""
+
+    replicated: ClassVar[bool] = False
 
     cache_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="RocksDB block cache")] = 32
     memtable_mb: Annotated[int, Meta(ge=1, le=10_000, description="RocksDB write buffer of a column family")] = 32

@@ -134,12 +134,12 @@ class ScorpionClient:
         return _joined(len(pins), parts)
 
     async def models(self, timeout: float) -> list[RegistryVersion]:
-        """The registry as the shards see it."""
-        return _models(await self._replicas.all("Models", pb.ModelsRequest(), timeout))
+        """The registry as the shards see it, every replica of them."""
+        return _models(await self._replicas.every("Models", pb.ModelsRequest(), timeout))
 
     async def refresh(self, timeout: float) -> list[RegistryVersion]:
-        """As `models`, after every shard has looked at the registry anew."""
-        return _models(await self._replicas.all("Refresh", pb.RefreshRequest(), timeout))
+        """As `models`, after every process has looked at the registry anew."""
+        return _models(await self._replicas.every("Refresh", pb.RefreshRequest(), timeout))
 
     async def promote(self, data: Path, name: str, datasets: Datasets | None, force: bool, timeout: float) -> str:
         """Serve this model of the registry in a data folder from now on; its name@version. Raises InvalidArgument when it, or

@@ -29,8 +29,9 @@ from services.core import context, settings, tokens
 from services.core.topics import INGEST, Topic, partition_of_one
 from services.log.protocol import Positions, Reader
 from services.log.reading import kafka_reader, on_kafka, open_reader
+from services.ops.planning import plan
 from services.ops.probe import Health, Probe
-from services.ops.supervisor import Child, DataFolder, Supervisor, plan
+from services.ops.supervisor import Child, DataFolder, Supervisor
 from services.rpc.channel import open_sync
 from services.rpc.mesh import Address, Mesh
 
@@ -78,12 +79,13 @@ class Running:
     def url(self) -> str:
         return f"http://{self.mesh.of('web')[0].http}"
 
-    def child(self, service: str, shard: int = 0) -> Child:
-        return next(c for c in self.supervisor.children if (c.of.service, c.of.shard) == (service, shard))
+    def child(self, service: str, shard: int = 0, replica: int = 0) -> Child:
+        wanted = (service, shard, replica)
+        return next(c for c in self.supervisor.children if (c.of.service, c.of.shard, c.of.replica) == wanted)
 
-    def kill(self, service: str, shard: int = 0) -> int:
+    def kill(self, service: str, shard: int = 0, replica: int = 0) -> int:
         """kill -9 one process; its pid."""
-        process = self.child(service, shard).process
+        process = self.child(service, shard, replica).process
         assert process is not None, f"{service} is not running"
         process.kill()
         return process.pid
@@ -111,11 +113,9 @@ class Running:
 
     def health(self) -> list[Health]:
         """Of its own processes: where settings name a port, another mesh may have taken it before they could."""
-        own = {(c.of.service, c.of.shard): c.process.pid for c in self.supervisor.children if c.process is not None}
+        own = {c.name: c.process.pid for c in self.supervisor.children if c.process is not None}
         return [
-            h
-            if h.status is None or h.status.pid == own.get((h.of.service, h.of.shard))
-            else Health(h.of, None, STRANGER)
+            h if h.status is None or h.status.pid == own.get(h.of.name) else Health(h.of, None, STRANGER)
             for h in asyncio.run(_health(self.mesh))
         ]
 
@@ -124,7 +124,7 @@ class Running:
         end, nap = time.monotonic() + within_s, 0.05
         while not true(health := self.health()):
             if time.monotonic() > end:
-                states = "; ".join(f"{h.of.service}-{h.of.shard}: {h.why or 'ready'}" for h in health)
+                states = "; ".join(f"{h.of.name}: {h.why or 'ready'}" for h in health)
                 raise AssertionError(f"not {what} within {within_s} s: {states}; {self.reports[-5:]}")
             time.sleep(nap)
             nap = min(1.2 * nap, MOST_NAP_S)  # to ask all of them costs what they start with

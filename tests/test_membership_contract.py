@@ -7,6 +7,7 @@ from typing import Protocol
 
 import pytest
 
+from services.core import summed
 from services.core.errors import NotFound
 from services.core.settings import MeshSettings
 from services.rpc import mesh as meshes
@@ -14,12 +15,14 @@ from services.rpc.membership import Address, FileMembership, Following, Members,
 from tests.services.children import until
 
 
-def at(service: str, shard: int, port: int, shards: int = 1) -> Address:
-    return Address(service=service, shard=shard, shards=shards, address=f"127.0.0.1:{port}")
+def at(service: str, shard: int, port: int, shards: int = 1, replica: int = 0, zone: str = "local") -> Address:
+    address = f"127.0.0.1:{port}"
+    return Address(service=service, shard=shard, shards=shards, address=address, replica=replica, zone=zone)
 
 
 FIRST = [at("apiary", 0, 1), at("polaris", 1, 3, 2), at("polaris", 0, 2, 2)]
 SECOND = [*FIRST[1:], at("apiary", 0, 4)]
+THIRD = [*SECOND, at("polaris", 1, 7, 2, 1, "b"), at("polaris", 0, 6, 2, 1, "b")]
 
 
 class Backend(Protocol):
@@ -75,6 +78,17 @@ def test_the_processes_of_a_service_come_by_shard(backend: Backend) -> None:
     assert [p.address for p in members.of("polaris")] == ["127.0.0.1:2", "127.0.0.1:3"]
     with pytest.raises(NotFound, match="this mesh has no pixie; it has apiary, polaris"):
         members.of("pixie")
+
+
+def test_replicas_come_beside_each_other_each_with_its_zone(backend: Backend) -> None:
+    backend.change(THIRD)
+    found = backend.membership.current().of("polaris")
+    assert [(p.shard, p.replica, p.zone, p.name, p.folder) for p in found] == [
+        (0, 0, "local", "polaris-0", "0of2"),
+        (0, 1, "b", "polaris-0.1", "0of2.replica1"),
+        (1, 0, "local", "polaris-1", "1of2"),
+        (1, 1, "b", "polaris-1.1", "1of2.replica1"),
+    ]
 
 
 def test_a_change_is_delivered_once_and_is_current(backend: Backend) -> None:
@@ -145,7 +159,7 @@ def test_a_reader_without_a_watch_sees_the_newest(backend: Backend) -> None:
     assert following.news() is None
 
 
-def test_a_layout_is_whole_with_every_shard_once() -> None:
+def test_a_layout_is_whole_with_a_process_of_every_shard() -> None:
     def whole(*processes: Address) -> bool:
         return Members(processes).has_whole("polaris")
 
@@ -154,6 +168,18 @@ def test_a_layout_is_whole_with_every_shard_once() -> None:
     assert not whole(at("polaris", 0, 1, 2))
     assert not whole(at("polaris", 0, 1, 2), at("polaris", 0, 2, 2))
     assert not whole(at("polaris", 0, 1, 1), at("polaris", 1, 2, 2))
+    assert whole(*THIRD)
+    assert whole(*THIRD[:-1]), "shards may have different numbers of replicas"
+    assert whole(at("polaris", 0, 1, 1, 3)), "and a shard need not have the first one"
+    assert not whole(at("polaris", 0, 1, 2), at("polaris", 0, 2, 2, 1))
+    assert not whole(at("polaris", 0, 1), at("polaris", 0, 2)), "two that are the same replica"
+
+
+def test_a_file_of_before_replicas_has_one_of_each(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.json"
+    process = {"service": "apiary", "shard": 0, "shards": 1, "address": "127.0.0.1:1", "zone": "local"}
+    path.write_bytes(summed.encoded({"settings": {"mesh": {}}, "processes": [process]}))
+    assert meshes.load(path).of("apiary") == [at("apiary", 0, 1)]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"processes": [', b'{"processes": 7}', b"\xff"])

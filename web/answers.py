@@ -256,6 +256,8 @@ class ProcessHealth(Struct):
 
     service: str
     shard: int
+    replica: Annotated[int, Meta(description="which of the processes of its shard")]
+    zone: str
     address: str
     ready: bool
     why: str

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+COVERED: Final = "Nothing is missing: another replica of its shard answers."
 #: By service. docs/feed.md has the same as a table of what `degraded` names.
 EFFECTS: Final = {
     "roadrunner": "Nothing that users do is accepted (503). Feeds go on, and pages are not logged.",

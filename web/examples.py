@@ -117,6 +117,8 @@ HEALTH: dict[str, Any] = {
         {
             "service": "apiary",
             "shard": 0,
+            "replica": 0,
+            "zone": "local",
             "address": "127.0.0.1:40123",
             "ready": True,
             "why": "",

@@ -37,10 +37,11 @@ class Families:
         return "".join(f"{line}\n" for line in lines)
 
 
-def up(processes: Iterable[tuple[str, int, bool]]) -> str:
-    """feedmesh_up of each (service, shard, whether it answered)."""
+def up(processes: Iterable[tuple[str, int, int, bool]]) -> str:
+    """feedmesh_up of each (service, shard, replica, whether it answered); the first replica has no label."""
     head = "# HELP feedmesh_up Whether the process answered\n# TYPE feedmesh_up gauge\n"
-    return head + "".join(
-        f'feedmesh_up{{service="{service}",shard="{shard}"}} {float(answered)}\n'
-        for service, shard, answered in processes
-    )
+    lines = []
+    for service, shard, replica, answered in processes:
+        first = f'replica="{replica}",' if replica else ""
+        lines.append(f'feedmesh_up{{{first}service="{service}",shard="{shard}"}} {float(answered)}\n')
+    return head + "".join(lines)

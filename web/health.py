@@ -16,7 +16,7 @@ from services.ops.probe import Health, Probe
 from services.ops.status import Status
 from services.rpc.mesh import Address
 from web.answers import HealthReport, MethodHealth, ProcessExit, ProcessHealth, ViewHealth
-from web.effects import EFFECTS
+from web.effects import COVERED, EFFECTS
 from web.exposition import CONTENT_TYPE, Families, up
 from web.questions import NoQuery
 from web.shared import Shared
@@ -37,7 +37,7 @@ class Watch:
         self._exposition = Shared(self._make_exposition, KEEP_S)
 
     async def healthz(self, request: Request) -> Response:
-        """200 when every process is ready, else 503; the same report either way."""
+        """200 when each shard has a process that is ready, else 503; the same report either way."""
         asked(request, NoQuery)
         report = await self._report.get()
         return answer(report, 200 if report.ready else 503, {"cache-control": "no-store"})
@@ -55,8 +55,11 @@ class Watch:
     async def _make_report(self) -> HealthReport:
         healths, freshness = await asyncio.gather(self._ask(prometheus=False), self._freshness())
         fates = children.load(children.children_file(self._data))
-        processes = sorted((process_health(h, fates) for h in healths), key=lambda p: p.ready)  # not ready ones first
-        return HealthReport(all(h.ready for h in healths), processes, freshness, present(self._data))
+        covered = {(h.of.service, h.of.shard) for h in healths if h.ready}
+        found = (process_health(h, fates, (h.of.service, h.of.shard) in covered) for h in healths)
+        processes = sorted(found, key=lambda p: p.ready)  # not ready ones first
+        whole = covered == {(h.of.service, h.of.shard) for h in healths}
+        return HealthReport(whole, processes, freshness, present(self._data))
 
     async def _freshness(self) -> list[ViewHealth]:
         try:
@@ -67,21 +70,23 @@ class Watch:
 
     async def _make_exposition(self) -> str:
         healths, families = await self._ask(prometheus=True), Families()
-        families.add(up((h.of.service, h.of.shard, h.status is not None) for h in healths))
+        families.add(up((h.of.service, h.of.shard, h.of.replica, h.status is not None) for h in healths))
         for health in healths:
             if health.status is not None:
                 families.add(health.status.prometheus.decode(errors="replace"))
         return families.text()
 
 
-def process_health(health: Health, fates: Fates) -> ProcessHealth:
-    """One process of the report; of one that did not answer, zeros and why."""
-    fate = fates.get(f"{health.of.service}-{health.of.shard}", Fate())
+def process_health(health: Health, fates: Fates, covered: bool = False) -> ProcessHealth:
+    """One process of the report; of one that did not answer, zeros and why. covered: a replica of its shard is ready."""
+    fate = fates.get(health.of.name, Fate())
     status = health.status or pb.StatusReply()
     busiest = max(status.methods, key=lambda m: (m.qps, m.calls), default=pb.MethodStatus())
     return ProcessHealth(
         service=health.of.service,
         shard=health.of.shard,
+        replica=health.of.replica,
+        zone=health.of.zone,
         address=health.of.address,
         ready=health.ready,
         why=health.why,
@@ -101,5 +106,5 @@ def process_health(health: Health, fates: Fates) -> ProcessHealth:
         gauges={g.name: g.value for g in status.gauges},
         restarts=fate.restarts,
         exits=[ProcessExit(one.at_ms, one.why, one.log) for one in fate.exits],
-        effect="" if health.ready else EFFECTS[health.of.service],
+        effect="" if health.ready else COVERED if covered else EFFECTS[health.of.service],
     )

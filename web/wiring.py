@@ -41,12 +41,14 @@ BODY_SPARE_S = (
 class Clients:
     """Of every service that the edge asks. Make it on the event loop that uses it."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, own: Address) -> None:
+        """own: this process, which asks itself for its health without a call."""
         self.feedgen, self.roadrunner = FeedgenClient(mesh), RoadrunnerClient(mesh)
         self.graph, self.objects = ApiaryClient(mesh), RockstoreClient(mesh)
         self.scorpion, self.data = ScorpionClient(mesh), mesh.data
         self.text_ids = mesh.text_ids
-        self.prober, self.probe = ProberClient(mesh), Probe(mesh, skip=("web",))
+        self.prober = ProberClient(mesh)
+        self.probe = Probe(mesh, lambda of: of.name != own.name)
 
     async def close(self) -> None:
         """Close all channels."""
@@ -70,10 +72,11 @@ class Edge:
 
 def build(settings: Settings, runtime: Runtime) -> Edge:
     """The edge of a mesh. To be called on the event loop that serves it. Raises InvalidArgument."""
-    mesh, clients = runtime.mesh, Clients(runtime.mesh)
-    own = next(process for process in mesh.of(runtime.service) if process.shard == runtime.shard)
+    mesh = runtime.mesh
+    own = next(of for of in mesh.of(runtime.service) if (of.shard, of.replica) == (runtime.shard, runtime.replica))
+    clients = Clients(mesh, own)
     # It holds no view, so it is never behind, and ready once it serves.
-    status = Status(runtime.service, runtime.shard, runtime.metrics, lambda: "")
+    status = Status(runtime.service, runtime.shard, runtime.metrics, lambda: "", replica=own.replica, zone=own.zone)
     policy = policy_of(settings, runtime.metrics, mesh.common.host)
     ids = ids_of(clients, settings, runtime.clock)
     api = operations_of(clients, settings, status, own, ids, runtime.clock)

@@ -90,6 +90,11 @@ class Moment:
         return 0
 
     @property
+    def replica(self) -> int:
+        """The only one."""
+        return 0
+
+    @property
     def folder(self) -> Path:
         """Of this service alone."""
         return self.mesh.data / self.service

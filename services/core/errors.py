@@ -67,6 +67,10 @@ class Unavailable(MeshError):
     status = grpc.StatusCode.UNAVAILABLE
 
 
+class Away(Unavailable):
+    """No process answers there, or none any more: the connection failed, or broke."""
+
+
 class Damaged(MeshError):
     """Stored bytes are not what was written: the message names folder, family and key, and what to do."""
 

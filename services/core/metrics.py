@@ -9,7 +9,7 @@ import time
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 
 import grpc
@@ -98,13 +98,15 @@ class Window:
 class Metrics:
     """Of one process. Thread-safe."""
 
-    def __init__(self, service: str, shard: int) -> None:
+    def __init__(self, service: str, shard: int, replica: int = 0) -> None:
+        """replica: a label unless it is the first."""
         self.registry = CollectorRegistry()
-        self._labels = {"service": service, "shard": str(shard)}
+        self._labels = {"service": service, "shard": str(shard)} | ({"replica": str(replica)} if replica else {})
         self._methods: dict[str, _Calls] = {}
         self._lock = threading.Lock()
         self._gauges: dict[str, Callable[[], float]] = {}
         self._counters: dict[str, Counter[tuple[tuple[str, str], ...]]] = {}
+        self._read_counters: dict[str, Callable[[], Iterable[tuple[dict[str, str], int]]]] = {}
         self._histograms: dict[str, dict[tuple[tuple[str, str], ...], _Histogram]] = {}
         self.registry.register(self)
 
@@ -124,6 +126,10 @@ class Metrics:
         """One more of feedmesh_<name>_total with these labels, of which there must be few: each is a series."""
         with self._lock:
             self._counters.setdefault(name, Counter())[tuple(labels.items())] += 1
+
+    def counter(self, name: str, read: Callable[[], Iterable[tuple[dict[str, str], int]]]) -> None:
+        """Report feedmesh_<name>_total as `read()` has it: labels and counts, which never fall."""
+        self._read_counters[name] = read
 
     def counted(self, name: str, **labels: str) -> int:
         """How many there were."""
@@ -164,6 +170,11 @@ class Metrics:
                 for labels, histogram in histograms.items():
                     histogram.add_to(family, {**self._labels, **dict(labels)})
                 families.append(family)
+        for name, read in list(self._read_counters.items()):
+            total = Metric(f"feedmesh_{name}", name.replace("_", " "), "counter")
+            for named, n in read():
+                total.add_sample(f"{total.name}_total", {**self._labels, **named}, float(n))
+            families.append(total)
         for name, value in self.gauges().items():
             gauge = GaugeMetricFamily(f"feedmesh_{name}", name.replace("_", " "), labels=list(self._labels))
             gauge.add_metric(list(self._labels.values()), value)

@@ -6,7 +6,7 @@ Every field carries its description and bounds; a wrong value is refused by its 
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -32,6 +32,21 @@ class MeshSettings(Struct, forbid_unknown_fields=True, kw_only=True):
         str, Meta(description="address to listen on; loopback unless others must reach it", min_length=1)
     ] = "127.0.0.1"
     zone: Annotated[str, Meta(description="availability zone of this machine", min_length=1)] = "local"
+    zones: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="zones of the replicas of each shard on this machine, in turn, to try out what zones do; none: "
+            "`zone` is that of all"
+        ),
+    ] = ()
+    replicas: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="processes of each shard, each with all of its content; roadrunner and prober have one",
+        ),
+    ] = 1
     partitions: Annotated[
         int, Meta(ge=1, le=1024, description="partitions of every topic; fixed once data has been written")
     ] = 16
@@ -71,6 +86,13 @@ class MeshSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     unix_sockets: Annotated[
         bool,
         Meta(description="whether processes of one machine ask each other through Unix sockets; else by gRPC alone"),
+    ] = True
+    streams: Annotated[
+        bool,
+        Meta(
+            description="whether calls by gRPC between processes are messages on long-lived streams; else each is a call of "
+            "its own"
+        ),
     ] = True
 
 
@@ -139,7 +161,12 @@ class KafkaSettings(Struct, forbid_unknown_fields=True, kw_only=True):
 class ServiceSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     """Of any service."""
 
-    port: Annotated[Port, Meta(description="first port; shard i listens on port + i; 0: any free one")] = 0
+    replicated: ClassVar[bool] = True  # whether it may have replicas
+
+    port: Annotated[
+        Port, Meta(description="first port; shard i listens on port + i, further replicas after those; 0: any free one")
+    ] = 0
+    replicas: Annotated[int, Meta(ge=0, le=64, description="processes of each shard; 0: as `[mesh] replicas`")] = 0
     max_requests: Annotated[
         int, Meta(ge=1, le=100_000, description="requests that run in parallel; more are shed with RESOURCE_EXHAUSTED")
     ] = 512

@@ -13,14 +13,14 @@ from services.core.events import Batch
 from services.core.topics import Topic
 from services.log.history import Epoch, LogHistory
 from services.log.protocol import End, Partition, Positions, Provenance, Record
-from services.rpc.channel import OPTIONS, mesh_errors
+from services.rpc.channel import mesh_errors, options_of
 from services.rpc.membership import Following, Members
 from services.rpc.mesh import Mesh
 
 NAME = "roadrunner"
 #: A thread that reads a stream waits on the call itself: waiting on a lock for the thread that does, as gRPC otherwise has it,
 #: wakes ten times a second for as long as nothing comes.
-STREAMING = [*OPTIONS, (ChannelOptions.SingleThreadedUnaryStream, 1)]
+STREAMING = [(ChannelOptions.SingleThreadedUnaryStream, 1)]
 
 
 class EmbeddedReader:
@@ -34,7 +34,7 @@ class EmbeddedReader:
 
     def _open(self, members: Members) -> None:
         self._address = members.of(NAME)[0].address
-        self._channel = grpc.insecure_channel(self._address, options=STREAMING)
+        self._channel = grpc.insecure_channel(self._address, options=[*options_of(self._address), *STREAMING])
         self._opened: Any = roadrunner_pb2_grpc.RoadrunnerStub(self._channel)
 
     @property

@@ -9,24 +9,29 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Collection
 
 from services.ops.probe import TIMEOUT_S, Health, Probe
+from services.rpc.membership import Address
 from services.rpc.mesh import Mesh
 
 logger = logging.getLogger(__name__)
 EVERY_S = 1.0
-At = tuple[str, int]  # service, shard
 
 
 class Heartbeat:
     """A thread that asks. Its figures may be read from any other."""
 
-    def __init__(self, mesh: Mesh) -> None:
-        """Nothing is asked before `start`."""
-        self._mesh = mesh
-        self._silent: dict[At, tuple[int, float]] = {}  # process id that answered last, seconds asked in vain since
+    def __init__(self, mesh: Mesh, own: Collection[Address]) -> None:
+        """own: the processes that are asked. Nothing is asked before `start`."""
+        self._mesh, self._own = mesh, {of.name for of in own}
+        self._silent: dict[str, tuple[int, float]] = {}  # process id that answered last, seconds asked in vain since
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def look_after(self, own: Collection[Address]) -> None:
+        """Ask these from now on, once the mesh's membership has them."""
+        self._own = {of.name for of in own}
 
     def start(self) -> None:
         """Begin to ask."""
@@ -38,9 +43,9 @@ class Heartbeat:
         if self._thread.is_alive():
             self._thread.join()
 
-    def silent_s(self, service: str, shard: int, pid: int) -> float | None:
+    def silent_s(self, of: Address, pid: int) -> float | None:
         """For how many seconds this process was asked in vain; None of one that has not answered yet, as it starts."""
-        answered, silent = self._silent.get((service, shard), (0, 0.0))
+        answered, silent = self._silent.get(of.name, (0, 0.0))
         return silent if answered == pid else None
 
     def _run(self) -> None:
@@ -50,7 +55,7 @@ class Heartbeat:
             logger.exception("the heartbeat ended: a process that hangs is not noticed any more")
 
     async def _ask(self) -> None:
-        probe = Probe(self._mesh)
+        probe = Probe(self._mesh, lambda of: of.name in self._own)
         try:
             while not self._stop.is_set():
                 began = time.monotonic()
@@ -64,7 +69,7 @@ class Heartbeat:
             await probe.close()
 
     def _take(self, health: Health, took_s: float) -> None:
-        at = (health.of.service, health.of.shard)
+        at = health.of.name
         if health.status is not None:
             self._silent[at] = (health.status.pid, 0.0)
         elif at in self._silent:

@@ -1,6 +1,7 @@
 """Asks all processes of a mesh for their health, in parallel, for `feedmesh status`, the health page and the drills."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +34,9 @@ class Health:
 class Probe:
     """Channels to the status service of every process, wherever the mesh has it now. Make it on the event loop that uses it."""
 
-    def __init__(self, mesh: Mesh, skip: tuple[str, ...] = ()) -> None:
-        """`skip`: services without gRPC, or that ask themselves."""
-        self._skip, self._following = skip, Following(mesh.membership)
+    def __init__(self, mesh: Mesh, asked: Callable[[Address], bool] = lambda of: True) -> None:
+        """`asked`: whether a process is asked; all are."""
+        self._wanted, self._following = asked, Following(mesh.membership)
         self._asked: list[tuple[Address, grpc.aio.Channel]] = []
         self._open(self._following.members)
 
@@ -44,7 +45,7 @@ class Probe:
         before = {of.address: channel for of, channel in self._asked}
         self._asked = []
         for of in members.processes:
-            if of.service not in self._skip:
+            if self._wanted(of):
                 kept = before.pop(of.address) if of.address in before else open_async(of.address)
                 self._asked.append((of, kept))
         return list(before.values())

@@ -32,14 +32,16 @@ from services.core.settings import ServiceSettings, ShardSettings, ThreadedSetti
 from services.log.protocol import Reader
 from services.log.reading import open_reader
 from services.ops.memory import GIVE_BACK_EVERY_S, give_back, settle_memory
-from services.ops.status import Status
+from services.ops.status import SUPERVISED, Status
 from services.ops.wiring import AsyncParts, Follows, Parts, Runtime
 from services.rpc import mesh as meshes
 from services.rpc import server as servers
 from services.rpc.admission import AdmissionLimiter
+from services.rpc.caller import Caller
 from services.rpc.dispatch import Dispatcher, ignored
-from services.rpc.mesh import Mesh
+from services.rpc.mesh import Address, Mesh
 from services.rpc.server import AddServicer
+from services.rpc.stream_server import Streams
 from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
 from services.rpc.unix_socket import socket_path
 from services.state.follower import Follower, Lag
@@ -56,7 +58,7 @@ T = TypeVar("T", bound=ThreadedSettings)
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process: which service and shard of which mesh it is."""
+    """One process: which service, shard and replica of which mesh it is."""
 
     service: str
     shard: int
@@ -65,6 +67,20 @@ class Process:
     mesh: Mesh
     metrics: Metrics
     held: tuple[str, ...] = ()  # those of its addresses whose ports are held for it
+    replica: int = 0
+    zone: str = ""
+
+    @property
+    def of(self) -> Address:
+        """It as the mesh describes it."""
+        return Address(
+            service=self.service,
+            shard=self.shard,
+            shards=self.shards,
+            address=self.address,
+            replica=self.replica,
+            zone=self.zone,
+        )
 
     @property
     def partitions(self) -> range:
@@ -74,7 +90,7 @@ class Process:
     @property
     def folder(self) -> Path:
         """Where it keeps its state; another number of shards is another layout, and re-reads the log."""
-        return self.mesh.data / self.service / f"{self.shard}of{self.shards}"
+        return self.mesh.data / self.service / self.of.folder
 
     @property
     def clock(self) -> Clock:
@@ -124,14 +140,22 @@ def open_process(service: str) -> Process:
         "--mesh", type=Path, required=True, help="the file that describes the mesh (see services/rpc/mesh.py)"
     )
     parser.add_argument("--shard", type=int, default=0, help="which shard of the service this process is")
+    parser.add_argument("--replica", type=int, default=0, help="which replica of the shard")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     mesh = meshes.load(arguments.mesh)
-    context.originate(mesh.common.zone)
-    mine = next((p for p in mesh.of(service) if p.shard == arguments.shard), None)
+    there = mesh.of(service)
+    replicas = {of.replica: of for of in there if of.shard == arguments.shard}
+    if not replicas:
+        parser.error(f"--shard {arguments.shard}: {service} has shards 0 to {there[-1].shard}")
+    mine = replicas.get(arguments.replica)
     if mine is None:
-        parser.error(f"--shard {arguments.shard}: {service} has shards 0 to {len(mesh.of(service)) - 1}")
-    return Process(service, mine.shard, mine.shards, mine.address, mesh, Metrics(service, mine.shard), mine.held)
+        has = ", ".join(map(str, replicas))
+        parser.error(f"--replica {arguments.replica}: shard {arguments.shard} of {service} has the replicas {has}")
+    metrics = Metrics(service, mine.shard, mine.replica)
+    context.originate(mine.zone)
+    mesh.call_as(Caller(mine.zone, metrics))
+    return Process(service, mine.shard, mine.shards, mine.address, mesh, metrics, mine.held, mine.replica, mine.zone)
 
 
 def run_entry_point(main: Callable[[], None]) -> None:
@@ -151,7 +175,7 @@ class Stop:
         self.event = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.event.set())
-        if os.environ.get("FEEDMESH_SUPERVISED"):
+        if os.environ.get(SUPERVISED):
             threading.Thread(target=self._watch_supervisor, daemon=True).start()
 
     def _watch_supervisor(self) -> None:
@@ -188,14 +212,16 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     scrubber = _scrubber(process, parts)
     why = either(*(part for part in (follower and follower.why_not_ready, scrubber and scrubber.problem) if part))
     lag = follower.lag if follower else Lag
-    status = Status(process.service, process.shard, process.metrics, why, lag)
+    status = Status(process.service, process.shard, process.metrics, why, lag, process.replica, process.zone)
     add: list[AddServicer] = [
         partial(parts.add, parts.servicer),
         partial(status_pb2_grpc.add_StatusServicer_to_server, status),
     ]
     wait, noticed = (follower.wait, follower.noticed) if follower else (None, ignored)
     dispatcher = Dispatcher(process.metrics, AdmissionLimiter(settings.max_requests), wait, noticed)
-    server = servers.threaded(dispatcher, add, settings.threads, held=process.address in process.held)
+    streams = Streams(dispatcher, settings.threads)
+    held = process.address in process.held
+    server = servers.threaded(dispatcher, add, settings.threads, held, streams)
     health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
     for part in (*caches, *parts.background):
         part.start()
@@ -212,6 +238,7 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     health.enter_graceful_shutdown()
     if scrubber:
         scrubber.stop()
+    streams.stop()
     stopped = server.stop(process.mesh.common.drain_s)
     if unix:
         unix.stop(process.mesh.common.drain_s)
@@ -262,7 +289,7 @@ def _report_ready(
         if (not reason) != ready:
             ready = not reason
             servers.set_health(health, ready)
-            logger.info("%s %d at %s: %s", process.service, process.shard, process.address, reason or "ready")
+            logger.info("%s at %s: %s", process.of.name, process.address, reason or "ready")
         if dead() and not process.no_space():
             logger.error("a write failed or the folder is damaged, and the disk has space: ending to start again")
             return
@@ -284,7 +311,7 @@ async def _serve_on_asyncio(process: Process, settings: S, build: Callable[[S, R
     parts, loop = build(settings, process), asyncio.get_running_loop()
     stop, scrubber = Stop(), parts.scrubber
     why = either(parts.why_not_ready, scrubber.problem) if scrubber else parts.why_not_ready
-    status = Status(process.service, process.shard, process.metrics, why)
+    status = Status(process.service, process.shard, process.metrics, why, replica=process.replica, zone=process.zone)
     add: list[AddServicer] = [
         partial(parts.add, parts.servicer),
         partial(status_pb2_grpc.add_StatusServicer_to_server, status),
@@ -295,7 +322,8 @@ async def _serve_on_asyncio(process: Process, settings: S, build: Callable[[S, R
         scrubber.start(process.metrics)
     limiter = AdmissionLimiter(settings.max_requests)
     dispatcher = Dispatcher(process.metrics, limiter, noticed=parts.noticed or ignored, at_once=True)
-    server = servers.on_asyncio(dispatcher, add, held=process.address in process.held)
+    streams = Streams(dispatcher)
+    server = servers.on_asyncio(dispatcher, add, process.address in process.held, streams)
     health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
     servers.bind(server, process.address)
     settle_memory()
@@ -308,6 +336,7 @@ async def _serve_on_asyncio(process: Process, settings: S, build: Callable[[S, R
     health.enter_graceful_shutdown()
     for drain in parts.drain:
         drain()
+    streams.stop()
     stopping = [server.stop(process.mesh.common.drain_s)]
     if unix:
         stopping.append(unix.stop(process.mesh.common.drain_s))

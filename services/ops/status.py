@@ -2,10 +2,12 @@
 
 import os
 import resource
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import psutil
 
 from protos import status_pb2 as pb
@@ -14,6 +16,7 @@ from services.core.metrics import Metrics
 from services.state.follower import Lag
 
 STARTED = time.monotonic()
+SUPERVISED = "FEEDMESH_SUPERVISED"  # in the environment of a process whose supervisor starts it again when it ends
 STATED = (
     "ready",
     "events_behind",
@@ -31,9 +34,16 @@ class Status(rpc.StatusServicer):
     """The status service of a process."""
 
     def __init__(
-        self, service: str, shard: int, metrics: Metrics, why: Callable[[], str], lag: Callable[[], Lag] = Lag
+        self,
+        service: str,
+        shard: int,
+        metrics: Metrics,
+        why: Callable[[], str],
+        lag: Callable[[], Lag] = Lag,
+        replica: int = 0,
+        zone: str = "",
     ) -> None:
-        self.service, self.shard, self.metrics = service, shard, metrics
+        self.service, self.shard, self.replica, self.zone, self.metrics = service, shard, replica, zone, metrics
         self._why, self._lag = why, lag
         metrics.gauge("resident_bytes", lambda: float(psutil.Process().memory_info().rss))
         metrics.gauge("peak_resident_bytes", lambda: float(peak_rss_bytes()))
@@ -48,6 +58,8 @@ class Status(rpc.StatusServicer):
         return pb.StatusReply(
             service=self.service,
             shard=self.shard,
+            replica=self.replica,
+            zone=self.zone,
             pid=os.getpid(),
             ready=not why,
             why=why,
@@ -70,3 +82,12 @@ class Status(rpc.StatusServicer):
     def Get(self, request: pb.StatusRequest, context: Any) -> pb.StatusReply:
         """RPC."""
         return self.reply(request.prometheus)
+
+    def Restart(self, request: pb.RestartRequest, context: Any) -> pb.RestartReply:
+        """RPC."""
+        if not os.environ.get(SUPERVISED):
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no supervisor would start this process again")
+        if request.pid != os.getpid():
+            context.abort(grpc.StatusCode.ABORTED, f"pid = {request.pid}: this is process {os.getpid()} by now")
+        os.kill(os.getpid(), signal.SIGTERM)
+        return pb.RestartReply()

@@ -7,11 +7,12 @@ so is one that has not answered yet and uses no processor time.
 
 import fcntl
 import logging
+import math
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,13 +25,14 @@ from services.core.durable import replace_durably
 from services.core.errors import InvalidArgument, MeshError, Unavailable
 from services.core.external import check_setting
 from services.core.installation import environment, program
-from services.core.settings import Sections, services_of
 from services.ops import children
 from services.ops.children import Exit, Fate
 from services.ops.heartbeat import Heartbeat
-from services.ops.ports import Ports
+from services.ops.planning import Plan
+from services.ops.status import SUPERVISED
 from services.rpc import mesh as meshes
-from services.rpc.mesh import Address, Mesh
+from services.rpc.membership import MemoryMembership
+from services.rpc.mesh import Address
 
 logger = logging.getLogger(__name__)
 FORMAT = "feedmesh data 1"
@@ -40,6 +42,7 @@ _WORDS_BYTES = 8192  # at the end of a log, in which a process says why it ends
 SAID = 500  # characters of the last error of a process
 FIRST_BACKOFF_S, MAX_BACKOFF_S, STEADY_S = 0.2, 5.0, 10.0
 START_HANG_S = 60.0  # of a process that starts: to open its state may take long, but not without the processor
+LEAVE_S = 3.0  # in which callers see that a process is no part of the mesh any more
 LOOK_S = 1.0  # of one look, at most: time while the supervisor itself was stopped counts for nothing
 
 
@@ -97,56 +100,6 @@ class DataFolder:
         self._lock.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A mesh, and the free ports that were picked for it: released when a supervisor has stopped it."""
-
-    mesh: Mesh
-    ports: Ports
-
-
-def plan(sections: Sections, services: Sequence[str] = ()) -> Plan:
-    """Every process of the mesh, or of these services alone, with a free or configured port for each.
-
-    Raises Unavailable for a port in use.
-    """
-    ports = Ports(sections["mesh"].host)
-    try:
-        processes = [
-            process for service in services or services_of(sections) for process in _shards(service, sections, ports)
-        ]
-    except BaseException:
-        ports.release()
-        raise
-    ports.planned()
-    return Plan(meshes.resolve(sections, processes), ports)
-
-
-def _shards(service: str, sections: Sections, ports: Ports) -> Iterator[Address]:
-    common, settings = sections["mesh"], sections[service]
-    shards = getattr(settings, "shards", 1)
-    if shards > common.partitions:
-        raise InvalidArgument(f"[{service}] shards = {shards}: at most one a partition, {common.partitions}")
-    host = f"[{common.host}]" if ":" in common.host else common.host
-    for shard in range(shards):
-        addresses, held = {}, []
-        for setting in ("port", "http_port"):
-            wanted = getattr(settings, setting, None)
-            if wanted is not None:
-                number = ports.take(wanted + shard if wanted else 0, f"[{service}] {setting}")
-                addresses[setting] = f"{host}:{number}"
-                held += [] if wanted else [addresses[setting]]
-        yield Address(
-            service=service,
-            shard=shard,
-            shards=shards,
-            zone=common.zone,
-            address=addresses["port"],
-            http=addresses.get("http_port", ""),
-            held=tuple(held),
-        )
-
-
 @dataclass(slots=True)
 class Child:
     """One process, and how it has fared."""
@@ -165,11 +118,12 @@ class Child:
     looked: float = 0.0
     logged: int = 0  # bytes of its log that those before it wrote
     exits: list[Exit] = field(default_factory=list)  # the newest first
+    leave_at: float = 0.0  # not 0: it is no part of the mesh any more, and is stopped then
 
     @property
     def name(self) -> str:
-        """Service and shard."""
-        return f"{self.of.service}-{self.of.shard}"
+        """Service, shard and replica."""
+        return self.of.name
 
 
 class Supervisor:
@@ -178,12 +132,12 @@ class Supervisor:
     def __init__(self, plan: Plan, report: Callable[[str], None]) -> None:
         """`report` gets a line whenever a child died or came back."""
         self.mesh, self._ports, self._report = plan.mesh, plan.ports, report
-        mesh = plan.mesh
+        mesh, self._members = plan.mesh, MemoryMembership(plan.mesh.processes)
+        mesh.follow(self._members)
         self._path = meshes.mesh_file(mesh.data)
-        logs = mesh.data / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        self.children = [Child(p, logs / f"{p.service}-{p.shard}.log") for p in mesh.processes]
-        self._heartbeat = Heartbeat(mesh)
+        (mesh.data / "logs").mkdir(parents=True, exist_ok=True)
+        self.children = [self._child(of) for of in plan.own]
+        self._heartbeat = Heartbeat(mesh, plan.own)
 
     def start(self) -> None:
         """Describe the mesh and start every process. Raises InvalidArgument for ids in another form than before."""
@@ -195,10 +149,53 @@ class Supervisor:
         if self.mesh.common.hang_s:
             self._heartbeat.start()
 
+    def _child(self, of: Address) -> Child:
+        return Child(of, self.mesh.data / "logs" / f"{of.name}.log")
+
+    def take(self, plan: Plan) -> None:
+        """Run this part of the mesh from now on. What is new is started; what is left out is stopped after LEAVE_S seconds,
+        in which its callers turn to others. Settings are those that a process reads when it starts.
+
+        Raises InvalidArgument, and changes nothing, when a process would move to another address while it runs.
+        """
+        wanted = {of.name: of for of in plan.own}
+        for child in self.children:
+            if child.name in wanted and _place(child.of) != _place(wanted[child.name]):
+                raise InvalidArgument(
+                    f"{child.name} can't move from {child.of.address} to {wanted[child.name].address} while it runs; stop this "
+                    "host's part, and start it again"
+                )
+        self.mesh = plan.mesh
+        self.mesh.follow(self._members)
+        meshes.save(plan.mesh, self._path)
+        self._heartbeat.look_after(plan.own)
+        self._members.change(plan.mesh.processes)
+        for child in self.children:
+            child.leave_at = 0.0 if child.name in wanted else child.leave_at or time.monotonic() + LEAVE_S
+        there = {child.name for child in self.children}
+        for of in plan.own:
+            if of.name not in there:
+                self.children.append(self._child(of))
+                self._spawn(self.children[-1])
+                self._report(f"{of.name} starts")
+
+    def _left(self, child: Child, now: float) -> bool:
+        """Whether a child that is no part of the mesh has ended. It is told to once, when its time has come."""
+        if child.process is None or child.process.poll() is not None:
+            if child.process is not None and child.process.stdin:
+                child.process.stdin.close()
+            self._report(f"{child.name} has left")
+            return True
+        if child.leave_at <= now:
+            child.process.terminate()
+            child.leave_at = math.inf
+        return False
+
     def _spawn(self, child: Child) -> None:
         command = [*program(child.of.service), "--mesh", str(self._path), "--shard", str(child.of.shard)]
+        command += ["--replica", str(child.of.replica)] if child.of.replica else []
         variables = environment() | {
-            "FEEDMESH_SUPERVISED": "1",
+            SUPERVISED: "1",
             "OMP_NUM_THREADS": "1",
             "MALLOC_ARENA_MAX": "2",  # glibc's arenas, one a thread, hold memory that no thread uses
             "GRPC_VERBOSITY": os.environ.get("GRPC_VERBOSITY", "ERROR"),
@@ -214,7 +211,10 @@ class Supervisor:
     def watch(self) -> None:
         """Look once after every child: start again what died, later each time it dies young."""
         now = time.monotonic()
+        self.children = [child for child in self.children if not child.leave_at or not self._left(child, now)]
         for child in self.children:
+            if child.leave_at:
+                continue
             if child.process is None:
                 if now >= child.start_at:
                     child.restarts += 1
@@ -230,7 +230,7 @@ class Supervisor:
     def _hung_s(self, child: Child, pid: int, now: float) -> float:
         """For how many seconds a process that hangs has given no answer; 0 of one that does not."""
         within = self.mesh.common.hang_s
-        silent = self._heartbeat.silent_s(child.of.service, child.of.shard, pid)
+        silent = self._heartbeat.silent_s(child.of, pid)
         if silent is None:
             silent, within = _idle_s(child, pid, now), max(within, START_HANG_S)
         return within if silent > within else 0.0
@@ -275,6 +275,10 @@ class Supervisor:
             self._path.unlink()
         self._ports.release()
         return killed
+
+
+def _place(of: Address) -> tuple[str, int]:
+    return of.address, of.shards
 
 
 def _stop(children: list[Child], grace_s: float) -> list[str]:

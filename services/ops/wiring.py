@@ -45,6 +45,11 @@ class Runtime(Protocol):
         ...
 
     @property
+    def replica(self) -> int:
+        """Which of the instances of that shard."""
+        ...
+
+    @property
     def mesh(self) -> Mesh:
         """The parts that clients are made of; `mesh.data` is the data folder."""
         ...

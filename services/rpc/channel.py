@@ -2,36 +2,74 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any
 
 import grpc
 
 from services.core import context
-from services.core.errors import BY_STATUS, InvalidArgument, MeshError, Unavailable
+from services.core.errors import BY_STATUS, Away, InvalidArgument, MeshError, Unavailable
 
-OPTIONS = [
+_OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 5_000),  # also how long one attempt to connect may take
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),  # also the TCP user timeout: a vanished machine is noticed in seconds
     ("grpc.use_local_subchannel_pool", 1),
+]
+_ON_THIS_MACHINE = [
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # also how long one attempt to connect may take
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+]
+#: A machine that vanishes is noticed by the calls under way to it: by a ping that is not answered, or by data that is not
+#: acknowledged within the timeout of the ping, which gRPC makes the TCP user timeout. The servers allow it (server.py).
+_BETWEEN_MACHINES = [
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.keepalive_time_ms", 1_000),
+    ("grpc.keepalive_timeout_ms", 500),
+    ("grpc.http2.max_pings_without_data", 0),
 ]
 
 #: How gRPC says that no process listens; its own words name sockets, which helps no reader of the answer.
-_GONE = ("failed to connect", "Connection reset", "Connection refused", "Stream removed", "Socket closed", "GOAWAY")
+_GONE = (
+    "failed to connect",
+    "Connection reset",
+    "Connection refused",
+    "Stream removed",
+    "Socket closed",
+    "GOAWAY",
+    "timed out",  # of TCP
+    "keepalive",
+    "ping timeout",
+    "No route to host",
+    "Network is unreachable",
+    "Broken pipe",
+)
+
+
+def options_of(address: str) -> list[tuple[str, Any]]:
+    """The options of a channel to host:port."""
+    return [*_OPTIONS, *(_ON_THIS_MACHINE if is_loopback(address) else _BETWEEN_MACHINES)]
+
+
+def is_loopback(address: str) -> bool:
+    """Whether host:port is on the machine that asks, whichever that is."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def open_async(address: str) -> grpc.aio.Channel:
     """A channel for asyncio."""
-    return grpc.aio.insecure_channel(address, options=OPTIONS)
+    return grpc.aio.insecure_channel(address, options=options_of(address))
 
 
 def open_sync(address: str) -> grpc.Channel:
     """A channel for threads."""
-    return grpc.insecure_channel(address, options=OPTIONS)
+    return grpc.insecure_channel(address, options=options_of(address))
 
 
 @contextmanager
@@ -46,7 +84,7 @@ def mesh_errors(what: str) -> Iterator[None]:
 def _mesh_error(error: grpc.RpcError, what: str) -> MeshError:
     kind, message = BY_STATUS.get(error.code(), MeshError), error.details() or ""
     if kind is Unavailable and any(sign in message for sign in _GONE):
-        return Unavailable(f"{what} is away; try again in a moment")
+        return Away(f"{what} is away; try again in a moment")
     return kind(message if kind is InvalidArgument else f"{what}: {message}")
 
 

@@ -1,4 +1,5 @@
-"""Membership: a watched description of which services there are, their shards, and the addresses of their processes.
+"""Membership: a watched description of which services there are, their shards, and the addresses of their processes. A shard has
+one process, or several with the same content: its replicas.
 
 There is no registry to run. The description changes when an operator changes it: `FileMembership` reads the mesh's file again
 when it is another one; `MemoryMembership` is changed by a test, or holds the servicers of this process. Whether a process
@@ -23,15 +24,27 @@ LOOK_EVERY_S = 1.0
 
 
 class Address(Struct, frozen=True, kw_only=True):
-    """One process: which service and shard, where it listens for gRPC, and in which zone."""
+    """One process: which service, shard and replica, where it listens for gRPC, and in which zone."""
 
     service: str
     shard: int
     shards: int
     address: str
+    replica: int = 0  # numbers of a shard's replicas are its own, and need not be consecutive
     zone: str = "local"
+    host: str = ""  # its name in the cluster file; empty on one machine
     http: str = ""  # of the edge: where pages and JSON are
     held: tuple[str, ...] = ()  # those of its addresses whose ports are held for it (services/ops/ports.py)
+
+    @property
+    def name(self) -> str:
+        """Service and shard, and the replica unless it is the first: apiary-0, apiary-0.1."""
+        return f"{self.service}-{self.shard}{f'.{self.replica}' if self.replica else ''}"
+
+    @property
+    def folder(self) -> str:
+        """The folder of its state, below that of its service: 0of2, or 0of2.replica1."""
+        return f"{self.shard}of{self.shards}{f'.replica{self.replica}' if self.replica else ''}"
 
 
 class Members(Struct, frozen=True):
@@ -40,17 +53,19 @@ class Members(Struct, frozen=True):
     processes: tuple[Address, ...]
 
     def of(self, service: str) -> list[Address]:
-        """The processes of a service, by shard. Raises NotFound when it is not part of this mesh."""
-        found = sorted((p for p in self.processes if p.service == service), key=lambda p: p.shard)
+        """The processes of a service, by shard and replica. Raises NotFound when it is not part of this mesh."""
+        found = sorted((p for p in self.processes if p.service == service), key=lambda p: (p.shard, p.replica))
         if not found:
             there = ", ".join(sorted({p.service for p in self.processes}))
             raise NotFound(f"this mesh has no {service}; it has {there}")
         return found
 
     def has_whole(self, service: str) -> bool:
-        """Whether each shard of a service has one process, all of one layout."""
-        found = [(p.shard, p.shards) for p in self.processes if p.service == service]
-        return bool(found) and sorted(found) == [(shard, len(found)) for shard in range(len(found))]
+        """Whether each shard of a service has a process, all of one layout, and no two are the same replica."""
+        found = [p for p in self.processes if p.service == service]
+        layouts, shards = {p.shards for p in found}, {p.shard for p in found}
+        alone = len({(p.shard, p.replica) for p in found}) == len(found)
+        return len(layouts) == 1 and alone and shards == set(range(layouts.pop()))
 
 
 Changed = Callable[[Members], None]

@@ -14,9 +14,10 @@ from services.core import summed
 from services.core.durable import replace_durably
 from services.core.errors import NotFound
 from services.core.settings import MeshSettings, Sections
+from services.rpc.caller import Caller
 from services.rpc.membership import Address, FileMembership, Members, Membership, MemoryMembership
 
-__all__ = ["Address", "Mesh", "load", "mesh_file", "resolve", "save"]
+__all__ = ["Address", "Mesh", "bracketed", "load", "mesh_file", "resolve", "save"]
 S = TypeVar("S", bound=Struct)
 
 
@@ -27,7 +28,7 @@ class Mesh(Struct, kw_only=True, dict=True):
     processes: list[Address]
 
     def of(self, service: str) -> list[Address]:
-        """The processes of a service, by shard. Raises NotFound when it is not part of this mesh."""
+        """The processes of a service, by shard and replica. Raises NotFound when it is not part of this mesh."""
         return Members(tuple(self.processes)).of(service)
 
     @property
@@ -39,6 +40,16 @@ class Mesh(Struct, kw_only=True, dict=True):
     def follow(self, membership: Membership) -> None:
         """Clients that are made of this mesh from now on follow this membership."""
         self.__dict__["followed"] = membership
+
+    @property
+    def caller(self) -> Caller:
+        """The process that clients made of this mesh ask for; of no process, one of the zone of the settings."""
+        found: Caller | None = self.__dict__.get("called_as")
+        return Caller(self.common.zone) if found is None else found
+
+    def call_as(self, caller: Caller) -> None:
+        """Clients that are made of this mesh from now on ask for this process."""
+        self.__dict__["called_as"] = caller
 
     @property
     def common(self) -> MeshSettings:
@@ -73,16 +84,20 @@ def _fields(struct: type[Struct]) -> frozenset[str]:
     return frozenset(field.encode_name for field in msgspec.structs.fields(struct))
 
 
+def bracketed(host: str) -> str:
+    """A host as it stands before a port."""
+    return f"[{host}]" if ":" in host else host
+
+
 def mesh_file(data: Path) -> Path:
     """Where the mesh of a data folder is described while it runs."""
     return data / "run" / "mesh.json"
 
 
 def resolve(sections: Sections, processes: list[Address]) -> Mesh:
-    """The mesh of validated settings."""
-    return Mesh(
-        settings={name: msgspec.to_builtins(section) for name, section in sections.items()}, processes=processes
-    )
+    """The mesh of validated settings, as it is read from its file."""
+    settings = {name: msgspec.json.decode(msgspec.json.encode(section)) for name, section in sections.items()}
+    return Mesh(settings=settings, processes=processes)
 
 
 def save(mesh: Mesh, path: Path) -> None:

@@ -5,17 +5,22 @@ import inspect
 from pathlib import Path
 from typing import Any, Protocol
 
+import grpc
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.message_factory import GetMessageClass
 
+from protos.status_pb2 import StatusReply, StatusRequest
 from services.core.errors import Unimplemented
-from services.rpc.batching import BatchingChannel, Method
+from services.rpc.batching import BatchingChannel, Method, Peer
 from services.rpc.channel import call, open_async
 from services.rpc.local import LocalMesh
 from services.rpc.membership import Address
 from services.rpc.mesh import Mesh
+from services.rpc.stream_client import StreamClient
 from services.rpc.unix_client import UnixClient
 from services.rpc.unix_socket import socket_path
+
+STATUS, PROBE_S = "/feedmesh.Status/Get", 1.0
 
 
 class Replica(Protocol):
@@ -23,6 +28,10 @@ class Replica(Protocol):
 
     async def call(self, method: str, request: Any, timeout: float) -> Any:
         """One unary call within `timeout` seconds. Raises the MeshError of its status, naming the service."""
+        ...
+
+    async def is_ready(self) -> bool:
+        """Whether it answers within a second that it is ready."""
         ...
 
     async def retire(self) -> None:
@@ -37,11 +46,14 @@ class Replica(Protocol):
 class RemoteReplica:
     """Another process. Make it on the event loop that uses it."""
 
-    def __init__(self, service: str, address: str, socket: Path | None) -> None:
-        """socket: the process' Unix socket, where it has one (services/rpc/unix_socket.py)."""
+    def __init__(self, service: str, address: str, socket: Path | None, streams: bool = False) -> None:
+        """socket: the process' Unix socket, where it has one (services/rpc/unix_socket.py); streams: whether it is asked by
+        messages on streams where it has none.
+        """
         self._service, self._channel = service, open_async(address)
-        self._unix = UnixClient(socket) if socket else None
-        self._batching, self._methods = BatchingChannel(self._channel, self._unix), dict[str, Method]()
+        self._peer: Peer | None = UnixClient(socket) if socket else StreamClient(self._channel) if streams else None
+        self._batching, self._methods = BatchingChannel(self._channel, self._peer), dict[str, Method]()
+        self._status = self._channel.unary_unary(STATUS, StatusRequest.SerializeToString, StatusReply.FromString)
         self._under_way, self._idle = 0, asyncio.Event()
 
     async def call(self, method: str, request: Any, timeout: float) -> Any:
@@ -54,6 +66,14 @@ class RemoteReplica:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
+
+    async def is_ready(self) -> bool:
+        """As Replica says."""
+        try:
+            status: StatusReply = await self._status(StatusRequest(), timeout=PROBE_S, wait_for_ready=False)
+        except grpc.RpcError:
+            return False
+        return status.ready
 
     def _add(self, name: str) -> Method:
         """A method of the service, as its .proto has it; the client that calls it has loaded that."""
@@ -74,8 +94,8 @@ class RemoteReplica:
 
     async def close(self) -> None:
         """As Replica says."""
-        if self._unix is not None:
-            self._unix.close()
+        if self._peer is not None:
+            self._peer.close()
         await self._channel.close()
 
 
@@ -90,6 +110,10 @@ class LocalReplica:
         answered = getattr(self._servicer, method)(request, None)
         return await answered if inspect.isawaitable(answered) else answered
 
+    async def is_ready(self) -> bool:
+        """As Replica says."""
+        return True
+
     async def retire(self) -> None:
         """As Replica says."""
 
@@ -101,4 +125,4 @@ def open_replica(mesh: Mesh, process: Address) -> Replica:
     """A process of a mesh."""
     if isinstance(mesh, LocalMesh):
         return LocalReplica(mesh.servicers[process.service])
-    return RemoteReplica(process.service, process.address, socket_path(mesh, process.address))
+    return RemoteReplica(process.service, process.address, socket_path(mesh, process.address), mesh.common.streams)

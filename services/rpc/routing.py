@@ -1,4 +1,4 @@
-"""Which process owns a key: partition by hash, shard by partition, process by shard. One open channel a process."""
+"""Which shard owns a key: partition by hash, shard by partition. One open channel a process."""
 
 import asyncio
 import logging
@@ -10,9 +10,12 @@ import numpy as np
 from services.core.columns import U64, Array
 from services.core.errors import Unavailable
 from services.core.topics import partition_of, partition_of_one
+from services.rpc.choosing import Standing
 from services.rpc.membership import Address, Following
 from services.rpc.mesh import Mesh
+from services.rpc.repeating import Repeating
 from services.rpc.replica import Replica, open_replica
+from services.rpc.replicas import Replicas
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -28,8 +31,9 @@ class ReplicaSet:
     def __init__(self, mesh: Mesh, service: str) -> None:
         """service: of the mesh and of `protos/<service>.proto`. Raises NotFound for one that the mesh has not."""
         self.service = service
-        self._mesh, self._partitions = mesh, mesh.common.partitions
-        self._replicas, self._at = list[Replica](), list[str]()  # by shard, each with its address
+        self._mesh, self._partitions, self._caller = mesh, mesh.common.partitions, mesh.caller
+        self._tally, self._repeating = self._caller.tally(service), Repeating(service)
+        self._standings, self._shards = dict[str, Standing](), list[Replicas]()  # by address; by shard
         self._retiring = dict[asyncio.Task[None], Replica]()
         self._following = Following(mesh.membership)
         try:
@@ -39,33 +43,39 @@ class ReplicaSet:
             raise
 
     def _take(self, processes: list[Address]) -> None:
-        """Ask these from now on, by shard. A process that stays where it was keeps its channel."""
-        before = dict(zip(self._at, self._replicas, strict=True))
-        self._at = [process.address for process in processes]
-        self._replicas = [
-            before.pop(process.address) if process.address in before else open_replica(self._mesh, process)
-            for process in processes
-        ]
+        """Ask these from now on. A process that stays where it was keeps its channel."""
+        before, self._standings = self._standings, {}
+        for process in processes:
+            standing = before.pop(process.address, None) or Standing(open_replica(self._mesh, process))
+            standing.near = process.zone == self._caller.zone
+            self._standings[process.address] = standing
+        for shard in self._shards:
+            shard.close()
+        by_shard: dict[int, list[Standing]] = {}
         self._shard_of = np.zeros(self._partitions, np.int64)
         for process in processes:
+            by_shard.setdefault(process.shard, []).append(self._standings[process.address])
             self._shard_of[list(self._mesh.partitions_of(process.shard, process.shards))] = process.shard
-        for replica in before.values():
-            task = asyncio.ensure_future(replica.retire())
-            self._retiring[task] = replica
+        self._shards = [
+            Replicas(by_shard[shard], self._caller, self._tally, self._repeating) for shard in sorted(by_shard)
+        ]
+        for standing in before.values():
+            task = asyncio.ensure_future(standing.replica.retire())
+            self._retiring[task] = standing.replica
             task.add_done_callback(self._retired)
 
     def _retired(self, task: "asyncio.Task[None]") -> None:
         self._retiring.pop(task, None)
 
-    def _current(self) -> list[Replica]:
-        """Its processes, by shard, as of now."""
+    def _current(self) -> list[Replicas]:
+        """Its shards as of now."""
         news = self._following.news()
         if news is not None:
             if news.has_whole(self.service):
                 self._take(news.of(self.service))
             else:
                 logger.warning("the mesh has not every shard of %s now, which is asked where it was", self.service)
-        return self._replicas
+        return self._shards
 
     def shard_of(self, key: int) -> int:
         """The shard that owns a key."""
@@ -80,10 +90,10 @@ class ReplicaSet:
 
     async def call(self, shard: int, method: str, request: Any, timeout: float) -> Any:
         """One unary call of a shard, within `timeout` seconds. Raises the MeshError of its status, naming the service."""
-        replicas = self._current()
-        if shard >= len(replicas):
+        shards = self._current()
+        if shard >= len(shards):
             raise Unavailable(f"{self.service} has no shard {shard} any more; try again in a moment")
-        return await replicas[shard].call(method, request, timeout)
+        return await shards[shard].call(method, request, timeout)
 
     async def each(self, keys: U64, ask: Callable[[int, U64, Array], Awaitable[T]]) -> list[tuple[Array, T]]:
         """Ask every owner of `keys`, in parallel, for its own: [(rows, answer)]."""
@@ -99,10 +109,18 @@ class ReplicaSet:
         shards = range(len(self._current()))
         return list(await asyncio.gather(*(self.call(shard, method, request, timeout) for shard in shards)))
 
+    async def every(self, method: str, request: Any, timeout: float) -> list[Any]:
+        """Ask every process, in parallel; of a shard those are left out that are away or not ready while another answers."""
+        answers = await asyncio.gather(*(shard.every(method, request, timeout) for shard in self._current()))
+        return [answer for of_shard in answers for answer in of_shard]
+
     async def close(self) -> None:
         """Close the channels."""
         self._following.close()
+        for shard in self._shards:
+            shard.close()
         retiring = dict(self._retiring)
         for task in retiring:
             task.cancel()
-        await asyncio.gather(*(replica.close() for replica in (*self._replicas, *retiring.values())))
+        replicas = [standing.replica for standing in self._standings.values()]
+        await asyncio.gather(*(replica.close() for replica in (*replicas, *retiring.values())))

@@ -34,6 +34,7 @@ from services.rpc.dispatch import (
     not_a_request,
     reply_of,
 )
+from services.rpc.stream_server import MOST, STREAM, Streams
 
 MAX_MESSAGE = 16 << 20
 NO_DEADLINE_S = 1e9  # a call with more time left than this has no deadline: threads see 292 billion years
@@ -41,8 +42,11 @@ OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", 4 * MAX_MESSAGE),
     ("grpc.max_metadata_size", 2 * tokens.MAX_BYTES),  # a context with a token of every partition
+    # Clients on other machines ping once a second (channel.py), and a server that takes offence hangs up on them, in the
+    # middle of a call too.
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+    ("grpc.http2.max_ping_strikes", 0),
 ]
 
 
@@ -64,9 +68,10 @@ async def _answered(dispatcher: Dispatcher, method: str, data: bytes, context: A
 class _Handlers:
     """gRPC's handlers of the methods under the call policy. They take and give bytes, which the dispatcher reads and writes."""
 
-    def __init__(self, dispatcher: Dispatcher, answer: Callable[..., Any]) -> None:
+    def __init__(self, dispatcher: Dispatcher, answer: Callable[..., Any], stream: Callable[..., Any] | None) -> None:
+        """stream: answers a stream of messages."""
         self._dispatcher, self._answer = dispatcher, answer
-        self._made: dict[str, Any] = {}
+        self._made: dict[str, Any] = {STREAM: grpc.stream_stream_rpc_method_handler(stream)} if stream else {}
 
     def of(self, method: str) -> Any:
         """The handler of a method; None of one that passes: streams and the standard services."""
@@ -80,8 +85,11 @@ class _Handlers:
 class ThreadedInterceptor(grpc.ServerInterceptor):
     """Hands what comes to a server on threads to a dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher, self._handlers = dispatcher, _Handlers(dispatcher, self._answer)
+    def __init__(self, dispatcher: Dispatcher, streams: Streams | None) -> None:
+        stream: Any = partial(streams.on_threads) if streams else None
+        if streams:  # threads of their own: those of calls must not wait for the next message
+            stream.experimental_thread_pool = ThreadPoolExecutor(MOST, thread_name_prefix="stream-rpc")
+        self._dispatcher, self._handlers = dispatcher, _Handlers(dispatcher, self._answer, stream)
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         """As gRPC has it."""
@@ -97,8 +105,9 @@ class ThreadedInterceptor(grpc.ServerInterceptor):
 class AsyncInterceptor(grpc.aio.ServerInterceptor):
     """Hands what comes to a server on asyncio to a dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher, self._handlers = dispatcher, _Handlers(dispatcher, self._answer)
+    def __init__(self, dispatcher: Dispatcher, streams: Streams | None) -> None:
+        stream = streams.on_asyncio if streams else None
+        self._dispatcher, self._handlers = dispatcher, _Handlers(dispatcher, self._answer, stream)
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """As gRPC has it."""
@@ -133,21 +142,37 @@ class Adding:
 AddServicer = Callable[[Any], None]  # adds one servicer to a server, as the generated add_…_to_server do
 
 
-def threaded(dispatcher: Dispatcher, servicers: list[AddServicer], threads: int, held: bool = False) -> grpc.Server:
-    """A server from a pool of threads, not started; `held`: for a port that is held for it (services/ops/ports.py)."""
-    pool, most = ThreadPoolExecutor(threads, thread_name_prefix="rpc"), dispatcher.limiter.requests
-    policy: list[grpc.ServerInterceptor] = [ThreadedInterceptor(dispatcher)]
+def threaded(
+    dispatcher: Dispatcher,
+    servicers: list[AddServicer],
+    threads: int,
+    held: bool = False,
+    streams: Streams | None = None,
+) -> grpc.Server:
+    """A server from a pool of threads, not started; `held`: for a port that is held for it (services/ops/ports.py).
+
+    streams: of its own, to be stopped before it is; None: it has none.
+    """
+    pool, most = ThreadPoolExecutor(threads, thread_name_prefix="rpc"), _most(dispatcher, streams)
+    policy: list[grpc.ServerInterceptor] = [ThreadedInterceptor(dispatcher, streams)]
     server = grpc.server(pool, interceptors=policy, options=_options(held), maximum_concurrent_rpcs=most)
     _add(server, servicers, dispatcher.methods)
     return server
 
 
-def on_asyncio(dispatcher: Dispatcher, servicers: list[AddServicer], held: bool = False) -> grpc.aio.Server:
-    """A server on the running event loop, not started; `held`: for a port that is held for it."""
-    policy, most = [AsyncInterceptor(dispatcher)], dispatcher.limiter.requests
+def on_asyncio(
+    dispatcher: Dispatcher, servicers: list[AddServicer], held: bool = False, streams: Streams | None = None
+) -> grpc.aio.Server:
+    """A server on the running event loop, not started; `held`, `streams`: as of `threaded`."""
+    policy, most = [AsyncInterceptor(dispatcher, streams)], _most(dispatcher, streams)
     server = grpc.aio.server(interceptors=policy, options=_options(held), maximum_concurrent_rpcs=most)
     _add(server, servicers, dispatcher.methods)
     return server
+
+
+def _most(dispatcher: Dispatcher, streams: Streams | None) -> int:
+    """Calls of gRPC under way at most; a stream is one for as long as it is open."""
+    return dispatcher.limiter.requests + (MOST if streams else 0)
 
 
 def _options(held: bool) -> list[tuple[str, Any]]:

@@ -13,13 +13,12 @@ import tempfile
 from pathlib import Path
 from typing import cast
 
-from services.rpc.mesh import Mesh
+from services.rpc.mesh import Mesh, bracketed
 
 LENGTH_BYTES = 4
 MAX_REQUEST = 16 << 20  # bytes, as gRPC's
 MAX_REPLY = 64 << 20
 SMALL = 1 << 16  # bytes that are read at a time; a frame that is larger has a place of its own
-_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
 def socket_path(mesh: Mesh, address: str) -> Path | None:
@@ -28,7 +27,8 @@ def socket_path(mesh: Mesh, address: str) -> Path | None:
     None where it has none: it is on another machine, or the settings or the system know no such sockets.
     """
     host, _, port = address.rpartition(":")
-    if host not in _HOSTS or not mesh.common.unix_sockets or os.name != "posix":
+    here = host in ("127.0.0.1", "localhost", "[::1]", bracketed(mesh.common.host))
+    if not here or not mesh.common.unix_sockets or os.name != "posix":
         return None
     data = hashlib.blake2b(os.path.abspath(mesh.common.data).encode(), digest_size=4).hexdigest()
     return Path(tempfile.gettempdir(), f"feedmesh-{os.getuid()}", f"{data}-{port}.sock")

@@ -17,7 +17,8 @@ from services.core.clock import wall_clock
 from services.core.columns import Ragged
 from services.core.errors import MeshError
 from services.core.events import ENGAGEMENTS, Action, Batch, events
-from services.ops.supervisor import DataFolder, Supervisor, plan
+from services.ops.planning import plan
+from services.ops.supervisor import DataFolder, Supervisor
 from services.rpc.mesh import Mesh
 from tests.drill.differences import counters as counters_differ
 from tests.drill.recount import recount

@@ -12,8 +12,9 @@ from cli.schema import SCHEMA
 from services.core import settings
 from services.core.clock import wall_clock
 from services.log.protocol import Partition
+from services.ops.planning import plan
 from services.ops.probe import Health
-from services.ops.supervisor import DataFolder, Supervisor, plan
+from services.ops.supervisor import DataFolder, Supervisor
 from services.state.shard import set_aside
 from tests.damage import world
 from tests.damage.files import files_of

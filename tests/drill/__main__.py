@@ -32,6 +32,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=30, help="kills (default 30)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of kills and of the load (default 1)")
     parser.add_argument("--shards", type=int, default=1, help="shard processes of each view (default 1)")
+    parser.add_argument(
+        "--replicas", type=int, default=1, help="processes of each shard; the first is killed (default 1)"
+    )
     parser.add_argument("--users", type=int, default=300, help="users of the demo world that is loaded (default 300)")
     parser.add_argument("--kafka", action="store_true", help="the log on a Kafka broker of its own (make kafka)")
     parser.add_argument("--dataset", nargs=2, metavar=("NAME", "PATH"), help="load this set instead, e.g. lastfm PATH")
@@ -44,7 +47,8 @@ def main() -> int:
 def _drill(folder: Path, arguments: argparse.Namespace, log: dict[str, Any]) -> int:
     """log: the sections of settings that say where the log is."""
     shards = {name: {"shards": arguments.shards} for name in STATEFUL[1:]}
-    sections = {"prober": {"every_s": 1.0}} | shards | log
+    mesh = {"replicas": arguments.replicas} | log.get("mesh", {})
+    sections = {"prober": {"every_s": 1.0}} | shards | log | {"mesh": mesh}
     name, path = arguments.dataset or ("parquet", None)
     if path is None:
         path = folder / "world"
@@ -68,7 +72,7 @@ def rounds(running: Running, count: int, seed: int) -> int:
 def one_round(running: Running, number: int, victim: str, seed: int) -> bool:
     """Whether feeds kept coming and every view equals a recount of the log."""
     people = sorted(recount(running.mesh).follows)
-    shard = number % len(running.mesh.of(victim))
+    shard = number % running.mesh.of(victim)[0].shards
     load_ = Load(running.url, people, seed=seed * 1000 + number)
     load_.start()
     time.sleep(0.5 + (number % 5) / 10)  # the load itself: let it run before and after the kill

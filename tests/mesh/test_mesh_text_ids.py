@@ -12,7 +12,8 @@ from cli.load import load
 from cli.schema import SCHEMA
 from services.core import settings
 from services.core.errors import InvalidArgument
-from services.ops.supervisor import Supervisor, plan
+from services.ops.planning import plan
+from services.ops.supervisor import Supervisor
 from tests.mesh.conftest import page, sections
 from tests.running import get, running_mesh
 

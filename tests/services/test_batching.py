@@ -13,7 +13,7 @@ from protos import calls_pb2
 from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
 from services.core import context, tokens
-from services.core.errors import DeadlineExceeded, InvalidArgument, Unavailable
+from services.core.errors import Away, DeadlineExceeded, InvalidArgument
 from services.core.metrics import Metrics
 from services.rpc.batching import MANY, BatchingChannel, batched_calls
 from services.rpc.channel import call, open_async
@@ -120,7 +120,7 @@ def test_the_deadline_is_that_of_all(serving: Any) -> None:
 def test_a_process_that_is_away_is_away_for_each_call(tmp_path: Path) -> None:
     answers = asked(f"unix:{tmp_path}/nobody", *[lambda stub: stub.Ends] * 2)
     assert [(type(answer), str(answer)) for answer in answers] == [
-        (Unavailable, "roadrunner is away; try again in a moment")
+        (Away, "roadrunner is away; try again in a moment")
     ] * 2
 
 

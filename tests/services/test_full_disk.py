@@ -7,7 +7,8 @@ import pytest
 from roadrunner.client import open_publisher
 from services.core.errors import Exhausted
 from services.core.events import Action, Batch, events
-from services.ops.supervisor import Supervisor, plan
+from services.ops.planning import plan
+from services.ops.supervisor import Supervisor
 from tests.services.batches import follows
 from tests.services.children import small_disk, until
 from tests.services.test_supervisor import await_ready, followed, health, sections

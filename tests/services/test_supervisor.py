@@ -1,4 +1,4 @@
-"""A mesh on one machine: its plan, its folder, and its processes through kill -9 of any of them."""
+"""A mesh on one machine: its folder, and its processes through kill -9 of any of them."""
 
 import asyncio
 import os
@@ -18,8 +18,9 @@ from roadrunner.client import open_publisher
 from services.core import context, settings
 from services.core.errors import InvalidArgument, MeshError, NotFound, Unavailable
 from services.ops import children, supervisor
+from services.ops.planning import plan
 from services.ops.probe import Health, Probe
-from services.ops.supervisor import DataFolder, Supervisor, plan
+from services.ops.supervisor import DataFolder, Supervisor
 from services.rpc import mesh as meshes
 from services.rpc.mesh import Mesh
 from tests.services.batches import follows
@@ -47,34 +48,6 @@ def planned(of: settings.Sections) -> Mesh:
     return made.mesh
 
 
-# --- the plan -------------------------------------------------------------------------------------------------------
-
-
-def test_every_process_has_a_port_of_its_own(tmp_path: Path) -> None:
-    mesh = planned(sections(tmp_path, apiary={"shards": 4}))
-    assert [(p.service, p.shard, p.shards) for p in mesh.processes] == [
-        ("roadrunner", 0, 1),
-        *(("apiary", i, 4) for i in range(4)),
-    ]
-    assert len({p.address for p in mesh.processes}) == 5
-
-
-def test_ports_of_shards_are_consecutive(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    mesh = planned(sections(tmp_path, apiary={"port": port, "shards": 1}))
-    assert mesh.of("apiary")[0].address == f"127.0.0.1:{port}"
-
-
-def test_a_port_in_use_is_refused_by_setting_and_number(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(
-            Unavailable, match=rf"\[apiary\] port: cannot listen on 127.0.0.1:{port}: Address already in"
-        ):
-            plan(sections(tmp_path, apiary={"port": port}))
-
-
 def test_a_free_port_stays_the_meshs_own_from_the_plan_until_it_is_stopped(tmp_path: Path) -> None:
     def take(port: int) -> None:
         with socket.create_server(("127.0.0.1", port)):
@@ -98,28 +71,6 @@ def test_a_free_port_stays_the_meshs_own_from_the_plan_until_it_is_stopped(tmp_p
         running.stop()
     for port in ports:
         take(port)
-
-
-def test_two_services_on_one_port_are_refused(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with pytest.raises(Unavailable, match=rf"\[apiary\] port: cannot listen on 127.0.0.1:{port}"):
-        plan(sections(tmp_path, roadrunner={"port": port}, apiary={"port": port}))
-
-
-def test_ports_end_at_65535(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match=r"\[apiary\] port: cannot listen on 127.0.0.1:6553\d: "):
-        plan(sections(tmp_path, apiary={"port": 65535, "shards": 2}))
-
-
-def test_an_address_that_is_not_this_machines_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match=r"\[roadrunner\] port: cannot listen on 192.0.2.1:0: Cannot assign"):
-        plan(sections(tmp_path, mesh={"host": "192.0.2.1"}))
-
-
-def test_more_shards_than_partitions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match=r"\[apiary\] shards = 5: at most one a partition, 4"):
-        plan(sections(tmp_path, apiary={"shards": 5}))
 
 
 # --- the folder -----------------------------------------------------------------------------------------------------
@@ -254,11 +205,11 @@ SUPERVISOR = """
     import sys
     import time
     from pathlib import Path
-    from services.ops import supervisor
+    from services.ops import planning, supervisor
     from tests.services.test_supervisor import sections
 
     folder = supervisor.DataFolder(Path(sys.argv[1]))
-    running = supervisor.Supervisor(supervisor.plan(sections(folder.path)), lambda line: None)
+    running = supervisor.Supervisor(planning.plan(sections(folder.path)), lambda line: None)
     running.start()
     print("started", flush=True)
     while True:
@@ -317,7 +268,7 @@ def test_why_a_child_was_started_again_is_written_down(tmp_path: Path, how: sign
     running.start()
     try:
         before = await_ready(running.mesh, running.watch)
-        until(lambda: running._heartbeat.silent_s("apiary", 0, before[1]) == 0.0, 60)
+        until(lambda: running._heartbeat.silent_s(running.children[1].of, before[1]) == 0.0, 60)
         os.kill(before[1], how)
 
         def started_again() -> bool:

@@ -17,7 +17,7 @@ def test_merged_metrics_are_valid_and_complete() -> None:
         metrics.observe("GET /v1/feeds/{feed}", 0.01, grpc.StatusCode.OK)
         texts.append(metrics.prometheus().decode())
         families.add(texts[-1])
-    families.add(up([("apiary", 0, True), ("apiary", 1, False)]))
+    families.add(up([("apiary", 0, 0, True), ("apiary", 0, 1, False), ("apiary", 1, 0, False)]))
     merged = list(text_string_to_metric_families(families.text()))
     assert len({family.name for family in merged}) == len(merged)
     assert families.text().count("# TYPE feedmesh_request_seconds histogram") == 1
@@ -29,5 +29,7 @@ def test_merged_metrics_are_valid_and_complete() -> None:
             for s in f.samples
         }
 
-    expected = set().union(*map(samples, texts), samples(up([("apiary", 0, True), ("apiary", 1, False)])))
+    expected = set().union(
+        *map(samples, texts), samples(up([("apiary", 0, 0, True), ("apiary", 0, 1, False), ("apiary", 1, 0, False)]))
+    )
     assert samples(families.text()) == expected

@@ -5,7 +5,7 @@ import { byId, el } from "./dom.js";
 import { count, duration, millis, plural, sentence, short } from "./format.js";
 import { getHealth } from "./api.js";
 import { ProcessCard } from "./process_card.js";
-import { ProcessLog, stateOf } from "./process_log.js";
+import { nameOf, ProcessLog, stateOf } from "./process_log.js";
 
 const EVERY_MS = 1000;
 const PATIENCE_MS = 3000; // a report slower than this is a failure too
@@ -102,7 +102,7 @@ function summarise({ node, summary }, processes) {
 
 function banner(now, processes) {
   const bad = processes.filter((p) => stateOf(p) !== "ready"), down = bad.filter((p) => p.gone).length;
-  const names = bad.map((p) => `${p.latest.service} ${p.latest.shard}`);
+  const names = bad.map(nameOf);
   if (failure) {
     const age = report ? `The numbers below are ${duration((now - reportAt) / 1000)} old.` : "There has been no report yet.";
     say("lost", "No report from the edge", `${sentence(failure)} ${age} Asking again every second.`);

@@ -3,7 +3,7 @@
 
 import { bytes, count, duration, millis, short, words } from "./format.js";
 import { draw } from "./sparkline.js";
-import { SPAN_MS, stateOf } from "./process_log.js";
+import { nameOf, SPAN_MS, stateOf } from "./process_log.js";
 import { el } from "./dom.js";
 import { gauge, shownGauges } from "./gauges.js";
 
@@ -13,7 +13,7 @@ const STATE = { ready: "ready", waiting: "not ready", down: "down" };
 
 export class ProcessCard {
   constructor(process, forget) {
-    const { service, shard, address } = process.latest;
+    const { service, shard, replica, zone, address } = process.latest;
     this.process = process;
     this.state = el("span", { class: "process-state", "data-testid": "process-state" });
     this.why = el("p", { class: "process-why", "data-testid": "process-why" });
@@ -27,10 +27,10 @@ export class ProcessCard {
     this.detail = this.buildDetail();
     this.forget = el("button", { type: "button", class: "button plain", hidden: true, onclick: () => forget(process.key) }, "Forget it");
     this.factList = el("dl", { class: "process-facts" });
-    this.node = el("article", { class: "process", "data-testid": "process-card", "data-service": service, "data-shard": shard,
-      "data-address": address, "aria-label": `${service} shard ${shard} at ${address}` },
-      el("header", {}, el("h3", {}, `${service} ${shard}`), this.state),
-      el("p", { class: "process-address" }, address), this.why, this.effect, this.exits, this.forget,
+    this.node = el("article", { class: "process", "data-testid": "process-card", "data-service": service, "data-shard": shard, "data-replica": replica,
+      "data-address": address, "aria-label": `${service} shard ${shard}${replica ? ` replica ${replica}` : ""} at ${address}` },
+      el("header", {}, el("h3", {}, nameOf(process)), this.state),
+      el("p", { class: "process-address" }, zone === "local" ? address : `${address} in ${zone}`), this.why, this.effect, this.exits, this.forget,
       el("div", { class: "charts" }, this.charts.map((c) => el("div", { class: "chart" },
         el("p", {}, c.value, el("span", { class: "quiet" }, c.label)), c.canvas))),
       this.factList, this.detail);
@@ -111,8 +111,8 @@ export class ProcessCard {
   }
 
   matches(text) {
-    const { service, shard, address, why } = this.process.latest;
-    return `${service} ${shard} ${service}/${shard} ${address} ${STATE[stateOf(this.process)]} ${why}`.toLowerCase().includes(text);
+    const { service, shard, zone, address, why } = this.process.latest;
+    return `${nameOf(this.process)} ${service}/${shard} ${zone} ${address} ${STATE[stateOf(this.process)]} ${why}`.toLowerCase().includes(text);
   }
 }
 

@@ -43,10 +43,13 @@ export class ProcessLog {
       list.push(process);
       groups.set(process.latest.service, list);
     }
-    const order = (a, b) => a.latest.shard - b.latest.shard || a.latest.address.localeCompare(b.latest.address);
+    const order = (a, b) => a.latest.shard - b.latest.shard || a.latest.replica - b.latest.replica || a.latest.address.localeCompare(b.latest.address);
     return [...groups].sort(([a], [b]) => a.localeCompare(b)).map(([service, list]) => [service, list.sort(order)]);
   }
 }
+
+/** "apiary 0", or "apiary 0.1" of a further replica. */
+export const nameOf = ({ latest: { service, shard, replica } }) => `${service} ${shard}${replica ? `.${replica}` : ""}`;
 
 export const stateOf = (process) => (process.gone ? "down" : process.latest.ready ? "ready" : "waiting");
 

@@ -1,0 +1,246 @@
+"""The cluster file: the hosts of a mesh on several machines, and which processes each of them runs.
+
+    [cluster]
+    insecure = true              # nothing between the hosts is encrypted, and nobody proves who they are
+    [hosts.a]
+    address = "10.0.0.1"
+    zone = "east"
+    [hosts.b]
+    address = "10.0.0.2"
+    zone = "west"
+
+and the sections of a mesh.toml. Every host has the same file, so each knows where all processes are: ports are fixed. By
+default the replicas of a shard are spread over the zones, one for each; or every host lists what it `runs`.
+"""
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from services.core.errors import InvalidArgument
+from services.core.settings import Port, Schema, Sections, services_of, validated
+from services.core.words import complaint
+from services.ops.planning import Plan, replicas_of, shards_of
+from services.ops.ports import Ports
+from services.rpc import mesh as meshes
+from services.rpc.mesh import Address, bracketed
+
+PER_SERVICE = 100  # ports of a service: its shards listen on port, port + 1, ...
+Names = tuple[Annotated[str, Meta(min_length=1)], ...]
+
+
+class ClusterSettings(Struct, forbid_unknown_fields=True, kw_only=True):
+    """[cluster]. port: the first of the fixed ones, 100 for each service; insecure: to run without TLS is meant."""
+
+    port: Port = 7400
+    insecure: bool = False
+
+
+class Host(Struct, forbid_unknown_fields=True, kw_only=True):
+    """[hosts.<name>]. address: where its processes listen and the others find them; data: its data folder, if not that of
+    [mesh]; runs: "apiary" for all shards of a service, "apiary:1" for one.
+    """
+
+    address: Annotated[str, Meta(min_length=1)]
+    zone: Annotated[str, Meta(min_length=1)]
+    data: str = ""
+    runs: Names | None = None
+
+
+class Cluster(Struct, frozen=True):
+    """A cluster file. processes: of all hosts."""
+
+    hosts: dict[str, Host]
+    sections: Sections
+    processes: tuple[Address, ...]
+    origin: str
+
+
+def read(path: Path, schema: Schema) -> Cluster:
+    """Read a cluster file. Raises InvalidArgument naming the file, the setting and what is allowed."""
+    try:
+        raw = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InvalidArgument(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{path}: not TOML: {error}") from None
+    own = _section(raw.pop("cluster", {}), ClusterSettings, f"{path}: [cluster]")
+    hosts = _hosts(raw.pop("hosts", {}), path, own)
+    zones = list(dict.fromkeys(host.zone for host in hosts.values()))
+    if isinstance(raw.get("mesh", {}), dict):
+        raw["mesh"] = {"replicas": len(zones)} | raw.get("mesh", {})
+    sections = validated(raw, str(path), schema)
+    _check(sections["mesh"], hosts, path)
+    placed = (
+        _stated(sections, hosts, path) if any(h.runs is not None for h in hosts.values()) else _spread(sections, hosts)
+    )
+    processes = tuple(_address(sections, own, hosts, *at) for at in placed)
+    return Cluster(hosts, sections, processes, str(path))
+
+
+def plan(cluster: Cluster, name: str) -> Plan:
+    """The part of one host. Raises InvalidArgument for one that there is not, Unavailable for a port in use."""
+    host = cluster.hosts.get(name)
+    if host is None:
+        raise InvalidArgument(f"{cluster.origin}: there is no [hosts.{name}]; there are {', '.join(cluster.hosts)}")
+    common = msgspec.structs.replace(
+        cluster.sections["mesh"], host=host.address, zone=host.zone, data=host.data or cluster.sections["mesh"].data
+    )
+    own = tuple(process for process in cluster.processes if process.host == name)
+    return Plan(meshes.resolve({**cluster.sections, "mesh": common}, list(cluster.processes)), own, Ports(host.address))
+
+
+def check_ports(plan: Plan) -> None:
+    """Raise Unavailable when a port of this host's processes is another's."""
+    for process in plan.own:
+        for address in filter(None, (process.address, process.http)):
+            plan.ports.take(int(address.rpartition(":")[2]), process.name)
+    plan.ports.planned()
+
+
+def _section(raw: Any, struct: type[Any], where: str) -> Any:
+    try:
+        return msgspec.convert(raw, struct)
+    except msgspec.ValidationError as error:
+        raise InvalidArgument(f"{where}: {complaint(error, raw, struct, whole='the section')}") from None
+
+
+def _hosts(raw: Any, path: Path, own: ClusterSettings) -> dict[str, Host]:
+    if not isinstance(raw, dict) or not raw:
+        raise InvalidArgument(f"{path}: names no host; a [hosts.<name>] for each is needed")
+    hosts = {name: _section(one, Host, f"{path}: [hosts.{name}]") for name, one in raw.items()}
+    for address, times in Counter(host.address for host in hosts.values()).items():
+        if times > 1:
+            raise InvalidArgument(f"{path}: address = {address!r} is that of {times} hosts; each has its own")
+    open_ = [name for name, host in hosts.items() if not _is_loopback(host.address)]
+    if open_ and not own.insecure:
+        raise InvalidArgument(
+            f"{path}: [hosts.{open_[0]}] address = {hosts[open_[0]].address!r}: others reach it, and there is no TLS between "
+            "hosts; on a network that only they are on, say so: `insecure = true` in [cluster]"
+        )
+    return hosts
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _check(common: Any, hosts: dict[str, Host], path: Path) -> None:
+    if len(hosts) > 1 and not common.blobs:
+        raise InvalidArgument(
+            f"{path}: [mesh] blobs is missing: models, graphs and datasets lie where every host finds them: the URL of a "
+            "folder that all have, such as file:///mnt/blobs"
+        )
+
+
+Placed = tuple[str, int, int, int, str]  # service, shard, shards, replica, host
+
+
+def _spread(sections: Sections, hosts: dict[str, Host]) -> Iterator[Placed]:
+    """Replicas over zones, shards over the hosts of a zone; each service begins at another host."""
+    zones: dict[str, list[str]] = {}
+    for name, described in hosts.items():
+        zones.setdefault(described.zone, []).append(name)
+    in_zone = list(zones.values())
+    for number, service in enumerate(services_of(sections)):
+        shards, replicas = shards_of(sections, service), replicas_of(sections, service)
+        for shard in range(shards):
+            taken: list[str] = []
+            for replica in range(replicas):
+                at = shard * replicas + replica
+                there = in_zone[at % len(in_zone)]
+                host = there[(number + shard + replica // len(in_zone)) % len(there)]
+                if host in taken:
+                    raise InvalidArgument(
+                        f"[{service}] replicas = {replicas}: two of a shard would be on host {host}; allowed are at most as many "
+                        "as each zone has hosts for"
+                    )
+                taken.append(host)
+                yield service, shard, shards, replica, host
+
+
+def _stated(sections: Sections, hosts: dict[str, Host], path: Path) -> Iterator[Placed]:
+    """As each host lists it; the replicas of a shard are numbered in the order of the hosts."""
+    silent = [name for name, host in hosts.items() if host.runs is None]
+    if silent:
+        raise InvalidArgument(
+            f"{path}: [hosts.{silent[0]}] has no `runs`, and others have; allowed is: all hosts, or none"
+        )
+    found: dict[tuple[str, int], list[str]] = {}
+    for name, described in hosts.items():
+        for stated in described.runs or ():
+            for at in _meant(sections, stated, f"{path}: [hosts.{name}] runs"):
+                found.setdefault(at, []).append(name)
+    for service in services_of(sections):
+        shards = shards_of(sections, service)
+        for shard in range(shards):
+            there = found.get((service, shard), [])
+            if not there:
+                raise InvalidArgument(f"{path}: no host runs {service}{f':{shard}' if shards > 1 else ''}")
+            if len(there) > 1 and not sections[service].replicated:
+                raise InvalidArgument(f"{path}: {service} is one process, and {', '.join(there)} run it")
+            if len(set(there)) < len(there):
+                raise InvalidArgument(f"{path}: a host runs {service}:{shard} twice")
+            for replica, host in enumerate(there):
+                yield service, shard, shards, replica, host
+
+
+def _meant(sections: Sections, stated: str, where: str) -> list[tuple[str, int]]:
+    service, _, shard = stated.partition(":")
+    if service not in services_of(sections):
+        raise InvalidArgument(
+            f"{where}: {stated!r}: there is no {service!r}; there are {', '.join(services_of(sections))}"
+        )
+    shards = shards_of(sections, service)
+    if not shard and ":" not in stated:
+        return [(service, one) for one in range(shards)]
+    if not (shard.isascii() and shard.isdigit() and int(shard) < shards):
+        raise InvalidArgument(f"{where}: {stated!r}: {service} has the shards 0 to {shards - 1}")
+    return [(service, int(shard))]
+
+
+def _address(
+    sections: Sections,
+    own: ClusterSettings,
+    hosts: dict[str, Host],
+    service: str,
+    shard: int,
+    shards: int,
+    replica: int,
+    host: str,
+) -> Address:
+    at = bracketed(hosts[host].address)
+    port = _port(sections, own, service, shards) + shard
+    http = getattr(sections[service], "http_port", None)
+    if http == 0:
+        raise InvalidArgument(f"[{service}] http_port = 0: hosts need to know it; allowed are 1 to 65535")
+    return Address(
+        service=service,
+        shard=shard,
+        shards=shards,
+        replica=replica,
+        zone=hosts[host].zone,
+        host=host,
+        address=f"{at}:{port}",
+        http=f"{at}:{http + shard}" if http else "",
+    )
+
+
+def _port(sections: Sections, own: ClusterSettings, service: str, shards: int) -> int:
+    """Of the first shard: the setting, or else one that follows from the service alone."""
+    stated = int(sections[service].port)
+    if not stated and shards > PER_SERVICE:
+        raise InvalidArgument(f"[{service}] shards = {shards}: name the first of so many ports, `port`, in [{service}]")
+    first = stated or own.port + PER_SERVICE * services_of(sections).index(service)
+    if first + shards > 65535:
+        raise InvalidArgument(f"[cluster] port = {own.port}: the ports of {service} would end at {first + shards}")
+    return first

@@ -1,0 +1,77 @@
+"""The processes of a mesh on one machine, and their ports."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from services.core.errors import InvalidArgument, Unavailable
+from services.ops.planning import plan
+from tests.services.test_supervisor import planned, sections
+
+
+def test_every_process_has_a_port_of_its_own(tmp_path: Path) -> None:
+    mesh = planned(sections(tmp_path, apiary={"shards": 4}))
+    assert [(p.service, p.shard, p.shards) for p in mesh.processes] == [
+        ("roadrunner", 0, 1),
+        *(("apiary", i, 4) for i in range(4)),
+    ]
+    assert len({p.address for p in mesh.processes}) == 5
+
+
+def test_each_shard_has_its_replicas_in_the_zones_in_turn(tmp_path: Path) -> None:
+    mesh = planned(sections(tmp_path, mesh={"replicas": 3, "zones": ["a", "b"]}, apiary={"shards": 2}))
+    assert [(p.name, p.zone) for p in mesh.processes] == [
+        ("roadrunner-0", "a"),
+        ("apiary-0", "a"),
+        ("apiary-0.1", "b"),
+        ("apiary-0.2", "a"),
+        ("apiary-1", "a"),
+        ("apiary-1.1", "b"),
+        ("apiary-1.2", "a"),
+    ]
+    assert len({p.address for p in mesh.processes}) == 7
+    assert len(planned(sections(tmp_path, mesh={"replicas": 3}, apiary={"shards": 2, "replicas": 1})).processes) == 3
+
+
+def test_a_second_log_is_refused_by_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match=r"\[roadrunner\] replicas = 2: roadrunner is one process; allowed is 1"):
+        plan(sections(tmp_path, roadrunner={"replicas": 2}))
+
+
+def test_ports_of_shards_are_consecutive(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    mesh = planned(sections(tmp_path, apiary={"port": port, "shards": 1}))
+    assert mesh.of("apiary")[0].address == f"127.0.0.1:{port}"
+
+
+def test_a_port_in_use_is_refused_by_setting_and_number(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            Unavailable, match=rf"\[apiary\] port: cannot listen on 127.0.0.1:{port}: Address already in"
+        ):
+            plan(sections(tmp_path, apiary={"port": port}))
+
+
+def test_two_services_on_one_port_are_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with pytest.raises(Unavailable, match=rf"\[apiary\] port: cannot listen on 127.0.0.1:{port}"):
+        plan(sections(tmp_path, roadrunner={"port": port}, apiary={"port": port}))
+
+
+def test_ports_end_at_65535(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"\[apiary\] port: cannot listen on 127.0.0.1:6553\d: "):
+        plan(sections(tmp_path, apiary={"port": 65535, "shards": 2}))
+
+
+def test_an_address_that_is_not_this_machines_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"\[roadrunner\] port: cannot listen on 192.0.2.1:0: Cannot assign"):
+        plan(sections(tmp_path, mesh={"host": "192.0.2.1"}))
+
+
+def test_more_shards_than_partitions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match=r"\[apiary\] shards = 5: at most one a partition, 4"):
+        plan(sections(tmp_path, apiary={"shards": 5}))
