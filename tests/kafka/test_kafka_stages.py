@@ -1,6 +1,7 @@
 """Splitting and counting on a real broker: two processes of each stage, failing at random and starting again; against a recount.
 
-The interleavings are tried on a log in memory (tests/roadrunner/test_roadrunner_stages.py); this is one short round of the real thing.
+The interleavings are tried on a log in memory (tests/roadrunner/test_roadrunner_stages.py); this is one
+short round of the real thing.
 """
 
 import random
