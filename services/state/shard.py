@@ -264,6 +264,7 @@ class Shard(Database):
                 raise DeadlineExceeded(late(missing, self._applied.get(missing[:2], NOTHING), reached[missing]))
 
     def _missing(self, reached: Reached) -> Place | None:
+        place: Place
         for place, offset in reached.items():
             if not self._applied.get(place[:2], NOTHING).has(place, offset):
                 return place

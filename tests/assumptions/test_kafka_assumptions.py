@@ -65,7 +65,7 @@ def write(servers: str, name: str, *values: bytes, **more: Any) -> list[tuple[An
 
 def read(consumer: Consumer, name: str, offset: int, count: int) -> list[Any]:
     consumer.assign([TopicPartition(name, 0, offset)])
-    end, found = time.monotonic() + WITHIN_S, []
+    end, found = time.monotonic() + WITHIN_S, list[Any]()
     while len(found) < count and time.monotonic() < end:
         if (message := consumer.poll(0.5)) is not None:
             found.append(message)

@@ -124,5 +124,6 @@ def test_every_event_counts_once(broker: Broker, tmp_path: Path, monkeypatch: py
         until(lambda: done([other], reader, INGEST), WITHIN_S)
         until(lambda: done([counter], reader, Topic.OBJECTS), WITHIN_S)
     check(read_back(cluster))
-    for part in (ingest, derived, reader):
-        part.close()
+    ingest.close()
+    derived.close()
+    reader.close()
