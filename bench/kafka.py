@@ -26,6 +26,7 @@ from services.core.topics import INGEST, Topic
 from services.log.protocol import Reader
 from services.log.reading import kafka_reader, on_kafka, open_reader
 from services.ops import supervisor
+from services.ops.planning import plan
 from services.rpc.mesh import Mesh
 from services.state.shard import Shard
 from tests.kafka.broker import missing, running_broker
@@ -49,7 +50,7 @@ def roadrunner(sections: dict[str, Any]) -> Iterator[Running]:
     with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
         given = {name: dict(section) for name, section in sections.items()}
         given["mesh"] = {"data": folder, "partitions": PARTITIONS} | given.get("mesh", {})
-        planned = supervisor.plan(settings.validated(given, "bench", SCHEMA), ["roadrunner"])
+        planned = plan(settings.validated(given, "bench", SCHEMA), ["roadrunner"])
         running = Running(supervisor.Supervisor(planned, print), [])
         running.supervisor.start()
         try:

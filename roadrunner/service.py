@@ -99,7 +99,7 @@ class Roadrunner(rpc.RoadrunnerServicer):
                     partition=at[1],
                     first=of.first,
                     next=of.next,
-                    events=of.events or 0,
+                    events=of.events or 0,  # which this log counts
                     oldest_ms=oldest.get(at, 0),
                 )
                 for at, of in ends.items()

@@ -104,8 +104,8 @@ class Splitting:
     def _recent_of(self, partition: int) -> RecentIds:
         if partition not in self._recent:
             recent = self._recent[partition] = RecentIds(SLOTS)
-            bounds = split_layout.accepted_key(partition, 0), split_layout.accepted_key(partition + 1, 0)
-            for key, value in self.shard.family("accepted").items(*bounds):
+            first, end = (split_layout.accepted_key(at, 0) for at in (partition, partition + 1))
+            for key, value in self.shard.family("accepted").items(first, end):
                 at_ms, keys = split_layout.accepted_of(key, value)
                 recent.add(keys, at_ms)
                 recent.touch(keys, at_ms)

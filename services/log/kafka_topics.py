@@ -6,7 +6,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
-from services.core.errors import Conflict, DeadlineExceeded, InvalidArgument
+from services.core.errors import Conflict, DeadlineExceeded, InvalidArgument, Unavailable
 from services.core.settings import KafkaSettings
 from services.core.topics import INGEST
 from services.log.history import KEPT, new_number
@@ -71,7 +71,7 @@ def make(cluster: Cluster, timeout: float) -> list[str]:
     for name in missing:
         _create(cluster, admin, name, topics[name], timeout)
     end = time.monotonic() + timeout
-    while missing and len(_described(cluster, admin, timeout)) < len(topics) and time.monotonic() < end:
+    while missing and not _are_led(cluster, admin, list(topics), timeout) and time.monotonic() < end:
         time.sleep(0.05)  # brokers hear of a new topic one after the other
     check(cluster, timeout)
     reader = KafkaReader(cluster)
@@ -81,6 +81,22 @@ def make(cluster: Cluster, timeout: float) -> list[str]:
     finally:
         reader.close()
     return missing
+
+
+def _are_led(cluster: Cluster, admin: AdminClient, names: list[str], timeout: float) -> bool:
+    """Whether every partition of all topics is there and has a broker that leads it."""
+    if len(_described(cluster, admin, timeout)) < len(names):
+        return False
+    every = [(number, p) for number in NAMES for p in range(cluster.partitions)]
+    reader = KafkaReader(cluster)
+    try:
+        offsets(cluster, admin, every, timeout)
+        reader.meta(timeout)
+    except Unavailable:
+        return False
+    finally:
+        reader.close()
+    return True
 
 
 def _create(cluster: Cluster, admin: AdminClient, name: str, topic: Wanted, timeout: float) -> None:

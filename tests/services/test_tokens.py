@@ -8,7 +8,12 @@ from services.core import tokens as token
 from services.core.errors import InvalidArgument
 from services.core.tokens import Reached
 
-offsets = st.dictionaries(st.tuples(st.integers(0, 255), st.integers(0, 65535)), st.integers(0, 2**64 - 1), max_size=9)
+topics = st.one_of(st.integers(0, 127), st.just(token.EPOCH))
+records = st.dictionaries(st.tuples(topics, st.integers(0, 65535)), st.integers(0, 2**64 - 1), max_size=9)
+batches = st.dictionaries(
+    st.tuples(st.integers(0, 126), st.integers(0, 65535), st.integers(0, 65535)), st.integers(0, 2**48 - 1), max_size=9
+)
+offsets = st.builds(lambda of, made: {**of, **made}, records, batches)
 
 
 @given(offsets)
