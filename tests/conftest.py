@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.running import Kept
+from tests.seaweed import Seaweed
 
 # Kernels compile at their first call and the machines are shared: how long one example takes says nothing. The suite has
 # the same examples in each run, so that a change fails for its own faults; `make fuzz` looks for new ones.
@@ -84,6 +85,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByGroup:
 def kept(pytestconfig: pytest.Config) -> Kept:
     """The objects that the tests of a folder share; a fixture of a module asks it, since a session outlives the folder."""
     return pytestconfig.stash[KEPT]
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """An S3-compatible store, one for all tests of this process."""
+    server = Seaweed(tmp_path_factory.mktemp("seaweed"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNTIME, TRAINING, BUILD, DEV = (f"requirements{kind}.lock" for kind in ("", "-training", "-build", "-dev"))
+RUNTIME, TRAINING, BUILD, CLUSTER, DEV = (
+    f"requirements{kind}.lock" for kind in ("", "-training", "-build", "-cluster", "-dev")
+)
 HERE = Path(sysconfig.get_path("purelib"))
 
 

