@@ -31,6 +31,7 @@ from services.core.metrics import Metrics
 from services.core.settings import ServiceSettings, ShardSettings, ThreadedSettings
 from services.log.protocol import Reader
 from services.log.reading import open_reader
+from services.ops.filling import fill
 from services.ops.memory import GIVE_BACK_EVERY_S, give_back, settle_memory
 from services.ops.status import Status
 from services.ops.wiring import AsyncParts, Follows, Parts, Runtime
@@ -43,8 +44,12 @@ from services.rpc.server import AddServicer
 from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
 from services.rpc.unix_socket import socket_path
 from services.state.follower import Follower, Lag
+from services.state.manifest import Snapshots
+from services.state.restore import Wanted
 from services.state.scrub import Scrubber, Values
 from services.state.shard import Shard, open_or_rebuild, set_aside, with_offsets
+from services.state.snapshot import Taker
+from services.state.snapshotter import Snapshotter
 from services.state.stored import remedy
 
 logger = logging.getLogger(__name__)
@@ -91,10 +96,14 @@ class Process:
         return self.mesh.section(self.service, struct)
 
     def open_shard(self, form: str, families: Iterable[str], settings: ShardSettings) -> Shard:
-        """The state of a view, in this format and the deployment's number of partitions; a damaged one is set aside."""
+        """The state of a view, in this format and the deployment's number of partitions: its folder, or a snapshot where that is
+        empty. A damaged one is set aside.
+        """
         folder, form = self.folder, f"{form}, {self.mesh.common.partitions} partitions"
         self.metrics.gauge("damaged_folders", lambda: float(len(set_aside(folder))))
-        shard = open_or_rebuild(folder, form, families, settings.cache_mb, settings.memtable_mb)
+        wanted = Wanted(self.service, form, tuple(families), self.shard, self.shards, self.partitions)
+        filled = partial(fill, self.mesh, wanted)
+        shard = open_or_rebuild(folder, form, wanted.families, settings.cache_mb, settings.memtable_mb, filled)
         _opened.append(shard)
         return shard
 
@@ -124,13 +133,17 @@ def open_process(service: str) -> Process:
         "--mesh", type=Path, required=True, help="the file that describes the mesh (see services/rpc/mesh.py)"
     )
     parser.add_argument("--shard", type=int, default=0, help="which shard of the service this process is")
+    parser.add_argument("--shards", type=int, help="of which layout [default: the one that clients ask]")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     mesh = meshes.load(arguments.mesh)
     context.originate(mesh.common.zone)
-    mine = next((p for p in mesh.of(service) if p.shard == arguments.shard), None)
+    shards = arguments.shards or len(mesh.of(service))
+    known = {(p.shard, p.shards): p for p in mesh.processes if p.service == service}
+    mine = known.get((arguments.shard, shards))
     if mine is None:
-        parser.error(f"--shard {arguments.shard}: {service} has shards 0 to {len(mesh.of(service)) - 1}")
+        there = ", ".join(f"{shard} of {of}" for shard, of in sorted(known))
+        parser.error(f"--shard {arguments.shard} --shards {shards}: {service} has the shards {there}")
     return Process(service, mine.shard, mine.shards, mine.address, mesh, Metrics(service, mine.shard), mine.held)
 
 
@@ -185,7 +198,7 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     stop = Stop()
     follower = _follower(parts.main, process.clock) if parts.main else None
     caches = [_follower(cache, process.clock) for cache in parts.caches]
-    scrubber = _scrubber(process, parts)
+    scrubber, snapshotter = _scrubber(process, parts), _snapshotter(process, settings, parts)
     why = either(*(part for part in (follower and follower.why_not_ready, scrubber and scrubber.problem) if part))
     lag = follower.lag if follower else Lag
     status = Status(process.service, process.shard, process.metrics, why, lag)
@@ -206,12 +219,14 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     unix = ThreadedUnixServer(path, dispatcher, settings.threads) if path else None
     if follower:
         follower.start()
-    if scrubber:
-        scrubber.start(process.metrics)
+    for reads in (scrubber, snapshotter):
+        if reads:
+            reads.start(process.metrics)
     _report_ready(process, health, why, follower.dead if follower else lambda: False, _look, stop.event)
     health.enter_graceful_shutdown()
-    if scrubber:
-        scrubber.stop()
+    for reads in (scrubber, snapshotter):
+        if reads:
+            reads.stop()
     stopped = server.stop(process.mesh.common.drain_s)
     if unix:
         unix.stop(process.mesh.common.drain_s)
@@ -234,6 +249,18 @@ def _scrubber(process: Process, parts: Parts) -> Scrubber | None:
     looks, every_h = with_offsets(process.service, parts.check), process.mesh.common.check_every_h
     families = ("offsets", *parts.families)
     return Scrubber(parts.main.view.shard, families, lambda: Values(looks), remedy(process.service), every_h)
+
+
+def _snapshotter(process: Process, settings: ThreadedSettings, parts: Parts) -> Snapshotter | None:
+    """What takes snapshots of the state; None where none are to be taken."""
+    if parts.main is None or not isinstance(parts.main.view.shard, Shard) or not isinstance(settings, ShardSettings):
+        return None
+    if not settings.snapshot_every_s:
+        return None
+    shard, to = parts.main.view.shard, Snapshots(process.blobs, process.service, process.shard, process.shards)
+    taker = Taker(shard, to, parts.main.partitions, parts.main.topics, process.clock)
+    every_s, keep = settings.snapshot_every_s, settings.snapshots_kept
+    return Snapshotter(shard, to, taker, every_s, keep, process.address, process.clock, process.no_room)
 
 
 def _look() -> None:
