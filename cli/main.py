@@ -15,6 +15,7 @@ from cli.graph import app as graph
 from cli.load import load
 from cli.model import model
 from cli.plan import plan
+from cli.snapshot import snapshot
 from cli.status import status
 from cli.up import down, up
 
@@ -49,6 +50,7 @@ for command in (up, down, status, check, doctor, demo, load, plan, feed, event, 
 app.add_typer(features, name="features")
 app.add_typer(graph, name="graph")
 app.add_typer(model, name="model")
+app.add_typer(snapshot, name="snapshot")
 
 if __name__ == "__main__":
     app()
