@@ -12,6 +12,7 @@ from cli.demo import demo
 from cli.doctor import doctor
 from cli.features import features
 from cli.graph import app as graph
+from cli.layout import layout
 from cli.load import load
 from cli.model import model
 from cli.plan import plan
@@ -49,6 +50,7 @@ for command in (up, down, status, check, doctor, demo, load, plan, feed, event, 
     app.command()(command)
 app.add_typer(features, name="features")
 app.add_typer(graph, name="graph")
+app.add_typer(layout, name="layout")
 app.add_typer(model, name="model")
 app.add_typer(snapshot, name="snapshot")
 

@@ -15,7 +15,6 @@ from services.rpc.mesh import Mesh
 
 logger = logging.getLogger(__name__)
 EVERY_S = 1.0
-At = tuple[str, int]  # service, shard
 
 
 class Heartbeat:
@@ -24,7 +23,8 @@ class Heartbeat:
     def __init__(self, mesh: Mesh) -> None:
         """Nothing is asked before `start`."""
         self._mesh = mesh
-        self._silent: dict[At, tuple[int, float]] = {}  # process id that answered last, seconds asked in vain since
+        #: By address: the process id that answered there last, and seconds asked in vain since.
+        self._silent: dict[str, tuple[int, float]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -38,9 +38,9 @@ class Heartbeat:
         if self._thread.is_alive():
             self._thread.join()
 
-    def silent_s(self, service: str, shard: int, pid: int) -> float | None:
+    def silent_s(self, address: str, pid: int) -> float | None:
         """For how many seconds this process was asked in vain; None of one that has not answered yet, as it starts."""
-        answered, silent = self._silent.get((service, shard), (0, 0.0))
+        answered, silent = self._silent.get(address, (0, 0.0))
         return silent if answered == pid else None
 
     def _run(self) -> None:
@@ -50,7 +50,7 @@ class Heartbeat:
             logger.exception("the heartbeat ended: a process that hangs is not noticed any more")
 
     async def _ask(self) -> None:
-        probe = Probe(self._mesh)
+        probe = Probe(self._mesh, every=True)
         try:
             while not self._stop.is_set():
                 began = time.monotonic()
@@ -64,7 +64,7 @@ class Heartbeat:
             await probe.close()
 
     def _take(self, health: Health, took_s: float) -> None:
-        at = (health.of.service, health.of.shard)
+        at = health.of.address
         if health.status is not None:
             self._silent[at] = (health.status.pid, 0.0)
         elif at in self._silent:

@@ -33,9 +33,9 @@ class Health:
 class Probe:
     """Channels to the status service of every process, wherever the mesh has it now. Make it on the event loop that uses it."""
 
-    def __init__(self, mesh: Mesh, skip: tuple[str, ...] = ()) -> None:
-        """`skip`: services without gRPC, or that ask themselves."""
-        self._skip, self._following = skip, Following(mesh.membership)
+    def __init__(self, mesh: Mesh, skip: tuple[str, ...] = (), every: bool = False) -> None:
+        """`skip`: services without gRPC, or that ask themselves. every: also processes that no client asks."""
+        self._skip, self._every, self._following = skip, every, Following(mesh.membership)
         self._asked: list[tuple[Address, grpc.aio.Channel]] = []
         self._open(self._following.members)
 
@@ -44,7 +44,7 @@ class Probe:
         before = {of.address: channel for of, channel in self._asked}
         self._asked = []
         for of in members.processes:
-            if of.service not in self._skip:
+            if of.service not in self._skip and (of.asked or self._every):
                 kept = before.pop(of.address) if of.address in before else open_async(of.address)
                 self._asked.append((of, kept))
         return list(before.values())

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import msgspec
 import psutil
 
 from services.core.clock import wall_clock
@@ -25,11 +26,13 @@ from services.core.errors import InvalidArgument, MeshError, Unavailable
 from services.core.external import check_setting
 from services.core.installation import environment, program
 from services.core.settings import Sections, services_of
-from services.ops import children
+from services.ops import children, layouts
 from services.ops.children import Exit, Fate
 from services.ops.heartbeat import Heartbeat
+from services.ops.layouts import Layout
 from services.ops.ports import Ports
 from services.rpc import mesh as meshes
+from services.rpc.membership import FileMembership
 from services.rpc.mesh import Address, Mesh
 
 logger = logging.getLogger(__name__)
@@ -103,6 +106,7 @@ class Plan:
 
     mesh: Mesh
     ports: Ports
+    notes: tuple[str, ...] = ()  # what people should know of it
 
 
 def plan(sections: Sections, services: Sequence[str] = ()) -> Plan:
@@ -110,6 +114,7 @@ def plan(sections: Sections, services: Sequence[str] = ()) -> Plan:
 
     Raises Unavailable for a port in use.
     """
+    notes = tuple(layouts.settle(sections, layouts.load(Path(sections["mesh"].data))))
     ports = Ports(sections["mesh"].host)
     try:
         processes = [
@@ -119,7 +124,7 @@ def plan(sections: Sections, services: Sequence[str] = ()) -> Plan:
         ports.release()
         raise
     ports.planned()
-    return Plan(meshes.resolve(sections, processes), ports)
+    return Plan(meshes.resolve(sections, processes), ports, notes)
 
 
 def _shards(service: str, sections: Sections, ports: Ports) -> Iterator[Address]:
@@ -153,6 +158,7 @@ class Child:
 
     of: Address
     log: Path
+    name: str  # service and shard; and the layout, of one that was added since the mesh was started
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     restarts: int = 0
@@ -165,11 +171,7 @@ class Child:
     looked: float = 0.0
     logged: int = 0  # bytes of its log that those before it wrote
     exits: list[Exit] = field(default_factory=list)  # the newest first
-
-    @property
-    def name(self) -> str:
-        """Service and shard."""
-        return f"{self.of.service}-{self.of.shard}"
+    leaves_by: float = 0.0  # not 0: it is to end, and is killed then
 
 
 class Supervisor:
@@ -177,18 +179,21 @@ class Supervisor:
 
     def __init__(self, plan: Plan, report: Callable[[str], None]) -> None:
         """`report` gets a line whenever a child died or came back."""
-        self.mesh, self._ports, self._report = plan.mesh, plan.ports, report
+        self.mesh, self._ports, self._report, self._notes = plan.mesh, plan.ports, report, plan.notes
         mesh = plan.mesh
         self._path = meshes.mesh_file(mesh.data)
-        logs = mesh.data / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        self.children = [Child(p, logs / f"{p.service}-{p.shard}.log") for p in mesh.processes]
+        (mesh.data / "logs").mkdir(parents=True, exist_ok=True)
+        self.children = [self._child(p, f"{p.service}-{p.shard}") for p in mesh.processes]
+        self._layouts_seen = 0
         self._heartbeat = Heartbeat(mesh)
 
     def start(self) -> None:
         """Describe the mesh and start every process. Raises InvalidArgument for ids in another form than before."""
         check_setting(self.mesh.data, self.mesh.common.ids)
+        for note in self._notes:
+            self._report(note)
         meshes.save(self.mesh, self._path)
+        self.mesh.follow(FileMembership(self._path, self.mesh.processes))  # processes come and go with layouts
         self._record()
         for child in self.children:
             self._spawn(child)
@@ -197,6 +202,7 @@ class Supervisor:
 
     def _spawn(self, child: Child) -> None:
         command = [*program(child.of.service), "--mesh", str(self._path), "--shard", str(child.of.shard)]
+        command += ["--shards", str(child.of.shards)]
         variables = environment() | {
             "FEEDMESH_SUPERVISED": "1",
             "OMP_NUM_THREADS": "1",
@@ -214,8 +220,11 @@ class Supervisor:
     def watch(self) -> None:
         """Look once after every child: start again what died, later each time it dies young."""
         now = time.monotonic()
-        for child in self.children:
-            if child.process is None:
+        self._follow_layouts(now)
+        for child in list(self.children):
+            if child.leaves_by:
+                self._leave(child, now)
+            elif child.process is None:
                 if now >= child.start_at:
                     child.restarts += 1
                     self._spawn(child)
@@ -227,10 +236,59 @@ class Supervisor:
                 child.hung_s = hung_s
                 child.process.kill()  # SIGTERM would wait for what hangs
 
+    def _child(self, of: Address, name: str) -> Child:
+        return Child(of, self.mesh.data / "logs" / f"{name}.log", name)
+
+    def _follow_layouts(self, now: float) -> None:
+        """Start and end processes as `feedmesh layout` asked since the last look."""
+        try:
+            seen = layouts.layouts_file(self.mesh.data).stat().st_mtime_ns
+            if seen == self._layouts_seen:
+                return
+            self._layouts_seen, wanted = seen, layouts.load(self.mesh.data)
+        except FileNotFoundError:
+            return
+        except InvalidArgument as error:
+            self._report(str(error))
+            return
+        for service, of in wanted.items():
+            own = [child for child in self.children if child.of.service == service]
+            there = {child.of.shards for child in own if not child.leaves_by}
+            if of.serves in there:  # else it is no layout of this mesh
+                self._take(service, of, own, now)
+        self.mesh.processes[:] = [child.of for child in self.children if not child.leaves_by]
+        meshes.save(self.mesh, self._path)
+        for child in self.children:
+            if child.process is None and not child.started and not child.leaves_by:
+                self._spawn(child)
+        self._record()
+
+    def _take(self, service: str, of: Layout, own: list[Child], now: float) -> None:
+        for child in own:
+            child.of = msgspec.structs.replace(child.of, asked=child.of.shards == of.serves)
+            if child.of.shards not in (of.serves, of.beside) and not child.leaves_by:
+                child.leaves_by = now + self.mesh.common.drain_s + 5
+                if child.process:
+                    child.process.terminate()
+        if of.beside and of.beside not in {child.of.shards for child in own if not child.leaves_by}:
+            added = beside(self.mesh, self._ports, service, of.beside)
+            self.children += [self._child(p, f"{service}-{p.shard}of{p.shards}") for p in added]
+
+    def _leave(self, child: Child, now: float) -> None:
+        """Forget a child that has ended as it was told to; kill it when it takes too long."""
+        if child.process is not None and child.process.poll() is None:
+            if now > child.leaves_by:
+                child.process.kill()
+            return
+        if child.process is not None and child.process.stdin:
+            child.process.stdin.close()
+        self.children.remove(child)
+        self._record()
+
     def _hung_s(self, child: Child, pid: int, now: float) -> float:
         """For how many seconds a process that hangs has given no answer; 0 of one that does not."""
         within = self.mesh.common.hang_s
-        silent = self._heartbeat.silent_s(child.of.service, child.of.shard, pid)
+        silent = self._heartbeat.silent_s(child.of.address, pid)
         if silent is None:
             silent, within = _idle_s(child, pid, now), max(within, START_HANG_S)
         return within if silent > within else 0.0
@@ -275,6 +333,19 @@ class Supervisor:
             self._path.unlink()
         self._ports.release()
         return killed
+
+
+def beside(mesh: Mesh, ports: Ports, service: str, shards: int) -> list[Address]:
+    """The processes of another layout of a service, on free ports, which no client asks."""
+    common = mesh.common
+    host = f"[{common.host}]" if ":" in common.host else common.host
+    at = [f"{host}:{ports.take(0, f'[{service}] port')}" for _ in range(shards)]
+    return [
+        Address(
+            service=service, shard=shard, shards=shards, address=address, zone=common.zone, asked=False, held=(address,)
+        )
+        for shard, address in enumerate(at)
+    ]
 
 
 def _stop(children: list[Child], grace_s: float) -> list[str]:

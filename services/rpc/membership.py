@@ -23,25 +23,29 @@ LOOK_EVERY_S = 1.0
 
 
 class Address(Struct, frozen=True, kw_only=True):
-    """One process: which service and shard, where it listens for gRPC, and in which zone."""
+    """One process: which service and shard, where it listens for gRPC, and in which zone.
+
+    asked: False of a layout that is being added, or was replaced: it follows the log, and no client asks it.
+    """
 
     service: str
     shard: int
     shards: int
     address: str
     zone: str = "local"
+    asked: bool = True
     http: str = ""  # of the edge: where pages and JSON are
     held: tuple[str, ...] = ()  # those of its addresses whose ports are held for it (services/ops/ports.py)
 
 
 class Members(Struct, frozen=True):
-    """Every process at one moment."""
+    """Every process at one moment. Clients know those that are asked, which are of one layout of each service."""
 
     processes: tuple[Address, ...]
 
     def of(self, service: str) -> list[Address]:
         """The processes of a service, by shard. Raises NotFound when it is not part of this mesh."""
-        found = sorted((p for p in self.processes if p.service == service), key=lambda p: p.shard)
+        found = sorted((p for p in self.processes if p.service == service and p.asked), key=lambda p: p.shard)
         if not found:
             there = ", ".join(sorted({p.service for p in self.processes}))
             raise NotFound(f"this mesh has no {service}; it has {there}")
@@ -49,7 +53,7 @@ class Members(Struct, frozen=True):
 
     def has_whole(self, service: str) -> bool:
         """Whether each shard of a service has one process, all of one layout."""
-        found = [(p.shard, p.shards) for p in self.processes if p.service == service]
+        found = [(p.shard, p.shards) for p in self.processes if p.service == service and p.asked]
         return bool(found) and sorted(found) == [(shard, len(found)) for shard in range(len(found))]
 
 

@@ -16,13 +16,16 @@ from services.rpc.replica import Replica, open_replica
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+LAYOUT = 1 << 16  # shards of the first layout that a set knows count from 0, those of the next from here, and so on
+LATE_S = 5.0  # so long after a layout was replaced calls may still name its shards
 
 
 class ReplicaSet:
     """The shards of one service, for asyncio. Make it on the event loop that uses it.
 
     Callers name a shard and a method. Which process answers, and by which channel, is decided here alone. The set follows the
-    mesh's membership: a process at a new address takes the place of the one before, whose calls under way finish.
+    mesh's membership: a process at a new address takes the place of the one before, whose calls under way finish. Another
+    layout takes the place of the one before for questions that begin from then on; one that has its shards' numbers keeps them.
     """
 
     def __init__(self, mesh: Mesh, service: str) -> None:
@@ -30,6 +33,10 @@ class ReplicaSet:
         self.service = service
         self._mesh, self._partitions = mesh, mesh.common.partitions
         self._replicas, self._at = list[Replica](), list[str]()  # by shard, each with its address
+        self._first, self._before = (
+            0,
+            list[Replica](),
+        )  # the number of shard 0; the layout before, whose first is LAYOUT less
         self._retiring = dict[asyncio.Task[None], Replica]()
         self._following = Following(mesh.membership)
         try:
@@ -41,6 +48,9 @@ class ReplicaSet:
     def _take(self, processes: list[Address]) -> None:
         """Ask these from now on, by shard. A process that stays where it was keeps its channel."""
         before = dict(zip(self._at, self._replicas, strict=True))
+        replaced = bool(self._replicas) and len(processes) != len(self._replicas)
+        if replaced:
+            self._first, self._before = self._first + LAYOUT, self._replicas
         self._at = [process.address for process in processes]
         self._replicas = [
             before.pop(process.address) if process.address in before else open_replica(self._mesh, process)
@@ -48,9 +58,10 @@ class ReplicaSet:
         ]
         self._shard_of = np.zeros(self._partitions, np.int64)
         for process in processes:
-            self._shard_of[list(self._mesh.partitions_of(process.shard, process.shards))] = process.shard
+            own = list(self._mesh.partitions_of(process.shard, process.shards))
+            self._shard_of[own] = self._first + process.shard
         for replica in before.values():
-            task = asyncio.ensure_future(replica.retire())
+            task = asyncio.ensure_future(_retire(replica, LATE_S if replaced else 0.0))
             self._retiring[task] = replica
             task.add_done_callback(self._retired)
 
@@ -69,21 +80,25 @@ class ReplicaSet:
 
     def shard_of(self, key: int) -> int:
         """The shard that owns a key."""
-        return 0 if len(self._current()) == 1 else int(self._shard_of[partition_of_one(key, self._partitions)])
+        if len(self._current()) == 1:
+            return self._first
+        return int(self._shard_of[partition_of_one(key, self._partitions)])
 
     def shards_of(self, keys: U64) -> list[tuple[int, Array]]:
         """The shards that own these keys, and the rows (int64[m]) of the keys that each owns."""
         if len(self._current()) == 1:
-            return [(0, np.arange(len(keys)))]
+            return [(self._first, np.arange(len(keys)))]
         shard = self._shard_of[partition_of(keys, self._partitions)]
         return [(of, np.flatnonzero(shard == of)) for of in np.unique(shard).tolist()]
 
     async def call(self, shard: int, method: str, request: Any, timeout: float) -> Any:
         """One unary call of a shard, within `timeout` seconds. Raises the MeshError of its status, naming the service."""
-        replicas = self._current()
-        if shard >= len(replicas):
-            raise Unavailable(f"{self.service} has no shard {shard} any more; try again in a moment")
-        return await replicas[shard].call(method, request, timeout)
+        replicas, number = self._current(), shard - self._first
+        if number < 0:
+            replicas, number = self._before, number + LAYOUT
+        if not 0 <= number < len(replicas):
+            raise Unavailable(f"{self.service} has no shard {shard % LAYOUT} any more; try again in a moment")
+        return await replicas[number].call(method, request, timeout)
 
     async def each(self, keys: U64, ask: Callable[[int, U64, Array], Awaitable[T]]) -> list[tuple[Array, T]]:
         """Ask every owner of `keys`, in parallel, for its own: [(rows, answer)]."""
@@ -96,7 +111,8 @@ class ReplicaSet:
 
     async def all(self, method: str, request: Any, timeout: float) -> list[Any]:
         """Ask every shard the same, in parallel."""
-        shards = range(len(self._current()))
+        count = len(self._current())
+        shards = range(self._first, self._first + count)
         return list(await asyncio.gather(*(self.call(shard, method, request, timeout) for shard in shards)))
 
     async def close(self) -> None:
@@ -106,3 +122,10 @@ class ReplicaSet:
         for task in retiring:
             task.cancel()
         await asyncio.gather(*(replica.close() for replica in (*self._replicas, *retiring.values())))
+
+
+async def _retire(replica: Replica, after_s: float) -> None:
+    """Close a replica once its calls have ended, and no more can come."""
+    if after_s:
+        await asyncio.sleep(after_s)
+    await replica.retire()

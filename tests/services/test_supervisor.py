@@ -317,7 +317,7 @@ def test_why_a_child_was_started_again_is_written_down(tmp_path: Path, how: sign
     running.start()
     try:
         before = await_ready(running.mesh, running.watch)
-        until(lambda: running._heartbeat.silent_s("apiary", 0, before[1]) == 0.0, 60)
+        until(lambda: running._heartbeat.silent_s(running.children[1].of.address, before[1]) == 0.0, 60)
         os.kill(before[1], how)
 
         def started_again() -> bool:
