@@ -31,6 +31,7 @@ from services.ops.probe import Health, Probe
 from services.ops.supervisor import DataFolder, Supervisor, plan
 from services.rpc import mesh as meshes
 from services.rpc.mesh import Mesh
+from services.state import manifest as snapshots
 
 READY_WITHIN_S = 600.0  # a view that rebuilds from a long log takes its time
 STOPS_WITHIN_S = 10.0  # a load that is stopped writes down how far it came
@@ -61,7 +62,7 @@ def up(
     if port is not None:
         sections["web"].http_port = port
     folder = DataFolder(Path(sections["mesh"].data))
-    settle(folder.path, sections["mesh"].blobs, (models.MODELS, graphs.GRAPHS, datasets.DATASETS))
+    settle(folder.path, sections["mesh"].blobs, (models.MODELS, graphs.GRAPHS, datasets.DATASETS, snapshots.TOP))
     stop = _Stop()
     supervisor = Supervisor(plan(sections), report=lambda line: err.print(Text(line, "yellow"), soft_wrap=True))
     learner = Learner(supervisor.mesh, config_of(config), events_of(supervisor.mesh), _report_learning)
