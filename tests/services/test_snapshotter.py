@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from services.blob import s3_bucket
 from services.blob.protocol import Blobs
+from services.blob.s3 import S3Blobs
+from services.blob.s3_url import location_of
 from services.core.clock import wall_clock
-from services.core.errors import Exhausted, Unavailable
+from services.core.errors import Exhausted
 from services.core.metrics import Metrics
 from services.state.manifest import Snapshots
 from services.state.restore import restore
 from services.state.snapshotter import Snapshotter
+from tests.seaweed import Seaweed
 from tests.services.children import until
 from tests.services.snapshots import SERVICE, Clock, Counting, counting, opened, past, store, taker, wanted
 
@@ -146,7 +150,37 @@ def test_a_failure_is_said_once_counted_and_tried_again(tmp_path: Path, caplog: 
         assert one.age_s() == 0
         assert "5 events" not in caplog.text
         assert f"of {SERVICE}/0of1: 90 events" in caplog.text
-        assert issubclass(Unavailable, Exception)
+
+
+def test_a_bucket_that_is_away_for_a_while_costs_nothing_but_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The view goes on meanwhile, and the next snapshot has all of it."""
+    monkeypatch.setattr(s3_bucket, "RETRIES", 0)
+    server, clock = Seaweed(tmp_path / "seaweed"), Standing()
+    try:
+        server.start()
+        blobs = S3Blobs(location_of(server.url("away")), tmp_path / "cache")
+        with counting(tmp_path / "0of1", 20) as view:
+            one = made(view, blobs, clock)
+            assert one._step() == 30
+            server.stop()
+            clock.move(EVERY_S)
+            for offset in range(20, 30):
+                view.apply(offset)
+            assert [one._step() for _ in range(3)] == [5, 10, 20]
+            assert caplog.text.count("can't be asked") == 1
+            assert one.age_s() == EVERY_S
+            server.start()
+            assert one._step() == 30
+            expected = view.answers()
+        (newest, _) = of(blobs).ids()
+        assert restore(wanted(), tmp_path / "again", blobs, past(30)) == newest
+        again = opened(tmp_path / "again", past(30))
+        assert again.answers() == expected
+        again.close()
+    finally:
+        server.stop()
 
 
 def test_it_works_by_itself_and_reports(tmp_path: Path) -> None:
