@@ -170,7 +170,7 @@ def _table(lines: list[Line]) -> Table:
 
 def _say(capacity: Capacity, load: Load, lines: list[Line]) -> None:
     def say(text: str) -> None:
-        out.print(text, highlight=False, soft_wrap=True)
+        out.print(text, highlight=False, markup=False, soft_wrap=True)
 
     n = machines(lines, load)
     say(
