@@ -34,6 +34,7 @@ from services.core.events import Batch
 from services.core.settings import Sections
 from services.core.topics import Topic
 from services.log.protocol import End, Partition
+from services.log.reading import EMBEDDED
 from services.state.checked import Checked, Opening
 from services.state.database import Database, Looking
 from services.state.recount import Recount, boards_of, sample_of
@@ -134,6 +135,9 @@ class Checking:
 
     def _opened_log(self, stack: ExitStack, scratch: Path) -> Database | None:
         folder = self._data / LOG / "0of1"
+        if self._sections["mesh"].log != EMBEDDED:
+            self.found.notes += ("views were not compared with the log, which is on Kafka",)
+            return None
         if not folder.is_dir():
             self._wrong(Finding(str(folder), "the log's folder is missing", remedy=remedy(LOG)))
             return None

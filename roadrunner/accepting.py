@@ -6,7 +6,8 @@ Else it is the user, or, without one, the object.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from roadrunner.intake import Group
 from roadrunner.routing import PLACES, Routed, at_of
 from services.core.boards import IS_OF_BOARDS
 from services.core.columns import U64
-from services.core.events import Action, Batch, flags
+from services.core.events import Action, Batch, Encoder, flags
 from services.core.tokens import EVERY, Reached
 from services.core.topics import partition_of
 from services.log.protocol import Partition
@@ -44,14 +45,23 @@ def primary_keys(batch: Batch) -> U64:
 
 def accepted(message: pb.Batch, partitions: int) -> list[Accepted]:
     """The records of `ingest` that a batch becomes which `intake.check` let pass, rows in the order in which they came."""
+    if not message.n:
+        return []
     batch = Batch.of(message)
     where = partition_of(primary_keys(batch), partitions)
-    found = []
-    for partition in np.unique(where).tolist():
-        rows = np.flatnonzero(where == partition)
-        part = message if len(rows) == len(batch) else batch.take(rows).to_proto()
-        found.append(Accepted(partition, part, awaited(touched(part, partitions))))
-    return found
+    if (where == where[0]).all():
+        return [Accepted(int(where[0]), message, awaited(touched(message, partitions)))]
+    order = np.argsort(where, kind="stable")
+    starts = np.flatnonzero(np.diff(where[order], prepend=-1))
+    encoder, bounds = Encoder(batch.take(order)), [*starts.tolist(), len(batch)]
+    group = replace(Group.of([message]), publish=where)  # the whole batch is routed in one pass
+    places = dict[int, list[Partition]]()
+    for partition, place in Routed.of(group, np.arange(message.n), partitions).met(group, partitions):
+        places.setdefault(partition, []).append(at_of(place, partitions))
+    return [
+        Accepted(partition, encoder.rows(start, stop), awaited(places.get(partition, [])))
+        for partition, (start, stop) in zip(where[order][starts].tolist(), pairwise(bounds), strict=True)
+    ]
 
 
 def touched(message: pb.Batch, partitions: int) -> list[Partition]:

@@ -63,8 +63,8 @@ class Run:
         """From now on it has these partitions, of which the group has noted so much; from where each is to be read."""
         self.revoke()
         positions = self.positions(noted)
-        self._group = {partition: next_ for partition, (next_, _) in noted.items()}
-        self._until = {p: until for p, (_, until) in noted.items() if until > max(positions[p], self._group[p])}
+        self._group = {p: of.next for p, of in noted.items()}
+        self._until = {p: of.until for p, of in noted.items() if of.until > max(positions[p], of.next)}
         self._pending = {partition: [] for partition in noted}
         return positions
 
@@ -130,7 +130,7 @@ def check_known(stage: Stage, noted: Mapping[int, Noted], written: bool) -> None
     if not stage.intends or not written:
         return
     positions = stage.shard.positions((stage.topic, p) for p in noted)
-    lost = [p for p, (next_, until) in noted.items() if not next_ and not until and not positions[stage.topic, p]]
+    lost = [p for p, of in noted.items() if not of.next and not of.until and not positions[stage.topic, p]]
     if len(lost) == len(noted) and lost:
         raise NotReady(
             f"{stage.name}: how far it had come is noted neither in its group nor in {stage.shard.folder}, and it has written "

@@ -9,6 +9,7 @@ from functools import partial
 from roadrunner.splitting import Part
 from roadrunner.stage import Run, Stage, check_known
 from services.core.errors import MeshError
+from services.log.history import History
 from services.log.kafka import KafkaReader
 from services.log.kafka_group import KafkaGroup
 from services.log.kafka_writer import KafkaWriter, Serialised
@@ -32,6 +33,7 @@ class StageThread:
         self._thread = threading.Thread(target=self._work, name=stage.name, daemon=True)
         self._trouble: tuple[float, str] | None = None
         self._placed: frozenset[int] = frozenset()
+        self._epoch = 0
 
     def start(self) -> None:
         """Begin."""
@@ -86,8 +88,13 @@ class StageThread:
         history, ends = self._reader.history(ASK_S), self._reader.ends(ASK_S)
         check_known(self._stage, noted, any(end.next for at, end in ends.items() if at[0] != self._stage.topic))
         self._stage.shard.connect(history, ends, [(self._stage.topic, partition) for partition in noted])
-        self._placed = frozenset(noted)
-        return self._run.place(noted)
+        self._placed, self._epoch = frozenset(noted), history.epoch
+        return self._run.place({p: self._still(p, of, history) for p, of in noted.items()})
+
+    def _still(self, partition: int, noted: Noted, history: History) -> Noted:
+        """What is noted, without what the log has lost since: other records lie there now."""
+        end = history.end_of(noted.epoch, (self._stage.topic, partition))
+        return noted if end is None or noted.next <= end else Noted(end)
 
     def _revoke(self) -> None:
         self._placed = frozenset()
@@ -98,7 +105,7 @@ class StageThread:
 
     def _commit(self, noted: Mapping[int, Noted]) -> None:
         if self._group is not None:
-            self._group.commit(noted)
+            self._group.commit({p: of._replace(epoch=self._epoch) for p, of in noted.items()})
 
     def _fail(self, error: Exception) -> None:
         if self._trouble is None or self._trouble[1] != str(error):  # said once, not with each attempt

@@ -38,6 +38,13 @@ class LogHistory(NamedTuple):
         """Whether an epoch is one of this log's."""
         return any(known.number == epoch for known in self.epochs)
 
+    def end_of(self, epoch: int, partition: Partition) -> int | None:
+        """Where an epoch ended in a partition; None: it is now, or it is none of this log's."""
+        at = next((i for i, known in enumerate(self.epochs) if known.number == epoch), None)
+        if at is None or at + 1 == len(self.epochs):
+            return None
+        return self.epochs[at + 1].starts.get(partition, 0)
+
     def lost(self, epoch: int, positions: Mapping[Partition, int], ends: Mapping[Partition, End]) -> str:
         """Why a reader that has read up to these positions in that epoch can't go on; empty when it can."""
         at = next((i for i, known in enumerate(self.epochs) if known.number == epoch), None)

@@ -58,7 +58,7 @@ class KafkaGroup:
                 for place in committed:
                     if place.error is not None:
                         raise self._cluster.error(place.error)
-                noted = {p.partition: Noted(max(0, p.offset), int(p.metadata or 0)) for p in committed}
+                noted = {p.partition: _noted(p.offset, p.metadata) for p in committed}
                 starts = self._placed(noted)
                 consumer.assign([TopicPartition(self._name, partition, at) for partition, at in starts.items()])
         except Exception as error:
@@ -86,7 +86,7 @@ class KafkaGroup:
 
     def commit(self, noted: Mapping[int, Noted]) -> None:
         """Note how far the work has come. Raises MeshError when it could not be noted, as by a member of before."""
-        places = [TopicPartition(self._name, p, of.next, str(of.until)) for p, of in noted.items()]
+        places = [TopicPartition(self._name, p, of.next, f"{of.until} {of.epoch:x}") for p, of in noted.items()]
         with self._cluster.errors():
             for place in self._consumer.commit(offsets=places, asynchronous=False) or ():  # raises, or says so of each
                 if place.error is not None:
@@ -98,3 +98,9 @@ class KafkaGroup:
             self._consumer.close()
         except (KafkaException, RuntimeError) as error:
             logger.debug("closing: %s", error)
+
+
+def _noted(offset: int, metadata: str | None) -> Noted:
+    """What was committed; other tools, as one that sets offsets back, write no metadata."""
+    until, _, epoch = (metadata or "").partition(" ")
+    return Noted(max(0, offset), int(until or 0), int(epoch or "0", 16))

@@ -89,12 +89,13 @@ class End(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """What a consumer group notes of a partition: the offset at which the work goes on, and the one that its next piece ends
-    before; 0: that is not decided.
+    """What a consumer group notes of a partition: the offset at which the work goes on, the one that its next piece ends before
+    (0: that is not decided), and the log's epoch in which it was noted (0: none was).
     """
 
     next: int = 0
     until: int = 0
+    epoch: int = 0
 
 
 class Reader(Protocol):

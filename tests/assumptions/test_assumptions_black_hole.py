@@ -1,14 +1,10 @@
 """What gRPC does when a machine vanishes: two network namespaces stand for two machines, and iptables drops what they send."""
 
-import os
-import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import cast
 
 import grpc
@@ -17,13 +13,9 @@ import pytest
 from protos import roadrunner_pb2 as pb
 from services.rpc import server
 from services.rpc.channel import options_of
+from tests.services.machines import dark, lit, machines, started
 from tests.services.replica_servers import Server, serving
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-MISSING = (
-    "NOT TESTED: that a machine which vanishes is noticed within 3 s. It takes root, `ip` and `iptables` (apt-get install "
-    "iptables), and a kernel with network namespaces"
-)
 NOTICED_S, CALL_S = 3.0, 9.0
 SERVER = """
 import sys
@@ -61,31 +53,6 @@ asyncio.run(run())
 """
 
 
-def _run(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True)
-
-
-@contextmanager
-def machines() -> Iterator[tuple[str, str]]:
-    """Two namespaces with a cable between them; addresses 10.211.7.1 and 10.211.7.2. Skips the test where they can't be had."""
-    if os.geteuid() or not shutil.which("ip") or not shutil.which("iptables"):
-        pytest.skip(MISSING)
-    a, b = f"fm-a-{os.getpid()}", f"fm-b-{os.getpid()}"
-    try:
-        for name in (a, b):
-            if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
-                pytest.skip(MISSING)
-        _run("ip", "-n", a, "link", "add", "va", "type", "veth", "peer", "name", "vb", "netns", b)
-        for name, device, address in ((a, "va", "10.211.7.1/24"), (b, "vb", "10.211.7.2/24")):
-            _run("ip", "-n", name, "addr", "add", address, "dev", device)
-            _run("ip", "-n", name, "link", "set", device, "up")
-            _run("ip", "-n", name, "link", "set", "lo", "up")
-        yield a, b
-    finally:
-        for name in (a, b):
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
-
-
 class Asker:
     """A client on one machine."""
 
@@ -103,17 +70,6 @@ class Asker:
 
 
 @contextmanager
-def started(namespace: str, code: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    command = ["ip", "netns", "exec", namespace, sys.executable, "-c", code, *arguments]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, text=True, cwd=ROOT, stdin=pipe, stdout=pipe) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-@contextmanager
 def asking() -> Iterator[tuple[Asker, str]]:
     """A client on one machine that has had an answer from a server on the other; the namespace of the server."""
     with machines() as (a, b), started(b, SERVER, "10.211.7.2:7000") as served:
@@ -123,15 +79,6 @@ def asking() -> Iterator[tuple[Asker, str]]:
             asker = Asker(client)
             assert asker.ask(30.0)[1] == "answered"
             yield asker, b
-
-
-def dark(namespace: str) -> None:
-    for chain in ("INPUT", "OUTPUT"):
-        _run("ip", "netns", "exec", namespace, "iptables", "-A", chain, "-p", "tcp", "-j", "DROP")
-
-
-def lit(namespace: str) -> None:
-    _run("ip", "netns", "exec", namespace, "iptables", "-F")
 
 
 def test_a_machine_that_vanishes_is_noticed_and_asked_again_when_it_is_back() -> None:

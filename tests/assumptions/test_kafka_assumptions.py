@@ -196,11 +196,11 @@ def test_what_a_member_commits_has_a_note_and_a_member_of_before_can_commit_noth
         Consumer({"bootstrap.servers": broker.servers, "log_level": 0, **READING, **name}) for _ in range(2)
     )
     joined = joins(first, topic)
-    first.commit(offsets=[TopicPartition(topic, 0, 5, "9")], asynchronous=False)
+    first.commit(offsets=[TopicPartition(topic, 0, 5, "9 af")], asynchronous=False)
     assert {p.partition for p in joined} == {0, 1}
     assert {p.partition for p in joins(second, topic)} == {0, 1}
     committed = {p.partition: (p.offset, p.metadata) for p in second.committed(joined, timeout=WITHIN_S)}
-    assert committed[0] == (5, "9")
+    assert committed[0] == (5, "9 af")
     assert committed[1][0] < 0
     with pytest.raises(KafkaException) as raised:
         first.commit(offsets=[TopicPartition(topic, 0, 7)], asynchronous=False)

@@ -197,7 +197,7 @@ def test_every_command_follows_the_mesh_toml_beside_it(tmp_path: Path, world: Pa
         refused(feedmesh(*command, cwd=tmp_path), 1, "elsewhere")
 
 
-@pytest.mark.parametrize("name", ["up", "down", "status", "demo", "load", "feed", "event", "takedown"])
+@pytest.mark.parametrize("name", ["up", "down", "status", "roll", "demo", "load", "feed", "event", "takedown"])
 def test_help_shows_an_example(name: str) -> None:
     ran = feedmesh(name, "--help")
     assert ran.returncode == 0

@@ -100,7 +100,7 @@ def test_every_event_counts_once_whoever_dies_when(tmp_path: Path, seed: int) ->
     world = World.of(PARTITIONS)
     crew = Crew(tmp_path, world, chance, crash)
     kinds = (Splitting, Counting)
-    for batch in published(world, chance, 400):
+    for batch in published(world, chance, 390):
         world.publish(batch)
         world.now_ms += chance.choice((1, 1, 1, HOUR_MS, 9 * HOUR_MS))
         for _ in range(3):

@@ -264,3 +264,8 @@ def test_a_tail_begins_anew_when_the_log_went_backwards() -> None:
     tail.connect(LogHistory(HISTORY.identity, [*HISTORY.epochs[:2], Epoch(77, {AT: 12})]), log.ends(), [AT])
     assert tail.positions([AT]) == {AT: 40}
     assert lost == [True]
+
+
+def test_where_an_epoch_ended_is_known_of_those_before() -> None:
+    assert [HISTORY.end_of(epoch, AT) for epoch in (7, 8, 9, 77)] == [10, 20, None, None]
+    assert HISTORY.end_of(7, (AT[0], AT[1] + 1)) == 0

@@ -330,3 +330,21 @@ def test_budgets_hold_and_never_more_than_half_are_out(
         assert all(one.in_flight == 0 for one in shard)
 
     asyncio.run(run())
+
+
+def test_a_caller_that_gives_up_leaves_nothing_under_way() -> None:
+    async def run() -> None:
+        repeated, caller = Repeating("roadrunner"), Caller("a")
+        repeated.of("Ends").durations.p95 = 0.0
+        tally, shard = caller.tally("roadrunner"), [Standing(Scripted([10**9])) for _ in range(2)]
+        of = Replicas(shard, caller, tally, repeated)
+        asking = asyncio.ensure_future(of.call("Ends", pb.EndsRequest(), 60.0))
+        await true(lambda: [one.in_flight for one in shard] == [1, 1])
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await true(lambda: len(asyncio.all_tasks()) == 1)
+        assert [(one.in_flight, one.failures, one.out) for one in shard] == [(0, 0, False)] * 2
+        assert tally.hedges == 1
+
+    asyncio.run(run())
