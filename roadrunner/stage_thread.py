@@ -9,7 +9,7 @@ from functools import partial
 from roadrunner.splitting import Part
 from roadrunner.stage import Run, Stage, check_known
 from services.core.errors import MeshError
-from services.log.history import History
+from services.log.history import LogHistory
 from services.log.kafka import KafkaReader
 from services.log.kafka_group import KafkaGroup
 from services.log.kafka_writer import KafkaWriter, Serialised
@@ -91,7 +91,7 @@ class StageThread:
         self._placed, self._epoch = frozenset(noted), history.epoch
         return self._run.place({p: self._still(p, of, history) for p, of in noted.items()})
 
-    def _still(self, partition: int, noted: Noted, history: History) -> Noted:
+    def _still(self, partition: int, noted: Noted, history: LogHistory) -> Noted:
         """What is noted, without what the log has lost since: other records lie there now."""
         end = history.end_of(noted.epoch, (self._stage.topic, partition))
         return noted if end is None or noted.next <= end else Noted(end)
