@@ -24,7 +24,7 @@ RUN_LOCKS = requirements.lock requirements-training.lock requirements-build.lock
 
 .venv/made-dev: .venv/made requirements-cluster.lock requirements-dev.lock
 	@echo "installing what tests and checks need …"
-	@$(PIP) $(addprefix -r ,$(RUN_LOCKS) requirements-cluster.lock) -r requirements-dev.lock
+	@$(PIP) $(addprefix -r ,$(RUN_LOCKS)) -r requirements-cluster.lock -r requirements-dev.lock
 	@touch $@
 
 protos/.made: .venv/made $(wildcard protos/*.proto) setup.py
@@ -77,8 +77,8 @@ lock: ## pin packages again, with hashes and without addresses, after a change t
 	$(call besides,requirements-training.lock,what training needs besides,requirements.lock)
 	@$(COMPILE) --build-deps-for wheel --only-build-deps --constraint requirements.lock --output-file requirements-build.lock pyproject.toml
 	$(call besides,requirements-build.lock,what a build of the wheel needs besides,requirements.lock)
-	@$(COMPILE) --extra cluster --constraint requirements.lock --output-file requirements-cluster.lock pyproject.toml
-	$(call besides,requirements-cluster.lock,what a mesh on several machines needs besides,requirements.lock)
+	@$(COMPILE) --extra cluster $(addprefix --constraint ,$(RUN_LOCKS)) --output-file requirements-cluster.lock pyproject.toml
+	$(call besides,requirements-cluster.lock,what a mesh on several machines needs besides,$(RUN_LOCKS))
 	@$(COMPILE) --extra dev $(addprefix --constraint ,$(RUN_LOCKS) requirements-cluster.lock) --output-file requirements-dev.lock pyproject.toml
 	$(call besides,requirements-dev.lock,what tests and checks need besides,$(RUN_LOCKS) requirements-cluster.lock)
 

@@ -48,6 +48,10 @@ PARTS = {
     "stages": BenchPart(
         "where the time of a home page goes: CPU by process, wall time by stage, RPCs by service", WHOLE_MESH
     ),
+    "snapshots": BenchPart(
+        "an empty replica until it is ready, from a snapshot and by the log alone (BENCH_LARGE=1: a log of 10^7 events)",
+        "roadrunner and apiary share both cores",
+    ),
     "plain": BenchPart(
         "home pages beside a plain stack of Redis, a walk in Python, LightGBM and asyncio gRPC that gives the same",
         "each stack and the client share both cores, in alternation",

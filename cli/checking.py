@@ -267,8 +267,9 @@ class Checking:
 
     def _files(self) -> None:
         for damaged_files in FILES:
-            for path, why, todo in damaged_files(self._data, lambda what: self._say(what, 0, 0)):
-                self._wrong(Finding(str(path.parent), why, file=path.name, remedy=todo))
+            for file, why, todo in damaged_files(self._data, lambda what: self._say(what, 0, 0)):
+                folder, _, name = str(file).rpartition("/")
+                self._wrong(Finding(folder, why, file=name, remedy=todo))
 
 
 def _own(folder: Folder, partitions: int) -> range:

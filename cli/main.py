@@ -12,11 +12,13 @@ from cli.demo import demo
 from cli.doctor import doctor
 from cli.features import features
 from cli.graph import app as graph
+from cli.layout import layout
 from cli.load import load
 from cli.log import app as log
 from cli.model import model
 from cli.plan import plan
 from cli.roll import roll
+from cli.snapshot import snapshot
 from cli.status import status
 from cli.up import down, up
 
@@ -51,7 +53,9 @@ for command in (up, down, status, roll, check, doctor, demo, load, plan, feed, e
 app.add_typer(features, name="features")
 app.add_typer(graph, name="graph")
 app.add_typer(log, name="log")
+app.add_typer(layout, name="layout")
 app.add_typer(model, name="model")
+app.add_typer(snapshot, name="snapshot")
 
 if __name__ == "__main__":
     app()

@@ -170,17 +170,17 @@ def _table(lines: list[Line]) -> Table:
 
 def _say(capacity: Capacity, load: Load, lines: list[Line]) -> None:
     def say(text: str) -> None:
-        out.print(text, highlight=False, soft_wrap=True)
+        out.print(text, highlight=False, markup=False, soft_wrap=True)
 
     n = machines(lines, load)
     say(
         f"\n{n} machine{'s' if n > 1 else ''} of {load.memory_per_machine / 1e9:g} GB and {load.cores_per_machine} cores"
     )
-    if n > 1:
-        say("a mesh runs on one machine today: this load is beyond what it can serve")
-    several = [line.service for line in lines if line.copies and line.processes > 1]
+    several = [
+        f"`[{line.service}] replicas = {line.processes}`" for line in lines if line.copies and line.processes > 1
+    ]
     if several:
-        say(f"a mesh runs one process each of {', '.join(several)} today: this load is beyond what it can serve")
+        say(f"set {', '.join(several)}: one process of each is too few")
     most = max(line.processes for line in lines if not line.copies)
     if most > PARTITIONS:
         say(

@@ -24,7 +24,7 @@ def status(
     """Show each process: ready or why not, events and seconds behind the log, QPS and P99 of the last minute, memory; its
     zone and host where there are several.
 
-    Exit code 1 when a process is not ready.
+    Exit code 1 when a process is not ready that clients ask: one of a layout that `feedmesh layout` added may catch up for long.
 
     Examples:
 
@@ -41,7 +41,7 @@ def status(
         health = asyncio.run(_show(mesh, watch, as_json))
     except KeyboardInterrupt:
         return
-    unready = [h.of.name for h in health if not h.ready]
+    unready = [h.of.name for h in health if h.of.asked and not h.ready]
     if unready:
         raise Unavailable(f"not ready: {', '.join(unready)}")
 
@@ -86,7 +86,9 @@ def _record(h: Health) -> dict[str, Any]:
     of = {
         "service": h.of.service,
         "shard": h.of.shard,
+        "shards": h.of.shards,
         "replica": h.of.replica,
+        "asked": h.of.asked,
         "zone": h.of.zone,
         "host": h.of.host or None,
         "address": h.of.address,

@@ -32,6 +32,7 @@ from services.ops.planning import plan
 from services.ops.probe import Health, Probe
 from services.ops.supervisor import DataFolder, Supervisor
 from services.rpc import mesh as meshes
+from services.state import manifest as snapshots
 
 READY_WITHIN_S = 600.0  # a view that rebuilds from a long log takes its time
 STOPS_WITHIN_S = 10.0  # a load that is stopped writes down how far it came
@@ -72,7 +73,7 @@ def up(
             sections["web"].http_port = port
         common = sections["mesh"]
     folder = DataFolder(Path(common.data))
-    settle(folder.path, common.blobs, (models.MODELS, graphs.GRAPHS, datasets.DATASETS))
+    settle(folder.path, common.blobs, (models.MODELS, graphs.GRAPHS, datasets.DATASETS, snapshots.TOP))
     stop = _Stop()
     made = watched.plan if watched else plan(sections)
     supervisor = Supervisor(made, report=lambda line: err.print(Text(line, "yellow"), soft_wrap=True))

@@ -19,6 +19,7 @@ from roadrunner.layout import Aggregate
 from roadrunner.store import EventLog, PublishResult
 from services.core.errors import Exhausted, MeshError, Unavailable
 from services.log.protocol import Draft
+from services.state.coverage import NO_BOUND, Floor
 
 logger = logging.getLogger(__name__)
 GROUP_EVENTS = 16_000  # of one append, so that a record stays small enough to be applied in one piece
@@ -56,9 +57,17 @@ class DurableAnswer(NamedTuple):
 class Committer:
     """The thread that appends."""
 
-    def __init__(self, log: EventLog, max_waiting: int, no_space: Callable[[], str]) -> None:
-        """`max_waiting`: publishes in the queue. `no_space`: why the disk has too little space, empty when it has enough."""
-        self._log, self._check_space, self._max_waiting = log, no_space, max_waiting
+    def __init__(
+        self,
+        log: EventLog,
+        max_waiting: int,
+        no_space: Callable[[], str],
+        floor: Callable[[], Floor] = lambda: NO_BOUND,
+    ) -> None:
+        """`max_waiting`: publishes in the queue. `no_space`: why the disk has too little space, empty when it has enough.
+        `floor`: how far retention may drop the log.
+        """
+        self._log, self._check_space, self._max_waiting, self._floor = log, no_space, max_waiting, floor
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._made: queue.SimpleQueue[OwnRecords] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -66,7 +75,8 @@ class Committer:
         self._retained = time.monotonic()
         self._no_space, self._looked = "", 0.0
         self._company = False
-        self.groups = 0
+        self.groups = self.held_bytes = 0  # held: over the retention, and kept as no snapshots cover them
+        self._held_why = ""
 
     def start(self) -> None:
         """Begin to append."""
@@ -198,10 +208,18 @@ class Committer:
     def _retain(self) -> None:
         self._retained = time.monotonic()
         try:
-            dropped = self._log.retain()
+            floor = self._floor()
+            retained = self._log.retain(floor)
             self._log.forget_accepted()
         except Exception:  # publishes go on without it
             logger.exception("retention failed")
             return
-        if dropped:
-            logger.info("retention dropped %d bytes", dropped)
+        if retained.dropped:
+            logger.info("retention dropped %d bytes", retained.dropped)
+        self._report_held(retained.held, floor.why or "the newest snapshots but one do not reach as far")
+
+    def _report_held(self, held: int, why: str) -> None:
+        self.held_bytes = held
+        if held and why != self._held_why:
+            logger.warning("retention is held back: %d bytes over it are in no snapshots of every view: %s", held, why)
+        self._held_why = why if held else ""

@@ -19,6 +19,7 @@ from roadrunner.duplicates import RecentIds
 from roadrunner.intake import Group
 from roadrunner.layout import Aggregate, Aggregated, Segment, StoredEnd
 from roadrunner.qualities import Qualities
+from roadrunner.retention import Retained, Retention, over
 from roadrunner.routing import Records, Routed, at_of
 from roadrunner.stored import StoredRecord
 from services.core.clock import DAY_MS, Clock
@@ -27,6 +28,7 @@ from services.core.errors import MeshError, OutOfRange
 from services.core.tokens import Reached
 from services.core.topics import Topic
 from services.log.protocol import Draft, End, Partition, Positions, Provenance
+from services.state.coverage import NO_BOUND, Floor
 from services.state.database import Database
 
 READ_RECORDS = 512  # of one partition in one read
@@ -41,15 +43,6 @@ class PublishResult:
     accepted: int
     duplicates: int
     reached: Reached
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """The log's retention: at most `max_bytes` and nothing older than `max_age_ms`; 0 is without limit."""
-
-    max_bytes: int = 0
-    max_age_ms: int = 0
-    segment_bytes: int = 8 << 20
 
 
 class LogDatabase(Database):
@@ -325,17 +318,10 @@ class EventLog:
             )
         return ends[topic, partition]
 
-    def retain(self) -> int:
-        """Drop whole segments that are over the retention, oldest first, and ids older than a day. Bytes dropped."""
-        excess = self.bytes_kept() - self._retention.max_bytes if self._retention.max_bytes else 0
-        oldest = self._clock() - self._retention.max_age_ms if self._retention.max_age_ms else 0
-        candidates = sorted((s.newest_ms, at) for at, segments in self._segments.items() for s in segments)
-        dropped = 0
-        for newest_ms, at in candidates:
-            if newest_ms >= oldest and dropped >= excess:
-                break
-            dropped += self._drop_first(at)
-        return dropped
+    def retain(self, floor: Floor = NO_BOUND) -> Retained:
+        """Drop whole segments that are over the retention, oldest first, but those that the floor keeps."""
+        lose, held = over(self._segments, self._retention, self.bytes_kept(), self._clock(), floor)
+        return Retained(sum(self._drop_first(at) for at in lose), held)
 
     def _drop_first(self, at: Partition) -> int:
         segment = self._segments[at][0]

@@ -7,12 +7,16 @@ from roadrunner import aggregation, begun, layout, routing
 from roadrunner.aggregator import Aggregator
 from roadrunner.check import LogReading
 from roadrunner.committer import Committer
+from roadrunner.retention import Retention
 from roadrunner.service import Roadrunner
 from roadrunner.settings import Settings
-from roadrunner.store import EventLog, Retention
+from roadrunner.store import EventLog
 from services.core.metrics import Metrics
 from services.log.reading import check_client, on_kafka
 from services.ops.wiring import AsyncParts, Runtime
+from services.rpc.membership import Following
+from services.state.coverage import NO_BOUND, Coverage, Shards, views_of
+from services.state.restore import Past
 from services.state.scrub import Scrubber
 from services.state.stored import remedy
 
@@ -31,17 +35,21 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
     begun.check_there(runtime.mesh.data, folder)
     log = EventLog(folder, common.partitions, retention, runtime.clock, settings.cache_mb, settings.memtable_mb)
     begun.check_same(runtime.mesh.data, folder, log.history.identity)
-    committer = Committer(log, settings.max_requests, runtime.no_space)
+    coverage = _coverage(settings, runtime, log)
+    committer = Committer(
+        log, settings.max_requests, runtime.no_space, coverage.floor if coverage else lambda: NO_BOUND
+    )
     aggregator = Aggregator(log, committer, runtime.no_space, common.partitions)
     service = Roadrunner(log, committer, runtime.clock, settings.max_ahead_s * 1000)
     database = log.database
     _gauges(runtime.metrics, log, aggregator, str(runtime.mesh.data))
+    runtime.metrics.gauge("retention_held_bytes", lambda: float(committer.held_bytes))
     return AsyncParts(
         service,
         add_RoadrunnerServicer_to_server,
-        start=(committer.start, aggregator.start),
+        start=(*((coverage.start,) if coverage else ()), committer.start, aggregator.start),
         drain=(service.close,),
-        close=(aggregator.stop, committer.stop, log.close),
+        close=(*((coverage.stop,) if coverage else ()), aggregator.stop, committer.stop, log.close),
         why_not_ready=lambda: log.damage or runtime.no_space(),
         dead=lambda: log.dead,
         look=database.look,
@@ -50,6 +58,19 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
             database, layout.FAMILIES, lambda: LogReading(database), remedy("roadrunner"), common.check_every_h
         ),
     )
+
+
+def _coverage(settings: Settings, runtime: Runtime, log: EventLog) -> Coverage | None:
+    """What bounds retention; None where there is none, or no snapshots are looked for."""
+    if not (settings.retention_mb or settings.retention_hours) or runtime.blobs is None:
+        return None
+    following = Following(runtime.mesh.membership)
+
+    def views() -> list[Shards]:
+        following.news()
+        return views_of(runtime.mesh.settings, following.members)
+
+    return Coverage(runtime.blobs, views, lambda: Past(log.history, log.ends()))
 
 
 def _gauges(metrics: Metrics, log: EventLog, aggregator: Aggregator, data: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rockstore import keys, layout, versions
 from rockstore.layout import BOARD, INTEREST, PIN, USER
 from rockstore.store import TOPICS, RockstoreStore
-from services.blob.opening import folder_of
+from services.blob.opening import address_of
 from services.core.columns import U64
 from services.core.errors import MeshError
 from services.state.checked import Checked, Opening, text_of
@@ -40,9 +40,9 @@ def _answers(store: RockstoreStore, ids: U64) -> dict[str, str]:
 CHECKED = Checked("rockstore", layout.FORMAT, layout.FAMILIES, TOPICS, layout.check, _open, _answers)
 
 
-def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, str, str]]:
+def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[str, str, str]]:
     """(file, what is wrong, what to do) of every version of every dataset."""
-    blobs, folder = keys.datasets_of(data), folder_of(data) / keys.DATASETS
+    blobs, folder = keys.datasets_of(data), f"{address_of(data)}/{keys.DATASETS}"
     for name, there in keys.loaded(blobs).items():
         for version in there:
             say(f"dataset {name} version {version}")
@@ -53,7 +53,7 @@ def damaged_files(data: Path, say: Callable[[str], None]) -> Iterator[tuple[Path
                     versions.check_file(blobs.local(key), file, key)
             except MeshError as error:
                 yield (
-                    folder / keys.manifest_key(name, version),
+                    f"{folder}/{keys.manifest_key(name, version)}",
                     str(error),
                     "`feedmesh features load` loads it again, as a new version",
                 )

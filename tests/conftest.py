@@ -11,6 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.kafka.broker import Broker, missing, running_broker
 from tests.running import Kept
+from tests.seaweed import Seaweed
 
 # Kernels compile at their first call and the machines are shared: how long one example takes says nothing. The suite has
 # the same examples in each run, so that a change fails for its own faults; `make fuzz` looks for new ones.
@@ -94,6 +95,16 @@ def broker() -> Iterator[Broker]:
         pytest.skip(why)
     with running_broker() as found:
         yield found
+
+
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """An S3-compatible store, one for all tests of this process."""
+    server = Seaweed(tmp_path_factory.mktemp("seaweed"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,9 +1,10 @@
 """The contract of every store of blobs behind `services.blob.protocol.Blobs`.
 
-A backend is one more class and one name in BACKENDS. Two stores of one place are as two processes.
+A backend is one more class and one name in LOCAL or IN_A_BUCKET. Two stores of one place are as two processes.
 """
 
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -15,14 +16,29 @@ import pytest
 from services.blob.folder import FolderBlobs
 from services.blob.memory import MemoryBlobs
 from services.blob.protocol import Blobs
+from services.blob.s3 import S3Blobs
+from services.blob.s3_url import location_of
 from services.core.errors import Conflict, Damaged, InvalidArgument, MeshError, NotFound
+from tests.seaweed import Seaweed
 
-BACKENDS: dict[str, Callable[[Path], Blobs]] = {
+LOCAL: dict[str, Callable[[Path], Blobs]] = {
     "folder": lambda folder: FolderBlobs(folder / "data"),
     "folder, a part of it": lambda folder: FolderBlobs(folder / "data").below("part/of/it"),
     "memory": lambda folder: MemoryBlobs(folder / "cache"),
     "memory, a part of it": lambda folder: MemoryBlobs(folder / "cache").below("part/of/it"),
 }
+
+
+def bucket(seaweed: Seaweed, folder: Path) -> Blobs:
+    return S3Blobs(location_of(seaweed.url(f"contract/{secrets.token_hex(8)}")), folder / "cache")
+
+
+#: In a real store that is started once; each test has a prefix of its own there.
+IN_A_BUCKET: dict[str, Callable[[Seaweed, Path], Blobs]] = {
+    "s3": bucket,
+    "s3, a part of it": lambda seaweed, folder: bucket(seaweed, folder).below("part/of/it"),
+}
+BACKENDS = [*LOCAL, *IN_A_BUCKET]
 HOSTILE = (
     "", "/", "/etc/passwd", "..", "../x", "a/../b", "a/..", ".", "a/./b", "a//b", "a/", "/a", ".draft-1", "a/.hidden", "a\\b",
     "a b", "a\0b", "a\nb", "é", "\ud800", "C:", "~", "~root/x", "%2e%2e/x", "a/" * 300 + "a", "a" * 129, "file://x", "s3://b/k",
@@ -31,7 +47,9 @@ HOSTILE = (
 
 @pytest.fixture(params=BACKENDS)
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
-    return BACKENDS[request.param](tmp_path)
+    if request.param in LOCAL:
+        return LOCAL[request.param](tmp_path)
+    return IN_A_BUCKET[request.param](request.getfixturevalue("seaweed"), tmp_path)
 
 
 def published(blobs: Blobs, prefix: str, files: dict[str, bytes]) -> None:
@@ -42,12 +60,15 @@ def published(blobs: Blobs, prefix: str, files: dict[str, bytes]) -> None:
         blobs.publish(draft, prefix)
 
 
-def test_an_empty_store_has_nothing(blobs: Blobs) -> None:
+def test_an_empty_store_has_nothing(blobs: Blobs, tmp_path: Path) -> None:
     assert (blobs.keys(), blobs.names(), blobs.keys("a/b"), blobs.names("a")) == ([], [], [], [])
     assert not blobs.exists("a")
     for read in (blobs.get, blobs.local, blobs.folder, blobs.stat, blobs.digest):
         with pytest.raises(NotFound, match="a/b"):
             read("a/b")
+    with pytest.raises(NotFound, match="a/b"):
+        blobs.fetch("a/b", tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
     blobs.delete("a/b")
     blobs.delete_all("a")
 
@@ -61,6 +82,9 @@ def test_what_is_put_is_read(blobs: Blobs, tmp_path: Path, content: bytes) -> No
         assert blobs.get(key) == blobs.local(key).read_bytes() == content
         assert blobs.exists(key)
         assert blobs.stat(key).size == len(content)
+        blobs.fetch(key, tmp_path / "fetched")
+        assert (tmp_path / "fetched").read_bytes() == content
+        (tmp_path / "fetched").unlink()
     assert blobs.digest("a/bytes.bin") == blobs.digest("a/file.bin")
     assert (tmp_path / "source").read_bytes() == content, "the source stays"
 
@@ -127,7 +151,7 @@ def test_a_hostile_key_is_refused_by_name_and_touches_nothing(blobs: Blobs, tmp_
         lambda: blobs.put(key, b""), lambda: blobs.swap(key, None, b""), lambda: blobs.get(key), lambda: blobs.local(key),
         lambda: blobs.folder(key), lambda: blobs.stat(key), lambda: blobs.digest(key), lambda: blobs.exists(key),
         lambda: blobs.delete(key), lambda: blobs.delete_all(key), lambda: blobs.publish(tmp_path / "draft", key),
-        lambda: blobs.below(key),
+        lambda: blobs.below(key), lambda: blobs.fetch(key, tmp_path / "fetched"),
     ]  # fmt: skip
     if key:
         calls += [lambda: blobs.keys(key), lambda: blobs.names(key), lambda: blobs.draft(key).__enter__()]

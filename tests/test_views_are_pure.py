@@ -23,7 +23,8 @@ import pytest
 from cli.schema import SERVICE_SETTINGS
 from counters import partition as of_counters
 from counters.table import CountTable
-from roadrunner.store import EventLog, Retention
+from roadrunner.retention import Retention
+from roadrunner.store import EventLog
 from rockstore import bulk
 from rockstore.keys import datasets_of
 from services.core.errors import NotReady

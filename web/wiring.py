@@ -48,7 +48,7 @@ class Clients:
         self.scorpion, self.data = ScorpionClient(mesh), mesh.data
         self.text_ids = mesh.text_ids
         self.prober = ProberClient(mesh)
-        self.probe = Probe(mesh, lambda of: of.name != own.name)
+        self.probe = Probe(mesh, lambda of: of.asked and of.name != own.name)
 
     async def close(self) -> None:
         """Close all channels."""

@@ -3,15 +3,18 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
-from services.core.durable import rename_durably, replace_durably
+from services.core.durable import rename_durably, sync_file
 from services.core.errors import Damaged
 
 CHUNK = 1 << 20
+Fetch = Callable[[Path], object]  # writes a content into a file that is not there
 
 
 class Cache:
@@ -23,18 +26,30 @@ class Cache:
         for made in (self._files, self._folders, self._drafts):
             made.mkdir(parents=True, exist_ok=True)
 
-    def file(self, digest: str, fetch: Callable[[], bytes]) -> Path:
+    def file(self, digest: str, fetch: Fetch) -> Path:
         """The file of a content. `fetch` is asked when it is not there. Raises Damaged when that is another content."""
         path = self._files / digest
-        if not path.exists():
-            content = fetch()
-            if digest_in(content) != digest:
-                raise Damaged(f"fetched {digest_in(content)}, expected {digest}")
-            replace_durably(path, content)
-        return path
+        return path if path.exists() else self.new_file(fetch, digest)
 
-    def folder(self, digests: Mapping[str, str], fetch: Callable[[str], bytes]) -> Path:
-        """A folder of files by name, links to those of their contents. digests: by name; `fetch` is asked by name."""
+    def new_file(self, fetch: Fetch, digest: str = "") -> Path:
+        """The file of a content that has to be fetched to know what it is. Raises Damaged when it is not of this digest."""
+        draft = self.draft() / "content"
+        try:
+            fetch(draft)
+            found = digest_of(draft)
+            if digest not in ("", found):
+                raise Damaged(f"fetched {found}, expected {digest}")
+            draft.chmod(0o600)
+            sync_file(draft)
+            rename_durably(draft, self._files / found)
+        finally:
+            shutil.rmtree(draft.parent, ignore_errors=True)
+        return self._files / found
+
+    def folder(self, digests: Mapping[str, str], fetch: Callable[[str, Path], object]) -> Path:
+        """A folder of files by name, links to those of their contents. digests: by name; `fetch` is asked by name and
+        writes into a file.
+        """
         named = "".join(f"{name}\0{digests[name]}\n" for name in sorted(digests))
         path = self._folders / digest_in(named.encode())
         if not path.exists():
@@ -51,9 +66,25 @@ class Cache:
                     raise
         return path
 
-    def draft(self) -> Path:
-        """An empty folder for files that are being written."""
+    def draft(self, stale_s: float = 0.0) -> Path:
+        """An empty folder for files that are being written. stale_s: older ones are removed, as of processes that were killed;
+        0: none.
+        """
+        for left in self._drafts.iterdir() if stale_s else ():
+            with suppress(OSError):  # another removes it, or has ended
+                if left.stat().st_mtime < time.time() - stale_s:
+                    shutil.rmtree(left)
         return Path(mkdtemp(dir=self._drafts))
+
+
+@contextmanager
+def undone(file: Path) -> Iterator[None]:
+    """Remove a file that is being written when that ends with an error."""
+    try:
+        yield
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
 
 
 def digest_in(content: bytes) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from services.blob.cache import digest_of
+from services.blob.cache import digest_of, undone
 from services.blob.keys import check_key, check_prefix, is_name
 from services.blob.protocol import STALE_S, Blobs, Stat
 from services.core.durable import make_folder_durably, rename_durably, replace_durably, sync_file, sync_folder
@@ -63,6 +63,12 @@ class FolderBlobs:
             path = self._inside(key)
             path.stat()
             return path
+
+    def fetch(self, key: str, into: Path) -> None:
+        """See Blobs."""
+        source = self.local(key)
+        with _written(into.name), undone(into):
+            shutil.copyfile(source, into)
 
     def folder(self, prefix: str) -> Path:
         """See Blobs. It is the folder itself, so a link to a folder on another disk is followed."""

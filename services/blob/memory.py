@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.blob.cache import Cache, digest_in
+from services.blob.cache import Cache, digest_in, undone
 from services.blob.keys import check_key, check_prefix
 from services.blob.protocol import STALE_S, Blobs, Stat
 from services.core.errors import Conflict, NotFound
@@ -50,7 +50,13 @@ class MemoryBlobs:
     def local(self, key: str) -> Path:
         """See Blobs."""
         content = self.get(key)
-        return self._cache.file(digest_in(content), lambda: content)
+        return self._cache.file(digest_in(content), lambda into: into.write_bytes(content))
+
+    def fetch(self, key: str, into: Path) -> None:
+        """See Blobs."""
+        content = self.get(key)
+        with undone(into):
+            into.write_bytes(content)
 
     def folder(self, prefix: str) -> Path:
         """See Blobs."""
@@ -58,7 +64,8 @@ class MemoryBlobs:
             found = {key.removeprefix(f"{prefix}/"): self.get(key) for key in self.keys(check_key(prefix))}
         if not found:
             raise NotFound(f"{prefix}: there is no such folder of blobs")
-        return self._cache.folder({name: digest_in(content) for name, content in found.items()}, found.__getitem__)
+        digests = {name: digest_in(content) for name, content in found.items()}
+        return self._cache.folder(digests, lambda name, into: into.write_bytes(found[name]))
 
     def stat(self, key: str) -> Stat:
         """See Blobs."""

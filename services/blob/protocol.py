@@ -2,7 +2,7 @@
 
 A blob is bytes under a key such as `models/ranker/3/manifest.json` (`keys.py`). It is replaced whole or not at all, and what was
 written is durable when the call returns. No key is the beginning of another's names: `a/b` is a blob, or blobs lie below it.
-A folder (`folder.py`) and memory (`memory.py`) stand behind `Blobs`, and pass one contract test.
+A folder (`folder.py`), a bucket (`s3.py`) and memory (`memory.py`) stand behind `Blobs`, and pass one contract test.
 
 Blobs that belong together, such as the files of one version of a model, are written as a draft, a local folder, and published
 atomically: readers find all of them or none. Every error is a MeshError; where a method names none, those are InvalidArgument
@@ -29,7 +29,8 @@ class Blobs(Protocol):
     def put(self, key: str, content: bytes | Path) -> None:
         """Write a blob, or replace it: bytes, or the content of a local file.
 
-        Raises Conflict where blobs lie below the key, or a blob stands on its way.
+        Raises Conflict where blobs lie below the key, or a blob stands on its way; a store without folders raises it also
+        for a key below a prefix that was published.
         """
         ...
 
@@ -43,6 +44,13 @@ class Blobs(Protocol):
 
     def local(self, key: str) -> Path:
         """A local file of the content, to be read or mapped and never written; it stays what it is once the blob is replaced.
+
+        Raises NotFound.
+        """
+        ...
+
+    def fetch(self, key: str, into: Path) -> None:
+        """Write the content into a local file, which is not there, and is not made when this raises; it is not synced.
 
         Raises NotFound.
         """

@@ -17,11 +17,11 @@ class Paced:
         """Begin."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End with the step under way, also when it was never started."""
+    def stop(self, within_s: float | None = None) -> None:
+        """End with the step under way, also when it was never started. within_s: wait for that no longer than this."""
         self._stopping.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(within_s)
 
     def rest(self, seconds: float) -> bool:
         """Within a long step: wait so long. False when the step is to end."""

@@ -24,8 +24,9 @@ class MeshSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     blobs: Annotated[
         str,
         Meta(
-            description="where models, graphs and datasets lie: the URL of a folder, such as file:///mnt/blobs; empty: in "
-            "the data folder"
+            description="where models, graphs, datasets and snapshots lie: the URL of a folder, such as file:///mnt/blobs, or of "
+            "an S3-compatible store, `s3://bucket/prefix?endpoint=…&region=…&credentials=file`, of which what is left out is the "
+            "environment's (AWS_…); empty: in the data folder"
         ),
     ] = ""
     host: Annotated[
@@ -191,6 +192,17 @@ class ShardSettings(ShardedSettings, kw_only=True):
 
     cache_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="RocksDB block cache of a shard")] = 32
     memtable_mb: Annotated[int, Meta(ge=1, le=10_000, description="RocksDB write buffer of a column family")] = 16
+    snapshot_every_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=30 * 86_400,
+            description="seconds from one snapshot of a shard to the next, such as 3600; 0: none are taken",
+        ),
+    ] = 0.0
+    snapshots_kept: Annotated[
+        int, Meta(ge=2, le=10_000, description="snapshots of a shard that are kept, the newest ones")
+    ] = 3
 
 
 Sections = dict[str, Any]

@@ -24,14 +24,15 @@ class Heartbeat:
 
     def __init__(self, mesh: Mesh, own: Collection[Address]) -> None:
         """own: the processes that are asked. Nothing is asked before `start`."""
-        self._mesh, self._own = mesh, {of.name for of in own}
-        self._silent: dict[str, tuple[int, float]] = {}  # process id that answered last, seconds asked in vain since
+        self._mesh, self._own = mesh, {of.address for of in own}
+        #: By address: the process id that answered there last, and seconds asked in vain since.
+        self._silent: dict[str, tuple[int, float]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def look_after(self, own: Collection[Address]) -> None:
         """Ask these from now on, once the mesh's membership has them."""
-        self._own = {of.name for of in own}
+        self._own = {of.address for of in own}
 
     def start(self) -> None:
         """Begin to ask."""
@@ -45,7 +46,7 @@ class Heartbeat:
 
     def silent_s(self, of: Address, pid: int) -> float | None:
         """For how many seconds this process was asked in vain; None of one that has not answered yet, as it starts."""
-        answered, silent = self._silent.get(of.name, (0, 0.0))
+        answered, silent = self._silent.get(of.address, (0, 0.0))
         return silent if answered == pid else None
 
     def _run(self) -> None:
@@ -55,7 +56,7 @@ class Heartbeat:
             logger.exception("the heartbeat ended: a process that hangs is not noticed any more")
 
     async def _ask(self) -> None:
-        probe = Probe(self._mesh, lambda of: of.name in self._own)
+        probe = Probe(self._mesh, lambda of: of.address in self._own)
         try:
             while not self._stop.is_set():
                 began = time.monotonic()
@@ -69,7 +70,7 @@ class Heartbeat:
             await probe.close()
 
     def _take(self, health: Health, took_s: float) -> None:
-        at = health.of.name
+        at = health.of.address
         if health.status is not None:
             self._silent[at] = (health.status.pid, 0.0)
         elif at in self._silent:

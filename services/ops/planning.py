@@ -2,9 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
 
 from services.core.errors import InvalidArgument
 from services.core.settings import MeshSettings, Sections, ServiceSettings, services_of
+from services.ops import layouts
+from services.ops.layouts import Layouts
 from services.ops.ports import Ports
 from services.rpc import mesh as meshes
 from services.rpc.mesh import Address, Mesh, bracketed
@@ -12,18 +17,24 @@ from services.rpc.mesh import Address, Mesh, bracketed
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A mesh, those of its processes that are to run here, and their ports: released when a supervisor has stopped it."""
+    """A mesh, those of its processes that are to run here, and their ports: released when a supervisor has stopped it.
+
+    notes: what people should know of it.
+    """
 
     mesh: Mesh
     own: tuple[Address, ...]
     ports: Ports
+    notes: tuple[str, ...] = ()
 
 
 def plan(sections: Sections, services: Sequence[str] = ()) -> Plan:
-    """Every process of the mesh, or of these services alone, with a free or configured port for each.
+    """Every process of the mesh, or of these services alone, with a free or configured port for each. Of layouts that stand
+    beside each other those that answer (services/ops/layouts.py): a supervisor starts the others.
 
     Raises Unavailable for a port in use, InvalidArgument for shards or replicas that can't be.
     """
+    notes = tuple(layouts.settle(sections, layouts.load(Path(sections["mesh"].data))))
     ports = Ports(sections["mesh"].host)
     try:
         processes = [
@@ -33,7 +44,7 @@ def plan(sections: Sections, services: Sequence[str] = ()) -> Plan:
         ports.release()
         raise
     ports.planned()
-    return Plan(meshes.resolve(sections, processes), tuple(processes), ports)
+    return Plan(meshes.resolve(sections, processes), tuple(processes), ports, notes)
 
 
 def shards_of(sections: Sections, service: str) -> int:
@@ -57,6 +68,42 @@ def replicas_of(sections: Sections, service: str) -> int:
 def zones_of(common: MeshSettings) -> tuple[str, ...]:
     """The zones of the processes of one machine."""
     return common.zones or (common.zone,)
+
+
+def laid_out(processes: Sequence[Address], wanted: Layouts, host: str, ports: Ports) -> list[Address]:
+    """The processes of one machine in the layouts that are wanted: of each service those of the layout that answers, and those
+    of one beside it, made where there are none. A layout that answers is one of those that there are, or nothing changes.
+    """
+    found: list[Address] = []
+    for service in dict.fromkeys(of.service for of in processes):
+        own, layout = [of for of in processes if of.service == service], wanted.get(service)
+        there = {of.shards for of in own}
+        if layout is None or layout.serves not in there:
+            found += own
+            continue
+        kept = (of for of in own if of.shards in (layout.serves, layout.beside))
+        found += (msgspec.structs.replace(of, asked=of.shards == layout.serves) for of in kept)
+        if layout.beside and layout.beside not in there:
+            found += _beside([of for of in own if of.shards == layout.serves], layout.beside, host, ports)
+    return found
+
+
+def _beside(present: Sequence[Address], shards: int, host: str, ports: Ports) -> Iterator[Address]:
+    """The processes of another layout than the present one, which no client asks, with as many replicas in the same zones."""
+    zones = {of.replica: of.zone for of in present}
+    for shard in range(shards):
+        for replica, zone in zones.items():
+            address = f"{bracketed(host)}:{ports.take(0, f'[{present[0].service}] port')}"
+            yield Address(
+                service=present[0].service,
+                shard=shard,
+                shards=shards,
+                replica=replica,
+                zone=zone,
+                address=address,
+                asked=False,
+                held=(address,),
+            )
 
 
 def _processes(service: str, sections: Sections, ports: Ports) -> Iterator[Address]:

@@ -35,7 +35,7 @@ class Probe:
     """Channels to the status service of every process, wherever the mesh has it now. Make it on the event loop that uses it."""
 
     def __init__(self, mesh: Mesh, asked: Callable[[Address], bool] = lambda of: True) -> None:
-        """`asked`: whether a process is asked; all are."""
+        """`asked`: whether a process is asked; all are, those of layouts that no client asks too."""
         self._wanted, self._following = asked, Following(mesh.membership)
         self._asked: list[tuple[Address, grpc.aio.Channel]] = []
         self._open(self._following.members)

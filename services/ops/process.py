@@ -31,6 +31,7 @@ from services.core.metrics import Metrics
 from services.core.settings import ServiceSettings, ShardSettings, ThreadedSettings
 from services.log.protocol import Reader
 from services.log.reading import open_reader
+from services.ops.filling import fill
 from services.ops.memory import GIVE_BACK_EVERY_S, give_back, settle_memory
 from services.ops.status import SUPERVISED, Status
 from services.ops.wiring import AsyncParts, Follows, Parts, Runtime
@@ -45,8 +46,12 @@ from services.rpc.stream_server import Streams
 from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
 from services.rpc.unix_socket import socket_path
 from services.state.follower import Follower, Lag
+from services.state.manifest import Snapshots
+from services.state.restore import Wanted
 from services.state.scrub import Scrubber, Values
 from services.state.shard import Shard, open_or_rebuild, set_aside, with_offsets
+from services.state.snapshot import Taker
+from services.state.snapshotter import Snapshotter
 from services.state.stored import remedy
 
 logger = logging.getLogger(__name__)
@@ -107,10 +112,14 @@ class Process:
         return self.mesh.section(self.service, struct)
 
     def open_shard(self, form: str, families: Iterable[str], settings: ShardSettings) -> Shard:
-        """The state of a view, in this format and the deployment's number of partitions; a damaged one is set aside."""
+        """The state of a view, in this format and the deployment's number of partitions: its folder, or a snapshot where that is
+        empty. A damaged one is set aside.
+        """
         folder, form = self.folder, f"{form}, {self.mesh.common.partitions} partitions"
         self.metrics.gauge("damaged_folders", lambda: float(len(set_aside(folder))))
-        shard = open_or_rebuild(folder, form, families, settings.cache_mb, settings.memtable_mb)
+        wanted = Wanted(self.service, form, tuple(families), self.shard, self.shards, self.partitions)
+        filled = partial(fill, self.mesh, wanted)
+        shard = open_or_rebuild(folder, form, wanted.families, settings.cache_mb, settings.memtable_mb, filled)
         _opened.append(shard)
         return shard
 
@@ -140,22 +149,30 @@ def open_process(service: str) -> Process:
         "--mesh", type=Path, required=True, help="the file that describes the mesh (see services/rpc/mesh.py)"
     )
     parser.add_argument("--shard", type=int, default=0, help="which shard of the service this process is")
+    parser.add_argument("--shards", type=int, help="of which layout [default: the one that clients ask]")
     parser.add_argument("--replica", type=int, default=0, help="which replica of the shard")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     mesh = meshes.load(arguments.mesh)
-    there = mesh.of(service)
-    replicas = {of.replica: of for of in there if of.shard == arguments.shard}
-    if not replicas:
-        parser.error(f"--shard {arguments.shard}: {service} has shards 0 to {there[-1].shard}")
-    mine = replicas.get(arguments.replica)
-    if mine is None:
-        has = ", ".join(map(str, replicas))
-        parser.error(f"--replica {arguments.replica}: shard {arguments.shard} of {service} has the replicas {has}")
+    mine = _described(parser, mesh, service, arguments)
     metrics = Metrics(service, mine.shard, mine.replica)
     context.originate(mine.zone)
     mesh.call_as(Caller(mine.zone, metrics))
     return Process(service, mine.shard, mine.shards, mine.address, mesh, metrics, mine.held, mine.replica, mine.zone)
+
+
+def _described(parser: argparse.ArgumentParser, mesh: Mesh, service: str, arguments: argparse.Namespace) -> Address:
+    """The process that a command line names; one that is not part of the mesh ends this one."""
+    shard, shards = arguments.shard, arguments.shards or mesh.of(service)[0].shards
+    there = [of for of in mesh.processes if of.service == service]
+    replicas = {of.replica: of for of in there if (of.shard, of.shards) == (shard, shards)}
+    if not replicas:
+        has = ", ".join(dict.fromkeys(f"{of.shard} of {of.shards}" for of in there))
+        parser.error(f"--shard {shard} --shards {shards}: {service} has the shards {has}")
+    if arguments.replica not in replicas:
+        has = ", ".join(map(str, replicas))
+        parser.error(f"--replica {arguments.replica}: shard {shard} of {service} has the replicas {has}")
+    return replicas[arguments.replica]
 
 
 def run_entry_point(main: Callable[[], None]) -> None:
@@ -209,7 +226,7 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     stop = Stop()
     follower = _follower(parts.main, process.clock) if parts.main else None
     caches = [_follower(cache, process.clock) for cache in parts.caches]
-    scrubber = _scrubber(process, parts)
+    scrubber, snapshotter = _scrubber(process, parts), _snapshotter(process, settings, parts)
     why = either(*(part for part in (follower and follower.why_not_ready, scrubber and scrubber.problem) if part))
     lag = follower.lag if follower else Lag
     status = Status(process.service, process.shard, process.metrics, why, lag, process.replica, process.zone)
@@ -232,12 +249,14 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     unix = ThreadedUnixServer(path, dispatcher, settings.threads) if path else None
     if follower:
         follower.start()
-    if scrubber:
-        scrubber.start(process.metrics)
+    for reads in (scrubber, snapshotter):
+        if reads:
+            reads.start(process.metrics)
     _report_ready(process, health, why, follower.dead if follower else lambda: False, _look, stop.event)
     health.enter_graceful_shutdown()
-    if scrubber:
-        scrubber.stop()
+    for reads in (scrubber, snapshotter):
+        if reads:
+            reads.stop()
     streams.stop()
     stopped = server.stop(process.mesh.common.drain_s)
     if unix:
@@ -261,6 +280,18 @@ def _scrubber(process: Process, parts: Parts) -> Scrubber | None:
     looks, every_h = with_offsets(process.service, parts.check), process.mesh.common.check_every_h
     families = ("offsets", *parts.families)
     return Scrubber(parts.main.view.shard, families, lambda: Values(looks), remedy(process.service), every_h)
+
+
+def _snapshotter(process: Process, settings: ThreadedSettings, parts: Parts) -> Snapshotter | None:
+    """What takes snapshots of the state; None where none are to be taken."""
+    if parts.main is None or not isinstance(parts.main.view.shard, Shard) or not isinstance(settings, ShardSettings):
+        return None
+    if not settings.snapshot_every_s:
+        return None
+    shard, to = parts.main.view.shard, Snapshots(process.blobs, process.service, process.shard, process.shards)
+    taker = Taker(shard, to, parts.main.partitions, parts.main.topics, process.clock)
+    every_s, keep = settings.snapshot_every_s, settings.snapshots_kept
+    return Snapshotter(shard, to, taker, every_s, keep, process.address, process.clock, process.no_space)
 
 
 def _look() -> None:

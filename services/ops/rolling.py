@@ -52,7 +52,7 @@ class Roll:
 
     async def _until_others_ready(self, of: Address) -> int:
         """The process id of the one to restart, once every other replica of its shard is ready."""
-        probe = Probe(self._mesh, lambda p: (p.service, p.shard) == (of.service, of.shard))
+        probe = Probe(self._mesh, lambda p: (p.service, p.shard, p.shards) == (of.service, of.shard, of.shards))
         end = time.monotonic() + OTHERS_WITHIN_S
         try:
             while True:

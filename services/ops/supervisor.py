@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +25,10 @@ from services.core.durable import replace_durably
 from services.core.errors import InvalidArgument, MeshError, Unavailable
 from services.core.external import check_setting
 from services.core.installation import environment, program
-from services.ops import children
+from services.ops import children, layouts
 from services.ops.children import Exit, Fate
 from services.ops.heartbeat import Heartbeat
-from services.ops.planning import Plan
+from services.ops.planning import Plan, laid_out
 from services.ops.status import SUPERVISED
 from services.rpc import mesh as meshes
 from services.rpc.membership import MemoryMembership
@@ -119,10 +119,11 @@ class Child:
     logged: int = 0  # bytes of its log that those before it wrote
     exits: list[Exit] = field(default_factory=list)  # the newest first
     leave_at: float = 0.0  # not 0: it is no part of the mesh any more, and is stopped then
+    end_by: float = 0.0  # when it is killed, if it was stopped
 
     @property
     def name(self) -> str:
-        """Service, shard and replica."""
+        """Service, shard and replica; and the layout, of one that no client asks."""
         return self.of.name
 
 
@@ -131,17 +132,20 @@ class Supervisor:
 
     def __init__(self, plan: Plan, report: Callable[[str], None]) -> None:
         """`report` gets a line whenever a child died or came back."""
-        self.mesh, self._ports, self._report = plan.mesh, plan.ports, report
+        self.mesh, self._ports, self._report, self._notes = plan.mesh, plan.ports, report, plan.notes
         mesh, self._members = plan.mesh, MemoryMembership(plan.mesh.processes)
         mesh.follow(self._members)
         self._path = meshes.mesh_file(mesh.data)
         (mesh.data / "logs").mkdir(parents=True, exist_ok=True)
         self.children = [self._child(of) for of in plan.own]
+        self._layouts_seen = 0  # when the file of layouts was written, as it was read last
         self._heartbeat = Heartbeat(mesh, plan.own)
 
     def start(self) -> None:
         """Describe the mesh and start every process. Raises InvalidArgument for ids in another form than before."""
         check_setting(self.mesh.data, self.mesh.common.ids)
+        for note in self._notes:
+            self._report(note)
         meshes.save(self.mesh, self._path)
         self._record()
         for child in self.children:
@@ -167,20 +171,44 @@ class Supervisor:
                 )
         self.mesh = plan.mesh
         self.mesh.follow(self._members)
-        meshes.save(plan.mesh, self._path)
-        self._heartbeat.look_after(plan.own)
-        self._members.change(plan.mesh.processes)
+        self._run(plan.own)
+
+    def _follow_layouts(self) -> None:
+        """Start and stop processes as `feedmesh layout` asked since the last look."""
+        try:
+            seen = layouts.layouts_file(self.mesh.data).stat().st_mtime_ns
+            if seen == self._layouts_seen or self.mesh.hosts:
+                return
+            self._layouts_seen, wanted = seen, layouts.load(self.mesh.data)
+        except FileNotFoundError:
+            return
+        except InvalidArgument as error:
+            self._report(str(error))
+            return
+        present = [child.of for child in self.children]
+        self.mesh.processes[:] = laid_out(present, wanted, self.mesh.common.host, self._ports)
+        self._run(self.mesh.processes)
+
+    def _run(self, own: Sequence[Address]) -> None:
+        """Run these, as the mesh has them now."""
+        meshes.save(self.mesh, self._path)
+        self._heartbeat.look_after(own)
+        self._members.change(self.mesh.processes)
+        wanted = {_identity(of): of for of in own}
         for child in self.children:
-            child.leave_at = 0.0 if child.name in wanted else child.leave_at or time.monotonic() + LEAVE_S
-        there = {child.name for child in self.children}
-        for of in plan.own:
-            if of.name not in there:
-                self.children.append(self._child(of))
-                self._spawn(self.children[-1])
-                self._report(f"{of.name} starts")
+            of = wanted.pop(_identity(child.of), None)
+            child.of = of or child.of
+            child.leave_at = 0.0 if of else child.leave_at or time.monotonic() + LEAVE_S
+        for of in wanted.values():
+            self.children.append(self._child(of))
+            self._spawn(self.children[-1])
+            self._report(f"{of.name} starts")
+        self._record()
 
     def _left(self, child: Child, now: float) -> bool:
-        """Whether a child that is no part of the mesh has ended. It is told to once, when its time has come."""
+        """Whether a child that is no part of the mesh has ended. It is told to once, when its time has come, and killed when it
+        takes too long.
+        """
         if child.process is None or child.process.poll() is not None:
             if child.process is not None and child.process.stdin:
                 child.process.stdin.close()
@@ -188,11 +216,14 @@ class Supervisor:
             return True
         if child.leave_at <= now:
             child.process.terminate()
-            child.leave_at = math.inf
+            child.leave_at, child.end_by = math.inf, now + self.mesh.common.drain_s + 5
+        elif child.leave_at == math.inf and now > child.end_by:
+            child.process.kill()
         return False
 
     def _spawn(self, child: Child) -> None:
         command = [*program(child.of.service), "--mesh", str(self._path), "--shard", str(child.of.shard)]
+        command += ["--shards", str(child.of.shards)]
         command += ["--replica", str(child.of.replica)] if child.of.replica else []
         variables = environment() | {
             SUPERVISED: "1",
@@ -211,6 +242,7 @@ class Supervisor:
     def watch(self) -> None:
         """Look once after every child: start again what died, later each time it dies young."""
         now = time.monotonic()
+        self._follow_layouts()
         self.children = [child for child in self.children if not child.leave_at or not self._left(child, now)]
         for child in self.children:
             if child.leave_at:
@@ -258,7 +290,7 @@ class Supervisor:
     def fail_fast(self) -> None:
         """While a mesh starts: raise Unavailable when a child has died three times."""
         for child in self.children:
-            if child.process is None and child.restarts >= 2:
+            if child.of.asked and child.process is None and child.restarts >= 2:
                 said = _last_words(child.log, child.logged)
                 raise Unavailable(f"{child.name} does not start{f': {said}' if said else ''}; log: {child.log}")
 
@@ -279,6 +311,11 @@ class Supervisor:
 
 def _place(of: Address) -> tuple[str, int]:
     return of.address, of.shards
+
+
+def _identity(of: Address) -> tuple[str, str]:
+    """What a process keeps, whether clients ask it or not: where its state is."""
+    return of.service, of.folder
 
 
 def _stop(children: list[Child], grace_s: float) -> list[str]:

@@ -24,7 +24,10 @@ LOOK_EVERY_S = 1.0
 
 
 class Address(Struct, frozen=True, kw_only=True):
-    """One process: which service, shard and replica, where it listens for gRPC, and in which zone."""
+    """One process: which service, layout (how many shards), shard and replica, where it listens for gRPC, and in which zone.
+
+    asked: False of a layout that is being added, or was replaced: it follows the log, and no client asks it.
+    """
 
     service: str
     shard: int
@@ -33,28 +36,37 @@ class Address(Struct, frozen=True, kw_only=True):
     replica: int = 0  # numbers of a shard's replicas are its own, and need not be consecutive
     zone: str = "local"
     host: str = ""  # its name in the cluster file; empty on one machine
+    asked: bool = True
     http: str = ""  # of the edge: where pages and JSON are
     held: tuple[str, ...] = ()  # those of its addresses whose ports are held for it (services/ops/ports.py)
 
     @property
     def name(self) -> str:
-        """Service and shard, and the replica unless it is the first: apiary-0, apiary-0.1."""
-        return f"{self.service}-{self.shard}{f'.{self.replica}' if self.replica else ''}"
+        """Service and shard, the layout unless clients ask it, and the replica unless it is the first: apiary-0, apiary-0.1,
+        apiary-0of3.1. No two processes of a mesh have the same.
+        """
+        return f"{self.service}-{self.shard}{'' if self.asked else f'of{self.shards}'}{self._replica}"
 
     @property
     def folder(self) -> str:
         """The folder of its state, below that of its service: 0of2, or 0of2.replica1."""
         return f"{self.shard}of{self.shards}{f'.replica{self.replica}' if self.replica else ''}"
 
+    @property
+    def _replica(self) -> str:
+        return f".{self.replica}" if self.replica else ""
+
 
 class Members(Struct, frozen=True):
-    """Every process at one moment."""
+    """Every process at one moment. Clients know those that are asked, which are of one layout of each service."""
 
     processes: tuple[Address, ...]
 
     def of(self, service: str) -> list[Address]:
-        """The processes of a service, by shard and replica. Raises NotFound when it is not part of this mesh."""
-        found = sorted((p for p in self.processes if p.service == service), key=lambda p: (p.shard, p.replica))
+        """The processes of a service that are asked, by shard and replica. Raises NotFound when it is not part of this mesh."""
+        found = sorted(
+            (p for p in self.processes if p.service == service and p.asked), key=lambda p: (p.shard, p.replica)
+        )
         if not found:
             there = ", ".join(sorted({p.service for p in self.processes}))
             raise NotFound(f"this mesh has no {service}; it has {there}")
@@ -62,7 +74,7 @@ class Members(Struct, frozen=True):
 
     def has_whole(self, service: str) -> bool:
         """Whether each shard of a service has a process, all of one layout, and no two are the same replica."""
-        found = [p for p in self.processes if p.service == service]
+        found = [p for p in self.processes if p.service == service and p.asked]
         layouts, shards = {p.shards for p in found}, {p.shard for p in found}
         alone = len({(p.shard, p.replica) for p in found}) == len(found)
         return len(layouts) == 1 and alone and shards == set(range(layouts.pop()))

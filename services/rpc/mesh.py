@@ -52,6 +52,11 @@ class Mesh(Struct, kw_only=True, dict=True):
         self.__dict__["called_as"] = caller
 
     @property
+    def hosts(self) -> list[str]:
+        """The hosts of its cluster file that processes run on; empty on one machine."""
+        return list(dict.fromkeys(of.host for of in self.processes if of.host))
+
+    @property
     def common(self) -> MeshSettings:
         """The settings of the whole deployment."""
         return self.section("mesh", MeshSettings)

@@ -27,7 +27,7 @@ class Replicas:
         """shard: not empty."""
         self._shard, self._caller, self._tally, self._repeating = tuple(shard), caller, tally, repeating
         self._only = shard[0] if len(shard) == 1 else None
-        self._probes = dict[Standing, asyncio.Task[None]]()
+        self._probes, self._closed = dict[Standing, asyncio.Task[None]](), False
         for standing in shard:
             if standing.out:
                 self._look_after(standing)
@@ -94,7 +94,7 @@ class Replicas:
     def _failed(self, standing: Standing, weight: int = 1) -> None:
         for _ in range(weight):
             standing.failed()
-        if standing.failures >= FAILURES and not standing.out and may_eject(self._shard):
+        if standing.failures >= FAILURES and not (standing.out or self._closed) and may_eject(self._shard):
             standing.out = True
             self._tally.ejections += 1
             self._look_after(standing)
@@ -118,7 +118,8 @@ class Replicas:
                 self._reinstate(standing)
 
     def close(self) -> None:
-        """Probe no more."""
+        """Probe no more, and eject none: those of the next membership judge. Calls may still end, or be made."""
+        self._closed = True
         for probe in self._probes.values():
             probe.cancel()
         self._probes.clear()

@@ -19,6 +19,7 @@ from rocksdict import (
     AccessType,
     BlockBasedOptions,
     Cache,
+    Checkpoint,
     DBCompressionType,
     DBRecoveryMode,
     Env,
@@ -32,7 +33,7 @@ from services.core.errors import Damaged, Exhausted, MeshError, Unavailable
 from services.state import seal
 from services.state.family import Family
 
-_FORMAT_KEY = b"format"
+FORMAT_KEY = b"format"
 _STALL = "Write stall"
 STALL_S, FULL_STALL_S, STALL_POLL_S = 60.0, 5.0, 0.002
 LITTLE_SPACE = 64 << 20  # bytes free with which a flush is not likely to end
@@ -92,6 +93,7 @@ class Database:
         if looking is None:
             folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._found = folder, None if looking else folder.stat()
+        self.form = form
         self.dead = False  # a write failed; nothing can be written until the folder is opened again
         self.damage = ""  # the damage found since it was opened
         self.only_looks = looking is not None
@@ -193,12 +195,12 @@ class Database:
         return Damaged(self.damage)
 
     def _check_format(self, form: str) -> None:
-        found = self.note(_FORMAT_KEY)
+        found = self.note(FORMAT_KEY)
         if found is None:
             if any(next(family.keys(), None) is not None for family in self._families.values()):
                 raise self.damaged("it holds data and no format")
             batch = self.batch()
-            batch.put(_FORMAT_KEY, form.encode())
+            batch.put(FORMAT_KEY, form.encode())
             self.write(batch)
         elif found.decode() != form:
             raise WrongFormat(
@@ -252,6 +254,21 @@ class Database:
         self._synced = written
         if time.monotonic() - self._sealed_at > SEAL_EVERY_S:
             self._seal()
+
+    def checkpoint(self, folder: Path) -> None:
+        """Make a copy in a folder that is not there, on the same disk: as of one write, whatever is written meanwhile.
+
+        Sorted files are links, since they never change. Raises Exhausted on a full disk. A checkpoint flushes what is in memory
+        and holds the GIL meanwhile; a flush does not, so that comes first.
+        """
+        with self._writing():
+            for family in (*self._families.values(), None):
+                (self._db if family is None else family.raw).flush()
+            Checkpoint(self._db).create_checkpoint(str(folder))
+
+    def notes(self) -> dict[bytes, bytes]:
+        """All that batches put under keys without a family. Raises Damaged."""
+        return dict(Family(self._db, partial(self._refused, "default")).items())
 
     def _await_flushes(self) -> None:
         """Wait while RocksDB's full memtables await their flush, on a full disk in vain.

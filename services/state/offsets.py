@@ -51,6 +51,11 @@ def check_entry(store: str, key: bytes, value: bytes) -> None:
     check_size(store, "offsets", key, value, sizes[kind][1])
 
 
+def partition_in(key: bytes) -> int:
+    """The partition that an entry is of."""
+    return int(_AT.unpack_from(key)[1])
+
+
 def read_entry(progress: dict[Partition, Progress], key: bytes, value: bytes) -> None:
     """Take an entry that `check_entry` let pass into the progress of its partition."""
     topic, partition = _AT.unpack_from(key)

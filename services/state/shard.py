@@ -36,6 +36,11 @@ HISTORY_KEY = b"history"  # identity and epoch of the log that was applied
 DAMAGED = "DAMAGED"  # a file in a folder that must not be opened again: why
 
 
+def read_in(history: LogHistory) -> bytes:
+    """What a shard notes of the log as it reads it: its identity, and the epoch that is now."""
+    return history.identity + _EPOCH.pack(history.epoch)
+
+
 def with_offsets(store: str, check: CheckValue) -> CheckValue:
     """The checks of the entries of a view's families, and of its offsets."""
 
@@ -80,7 +85,7 @@ class Shard(Database):
         """Open or create it, or only look. Raises Damaged, WrongFormat, HeldElsewhere, or Exhausted when the disk is full."""
         if looking is None and (reason := _noted(folder)) is not None:
             raise Damaged(reason)
-        names = tuple(families)
+        self.families = names = tuple(families)
         super().__init__(folder, form, ("offsets", *names), cache_mb, memtable_mb, looking=looking)
         self._moved = threading.Condition()
         self._owned = Owned()
@@ -126,12 +131,17 @@ class Shard(Database):
                 f"{ends[gone].first}: it no longer holds everything, so this can't be built from it: restore the log and "
                 "the views as they were at one time (docs/operations.md, Damage)"
             )
-        now = history.identity + _EPOCH.pack(history.epoch)
+        now = read_in(history)
         if now != self._read_in:
             batch = self.batch()
             batch.put(HISTORY_KEY, now)
             self.write(batch)
             self._read_in = now
+
+    @property
+    def log(self) -> bytes:
+        """The identity of the log that was applied; empty when none is known."""
+        return self._read_in[:_IDENTITY_BYTES]
 
     @property
     def epoch(self) -> int:
@@ -280,20 +290,33 @@ def _noted(folder: Path) -> str | None:
 
 
 def open_or_rebuild(
-    folder: Path, form: str, families: Iterable[str], cache_mb: int = 32, memtable_mb: int = 16
+    folder: Path,
+    form: str,
+    families: Iterable[str],
+    cache_mb: int = 32,
+    memtable_mb: int = 16,
+    fill: Callable[[Path], object] = lambda folder: None,
 ) -> Shard:
-    """Open or create a shard. A damaged folder is set aside, and the log is applied anew to an empty one.
+    """Open or create a shard. `fill` is given the name of a folder that is not there, to fill it from a snapshot if it can. A
+    damaged folder is set aside, and filled anew, or the log is applied to an empty one.
 
     When the log no longer holds everything the process stays not ready and says so (services/state/follower.py).
     """
     names = tuple(families)
-    try:
-        return Shard(folder, form, names, cache_mb, memtable_mb)
-    except Damaged as error:
-        reason = str(error)
-    gc.collect()  # the error's frames hold iterators, and those the folder
-    logger.error("%s; set aside as %s, and rebuilt from the log", reason, _set_aside(folder))
+    for _ in range(2):
+        if _is_empty(folder):
+            fill(folder)
+        try:
+            return Shard(folder, form, names, cache_mb, memtable_mb)
+        except Damaged as error:
+            reason = str(error)
+        gc.collect()  # the error's frames hold iterators, and those the folder
+        logger.error("%s; set aside as %s, and rebuilt", reason, _set_aside(folder))
     return Shard(folder, form, names, cache_mb, memtable_mb)
+
+
+def _is_empty(folder: Path) -> bool:
+    return not folder.is_dir() or next(folder.iterdir(), None) is None
 
 
 def set_aside(folder: Path) -> list[Path]:

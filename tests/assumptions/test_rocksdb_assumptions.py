@@ -4,6 +4,7 @@ When an upgrade breaks one of these, the code that builds on it is wrong before 
 """
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import rocksdict
 from rocksdict import (
+    Checkpoint,
     IngestExternalFileOptions,
     Options,
     PlainTableFactoryOptions,
@@ -187,6 +189,28 @@ def test_flushing_the_wal_to_disk_releases_the_gil(db: Any) -> None:
         return lambda: db.flush_wal(True)
 
     assert frozen_share(flush)[0] < 0.5
+
+
+def test_a_checkpoint_flushes_and_holds_the_gil_meanwhile_and_a_flush_does_not(db: Any, tmp_path: Path) -> None:
+    """So all is flushed before a checkpoint is made, which is then a matter of links."""
+    db.set_options({"write_buffer_size": str(256 << 20)})
+
+    def fill() -> None:
+        for i in range(20_000):
+            db.put(key(i), os.urandom(1_500))
+
+    fill()
+    took, frozen = longest_freeze(lambda: Checkpoint(db).create_checkpoint(str(tmp_path / "one")))
+    assert frozen > took / 2
+    fill()
+    took, frozen = longest_freeze(db.flush)
+    assert frozen < took / 2
+    links, _ = longest_freeze(lambda: Checkpoint(db).create_checkpoint(str(tmp_path / "two")))
+    assert links < took
+    newest = max((tmp_path / "two").glob("*.sst"))
+    assert newest.stat().st_nlink == 2, "sorted files are links"
+    names = {re.sub(r"\d+", "N", path.name) for path in (tmp_path / "two").iterdir()}
+    assert names <= {"N.sst", "N.log", "CURRENT", "MANIFEST-N", "OPTIONS-N", "rocksdict-config.json"}
 
 
 # --- writing --------------------------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ from roadrunner import begun
 from roadrunner import layout as log_layout
 from roadrunner.aggregator import Aggregator
 from roadrunner.committer import Committer
-from roadrunner.store import EventLog, Retention
+from roadrunner.retention import Retention
+from roadrunner.store import EventLog
 from rockstore import bulk
 from rockstore.keys import datasets_of
 from services.core.columns import U64, Ragged, ids
@@ -172,7 +173,8 @@ def append(log: EventLog, *batches: Batch) -> None:
             log.sync()
     committer = Committer(log, 100, lambda: "")
     committer.start()
-    aggregator = Aggregator(log, committer, lambda: "", PARTITIONS)
+    partitions = len({partition for _, partition in log.ends()})
+    aggregator = Aggregator(log, committer, lambda: "", partitions)
     while aggregator.step():
         pass
     committer.stop()

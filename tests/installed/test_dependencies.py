@@ -55,12 +55,12 @@ BUILT_WITH = names(PROJECT["build-system"]["requires"])
 
 
 def test_what_the_wheel_imports_is_declared() -> None:
-    trains, clusters = ("learning/training/",), ("services/log/kafka",)
+    #: Whose imports an extra is for.
+    own = {"training": ("learning/training/",), "cluster": ("services/blob/s3", "services/log/kafka")}
     wrong = {
         f"{path}: {of}"
         for of, path in imported(SHIPPED)
-        if of not in RUNS_ON | (EXTRA["training"] if path.startswith(trains) else set())
-        and of not in (EXTRA["cluster"] if path.startswith(clusters) else set())
+        if of not in RUNS_ON.union(*(EXTRA[extra] for extra, paths in own.items() if path.startswith(paths)))
         and not path.startswith("learning/evaluation/")
     }
     assert not wrong
@@ -78,7 +78,7 @@ def test_the_lock_files_are_the_closures_and_pin_nothing_twice() -> None:
     assert runtime == needed(*RUNS_ON)
     assert training == needed(*RUNS_ON, *EXTRA["training"]) - runtime
     assert build == needed(*BUILT_WITH) - runtime
-    assert cluster == needed(*EXTRA["cluster"]) - runtime
+    assert cluster == needed(*EXTRA["cluster"]) - runtime - training - build
     assert dev == needed(*EXTRA["dev"]) - runtime - training - build - cluster
     assert len(locked(*files)) == len(runtime | training | build | cluster | dev)
 

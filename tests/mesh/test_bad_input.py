@@ -17,7 +17,8 @@ import pytest
 
 from polaris import layout as polaris_layout
 from protos import events_pb2, feedgen_pb2, roadrunner_pb2
-from roadrunner.store import EventLog, Retention
+from roadrunner.retention import Retention
+from roadrunner.store import EventLog
 from services.core.clock import wall_clock
 from services.ops.supervisor import FORMAT
 from services.state.database import WrongFormat

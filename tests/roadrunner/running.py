@@ -10,8 +10,9 @@ import grpc
 from protos import roadrunner_pb2_grpc as rpc
 from roadrunner.client import Publisher
 from roadrunner.committer import Committer
+from roadrunner.retention import Retention
 from roadrunner.service import Roadrunner
-from roadrunner.store import EventLog, PublishResult, Retention
+from roadrunner.store import EventLog, PublishResult
 from services.core.clock import Clock, wall_clock
 from services.core.errors import DeadlineExceeded, MeshError
 from services.core.events import Batch

@@ -17,7 +17,8 @@ from roadrunner import aggregator as under_test
 from roadrunner import layout, staged
 from roadrunner.aggregator import Aggregator
 from roadrunner.committer import Committer
-from roadrunner.store import EventLog, Retention
+from roadrunner.retention import Retention
+from roadrunner.store import EventLog
 from services.core.clock import DAY_MS
 from services.core.columns import Ragged
 from services.core.errors import Exhausted

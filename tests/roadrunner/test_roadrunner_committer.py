@@ -11,9 +11,11 @@ import pytest
 from protos import events_pb2
 from roadrunner import committer as under_test
 from roadrunner.committer import Committer
+from roadrunner.retention import Retained
 from roadrunner.store import EventLog, PublishResult
 from services.core.errors import DeadlineExceeded, Exhausted, MeshError, Unavailable
 from services.core.events import Batch
+from services.state.coverage import Floor
 from tests.roadrunner.running import open_log, publish
 from tests.services.batches import follows
 from tests.services.children import until
@@ -41,11 +43,11 @@ class Held:
     def sync(self) -> None:
         self.synced += 1
 
-    def retain(self) -> int:
+    def retain(self, floor: Floor) -> Retained:
         self.retained += 1
         if self.retain_failure:
             raise self.retain_failure
-        return 0
+        return Retained(0, 0)
 
     def forget_accepted(self) -> None:
         pass

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cli.schema import SCHEMA
-from services.blob.opening import NOTE, folder_of, open_blobs, settle
+from services.blob.opening import NOTE, address_of, open_blobs, settle
 from services.core import settings
 from services.core.errors import InvalidArgument
 from services.rpc import mesh as meshes
@@ -34,7 +34,7 @@ def test_a_url_names_a_folder_which_the_data_folder_remembers(tmp_path: Path, sc
     settle(data, url, TOPS)
     open_blobs(mesh_of(data, blobs=url)).put("models/a", b"1")
     assert (open_blobs(data).get("models/a"), (store / "models" / "a").read_bytes()) == (b"1", b"1")
-    assert (folder_of(data), (data / "models").exists()) == (store, False)
+    assert (address_of(data), (data / "models").exists()) == (str(store), False)
 
 
 def test_another_store_than_the_one_where_the_blobs_are_is_refused(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_another_store_than_the_one_where_the_blobs_are_is_refused(tmp_path: Pat
 
 @pytest.mark.parametrize(
     "url",
-    ["s3://bucket/blobs", "store", "/mnt/blobs", "file:store", "file://", "file:///", "file://host/x", "file:///x?y", "file:///x#y",
+    ["s3://b/blobs", "store", "/mnt/blobs", "file:store", "file://", "file:///", "file://host/x", "file:///x?y", "file:///x#y",
      "http://x/y", "FILE", "file:///a%00b"],
 )  # fmt: skip
 def test_what_is_no_url_of_a_store_is_refused_with_what_is_allowed(tmp_path: Path, url: str) -> None:

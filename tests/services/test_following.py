@@ -22,7 +22,7 @@ from services.rpc.batching import batched_calls
 from services.rpc.membership import Address, MemoryMembership
 from services.rpc.mesh import Mesh
 from services.rpc.replica import Replica, open_replica
-from services.rpc.routing import ReplicaSet
+from services.rpc.routing import LAYOUT, ReplicaSet
 from tests.roadrunner.running import PARTITIONS, running
 from tests.services.test_server import threaded
 
@@ -106,11 +106,11 @@ def test_a_process_that_stays_keeps_its_channel_and_keys_go_by_the_new_layout(op
     async def work(replicas: ReplicaSet) -> None:
         assert {replicas.shard_of(key) for key in range(100)} == {0}
         membership.change(shards("127.0.0.1:1", "127.0.0.1:2"))
-        assert {replicas.shard_of(key) for key in range(100)} == {0, 1}
+        assert {replicas.shard_of(key) for key in range(100)} == {LAYOUT, LAYOUT + 1}
         membership.change(shards("127.0.0.1:1"))
-        assert {replicas.shard_of(key) for key in range(100)} == {0}
+        assert {replicas.shard_of(key) for key in range(100)} == {2 * LAYOUT}
         with pytest.raises(Unavailable, match="roadrunner has no shard 1 any more; try again in a moment"):
-            await ends(replicas, 1)
+            await ends(replicas, 2 * LAYOUT + 1)
 
     mesh, membership = following("127.0.0.1:1")
     asked(mesh, work)

@@ -1,5 +1,6 @@
 """`feedmesh plan`: the terms it multiplies exist, more of anything needs no less, and nonsense is refused by name."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -85,13 +86,16 @@ def test_the_ingest_api_is_one_process() -> None:
     assert "roadrunner is one process" in planned(feeds_per_second=100_000).output
 
 
-def test_it_says_when_a_load_is_beyond_what_a_mesh_can_serve() -> None:
+def test_it_says_what_to_set_for_more_than_one_process_or_machine() -> None:
     said = " ".join(planned(feeds_per_second=20).output.split())
-    assert "beyond" not in said
+    assert "replicas =" not in said
+    assert "cluster file" not in said
     said = " ".join(planned(feeds_per_second=500).output.split())
-    assert "a mesh runs one process each of pixie, feedgen today: this load is beyond what it can serve" in said
+    assert re.search(
+        r"set `\[pixie\] replicas = \d+`, `\[feedgen\] replicas = \d+`: one process of each is too few", said
+    )
     said = " ".join(planned(feeds_per_second=500, cores_per_machine=2).output.split())
-    assert "a mesh runs on one machine today: this load is beyond what it can serve" in said
+    assert "several machines are one mesh by a cluster file" in said
 
 
 def test_machines_are_shared() -> None:

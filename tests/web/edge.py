@@ -37,8 +37,9 @@ from protos import (
 )
 from protos import feedgen_pb2 as pb
 from roadrunner.committer import Committer
+from roadrunner.retention import Retention
 from roadrunner.service import Roadrunner
-from roadrunner.store import EventLog, Retention
+from roadrunner.store import EventLog
 from rockstore import layout as rockstore_layout
 from rockstore.service import Rockstore
 from rockstore.store import TOPICS as ROCKSTORE_TOPICS
