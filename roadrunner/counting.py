@@ -23,7 +23,7 @@ check = layout.check
 class Counting:
     """A stage (roadrunner/stage.py): of OBJECTS, to COUNTS. One thread uses it."""
 
-    name, topic, intends = "aggregator", int(Topic.OBJECTS), True
+    name, topic, writes = "aggregator", int(Topic.OBJECTS), (int(Topic.COUNTS),)
 
     def __init__(self, shard: Shard, partitions: int) -> None:
         """shard: with FAMILIES."""
