@@ -59,7 +59,8 @@ class Made:
 class Splitting:
     """A stage (roadrunner/stage.py): of `ingest`, to all topics of views but counts. One thread uses it."""
 
-    name, topic, writes = "splitter", INGEST, tuple(map(int, PLACES))
+    name, topic = "splitter", INGEST
+    writes: tuple[int, ...] = tuple(map(int, PLACES))
 
     def __init__(self, shard: Shard, partitions: int) -> None:
         """shard: with `split_layout.FAMILIES`."""
