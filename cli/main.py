@@ -16,6 +16,7 @@ from cli.load import load
 from cli.model import model
 from cli.plan import plan
 from cli.roll import roll
+from cli.serve import describe, serve
 from cli.status import status
 from cli.up import down, up
 
@@ -45,7 +46,7 @@ def _options(
     pass
 
 
-for command in (up, down, status, roll, check, doctor, demo, load, plan, feed, event, takedown):
+for command in (up, down, serve, describe, status, roll, check, doctor, demo, load, plan, feed, event, takedown):
     app.command()(command)
 app.add_typer(features, name="features")
 app.add_typer(graph, name="graph")
