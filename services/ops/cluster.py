@@ -35,8 +35,10 @@ from services.rpc.channel import is_loopback
 from services.rpc.mesh import Address, Mesh, bracketed
 
 PER_SERVICE = 100  # ports of a service: its shards listen on port, port + 1, ...
-_OPEN = "others reach it, and there is no TLS between hosts; on a network that only they are on, say so: `insecure = true` in "
+_OPEN = (
+    "others reach it, and there is no TLS between hosts; on a network that only they are on, say so: `insecure = true` in "
     "[cluster]"
+)
 Names = tuple[Annotated[str, Meta(min_length=1)], ...]
 
 

@@ -85,7 +85,7 @@ def test_a_scaled_service_is_all_that_its_name_stands_for(tmp_path: Path) -> Non
     both = [("a", f"10.0.0.5:{port}"), ("a", f"10.0.0.6:{port}")]
     nobody = [("b", f"feedgen-b:{port}"), ("c", f"feedgen-c:{port}")]
     assert look("feedgen") == both + nobody
-    assert [p.http for p in scaled.look(cluster.processes) if p.service == "web"][0] == "[fd00::7]:8080"
+    assert next(p.http for p in scaled.look(cluster.processes) if p.service == "web") == "[fd00::7]:8080"
     assert len(look("polaris")) == 3
 
     names["feedgen-a"] = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
