@@ -17,7 +17,7 @@ from apiary.layout import ENTRY_BYTES
 from cli import plan
 from cli.archive import OLD_MS
 from cli.check import check
-from cli.plan import BUSY, CACHED, FULL
+from cli.plan_lines import BUSY, CACHED, FULL
 from cli.up import READY_WITHIN_S
 from counters import layout as buckets
 from counters import service as counters

@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("apiary", "polaris", "aperture", "realpin", "counters", "rockstore", "smartfeed", "pixie", "scorpion"),
     ("feedgen",),
     ("web", "prober", "learning"),
-    ("cli", "bench", "tests"),
+    ("cli", "bench", "deploy", "tests"),
 )
 FLOOR = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
 TOP = FLOORS[-1]
