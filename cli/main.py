@@ -12,6 +12,7 @@ from cli.demo import demo
 from cli.doctor import doctor
 from cli.features import features
 from cli.graph import app as graph
+from cli.kernels import kernels
 from cli.load import load
 from cli.model import model
 from cli.plan import plan
@@ -46,7 +47,23 @@ def _options(
     pass
 
 
-for command in (up, down, serve, describe, status, roll, check, doctor, demo, load, plan, feed, event, takedown):
+for command in (
+    up,
+    down,
+    serve,
+    describe,
+    status,
+    roll,
+    check,
+    doctor,
+    demo,
+    load,
+    kernels,
+    plan,
+    feed,
+    event,
+    takedown,
+):
     app.command()(command)
 app.add_typer(features, name="features")
 app.add_typer(graph, name="graph")

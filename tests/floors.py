@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("apiary", "polaris", "aperture", "realpin", "counters", "rockstore", "smartfeed", "pixie", "scorpion"),
     ("feedgen",),
     ("web", "prober", "learning"),
-    ("cli", "bench", "deploy", "tests"),
+    ("cli", "bench", "tests"),
 )
 FLOOR = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
 TOP = FLOORS[-1]

@@ -53,5 +53,5 @@ def clean_copy(into: Path) -> Path:
     """The checkout as a clone has it: nothing that .gitignore leaves out, and no tests."""
     left_out = [line.strip("/\n") for line in (ROOT / ".gitignore").read_text().splitlines()]
     left_out = [line.removeprefix("protos/") for line in left_out]
-    shutil.copytree(ROOT, into, ignore=shutil.ignore_patterns(*left_out, ".git", "tests", "bench", "docs"))
+    shutil.copytree(ROOT, into, ignore=shutil.ignore_patterns(*left_out, ".git", "tests", "bench", "deploy", "docs"))
     return into
