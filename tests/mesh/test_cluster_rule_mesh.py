@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -83,7 +84,7 @@ def health(address: str, name: str = "") -> int:
     """As the kubelet asks."""
     with grpc.insecure_channel(address) as channel:
         try:
-            stub = health_pb2_grpc.HealthStub(channel)
+            stub: Any = health_pb2_grpc.HealthStub(channel)
             return int(stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=1).status)
         except grpc.RpcError:
             return 0
