@@ -117,17 +117,7 @@ def serve(
 
         FEEDMESH_ZONE=a feedmesh serve --cluster /etc/feedmesh/cluster.toml --service polaris     # on the host polaris-a-1
     """
-    found = clusters.read(cluster, SCHEMA)
-    rule, scaled = _rule(found), False
-    if service in rule.scaled:
-        cluster_rule.check_zone(rule, zone)
-        own, scaled = cluster_rule.own_scaled(found.processes, service, zone, address or _own_address()), True
-    else:
-        number = _ordinal(socket.gethostname()) if ordinal is None else ordinal
-        place = cluster_rule.own_place(found.sections, rule, service, zone, number)
-        own = next(
-            of for of in found.processes if (of.service, of.shard, of.replica) == (service, place.shard, place.replica)
-        )
+    own, scaled = _own(clusters.read(cluster, SCHEMA), service, zone, ordinal, address)
     description = Description(cluster, own, data, scaled)
     mesh = description.mesh
     folder = DataFolder(mesh.data)
@@ -172,6 +162,18 @@ def describe(cluster: File, zone: Zone, data: Folder = "") -> None:
     finally:
         folder.release()
     out.print(f"{len(mesh.processes)} processes in {meshes.mesh_file(mesh.data)}", highlight=False)
+
+
+def _own(cluster: clusters.Cluster, service: str, zone: str, ordinal: int | None, address: str) -> tuple[Address, bool]:
+    """This process, and whether it is one of a scaled service."""
+    rule = _rule(cluster)
+    if service in rule.scaled:
+        cluster_rule.check_zone(rule, zone)
+        return cluster_rule.own_scaled(cluster.processes, service, zone, address or _own_address()), True
+    number = _ordinal(socket.gethostname()) if ordinal is None else ordinal
+    place = cluster_rule.own_place(cluster.sections, rule, service, zone, number)
+    wanted = (service, place.shard, place.replica)
+    return next(of for of in cluster.processes if (of.service, of.shard, of.replica) == wanted), False
 
 
 def _rule(cluster: clusters.Cluster) -> cluster_rule.Rule:
