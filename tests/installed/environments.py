@@ -12,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME, TRAINING, BUILD, DEV = (f"requirements{kind}.lock" for kind in ("", "-training", "-build", "-dev"))
+#: Compiled without optimization, all kernels take half of the time: that they are found is tested here, not that they are fast.
+QUICKLY = {"NUMBA_OPT": "0"}
 HERE = Path(sysconfig.get_path("purelib"))
 
 
