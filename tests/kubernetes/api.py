@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,9 @@ class Api:
         found: Object = answer.json()
         return found
 
+    def has(self, path: str) -> bool:
+        return self._http.get(path).status_code == 200
+
     def items(self, path: str, **query: str) -> list[Object]:
         found: list[Object] = self.get(path, **query)["items"]
         return found
@@ -112,9 +115,8 @@ class Nodes:
 
     def __init__(self, api: Api, namespace: str) -> None:
         self._api, self._namespace = api, namespace
-        self._end, self._run = threading.Event(), threading.Event()
+        self._end, self._lock, self._paused = threading.Event(), threading.Lock(), False
         self.away: list[set[str]] = []  # at each look
-        self._run.set()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> "Nodes":
@@ -123,20 +125,22 @@ class Nodes:
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
-        self._run.set()
         self._thread.join()
 
     def pause(self) -> None:
-        """New pods do not become ready."""
-        self._run.clear()
+        """From now on no pod becomes ready."""
+        with self._lock:
+            self._paused = True
 
     def go_on(self) -> None:
-        self._run.set()
+        with self._lock:
+            self._paused = False
 
     def _look(self) -> None:
         while not self._end.wait(0.1):
-            self._run.wait()
-            with suppress(httpx.HTTPError, AssertionError):
+            with self._lock, suppress(httpx.HTTPError, AssertionError):
+                if self._paused:
+                    continue
                 pods = self._api.pods(self._namespace)
                 unready = {name: pod for name, pod in pods.items() if not is_ready(pod)}
                 self.away.append(set(unready))
@@ -211,12 +215,13 @@ def control_plane(folder: Path) -> Iterator[Api]:
     api = Api(url, _configuration(folder, url))
     control = [f"--kubeconfig={api.config}", "--service-account-private-key-file=sa.key", "--leader-elect=false"]
     control += ["--bind-address=127.0.0.1", f"--secure-port={manager}", "--cert-dir=manager", "--controllers=*"]
-    with (
-        _running(folder, etcd(), *store),
-        _running(folder, CACHE / "kube-apiserver", *server) as serving,
-        _running(folder, CACHE / "kube-controller-manager", *control),
-    ):
-        log = folder / "kube-apiserver.log"
+    log = folder / "kube-apiserver.log"
+    with ExitStack() as stack:
+        stack.enter_context(_running(folder, etcd(), *store))
+        serving = stack.enter_context(_running(folder, CACHE / "kube-apiserver", *server))
         until(lambda: api.is_ready() or serving.poll() is not None, lambda: log.read_text()[-3000:])
         assert serving.poll() is None, log.read_text()[-3000:]
+        stack.enter_context(
+            _running(folder, CACHE / "kube-controller-manager", *control)
+        )  # it waits ten seconds for the other
         yield api
