@@ -5,10 +5,10 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= data
 PORT ?= 8080
 
-.PHONY: help run test fuzz check lock bench bench-peers eval drill kafka protos setup clean
+.PHONY: help run test test-kubernetes fuzz check lock bench bench-peers eval drill kafka protos manifests setup clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
 	@echo "  variables: DATA=folder (data), PORT=page's port (8080), PYTHON=interpreter (python3, 3.11 or newer)"
 
 RUN_LOCKS = requirements.lock requirements-training.lock requirements-build.lock
@@ -54,6 +54,10 @@ kafka: .kafka/.made ## the jars of a Kafka broker for tests, into .kafka
 test: setup .venv/made-dev tests/web/client/node_modules/.made .kafka/.made ## set up and run every test, on two cores (TESTS=some)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(TESTS)
 
+test-kubernetes: setup .venv/made-dev ## the overlays on a real kube-apiserver with its controllers, which is built once
+	@tests/kubernetes/server/build
+	@$(BIN)/python -m pytest tests/kubernetes
+
 fuzz: setup .venv/made-dev ## new random examples for every property test (TESTS=some)
 	@$(BIN)/python -m pytest --numprocesses 2 --hypothesis-profile fuzz -m hypothesis $(TESTS)
 
@@ -93,6 +97,9 @@ eval: setup ## quality on real data beside baselines, one table and a chart (ONL
 
 drill: setup .venv/made-dev ## kill -9 every stateful service in turn under load, 30 rounds, and recount the log
 	@$(BIN)/python -m tests.drill --rounds 30
+
+manifests: setup .venv/made-dev ## make the base and the overlays of deploy/kubernetes again
+	@$(BIN)/python -m deploy.generate
 
 clean: ## remove what was made, not the data
 	rm -rf .venv .lock .kafka build dist *.egg-info .bare .kernels .released tests/web/client/node_modules protos/.made protos/*_pb2*.py protos/*_pb2*.pyi .mypy_cache .ruff_cache .pytest_cache

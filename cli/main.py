@@ -12,12 +12,14 @@ from cli.demo import demo
 from cli.doctor import doctor
 from cli.features import features
 from cli.graph import app as graph
+from cli.kernels import kernels
 from cli.layout import layout
 from cli.load import load
 from cli.log import app as log
 from cli.model import model
 from cli.plan import plan
 from cli.roll import roll
+from cli.serve import describe, serve
 from cli.snapshot import snapshot
 from cli.status import status
 from cli.up import down, up
@@ -48,7 +50,23 @@ def _options(
     pass
 
 
-for command in (up, down, status, roll, check, doctor, demo, load, plan, feed, event, takedown):
+for command in (
+    up,
+    down,
+    serve,
+    describe,
+    status,
+    roll,
+    check,
+    doctor,
+    demo,
+    load,
+    kernels,
+    plan,
+    feed,
+    event,
+    takedown,
+):
     app.command()(command)
 app.add_typer(features, name="features")
 app.add_typer(graph, name="graph")

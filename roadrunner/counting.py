@@ -23,7 +23,8 @@ check = layout.check
 class Counting:
     """A stage (roadrunner/stage.py): of OBJECTS, to COUNTS. One thread uses it."""
 
-    name, topic, intends = "aggregator", int(Topic.OBJECTS), True
+    name, topic = "aggregator", int(Topic.OBJECTS)
+    writes: tuple[int, ...] = (int(Topic.COUNTS),)
 
     def __init__(self, shard: Shard, partitions: int) -> None:
         """shard: with FAMILIES."""

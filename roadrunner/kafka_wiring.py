@@ -13,7 +13,7 @@ from roadrunner.splitting import Splitting
 from roadrunner.stage import Stage
 from roadrunner.stage_thread import StageThread
 from services.core.errors import MeshError
-from services.core.topics import INGEST, Topic
+from services.core.topics import INGEST
 from services.log.kafka import KafkaReader
 from services.log.kafka_cluster import cluster_of
 from services.log.kafka_group import KafkaGroup
@@ -22,6 +22,7 @@ from services.ops.wiring import AsyncParts, Runtime
 from services.state.shard import Shard, open_or_rebuild
 
 ASK_S = 5.0
+SUMMED_S = 0.05  # engagements that come within it are summed as one
 FAMILIES = {
     "splitter": (split_layout.FORMAT, split_layout.FAMILIES),
     "aggregator": (counting.FORMAT, counting.FAMILIES),
@@ -64,10 +65,10 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
     ingest, derived = KafkaWriter(cluster, (INGEST,)), KafkaWriter(cluster)
     shards = {name: _shard(runtime, settings, name) for name in FAMILIES}
     stages: list[Stage] = [Splitting(shards["splitter"], partitions), Counting(shards["aggregator"], partitions)]
-    readers = [KafkaReader(cluster, (stage.topic, Topic.COUNTS)) for stage in stages]
+    readers = [KafkaReader(cluster, (stage.topic, *stage.writes)) for stage in stages]
     threads = [
-        StageThread(stage, reader, derived, partial(KafkaGroup, cluster, stage.name, stage.topic, member))
-        for stage, reader in zip(stages, readers, strict=True)
+        StageThread(stage, reader, derived, partial(KafkaGroup, cluster, stage.name, stage.topic, member), together_s)
+        for stage, reader, together_s in zip(stages, readers, (0.0, SUMMED_S), strict=True)
     ]
     epoch = Epoch(readers[0])
 

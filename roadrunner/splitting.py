@@ -5,6 +5,9 @@ which ids are known, and whose boards are. So two splitters that come to the sam
 other, make the same of it, and views drop what comes twice (services/log/progress.py). The quality that a save is filled in with
 is the one exception: it is as last stated by then among the partitions that this splitter has; views read what it wrote.
 
+Records of a partition that are at hand together are split as one, and their parts carry the last one's offset. Where such a piece
+ends is noted in the group before any of it is written (roadrunner/stage.py).
+
 An id is known for a day after it came last, also if it was dropped then.
 """
 
@@ -20,7 +23,7 @@ from roadrunner.boards import Boards
 from roadrunner.duplicates import RecentIds
 from roadrunner.intake import Group
 from roadrunner.qualities import Qualities
-from roadrunner.routing import Records, Routed, at_of
+from roadrunner.routing import PLACES, Records, Routed, at_of
 from roadrunner.staged import Staged
 from services.core.clock import DAY_MS
 from services.core.columns import I64
@@ -56,7 +59,8 @@ class Made:
 class Splitting:
     """A stage (roadrunner/stage.py): of `ingest`, to all topics of views but counts. One thread uses it."""
 
-    name, topic, intends = "splitter", INGEST, False
+    name, topic = "splitter", INGEST
+    writes: tuple[int, ...] = tuple(map(int, PLACES))
 
     def __init__(self, shard: Shard, partitions: int) -> None:
         """shard: with `split_layout.FAMILIES`."""
@@ -65,41 +69,51 @@ class Splitting:
         self._forgot: dict[int, int] = {}
 
     def make(self, records: Sequence[Record]) -> Made:
-        """Of records in order within a partition, none twice. What it remembers of their ids counts until `forget`."""
+        """Of records in order within a partition, none twice; those of a partition are split as one. What it remembers of
+        their ids counts until `forget`.
+        """
         staged, parts = Staged(self.shard), list[Part]()
         boards, qualities = Boards(staged, self._partitions), Qualities(staged, self._partitions)
-        for record in records:
-            if len(record.batch):
-                parts += self._split(record, staged, boards, qualities)
+        for partition in dict.fromkeys(record.partition for record in records):
+            own = [record for record in records if record.partition == partition and len(record.batch)]
+            if own:
+                parts += self._split(own, staged, boards, qualities)
         return Made(parts, list(records), staged)
 
-    def _split(self, record: Record, staged: Staged, boards: Boards, qualities: Qualities) -> list[Part]:
-        n, partitions = len(record.batch), self._partitions
-        group = Group.of([record.batch.to_proto()])
-        fresh = self._fresh(record, group, staged)
+    def _split(self, records: list[Record], staged: Staged, boards: Boards, qualities: Qualities) -> list[Part]:
+        partitions, source, last = self._partitions, records[-1].partition, records[-1].offset
+        group = Group.of([record.batch.to_proto() for record in records])
+        fresh = self._fresh(records, group, staged)
         group = qualities.filled(staged, group, fresh)
         void = boards.judge(staged, group, fresh)
         routed = Routed.of(group, fresh, partitions, void)
-        whole = routed if len(fresh) == n and not len(void) else Routed.of(group, np.arange(n), partitions)
         made, rows = Records(group, routed), dict[Partition, list[tuple[int, bytes]]]()
         for place in routed.places:
             rows[at_of(place, partitions)] = list(made.of(place, RECORD_BYTES))
-        places = marked([at_of(place, partitions) for place in whole.places], partitions)
         return [
-            Part(*at, events, value, Provenance(INGEST, record.partition, record.offset, i | (LAST if last else 0)))
-            for at in places
-            for i, last, (events, value) in _numbered(rows.get(at) or [(0, _EMPTY)])
+            Part(*at, events, value, Provenance(INGEST, source, last, i | (LAST if i == len(pieces) - 1 else 0)))
+            for at in self._awaited(group, len(records))
+            for pieces in [rows.get(at) or [(0, _EMPTY)]]
+            for i, (events, value) in enumerate(pieces)
         ]
 
-    def _fresh(self, record: Record, group: Group, staged: Staged) -> I64:
+    def _awaited(self, group: Group, records: int) -> list[Partition]:
+        """The places where something of these records can be waited for, whatever of them is dropped."""
+        places: list[list[Partition]] = [[] for _ in range(records)]
+        for record, place in Routed.of(group, np.arange(group.rows), self._partitions).met(group, records):
+            places[record].append(at_of(place, self._partitions))
+        return sorted({at for of in places for at in marked(of, self._partitions)})
+
+    def _fresh(self, records: list[Record], group: Group, staged: Staged) -> I64:
         """The rows whose ids are not known, ascending; all of them are from now on."""
-        recent, keys = self._recent_of(record.partition), group.keys
-        found = recent.add(keys, record.accepted_ms)
-        recent.touch(keys, record.accepted_ms)
-        value = layout.accepted_value(record.accepted_ms, keys)
-        staged.put(split_layout.accepted_key(record.partition, record.offset), value, "accepted")
-        self._forget_old(record, staged)
-        return np.flatnonzero(found)
+        recent, keys, found = self._recent_of(records[0].partition), group.keys, []
+        for record, own in zip(records, np.split(keys, np.cumsum([len(r.batch) for r in records])[:-1]), strict=True):
+            found.append(recent.add(own, record.accepted_ms))
+            recent.touch(own, record.accepted_ms)
+            value = layout.accepted_value(record.accepted_ms, own)
+            staged.put(split_layout.accepted_key(record.partition, record.offset), value, "accepted")
+        self._forget_old(records[-1], staged)
+        return np.flatnonzero(np.concatenate(found))
 
     def _recent_of(self, partition: int) -> RecentIds:
         if partition not in self._recent:
@@ -134,7 +148,3 @@ class Splitting:
 
 
 _EMPTY = pb.Batch().SerializeToString()
-
-
-def _numbered(pieces: list[tuple[int, bytes]]) -> list[tuple[int, bool, tuple[int, bytes]]]:
-    return [(i, i == len(pieces) - 1, piece) for i, piece in enumerate(pieces)]

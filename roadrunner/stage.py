@@ -4,9 +4,9 @@ A stage may run twice, at once or later, and every event counts once:
 
 - Output is flushed before it is noted as done, here and in the group. A crash in between makes it again, and readers drop what is
   not above the provenance that they have applied.
-- What is made again is the same: state is a function of the records before. Where the provenance of a sum is that of its last
-  record (`intends`), the end of the piece is noted in the group before any of it is written. Only a member of the group can note
-  it, so no two are under way with different pieces.
+- What is made again is the same: state is a function of the records before. The provenance of what a piece of records becomes is
+  that of its last one, and the end of the piece is noted in the group before any of it is written. Only a member of the group can
+  note it, so no two are under way with different pieces.
 - A process that gets a partition from another has no state of it, or an older one. It goes through the records up to what is
   noted in the group, and writes nothing of what it makes of them.
 
@@ -30,7 +30,7 @@ class Stage(Protocol):
 
     name: str
     topic: int  # that it reads
-    intends: bool  # whether the end of each piece is noted before it is written
+    writes: tuple[int, ...]  # the topics
     shard: Shard
 
     def make(self, records: Sequence[Record]) -> Made:
@@ -58,6 +58,7 @@ class Run:
         self._group: dict[int, int] = {}  # by partition: what the group has noted as done
         self._until: dict[int, int] = {}  # where the piece in hand ends
         self._pending: dict[int, list[Record]] = {}
+        self._unnoted = set[int]()  # partitions of which more is done than the group has noted
 
     def place(self, noted: Mapping[int, Noted]) -> dict[int, int]:
         """From now on it has these partitions, of which the group has noted so much; from where each is to be read."""
@@ -71,7 +72,7 @@ class Run:
     def revoke(self) -> None:
         """From now on it has none."""
         self._stage.forget()
-        self._group, self._until, self._pending = {}, {}, {}
+        self._group, self._until, self._pending, self._unnoted = {}, {}, {}, set()
 
     def positions(self, partitions: Mapping[int, object]) -> dict[int, int]:
         """How far each of these has come here."""
@@ -89,6 +90,11 @@ class Run:
         pieces = {p: piece for p in self._pending if (piece := self._piece(p))}
         if pieces:
             self._do(pieces)
+        elif (
+            self._unnoted and not records
+        ):  # while nothing comes: who takes over then need not make the last piece again
+            self._commit({p: Noted(self._group[p]) for p in self._unnoted})
+            self._unnoted = set()
         return len(known) + sum(map(len, pieces.values()))
 
     def _taken(self, partition: int, pending: list[Record], before: int) -> list[Record]:
@@ -105,21 +111,19 @@ class Run:
         return self._taken(partition, pending, until) if pending and pending[-1].offset + 1 >= until else []
 
     def _do(self, pieces: Mapping[int, list[Record]]) -> None:
-        if self._stage.intends:
-            positions = self.positions(pieces)
-            begun = {p: piece[-1].offset + 1 for p, piece in pieces.items()}
-            new = {p: Noted(positions[p], end) for p, end in begun.items() if self._until.get(p) != end}
-            if new:
-                self._commit(new)
-            self._until |= begun
+        positions = self.positions(pieces)
+        begun = {p: piece[-1].offset + 1 for p, piece in pieces.items()}
+        new = {p: Noted(positions[p], end) for p, end in begun.items() if self._until.get(p) != end}
+        if new:
+            self._commit(new)
+        self._until |= begun
         made = self._stage.make(self._stage.shard.fresh([record for piece in pieces.values() for record in piece]))
         self._send(made.parts)
         self._stage.keep(made)
         for p, piece in pieces.items():
             self._until.pop(p, None)
             self._group[p] = piece[-1].offset + 1
-        if not self._stage.intends:
-            self._commit({p: Noted(self._group[p]) for p in pieces})
+            self._unnoted.add(p)
 
 
 def check_known(stage: Stage, noted: Mapping[int, Noted], written: bool) -> None:
@@ -127,7 +131,7 @@ def check_known(stage: Stage, noted: Mapping[int, Noted], written: bool) -> None
 
     written: whether there is output already. The records could be cut into other pieces when they are gone through again.
     """
-    if not stage.intends or not written:
+    if not written:
         return
     positions = stage.shard.positions((stage.topic, p) for p in noted)
     lost = [p for p, of in noted.items() if not of.next and not of.until and not positions[stage.topic, p]]

@@ -9,7 +9,7 @@ from functools import partial
 from roadrunner.splitting import Part
 from roadrunner.stage import Run, Stage, check_known
 from services.core.errors import MeshError
-from services.log.history import History
+from services.log.history import LogHistory
 from services.log.kafka import KafkaReader
 from services.log.kafka_group import KafkaGroup
 from services.log.kafka_writer import KafkaWriter, Serialised
@@ -18,14 +18,16 @@ from services.log.protocol import Noted
 logger = logging.getLogger(__name__)
 POLL_S, RETRY_S, SEND_S, ASK_S = 0.2, 0.5, 30.0, 10.0
 SAY_AFTER_S = 5.0  # trouble that lasts no longer is no problem: a broker changes, partitions move
-TOGETHER_S, FEW = 0.05, 64  # a stage whose pieces are sums waits so long for more, after fewer records
+FEW = 64  # records
 
 
 class StageThread:
     """Runs a stage until it is stopped."""
 
-    def __init__(self, stage: Stage, reader: KafkaReader, writer: KafkaWriter, group: "GroupOf") -> None:
-        """reader: of the topic that the stage reads and of COUNTS; writer: of all that it writes."""
+    def __init__(
+        self, stage: Stage, reader: KafkaReader, writer: KafkaWriter, group: "GroupOf", together_s: float = 0.0
+    ) -> None:
+        """reader: of the topics that the stage reads and writes; together_s: so long it waits for more after a few records."""
         self._stage, self._reader, self._writer, self._open = stage, reader, writer, group
         self._group: KafkaGroup | None = None
         self._run = Run(stage, self._send, self._commit)
@@ -33,7 +35,7 @@ class StageThread:
         self._thread = threading.Thread(target=self._work, name=stage.name, daemon=True)
         self._trouble: tuple[float, str] | None = None
         self._placed: frozenset[int] = frozenset()
-        self._epoch = 0
+        self._epoch, self._together_s = 0, together_s
 
     def start(self) -> None:
         """Begin."""
@@ -76,8 +78,8 @@ class StageThread:
         try:
             while not self._stopping.is_set():
                 done = self._run.step(group.poll(POLL_S))
-                if self._stage.intends and 0 < done < FEW:
-                    self._stopping.wait(TOGETHER_S)
+                if 0 < done < FEW:
+                    self._stopping.wait(self._together_s)
                 if self._placed:
                     self._trouble = None
         finally:
@@ -86,12 +88,12 @@ class StageThread:
 
     def _place(self, noted: Mapping[int, Noted]) -> Mapping[int, int]:
         history, ends = self._reader.history(ASK_S), self._reader.ends(ASK_S)
-        check_known(self._stage, noted, any(end.next for at, end in ends.items() if at[0] != self._stage.topic))
+        check_known(self._stage, noted, any(end.next for at, end in ends.items() if at[0] in self._stage.writes))
         self._stage.shard.connect(history, ends, [(self._stage.topic, partition) for partition in noted])
         self._placed, self._epoch = frozenset(noted), history.epoch
         return self._run.place({p: self._still(p, of, history) for p, of in noted.items()})
 
-    def _still(self, partition: int, noted: Noted, history: History) -> Noted:
+    def _still(self, partition: int, noted: Noted, history: LogHistory) -> Noted:
         """What is noted, without what the log has lost since: other records lie there now."""
         end = history.end_of(noted.epoch, (self._stage.topic, partition))
         return noted if end is None or noted.next <= end else Noted(end)

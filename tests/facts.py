@@ -20,7 +20,7 @@ from cli.archive import OLD_MS
 from cli.check import check
 from cli.findings import FILES, NEEDED_MB
 from cli.model import train as train_command
-from cli.plan import BUSY, CACHED, FULL
+from cli.plan_lines import BUSY, CACHED, FULL
 from cli.up import READY_WITHIN_S
 from counters import layout as buckets
 from counters import service as counters

@@ -21,6 +21,7 @@ from services.ops.status import Status
 from services.rpc import server as servers
 from services.rpc.admission import AdmissionLimiter
 from services.rpc.dispatch import Dispatcher
+from services.rpc.mesh import listening
 from web.connections import EdgeProtocol, Limits
 
 logger = logging.getLogger(__name__)
@@ -96,8 +97,8 @@ async def serve(
         held=process.address in process.held,
     )
     health = servers.add_health(grpc_server, ["feedmesh.Status"])
-    servers.bind(grpc_server, process.address)
-    listener = listen(address, held=address in process.held)
+    servers.bind(grpc_server, listening(process.mesh, process.address))
+    listener = listen(listening(process.mesh, address), held=address in process.held)
 
     def ready() -> None:
         servers.set_health(health, True)

@@ -12,6 +12,11 @@ def record() -> Path | None:
     return next(ROOT.glob("feedmesh-*.dist-info/RECORD"), None)
 
 
+def user_kernels() -> Path:
+    """Where an installed wheel keeps its compiled kernels, a folder for each state of them."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feedmesh" / "kernels"
+
+
 def program(module: str) -> list[str]:
     """The command line that runs one of our modules; -P, or a folder `web` where the user stands would be taken for ours."""
     return [sys.executable, "-P", "-m", module]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from services.core.errors import InvalidArgument
-from services.core.installation import ROOT, record
+from services.core.installation import ROOT, record, user_kernels
 
 
 def cache_folder() -> Path:
@@ -22,8 +22,7 @@ def cache_folder() -> Path:
     the digests of its files, and has its folder in the user's cache.
     """
     if listed := record():
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return caches / "feedmesh" / "kernels" / hashlib.sha256(listed.read_bytes()).hexdigest()[:16]
+        return user_kernels() / hashlib.sha256(listed.read_bytes()).hexdigest()[:16]
     packages = [path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name not in ("tests", "bench")]
     held = (path.read_bytes() for package in sorted(packages) for path in sorted(package.rglob("*.py")))
     state = hashlib.sha256(b"\0".join(source for source in held if b"kernel" in source))

@@ -10,13 +10,13 @@
     zone = "west"
 
 and the sections of a mesh.toml. Every host has the same file, so each knows where all processes are: ports are fixed. By
-default the replicas of a shard are spread over the zones, one for each; or every host lists what it `runs`.
+default the replicas of a shard are spread over the zones, one for each; or every host lists what it `runs`. Where names
+follow from a rule, as on Kubernetes, a section [rule] stands in place of the hosts (cluster_rule.py).
 """
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
-from ipaddress import ip_address
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,12 +26,19 @@ from msgspec import Meta, Struct
 from services.core.errors import InvalidArgument
 from services.core.settings import Port, Schema, Sections, services_of, validated
 from services.core.words import complaint
+from services.ops import cluster_rule
+from services.ops.cluster_rule import Rule
 from services.ops.planning import Plan, replicas_of, shards_of
 from services.ops.ports import Ports
 from services.rpc import mesh as meshes
-from services.rpc.mesh import Address, bracketed
+from services.rpc.channel import is_loopback
+from services.rpc.mesh import Address, Mesh, bracketed
 
 PER_SERVICE = 100  # ports of a service: its shards listen on port, port + 1, ...
+_OPEN = (
+    "others reach it, and there is no TLS between hosts; on a network that only they are on, say so: `insecure = true` in "
+    "[cluster]"
+)
 Names = tuple[Annotated[str, Meta(min_length=1)], ...]
 
 
@@ -54,12 +61,13 @@ class Host(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Cluster(Struct, frozen=True):
-    """A cluster file. processes: of all hosts."""
+    """A cluster file. processes: of all hosts; rule: where processes follow from one, and there are no hosts."""
 
     hosts: dict[str, Host]
     sections: Sections
     processes: tuple[Address, ...]
     origin: str
+    rule: Rule | None = None
 
 
 def read(path: Path, schema: Schema) -> Cluster:
@@ -71,12 +79,12 @@ def read(path: Path, schema: Schema) -> Cluster:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"{path}: not TOML: {error}") from None
     own = _section(raw.pop("cluster", {}), ClusterSettings, f"{path}: [cluster]")
+    if "rule" in raw:
+        return _ruled(raw, path, own, schema)
     hosts = _hosts(raw.pop("hosts", {}), path, own)
-    zones = list(dict.fromkeys(host.zone for host in hosts.values()))
-    if isinstance(raw.get("mesh", {}), dict):
-        raw["mesh"] = {"replicas": len(zones)} | raw.get("mesh", {})
-    sections = validated(raw, str(path), schema)
-    _check(sections["mesh"], hosts, path)
+    sections = _sections(raw, path, {host.zone for host in hosts.values()}, schema)
+    if len(hosts) > 1:
+        _check_blobs(sections, path)
     placed = (
         _stated(sections, hosts, path) if any(h.runs is not None for h in hosts.values()) else _spread(sections, hosts)
     )
@@ -84,8 +92,47 @@ def read(path: Path, schema: Schema) -> Cluster:
     return Cluster(hosts, sections, processes, str(path))
 
 
+def _sections(raw: dict[str, Any], path: Path, zones: Collection[str], schema: Schema) -> Sections:
+    """The sections of a mesh.toml, with a replica for each zone unless stated."""
+    if isinstance(raw.get("mesh", {}), dict):
+        raw["mesh"] = {"replicas": len(zones)} | raw.get("mesh", {})
+    return validated(raw, str(path), schema)
+
+
+def _ruled(raw: dict[str, Any], path: Path, own: ClusterSettings, schema: Schema) -> Cluster:
+    if raw.pop("hosts", None) is not None:
+        raise InvalidArgument(f"{path}: [hosts] and [rule]: allowed is one of them")
+    rule: Rule = _section(raw.pop("rule"), Rule, f"{path}: [rule]")
+    sections = _sections(raw, path, rule.zones, schema)
+    cluster_rule.check(rule, services_of(sections), str(path))
+    _check_blobs(sections, path)
+    processes = cluster_rule.addresses(sections, rule, lambda service: _port(sections, own, service, 1))
+    if not own.insecure and not all(is_loopback(process.address) for process in processes):
+        raise InvalidArgument(f"{path}: [rule] host = {rule.host!r}: {_OPEN}")
+    return Cluster({}, sections, processes, str(path), rule)
+
+
+def member(cluster: Cluster, own: Address, processes: tuple[Address, ...], data: str) -> Mesh:
+    """The mesh of a process that follows from a rule, with these processes, and its data folder, if not that of [mesh].
+
+    Raises InvalidArgument for a file with hosts.
+    """
+    if cluster.rule is None:
+        raise InvalidArgument(
+            f"{cluster.origin}: names hosts, whose parts `feedmesh up --cluster` starts; there is no [rule]"
+        )
+    common = cluster.sections["mesh"]
+    host = cluster.rule.listen or own.address.rpartition(":")[0].strip("[]")
+    common = msgspec.structs.replace(common, host=host, zone=own.zone, data=data or common.data)
+    return meshes.resolve({**cluster.sections, "mesh": common}, list(processes))
+
+
 def plan(cluster: Cluster, name: str) -> Plan:
     """The part of one host. Raises InvalidArgument for one that there is not, Unavailable for a port in use."""
+    if cluster.rule is not None:
+        raise InvalidArgument(
+            f"{cluster.origin}: has a [rule] and no hosts: `feedmesh serve --cluster` starts a process of it"
+        )
     host = cluster.hosts.get(name)
     if host is None:
         raise InvalidArgument(f"{cluster.origin}: there is no [hosts.{name}]; there are {', '.join(cluster.hosts)}")
@@ -118,24 +165,14 @@ def _hosts(raw: Any, path: Path, own: ClusterSettings) -> dict[str, Host]:
     for address, times in Counter(host.address for host in hosts.values()).items():
         if times > 1:
             raise InvalidArgument(f"{path}: address = {address!r} is that of {times} hosts; each has its own")
-    open_ = [name for name, host in hosts.items() if not _is_loopback(host.address)]
+    open_ = [name for name, host in hosts.items() if not is_loopback(f"{bracketed(host.address)}:0")]
     if open_ and not own.insecure:
-        raise InvalidArgument(
-            f"{path}: [hosts.{open_[0]}] address = {hosts[open_[0]].address!r}: others reach it, and there is no TLS between "
-            "hosts; on a network that only they are on, say so: `insecure = true` in [cluster]"
-        )
+        raise InvalidArgument(f"{path}: [hosts.{open_[0]}] address = {hosts[open_[0]].address!r}: {_OPEN}")
     return hosts
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
-
-
-def _check(common: Any, hosts: dict[str, Host], path: Path) -> None:
-    if len(hosts) > 1 and not common.blobs:
+def _check_blobs(sections: Sections, path: Path) -> None:
+    if not sections["mesh"].blobs:
         raise InvalidArgument(
             f"{path}: [mesh] blobs is missing: models, graphs and datasets lie where every host finds them: the URL of a "
             "folder that all have, such as file:///mnt/blobs"

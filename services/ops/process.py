@@ -40,7 +40,7 @@ from services.rpc import server as servers
 from services.rpc.admission import AdmissionLimiter
 from services.rpc.caller import Caller
 from services.rpc.dispatch import Dispatcher, ignored
-from services.rpc.mesh import Address, Mesh
+from services.rpc.mesh import Address, Mesh, listening
 from services.rpc.server import AddServicer
 from services.rpc.stream_server import Streams
 from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
@@ -242,7 +242,7 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
     for part in (*caches, *parts.background):
         part.start()
-    servers.bind(server, process.address)
+    servers.bind(server, listening(process.mesh, process.address))
     settle_memory()
     server.start()
     path = socket_path(process.mesh, process.address)
@@ -356,7 +356,7 @@ async def _serve_on_asyncio(process: Process, settings: S, build: Callable[[S, R
     streams = Streams(dispatcher)
     server = servers.on_asyncio(dispatcher, add, process.address in process.held, streams)
     health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
-    servers.bind(server, process.address)
+    servers.bind(server, listening(process.mesh, process.address))
     settle_memory()
     await server.start()
     path = socket_path(process.mesh, process.address)

@@ -17,7 +17,7 @@ from services.core.settings import MeshSettings, Sections
 from services.rpc.caller import Caller
 from services.rpc.membership import Address, FileMembership, Members, Membership, MemoryMembership
 
-__all__ = ["Address", "Mesh", "bracketed", "load", "mesh_file", "resolve", "save"]
+__all__ = ["Address", "Mesh", "bracketed", "listening", "load", "mesh_file", "resolve", "save"]
 S = TypeVar("S", bound=Struct)
 
 
@@ -92,6 +92,11 @@ def _fields(struct: type[Struct]) -> frozenset[str]:
 def bracketed(host: str) -> str:
     """A host as it stands before a port."""
     return f"[{host}]" if ":" in host else host
+
+
+def listening(mesh: Mesh, address: str) -> str:
+    """Where the process of this mesh whom others find at `address` listens: the same port, at the host of its settings."""
+    return f"{bracketed(mesh.common.host)}:{address.rpartition(':')[2]}"
 
 
 def mesh_file(data: Path) -> Path:

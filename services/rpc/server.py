@@ -208,6 +208,9 @@ class LoopHealth:
 Health = health.HealthServicer | LoopHealth
 
 
+ALIVE = "alive"  # what the health service is asked for by those who would restart a process: it answers, ready or not
+
+
 def set_health(servicer: Health, ready: bool) -> None:
     """Set the answer of the standard health service."""
     states = health_pb2.HealthCheckResponse
@@ -218,6 +221,7 @@ def add_health(server: Any, names: list[str]) -> Health:
     """The standard health and reflection services for the services named."""
     made: Health = LoopHealth() if isinstance(server, grpc.aio.Server) else health.HealthServicer()
     set_health(made, False)
+    made.set(ALIVE, health_pb2.HealthCheckResponse.SERVING)
     servicer = made.servicer if isinstance(made, LoopHealth) else made
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)

@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNTIME, TRAINING, BUILD, CLUSTER, DEV = (
     f"requirements{kind}.lock" for kind in ("", "-training", "-build", "-cluster", "-dev")
 )
+#: Compiled without optimization, all kernels take half of the time: that they are found is tested here, not that they are fast.
+QUICKLY = {"NUMBA_OPT": "0"}
 HERE = Path(sysconfig.get_path("purelib"))
 
 
@@ -55,5 +57,5 @@ def clean_copy(into: Path) -> Path:
     """The checkout as a clone has it: nothing that .gitignore leaves out, and no tests."""
     left_out = [line.strip("/\n") for line in (ROOT / ".gitignore").read_text().splitlines()]
     left_out = [line.removeprefix("protos/") for line in left_out]
-    shutil.copytree(ROOT, into, ignore=shutil.ignore_patterns(*left_out, ".git", "tests", "bench", "docs"))
+    shutil.copytree(ROOT, into, ignore=shutil.ignore_patterns(*left_out, ".git", "tests", "bench", "deploy", "docs"))
     return into

@@ -13,29 +13,12 @@ import httpx
 import pytest
 
 from services.rpc.mesh import load, mesh_file
-from tests.installed.environments import BUILD, RUNTIME, clean_copy, environment, pip, run
+from tests.installed.environments import QUICKLY, RUNTIME, environment, pip, run
 from tests.mesh.command import Up, left_running, until_gone
 
 WORLD = ("--users", 60, "--pins", 500, "--boards", 150, "--saves", 2_000, "--seed", 5)
 SETTINGS = "[web]\nhttp_port = 0\n[learning]\nfirst = false\n"
 STRANGERS = ("web", "services", "features", "cli")  # folders that a project of the user's may have
-#: Compiled without optimization, all kernels take half of the time: that they are found is tested here, not that they are fast.
-QUICKLY = {"NUMBA_OPT": "0"}
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clean_copy(tmp_path_factory.mktemp("source") / "feedmesh")
-
-
-@pytest.fixture(scope="module")
-def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("build")
-    assert not list(source.rglob("*_pb2*")), "a clone has no generated code"
-    environment(folder / "environment", BUILD)
-    pip(folder / "environment", "wheel", "--no-build-isolation", "--wheel-dir", folder, source)
-    (made,) = folder.glob("*.whl")
-    return made
 
 
 @pytest.fixture(scope="module")

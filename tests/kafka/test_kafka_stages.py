@@ -59,7 +59,7 @@ def process(cluster: Cluster, kind: Any, folder: Path, writer: KafkaWriter, memb
     """A stage that runs until the block ends."""
     families = split_layout.FAMILIES if kind is Splitting else counting.FAMILIES
     shard = Shard(folder, "test 1", families, 1, 1)
-    stage, reader = kind(shard, PARTITIONS), KafkaReader(cluster, (kind.topic, Topic.COUNTS))
+    stage, reader = kind(shard, PARTITIONS), KafkaReader(cluster, (kind.topic, *kind.writes))
     thread = StageThread(stage, reader, writer, partial(KafkaGroup, cluster, stage.name, stage.topic, member))
     thread.start()
     try:

@@ -187,9 +187,9 @@ def test_where_duplicates_leave_nothing_a_marker_goes(tmp_path: Path) -> None:
     world = World.of(PARTITIONS)
     crew = Crew(tmp_path, world, random.Random(1), lambda where: None)
     batch = happened(20, 5)
-    world.publish(batch)
-    world.publish(batch)
-    crew.finish(Splitting)
+    for _ in range(2):
+        world.publish(batch)
+        crew.finish(Splitting)
     crew.close()
     for p, records in world.ingest.items():
         first, again = (record.offset for record in records)

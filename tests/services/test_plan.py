@@ -1,15 +1,19 @@
 """`feedmesh plan`: the terms it multiplies exist, more of anything needs no less, and nonsense is refused by name."""
 
+import json
 import re
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from cli import plan
+from cli import plan_lines as plan
 from cli.main import app
-from cli.plan import Capacity, Line, Load, ServiceCost
+from cli.plan_lines import Capacity, Line, Load, ServiceCost
+from cli.pods import pods
 from cli.schema import SERVICES
 from services.core.errors import InvalidArgument
 
@@ -152,3 +156,29 @@ def test_help_has_examples() -> None:
 def test_a_damaged_file_is_not_taken() -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b'{"measured": {}, "services": {"pixie": {"cpu_ms": "much"}}}', type=Capacity)
+
+
+@settings(max_examples=50)
+@given(zones=st.integers(1, 5), feeds=st.floats(0, 5_000), edges=st.integers(0, 10**9))
+def test_pods_bear_the_load_when_a_zone_is_lost(zones: int, feeds: float, edges: int) -> None:
+    at = load(feeds, 500 * GB, edge=edges, pin=edges / 10, user=edges / 100)
+    lines = plan.planned(plan.read(), at)
+    for of, one in zip(pods(lines, zones), lines, strict=True):
+        assert of.zones == (zones if of.service not in ("roadrunner", "prober") else 1)
+        assert of.replicas * of.shards == of.a_zone * of.zones, "every zone has all shards"
+        left = of.a_zone * max(1, of.zones - 1)
+        assert left * of.cpu >= one.cores * 0.999
+        held = (one.memory - one.processes * one.process) / one.processes
+        assert of.memory_mb * 1e6 * plan.FULL >= one.process + held
+        assert bool(of.disk_gb) == bool(one.disk)
+        assert of.most >= of.a_zone
+
+
+def test_pods_are_printed_when_zones_are_asked_for() -> None:
+    assert "pods" not in planned().output
+    assert "pods a zone" in planned(zones=3).output
+    words = [str(word) for option in {**ASKED, "--zones": 3}.items() for word in option]
+    result = CliRunner().invoke(app, ["plan", *words, "--json"])
+    found = {of["service"]: of for of in json.loads(result.output)["pods"]}
+    assert (found["apiary"]["replicas"], found["apiary"]["a_zone"]) == (3, 1)
+    assert "--zones = 99" in planned(zones=99).output
