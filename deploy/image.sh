@@ -23,7 +23,7 @@ if [ -z "${WHEEL:-}" ]; then # in an environment of its own: what builds it is n
     --no-deps --no-build-isolation --wheel-dir "$scratch" "$source"
   WHEEL=$(ls "$scratch"/feedmesh-*.whl)
 fi
-[ -x "$into/bin/python" ] || packages "$into" -r "$source/requirements.lock" -r "$source/requirements-training.lock"
+[ -x "$into/bin/python" ] || packages "$into" -r "$source/requirements.lock" -r "$source/requirements-training.lock" -r "$source/requirements-cluster.lock"
 "$python" -m pip --python "$into/bin/python" install --quiet --disable-pip-version-check --no-deps --no-index "$WHEEL"
 "$into/bin/python" -m services.ops.openmp
 
