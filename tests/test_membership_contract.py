@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import pytest
 
 from services.core import summed
@@ -173,6 +174,17 @@ def test_a_layout_is_whole_with_a_process_of_every_shard() -> None:
     assert whole(at("polaris", 0, 1, 1, 3)), "and a shard need not have the first one"
     assert not whole(at("polaris", 0, 1, 2), at("polaris", 0, 2, 2, 1))
     assert not whole(at("polaris", 0, 1), at("polaris", 0, 2)), "two that are the same replica"
+
+
+def test_clients_know_the_layout_that_is_asked_and_names_tell_layouts_apart() -> None:
+    beside = [msgspec.structs.replace(at("polaris", shard, 20 + shard, 3), asked=False) for shard in range(3)]
+    members = Members((*THIRD, *beside))
+    assert members.of("polaris") == Members(tuple(THIRD)).of("polaris")
+    assert members.has_whole("polaris")
+    assert [p.name for p in beside] == ["polaris-0of3", "polaris-1of3", "polaris-2of3"]
+    assert not Members((*THIRD, *(msgspec.structs.replace(p, asked=True) for p in beside))).has_whole("polaris")
+    with pytest.raises(NotFound, match="this mesh has no polaris"):
+        Members(tuple(beside)).of("polaris")
 
 
 def test_a_file_of_before_replicas_has_one_of_each(tmp_path: Path) -> None:

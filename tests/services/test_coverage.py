@@ -13,6 +13,7 @@ from services.core import settings, summed
 from services.core.topics import Topic
 from services.log.history import Epoch, LogHistory
 from services.rpc import mesh as meshes
+from services.rpc.membership import Members
 from services.rpc.mesh import Address
 from services.state.coverage import NO_BOUND, Coverage, Floor, Shards, floor_of, views_of
 from services.state.manifest import Applied, Manifest, Snapshots, new_id
@@ -110,6 +111,16 @@ def test_the_layout_that_answers_counts(tmp_path: Path) -> None:
         "apiary/0of2 has not 2 snapshots"
         in floor_of(blobs, views_of(switched.settings, switched.membership.current()), past(100)).why
     )
+
+
+def test_the_replicas_of_a_shard_share_its_snapshots() -> None:
+    settings, shards = {"apiary": {"shards": 2, "snapshot_every_s": 60.0}}, range(2)
+    replicas = [
+        Address(service="apiary", shard=shard, shards=2, replica=replica, address=f"{shard}.{replica}")
+        for shard in shards
+        for replica in range(3)
+    ]
+    assert views_of(settings, Members(tuple(replicas))) == [Shards("apiary", 2, True)]
 
 
 def test_what_is_over_is_dropped_as_far_as_the_floor_and_the_rest_is_held(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -239,6 +240,17 @@ def test_what_can_not_be_is_refused(tmp_path: Path, words: tuple[Any, ...], code
     assert not layouts.layouts_file(tmp_path).exists()
 
 
+def test_hosts_of_a_cluster_have_their_layouts_by_its_file(tmp_path: Path) -> None:
+    of = [
+        Address(service="apiary", shard=0, shards=1, address=f"127.0.0.{i}:1", host=f"h{i}", replica=i) for i in (0, 1)
+    ]
+    meshes.save(meshes.resolve(sections(tmp_path), of), meshes.mesh_file(tmp_path))
+    for words in (("add", "apiary", "--shards", 2), ("switch", "apiary"), ("retire", "apiary")):
+        code, said = layout(tmp_path, *words)
+        assert (code, "the hosts h0, h1 have their layouts by the cluster file" in said) == (2, True), said
+    assert not layouts.layouts_file(tmp_path).exists()
+
+
 def test_without_a_mesh_there_is_nothing_to_change(tmp_path: Path) -> None:
     code, said = layout(tmp_path, "status")
     assert (code, "no mesh runs on this data folder" in said) == (1, True), said
@@ -266,14 +278,19 @@ def test_a_setting_that_differs_is_reported_and_does_not_count(tmp_path: Path) -
 # --- routing ----------------------------------------------------------------------------------------------------------
 
 
-def at(shards: int, first: int, asked: bool = True) -> list[Address]:
+def at(shards: int, first: int, asked: bool = True, replicas: int = 1) -> list[Address]:
+    """Of each shard the replicas have the same last digit."""
     return [
-        Address(service="apiary", shard=i, shards=shards, address=f"127.0.0.1:{first + i}", asked=asked)
+        Address(
+            service="apiary", shard=i, shards=shards, address=f"127.0.0.1:{first + i}{r or ''}", replica=r, asked=asked
+        )
         for i in range(shards)
+        for r in range(replicas)
     ]
 
 
-def test_a_question_that_began_on_a_layout_ends_there(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_question_that_began_on_a_layout_ends_there(replicas: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards that were named before a switch are those of before, and keys are asked of the new ones from then on."""
     from services.rpc import routing
 
@@ -295,25 +312,32 @@ def test_a_question_that_began_on_a_layout_ends_there(monkeypatch: pytest.Monkey
             self.retired = True
 
     monkeypatch.setattr(routing, "open_replica", lambda mesh, process: Answering(process.address))
-    membership = MemoryMembership([*at(2, 10), *at(3, 20, asked=False)])
+    old, new = at(2, 10, replicas=replicas), at(3, 20, replicas=replicas)
+    beside = [[msgspec.structs.replace(p, asked=False) for p in of] for of in (old, new)]
+    membership = MemoryMembership([*old, *beside[1]])
+
+    def shard_at(address: str) -> str:
+        return address.rpartition(":")[2][:2]
 
     async def main() -> None:
         made = plan_of(membership)
-        replicas = ReplicaSet(made, "apiary")
-        old = [replicas.shard_of(key) for key in range(100)]
-        assert set(old) == {0, 1}
-        membership.change([*at(2, 10, asked=False), *at(3, 20)])
-        new = [replicas.shard_of(key) for key in range(100)]
-        assert set(new) == {LAYOUT, LAYOUT + 1, LAYOUT + 2}
-        assert [await replicas.call(shard, "x", None, 1) for shard in (0, 1)] == ["127.0.0.1:10", "127.0.0.1:11"]
-        assert await replicas.call(LAYOUT + 2, "x", None, 1) == "127.0.0.1:22"
-        assert await replicas.all("x", None, 1) == ["127.0.0.1:20", "127.0.0.1:21", "127.0.0.1:22"]
-        membership.change([*at(2, 10), *at(3, 20, asked=False)])
-        assert {replicas.shard_of(key) for key in range(100)} == {2 * LAYOUT, 2 * LAYOUT + 1}
-        assert await replicas.call(LAYOUT + 2, "x", None, 1) == "127.0.0.1:22"
+        of = ReplicaSet(made, "apiary")
+
+        async def call(shard: int) -> str:
+            return shard_at(await of.call(shard, "Followed", None, 1))
+
+        assert {of.shard_of(key) for key in range(100)} == {0, 1}
+        membership.change([*beside[0], *new])
+        assert {of.shard_of(key) for key in range(100)} == {LAYOUT, LAYOUT + 1, LAYOUT + 2}
+        assert [await call(shard) for shard in (0, 1, LAYOUT + 2)] == ["10", "11", "22"]
+        assert [shard_at(one) for one in await of.all("Followed", None, 1)] == ["20", "21", "22"]
+        assert len(await of.every("Followed", None, 1)) == 3 * replicas, "every process of the layout that is asked"
+        membership.change([*old, *beside[1]])
+        assert {of.shard_of(key) for key in range(100)} == {2 * LAYOUT, 2 * LAYOUT + 1}
+        assert await call(LAYOUT + 2) == "22"
         with pytest.raises(MeshError, match="has no shard 0 any more"):
-            await replicas.call(0, "x", None, 1)
-        await replicas.close()
+            await call(0)
+        await of.close()
 
     asyncio.run(main())
     assert asked

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import InvalidArgument, Unavailable
-from services.ops.planning import plan
+from services.ops.layouts import Layout
+from services.ops.planning import laid_out, plan
+from services.rpc.membership import Members
 from tests.services.test_supervisor import planned, sections
 
 
@@ -32,6 +34,36 @@ def test_each_shard_has_its_replicas_in_the_zones_in_turn(tmp_path: Path) -> Non
     ]
     assert len({p.address for p in mesh.processes}) == 7
     assert len(planned(sections(tmp_path, mesh={"replicas": 3}, apiary={"shards": 2, "replicas": 1})).processes) == 3
+
+
+def test_a_layout_beside_the_present_one_has_as_many_replicas_in_the_same_zones(tmp_path: Path) -> None:
+    made = plan(sections(tmp_path, mesh={"replicas": 2, "zones": ["a", "b"]}, apiary={"shards": 2}))
+    try:
+        added = laid_out(made.own, {"apiary": Layout(2, 1)}, "127.0.0.1", made.ports)
+        assert [(p.name, p.folder, p.zone, p.asked) for p in added] == [
+            ("roadrunner-0", "0of1", "a", True),
+            ("apiary-0", "0of2", "a", True),
+            ("apiary-0.1", "0of2.replica1", "b", True),
+            ("apiary-1", "1of2", "a", True),
+            ("apiary-1.1", "1of2.replica1", "b", True),
+            ("apiary-0of1", "0of1", "a", False),
+            ("apiary-0of1.1", "0of1.replica1", "b", False),
+        ]
+        assert len({p.address for p in added}) == len({p.name for p in added}) == 7
+        assert laid_out(added, {"apiary": Layout(2, 1)}, "127.0.0.1", made.ports) == added, "they are there already"
+        switched = laid_out(added, {"apiary": Layout(1, 2)}, "127.0.0.1", made.ports)
+        assert [p.address for p in switched] == [p.address for p in added]
+        assert [p.name for p in switched if p.asked] == ["roadrunner-0", "apiary-0", "apiary-0.1"]
+        assert len({p.name for p in switched}) == 7
+        assert Members(tuple(switched)).has_whole("apiary")
+        assert [p.folder for p in laid_out(switched, {"apiary": Layout(1)}, "127.0.0.1", made.ports)] == [
+            "0of1",
+            "0of1",
+            "0of1.replica1",
+        ]
+        assert laid_out(added, {"apiary": Layout(5)}, "127.0.0.1", made.ports) == added, "no such layout is there"
+    finally:
+        made.ports.release()
 
 
 def test_a_second_log_is_refused_by_its_setting(tmp_path: Path) -> None:
