@@ -61,7 +61,7 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
     routing.warm()
     aggregation.warm()
     cluster, partitions = cluster_of(runtime.mesh), runtime.mesh.common.partitions
-    member = f"{runtime.mesh.common.zone}.{runtime.service}.{runtime.shard}"
+    member = f"{runtime.mesh.common.zone}.{runtime.service}.{runtime.folder.name}"
     ingest, derived = KafkaWriter(cluster, (INGEST,)), KafkaWriter(cluster)
     shards = {name: _shard(runtime, settings, name) for name in FAMILIES}
     stages: list[Stage] = [Splitting(shards["splitter"], partitions), Counting(shards["aggregator"], partitions)]

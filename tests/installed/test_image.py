@@ -57,6 +57,10 @@ def test_the_steps_of_the_containerfile_are_those_of_the_script() -> None:
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the processor is one of x86-64")
+@pytest.mark.skipif(
+    "FEEDMESH_TEST_IMAGE" not in os.environ,
+    reason="NOT TESTED: the steps of the image compile every kernel anew, for minutes: `make test-image`",
+)
 def test_processes_of_the_image_find_their_kernels_compiled(source: Path, wheel: Path, tmp_path: Path) -> None:
     into = tmp_path / "image"
     environment(into, RUNTIME, TRAINING)
