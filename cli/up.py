@@ -85,7 +85,7 @@ def up(
             _first_world(supervisor, stop, folder.path.resolve())
         if not stop.asked:
             _say_ready(supervisor)
-            if any(of.service == "roadrunner" for of in made.own):
+            if any((of.service, of.replica) == ("roadrunner", 0) for of in made.own):  # once in a cluster
                 learner.start()
         while not stop.asked:
             supervisor.watch()
