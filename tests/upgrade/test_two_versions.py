@@ -29,6 +29,7 @@ STEPS = (
     ("pixie", "scorpion", "prober", "feedgen"),
     ("roadrunner",),
 )
+AS_RELEASED = Path(__file__).parent / "as_released.py"
 FEEDS = ("following", "interest", "picked", "home")
 
 
@@ -43,7 +44,7 @@ class Versions:
         """The command line of a process."""
         if service not in self.old:
             return program(service)
-        return ["/usr/bin/env", f"PYTHONPATH={self.folder}", *program(service)]
+        return [sys.executable, str(AS_RELEASED), str(self.folder), service]
 
     def check(self, running: Running) -> None:
         """Every process runs the code that it should."""
