@@ -158,11 +158,10 @@ def _running(config: Config, data: Data) -> tuple[Path, Mesh]:
     """The mesh whose layouts change. Raises InvalidArgument for one of several hosts, which all would have to follow."""
     folder = existing(data_of(config, data))
     mesh = meshes.load(meshes.mesh_file(folder))
-    if mesh.hosts:
+    if not mesh.one_machine:
         raise InvalidArgument(
-            f"the hosts {', '.join(mesh.hosts)} have their layouts by the cluster file: stop the mesh on all of them, set "
-            f"`{layouts.SETTING}` there, and start it; new folders are filled from snapshots. A layout changes while it runs "
-            "where a mesh is one machine"
+            f"a mesh on several machines has its layouts by its cluster file: stop it on all of them, set `{layouts.SETTING}` "
+            "there, and start it; new folders are filled from snapshots. On one machine layouts change while the mesh runs"
         )
     return folder, mesh
 

@@ -237,7 +237,7 @@ def train(
 
 def _sections(mesh: Mesh, config: Path | None, data: Path | None) -> Sections:
     """The settings that a model is trained with: of a host of a cluster those that it runs with."""
-    if config is None and mesh.hosts:
+    if config is None and not mesh.one_machine:
         return settings.validated(mesh.settings, "the running mesh", SCHEMA)
     return sections_of(config, data)
 

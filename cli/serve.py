@@ -19,10 +19,7 @@ from typing import Annotated
 import typer
 
 from cli.console import out, plainly
-from cli.schema import SCHEMA
-from pixie import keys as graphs
-from rockstore import keys as datasets
-from scorpion import keys as models
+from cli.schema import BLOBS, SCHEMA
 from services.blob.opening import settle
 from services.core.errors import InvalidArgument, MeshError
 from services.core.external import check_setting
@@ -122,7 +119,7 @@ def serve(
     mesh = description.mesh
     folder = DataFolder(mesh.data)
     try:
-        settle(mesh.data, mesh.common.blobs, (models.MODELS, graphs.GRAPHS, datasets.DATASETS))
+        settle(mesh.data, mesh.common.blobs, BLOBS)
         check_setting(mesh.data, mesh.common.ids)
         _bring_kernels()
         description.save()
@@ -157,7 +154,7 @@ def describe(cluster: File, zone: Zone, data: Folder = "") -> None:
     mesh = description.mesh
     folder = DataFolder(mesh.data)
     try:
-        settle(mesh.data, mesh.common.blobs, (models.MODELS, graphs.GRAPHS, datasets.DATASETS))
+        settle(mesh.data, mesh.common.blobs, BLOBS)
         description.save()
     finally:
         folder.release()

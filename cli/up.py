@@ -19,9 +19,8 @@ from rich.text import Text
 from cli.cluster import ClusterPart
 from cli.console import Config, Data, config_of, data_of, err, hint, out, plainly, sections_of
 from cli.learning import Learner, events_of
-from pixie import keys as graphs
+from cli.schema import BLOBS
 from pixie.keys import was_pushed
-from rockstore import keys as datasets
 from scorpion import keys as models
 from services.blob.opening import open_blobs, settle
 from services.core.durable import rename_durably
@@ -32,7 +31,6 @@ from services.ops.planning import plan
 from services.ops.probe import Health, Probe
 from services.ops.supervisor import DataFolder, Supervisor
 from services.rpc import mesh as meshes
-from services.state import manifest as snapshots
 
 READY_WITHIN_S = 600.0  # a view that rebuilds from a long log takes its time
 STOPS_WITHIN_S = 10.0  # a load that is stopped writes down how far it came
@@ -73,7 +71,7 @@ def up(
             sections["web"].http_port = port
         common = sections["mesh"]
     folder = DataFolder(Path(common.data))
-    settle(folder.path, common.blobs, (models.MODELS, graphs.GRAPHS, datasets.DATASETS, snapshots.TOP))
+    settle(folder.path, common.blobs, BLOBS)
     stop = _Stop()
     made = watched.plan if watched else plan(sections)
     supervisor = Supervisor(made, report=lambda line: err.print(Text(line, "yellow"), soft_wrap=True))
@@ -87,7 +85,7 @@ def up(
             _first_world(supervisor, stop, folder.path.resolve())
         if not stop.asked:
             _say_ready(supervisor)
-            if any(of.service == "roadrunner" for of in made.own):
+            if any((of.service, of.replica) == ("roadrunner", 0) for of in made.own):  # once in a cluster
                 learner.start()
         while not stop.asked:
             supervisor.watch()

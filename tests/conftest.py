@@ -97,6 +97,7 @@ def broker() -> Iterator[Broker]:
         yield found
 
 
+@pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     """An S3-compatible store, one for all tests of this process."""
     server = Seaweed(tmp_path_factory.mktemp("seaweed"))

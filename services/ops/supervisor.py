@@ -177,7 +177,7 @@ class Supervisor:
         """Start and stop processes as `feedmesh layout` asked since the last look."""
         try:
             seen = layouts.layouts_file(self.mesh.data).stat().st_mtime_ns
-            if seen == self._layouts_seen or self.mesh.hosts:
+            if seen == self._layouts_seen or not self.mesh.one_machine:
                 return
             self._layouts_seen, wanted = seen, layouts.load(self.mesh.data)
         except FileNotFoundError:

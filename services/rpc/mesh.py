@@ -52,9 +52,9 @@ class Mesh(Struct, kw_only=True, dict=True):
         self.__dict__["called_as"] = caller
 
     @property
-    def hosts(self) -> list[str]:
-        """The hosts of its cluster file that processes run on; empty on one machine."""
-        return list(dict.fromkeys(of.host for of in self.processes if of.host))
+    def one_machine(self) -> bool:
+        """Whether one supervisor runs all of it: no cluster file describes it, by hosts or by a rule for addresses."""
+        return len({of.address.rpartition(":")[0] for of in self.processes}) == 1 and not self.processes[0].host
 
     @property
     def common(self) -> MeshSettings:

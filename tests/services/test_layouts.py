@@ -240,14 +240,19 @@ def test_what_can_not_be_is_refused(tmp_path: Path, words: tuple[Any, ...], code
     assert not layouts.layouts_file(tmp_path).exists()
 
 
-def test_hosts_of_a_cluster_have_their_layouts_by_its_file(tmp_path: Path) -> None:
-    of = [
-        Address(service="apiary", shard=0, shards=1, address=f"127.0.0.{i}:1", host=f"h{i}", replica=i) for i in (0, 1)
-    ]
+@pytest.mark.parametrize(
+    "of",
+    [
+        [Address(service="apiary", shard=0, shards=1, address="127.0.0.1:1", host="a")],
+        [Address(service="apiary", shard=0, shards=1, replica=i, address=f"apiary-{i}.mesh:1") for i in (0, 1)],
+    ],
+    ids=["hosts", "a rule"],
+)
+def test_several_machines_have_their_layouts_by_the_cluster_file(of: list[Address], tmp_path: Path) -> None:
     meshes.save(meshes.resolve(sections(tmp_path), of), meshes.mesh_file(tmp_path))
     for words in (("add", "apiary", "--shards", 2), ("switch", "apiary"), ("retire", "apiary")):
         code, said = layout(tmp_path, *words)
-        assert (code, "the hosts h0, h1 have their layouts by the cluster file" in said) == (2, True), said
+        assert (code, "a mesh on several machines has its layouts by its cluster file" in said) == (2, True), said
     assert not layouts.layouts_file(tmp_path).exists()
 
 
