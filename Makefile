@@ -5,7 +5,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= data
 PORT ?= 8080
 
-.PHONY: help run test test-image test-kubernetes fuzz check lock bench bench-peers eval drill kafka protos manifests setup clean
+.PHONY: help run test test-rounds test-image test-kubernetes fuzz check lock bench bench-peers eval drill kafka protos manifests setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ kafka: .kafka/.made ## the jars of a Kafka broker for tests, into .kafka
 
 test: setup .venv/made-dev tests/web/client/node_modules/.made .kafka/.made ## set up and run every test, on two cores (TESTS=some)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(TESTS)
+
+test-rounds: setup .venv/made-dev .kafka/.made ## every round of the drills of which `make test` has a few
+	@FEEDMESH_EVERY_ROUND=1 $(BIN)/python -m pytest tests/mesh/test_replicas_mesh.py tests/mesh/test_mesh_kafka.py
 
 test-image: setup .venv/made-dev ## the steps of the container image, all kernels compiled
 	@FEEDMESH_TEST_IMAGE=1 $(BIN)/python -m pytest tests/installed/test_image.py

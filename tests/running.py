@@ -1,14 +1,15 @@
 """A whole mesh of real processes for the length of a test, on free ports and a folder of its own."""
 
 import asyncio
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import httpx
@@ -35,8 +36,10 @@ from services.ops.supervisor import Child, DataFolder, Supervisor
 from services.rpc.channel import open_sync
 from services.rpc.mesh import Address, Mesh
 
+T = TypeVar("T")
 READY_WITHIN_S = 300.0  # the first start of all compiles the kernels, on a machine that may be shared
 MOST_NAP_S = 0.25
+EVERY_ROUND = "FEEDMESH_EVERY_ROUND"  # in the environment: `make test-rounds`
 #: A question for each view, about this key where it is about one.
 QUESTIONS: dict[str, tuple[str, Callable[[int], Any]]] = {
     "apiary": ("/feedmesh.Apiary/Followed", lambda key: apiary_pb2.FollowedRequest(user=key, limit=1)),
@@ -54,6 +57,11 @@ QUESTIONS: dict[str, tuple[str, Callable[[int], Any]]] = {
     "smartfeed": ("/feedmesh.Smartfeed/LastServed", lambda key: smartfeed_pb2.LastServedRequest(user=key, feed=1)),
 }
 STRANGER = "a process of another mesh answers at its port"
+
+
+def rounds(every: Sequence[T], short: int) -> Sequence[T]:
+    """Rounds of a long drill: the first few in the suite, every one by `make test-rounds`."""
+    return every if EVERY_ROUND in os.environ else every[:short]
 
 
 @dataclass

@@ -16,7 +16,7 @@ from tests.drill.recount import recount
 from tests.kafka.broker import Broker
 from tests.kafka.logs import on_broker
 from tests.mesh.conftest import Loaded, pins, sections
-from tests.running import running_mesh
+from tests.running import rounds, running_mesh
 from tests.services.children import until
 
 _new = itertools.count(9_100_001)
@@ -66,7 +66,9 @@ def test_a_write_shows_with_its_token_and_counts_once(mesh: Loaded) -> None:
     assert {found.ids[int(event["id"])] for event in events if event["action"] in ("save", "follow_user")} == {1}
 
 
-@pytest.mark.parametrize(("number", "victim"), list(enumerate(("roadrunner", "counters", "polaris", "roadrunner"), 1)))
+@pytest.mark.parametrize(
+    ("number", "victim"), rounds(list(enumerate(("roadrunner", "counters", "polaris", "roadrunner"), 1)), 2)
+)
 def test_one_round(mesh: Loaded, number: int, victim: str, capsys: pytest.CaptureFixture[str]) -> None:
     """As tests/mesh/test_kill.py, whose log is embedded."""
     assert one_round(mesh.running, number, victim, seed=7), capsys.readouterr().out
