@@ -8,7 +8,6 @@ from cli.pods import Pods, pods
 from cli.schema import SERVICE_SETTINGS, SERVICES
 from deploy.manifests import BLOBS, DATA, DRAIN_S, NAME, ZONE, Object
 from services.core.settings import MeshSettings
-from services.ops.planning import INGEST_API
 
 
 class Overlay(NamedTuple):
@@ -101,8 +100,6 @@ def _layouts(overlay: Overlay) -> Iterator[str]:
         stated = [f"shards = {of.shards}"] if of.shards > 1 else []
         if of.replicas > len(overlay.zones) and not of.scaled:
             stated.append(f"replicas = {of.replicas}")
-        if of.service == INGEST_API and overlay.log:  # which may have replicas then, as every service
-            stated.append("replicas = 1".ljust(31) + " # in the first zone")
         if stated:
             yield from ("", f"[{of.service}]", *stated)
 

@@ -45,7 +45,7 @@ class MeshSettings(Struct, forbid_unknown_fields=True, kw_only=True):
         Meta(
             ge=1,
             le=64,
-            description="processes of each shard, each with all of it; one of the prober, and of roadrunner on its own log",
+            description="processes of each shard, each with all of it; roadrunner and prober have one",
         ),
     ] = 1
     partitions: Annotated[

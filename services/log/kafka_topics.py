@@ -131,6 +131,8 @@ def _described(cluster: Cluster, admin: AdminClient, timeout: float) -> dict[str
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise cluster.error(error.args[0]) from None
+        except TimeoutError:  # of the future
+            raise DeadlineExceeded(f"{cluster}: gave no answer in time") from None
     return found
 
 

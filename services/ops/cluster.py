@@ -28,7 +28,7 @@ from services.core.settings import Port, Schema, Sections, services_of, validate
 from services.core.words import complaint
 from services.ops import cluster_rule
 from services.ops.cluster_rule import Rule
-from services.ops.planning import Plan, may_have_replicas, replicas_of, shards_of
+from services.ops.planning import Plan, replicas_of, shards_of
 from services.ops.ports import Ports
 from services.rpc import mesh as meshes
 from services.rpc.channel import is_loopback
@@ -223,7 +223,7 @@ def _stated(sections: Sections, hosts: dict[str, Host], path: Path) -> Iterator[
             there = found.get((service, shard), [])
             if not there:
                 raise InvalidArgument(f"{path}: no host runs {service}{f':{shard}' if shards > 1 else ''}")
-            if len(there) > 1 and not may_have_replicas(sections, service):
+            if len(there) > 1 and not sections[service].replicated:
                 raise InvalidArgument(f"{path}: {service} is one process, and {', '.join(there)} run it")
             if len(set(there)) < len(there):
                 raise InvalidArgument(f"{path}: a host runs {service}:{shard} twice")

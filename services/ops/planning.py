@@ -8,14 +8,11 @@ import msgspec
 
 from services.core.errors import InvalidArgument
 from services.core.settings import MeshSettings, Sections, ServiceSettings, services_of
-from services.log.reading import EMBEDDED
 from services.ops import layouts
 from services.ops.layouts import Layouts
 from services.ops.ports import Ports
 from services.rpc import mesh as meshes
 from services.rpc.mesh import Address, Mesh, bracketed
-
-INGEST_API = "roadrunner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +58,11 @@ def shards_of(sections: Sections, service: str) -> int:
 def replicas_of(sections: Sections, service: str) -> int:
     """How many processes each shard of a service has. Raises InvalidArgument for a service that is one process."""
     settings: ServiceSettings = sections[service]
-    if not may_have_replicas(sections, service):
+    if not settings.replicated:
         if settings.replicas > 1:
-            kept = "; a log on Kafka has several" if service == INGEST_API else ""
-            raise InvalidArgument(
-                f"[{service}] replicas = {settings.replicas}: {service} is one process; allowed is 1{kept}"
-            )
+            raise InvalidArgument(f"[{service}] replicas = {settings.replicas}: {service} is one process; allowed is 1")
         return 1
     return settings.replicas or int(sections["mesh"].replicas)
-
-
-def may_have_replicas(sections: Sections, service: str) -> bool:
-    """Whether a service may run as several processes: roadrunner where it does not keep the log itself."""
-    return bool(sections[service].replicated) or (service == INGEST_API and sections["mesh"].log != EMBEDDED)
 
 
 def zones_of(common: MeshSettings) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def broken_after(keep: Any) -> Any:
 BREAKS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, bool]] = {
     "a kernel of the slate": (lambda patch: patch.setattr(kernel, "draft", broken), "slate", True),
     "a filter": (lambda patch: patch.setattr(kernel, "unshown", broken), "shown_before", True),
-    "a required query": (lambda patch: patch.setattr("feedgen.queries.seen.Seen", broken), "seen", True),
+    "a required query": (lambda patch: patch.setattr("feedgen.queries.seen.SeenFilter", broken), "seen", True),
     "an optional query": (lambda patch: patch.setattr("feedgen.queries.signals.Recent", broken), "signals", False),
     "a scorer": (lambda patch: patch.setattr(ScorpionClient, "score", broken_later), "ranked", False),
     "a source": (

@@ -112,7 +112,7 @@ def test_every_event_counts_once(broker: Broker, tmp_path: Path, monkeypatch: py
                 ingest.send([Serialised(INGEST, of.partition, of.batch.SerializeToString()) for of in part], 30)
         until(lambda: done(started[:2], reader, INGEST), WITHIN_S)
         until(lambda: done(started[2:], reader, Topic.OBJECTS), WITHIN_S)
-    assert derived.failures > 3
+    assert derived.failures > 1
     # Another without any state takes over: what was written stays, and what comes next is split once.
     derived.well = True
     with (

@@ -24,11 +24,9 @@ _new = itertools.count(9_100_001)
 
 @pytest.fixture(scope="module")
 def mesh(broker: Broker, tmp_path_factory: pytest.TempPathFactory, world: Path) -> Iterator[Loaded]:
-    """With the demo world, one shard of each view, and two processes that take events."""
+    """With the demo world, and one shard of each view."""
     data = tmp_path_factory.mktemp("on-kafka") / "data"
-    with running_mesh(
-        data, sections(1, prober={"every_s": 0.5}, roadrunner={"replicas": 2}, **on_broker(broker))
-    ) as running:
+    with running_mesh(data, sections(1, prober={"every_s": 0.5}, **on_broker(broker))) as running:
         load("parquet", world, data=data)
         running.until_caught_up()
         build(data=data)

@@ -42,7 +42,7 @@ def edges(running: Running) -> list[str]:
 
 def well(readers: Readers) -> None:
     assert not readers.failed(), readers.failed()[:3]
-    assert not readers.degraded(), readers.degraded()[:3]
+    assert len(readers.degraded()) <= len(readers.pages) // 1_000, readers.degraded()[:3]
     assert all(page.pins for page in readers.pages)
 
 
@@ -103,7 +103,7 @@ def test_a_killed_feedgen_is_not_noticed(replicated: Running) -> None:
     well(readers)
 
 
-@pytest.mark.parametrize("victim", rounds(["feedgen", "scorpion", "aperture", "polaris"], 2))
+@pytest.mark.parametrize("victim", rounds(["polaris", "aperture", "scorpion", "feedgen"], 2))
 def test_a_stopped_replica_delays_few_pages_and_fails_none(replicated: Running, victim: str) -> None:
     process = replicated.child(victim).process
     assert process is not None
