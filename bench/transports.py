@@ -2,7 +2,7 @@
 
     python -m bench.transports
 
-A client on asyncio asks a server on threads, in bursts of four at 150 bursts a second, 600 bytes for 4 KB; both processes
+A client on asyncio asks a server on threads, in bursts of four at 150 bursts a second, 0.8 KB for 4.2; both processes
 share the machine's cores. CPU is the kernel's count for both processes, less that of the same seconds without calls. The choice
 is timed over replicas that answer without a transport.
 """
