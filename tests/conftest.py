@@ -34,6 +34,10 @@ GROUPS = dict.fromkeys(LOADED, "loaded mesh") | {f"browser/test_{name}.py": "peo
 LONGEST = (
     *GROUPS,
     "mesh/test_kill.py",
+    "upgrade/test_two_versions.py",
+    "mesh/test_mesh_snapshots.py",
+    "mesh/test_replicas_mesh.py",
+    "mesh/test_mesh_kafka.py",
     "mesh/test_command.py",
     "mesh/test_mesh_learning.py",
     "installed/test_wheel.py",
