@@ -24,9 +24,8 @@ from roadrunner.client import open_publisher
 from services.blob.opening import open_blobs
 from services.core import settings
 from services.ops.planning import plan
-from services.ops.probe import Health, Probe
+from services.ops.probe import asked_once
 from services.ops.supervisor import DataFolder, Supervisor
-from services.rpc.mesh import Mesh
 from services.state.manifest import Snapshots
 from services.state.restore import origins
 
@@ -108,17 +107,9 @@ def _ready(data: Path, snapshot: bool) -> float:
 def _until_applied(running: Supervisor) -> None:
     def applied() -> bool:
         running.watch()
-        return all(h.ready and h.status and not h.status.behind for h in asyncio.run(_health(running.mesh)))
+        return all(h.ready and h.status and not h.status.behind for h in asyncio.run(asked_once(running.mesh)))
 
     _until(applied)
-
-
-async def _health(mesh: Mesh) -> list[Health]:
-    probe = Probe(mesh)
-    try:
-        return await probe.ask()
-    finally:
-        await probe.close()
 
 
 def _until(done: Any) -> None:

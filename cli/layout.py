@@ -17,7 +17,7 @@ from services.core.clock import wall_clock
 from services.core.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from services.ops import layouts
 from services.ops.layouts import Layout
-from services.ops.probe import Health, Probe
+from services.ops.probe import Health, asked_once
 from services.rpc import mesh as meshes
 from services.rpc.mesh import Address, Mesh
 from services.rpc.routing import LATE_S
@@ -85,7 +85,9 @@ def status(as_json: AsJson = False, config: Config = None, data: Data = None) ->
     folder = existing(data_of(config, data))
     mesh, known = meshes.load(meshes.mesh_file(folder)), layouts.load(folder)
     named = {p.service for p in mesh.processes if layouts.SETTING in mesh.settings[p.service]}
-    health = [h for h in asyncio.run(_health(mesh)) if h.of.service in named and (h.of.service in known or h.of.asked)]
+    health = [
+        h for h in asyncio.run(asked_once(mesh)) if h.of.service in named and (h.of.service in known or h.of.asked)
+    ]
     if as_json:
         out.print_json(data=[_record(h) for h in health])
         return
@@ -211,7 +213,7 @@ def _until(done: Callable[[], bool], what: str, within_s: float = TAKEN_WITHIN_S
 def _await_ready(mesh: Mesh, service: str, shards: int, within_s: float) -> None:
     end = time.monotonic() + within_s
     while True:
-        own = [h for h in asyncio.run(_health(mesh)) if (h.of.service, h.of.shards) == (service, shards)]
+        own = [h for h in asyncio.run(asked_once(mesh)) if (h.of.service, h.of.shards) == (service, shards)]
         unready, there = [why for h in own if (why := _unready(h))], len({h.of.shard for h in own})
         if there == shards and not unready:
             return
@@ -226,14 +228,6 @@ def _unready(h: Health) -> str:
         return f"{h.of.name}: {h.why}"
     behind = h.status.behind if h.status else 0
     return f"{h.of.name} is {behind} events behind" if behind > READY_LAG_EVENTS else ""
-
-
-async def _health(mesh: Mesh) -> list[Health]:
-    probe = Probe(mesh)
-    try:
-        return await probe.ask()
-    finally:
-        await probe.close()
 
 
 def _record(h: Health) -> dict[str, object]:

@@ -37,7 +37,7 @@ class Pods(NamedTuple):
 
 
 def pods(lines: Sequence[Line], zones: int) -> list[Pods]:
-    """The pods of planned lines over so many zones: each shard in each zone, and room for the loss of one of several."""
+    """The pods of planned lines over so many zones: each shard in each zone, enough of them when one of several is lost."""
     return [_pods(line, zones) for line in lines]
 
 

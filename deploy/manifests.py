@@ -235,7 +235,7 @@ def disruption_budget(service: str) -> Object:
 
 
 def network_policies() -> Iterable[Object]:
-    """Nobody may call anybody, but for DNS, for pages, and for what CALLS says."""
+    """No pod may call another, but for DNS, for pages, and for what CALLS says."""
     names_port = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
     kube_system = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
     yield _policy("default", ALL, {"ingress": [], "egress": [{"to": [kube_system], "ports": names_port}]})

@@ -327,11 +327,3 @@ def _woven(
             other += 1
         out_ends[i] = to
     return columns[0], columns[1], columns[2], out_ends
-
-
-def in_sorted(values: U64, sought: U64) -> Array:
-    """bool[m]: which of `sought` are among `values`, uint64[n] ascending."""
-    if not len(values):
-        return np.zeros(len(sought), bool)
-    at = np.minimum(np.searchsorted(values, sought), len(values) - 1)
-    return np.asarray(values[at] == sought)

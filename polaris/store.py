@@ -17,7 +17,7 @@ from polaris.kernel import Light, Selection, input_of, select
 from polaris.layout import BOARD, FROZEN, HEAD, PostingRows, Sources
 from polaris.postings import Postings
 from services.core.checks import check_ascending, check_partitions
-from services.core.columns import F32, I64, U32, U64, Array, ids
+from services.core.columns import F32, I64, U32, U64, Array, among, ids
 from services.core.errors import Exhausted
 from services.core.events import Action, Batch
 from services.core.topics import Topic
@@ -102,7 +102,7 @@ class PolarisStore:
         """
         for partition, pin in takedowns:
             known = self._in_partition.get(partition, _NO_PINS)
-            if not postings.in_sorted(known, ids([pin]))[0]:
+            if not among(ids([pin]), known)[0]:
                 self._in_partition[partition] = np.insert(known, np.searchsorted(known, np.uint64(pin)), np.uint64(pin))
         self._feed.note(
             self._feed.places(changes.sources.ids),
@@ -121,7 +121,7 @@ class PolarisStore:
             for one in zip(partition[at].tolist(), batch.pin[at].tolist(), record[at].tolist(), strict=True):
                 found.setdefault(one[:2], one[2])
             pins = np.unique(batch.pin[at])
-            pins = pins[~postings.in_sorted(self._taken_down, pins)]
+            pins = pins[~among(pins, self._taken_down)]
             taken_down = np.insert(self._taken_down, np.searchsorted(self._taken_down, pins), pins)
             check_ascending(taken_down=taken_down)  # here, where it changes: a request need not look at all of it
             self._taken_down = input_of(taken_down)
@@ -176,14 +176,14 @@ class PolarisStore:
 
     def _gone(self, lists: PostingRows, partitions: Array, records: I64, takedowns: _Takedowns) -> Array:
         """bool[m]: the rows whose pins were taken down in their list's partition, up to a record of this chunk for each list."""
-        gone = postings.in_sorted(self._taken_down, lists.pins)
+        gone = among(lists.pins, self._taken_down)
         rows_of = np.flatnonzero(gone)
         of = np.searchsorted(lists.ends, rows_of, side="right")
         columns = rows_of, lists.pins[rows_of], partitions[of], records[of]
         for row, pin, partition, record in zip(*(column.tolist() for column in columns), strict=True):
             before = takedowns.get((partition, pin))
             known = self._in_partition.get(partition, _NO_PINS)
-            gone[row] = (before is not None and before <= record) or bool(postings.in_sorted(known, ids([pin]))[0])
+            gone[row] = (before is not None and before <= record) or bool(among(ids([pin]), known)[0])
         return gone
 
     def retrieve(self, sources: Sources, wanted: Wanted) -> tuple[Postings, Selection]:
@@ -209,7 +209,7 @@ class PolarisStore:
     def postings(self, sources: Sources) -> Postings:
         """The lists of the sources, without pins that were taken down. Raises Exhausted over MAX_POSTINGS."""
         lists = self._lists(sources)
-        return lists.keep(~postings.in_sorted(self._taken_down, lists.pins))
+        return lists.keep(~among(lists.pins, self._taken_down))
 
     @property
     def cap(self) -> int:

@@ -31,7 +31,7 @@ from services.core.topics import INGEST, Topic, partition_of_one
 from services.log.protocol import Positions, Reader
 from services.log.reading import kafka_reader, on_kafka, open_reader
 from services.ops.planning import plan
-from services.ops.probe import Health, Probe
+from services.ops.probe import Health, asked_once
 from services.ops.supervisor import Child, DataFolder, Supervisor
 from services.rpc.channel import open_sync
 from services.rpc.mesh import Address, Mesh
@@ -124,7 +124,7 @@ class Running:
         own = {c.name: c.process.pid for c in self.supervisor.children if c.process is not None}
         return [
             h if h.status is None or h.status.pid == own.get(h.of.name) else Health(h.of, None, STRANGER)
-            for h in asyncio.run(_health(self.mesh))
+            for h in asyncio.run(asked_once(self.mesh))
         ]
 
     def until(self, true: Callable[[list[Health]], bool], what: str, within_s: float = READY_WITHIN_S) -> None:
@@ -197,14 +197,6 @@ def _gone_through(mesh: Mesh) -> Positions:
         for p in reply.positions:
             found[p.topic, p.partition] = max(p.offset, found.get((p.topic, p.partition), 0))
     return found
-
-
-async def _health(mesh: Mesh) -> list[Health]:
-    probe = Probe(mesh)
-    try:
-        return await probe.ask()
-    finally:
-        await probe.close()
 
 
 @contextmanager

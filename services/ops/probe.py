@@ -72,3 +72,12 @@ class Probe:
         """Close the channels."""
         self._following.close()
         await asyncio.gather(*(channel.close() for _, channel in self._asked))
+
+
+async def asked_once(mesh: Mesh) -> list[Health]:
+    """How every process of a mesh is now."""
+    probe = Probe(mesh)
+    try:
+        return await probe.ask()
+    finally:
+        await probe.close()

@@ -1,9 +1,9 @@
 """Removes old snapshots of a shard, and files that no manifest names, also while others take snapshots.
 
-Who takes a snapshot relies on files that a manifest named as it began, and writes others that no manifest names before it ends;
-it gives up after `WITHIN_S`. So a file goes only when no manifest names it now, and none did at an earlier look that is
-longer ago than that: whoever relied on it then has written its manifest, which names it, or has given up. The first look is
-noted in the blob `unused`.
+A process that takes a snapshot relies on files that a manifest named as it began, and writes others that no manifest
+names before it ends; it gives up after `WITHIN_S`. So a file goes only when no manifest names it now, and none did at an
+earlier look that is longer ago than that: a snapshot that relied on it then has written its manifest, which names it, or
+has given up. The first look is noted in the blob `unused`.
 """
 
 from collections.abc import Iterable

@@ -39,7 +39,7 @@ WITHIN_S = 120.0
 
 
 class Failing(KafkaWriter):
-    """A writer that each third time writes only a beginning of what it is given, and fails."""
+    """A writer that every second time writes only a beginning of what it is given, and fails."""
 
     def __init__(self, cluster: Cluster, chance: random.Random) -> None:
         super().__init__(cluster)
@@ -48,7 +48,7 @@ class Failing(KafkaWriter):
 
     def send(self, records: Sequence[Serialised], timeout: float) -> list[int]:
         self._sent += 1
-        if not self.well and self._sent % 3 == 0:
+        if not self.well and self._sent % 2:
             self.failures += 1
             super().send(records[: self._chance.randrange(len(records) + 1)], timeout)
             raise Unavailable("it failed on the way")
@@ -113,7 +113,7 @@ def test_every_event_counts_once(broker: Broker, tmp_path: Path, monkeypatch: py
                 ingest.send([Serialised(INGEST, of.partition, of.batch.SerializeToString()) for of in part], 30)
         until(lambda: done(started[:2], reader, INGEST), WITHIN_S)
         until(lambda: done(started[2:], reader, Topic.OBJECTS), WITHIN_S)
-    assert derived.failures
+    assert derived.failures > 3
     # Another without any state takes over: what was written stays, and what comes next is split once.
     derived.well = True
     with (

@@ -107,16 +107,9 @@ class Up:
 
 
 @contextmanager
-def up(data: Path, *arguments: object, settings: str = "[learning]\nfirst = false\n") -> Iterator[Up]:
-    """`feedmesh up` in a process group of its own, as a shell starts it; killed at the end if it is still there. By
-    default it makes no model by itself: a process that comes and goes, and takes time from what is tested.
-    """
-    data.mkdir(parents=True, exist_ok=True)
-    said, config = data.parent / f"{data.name}.said", data.parent / f"{data.name}.toml"
-    config.write_text(settings)
+def started(command: list[str], data: Path, said: Path) -> Iterator["Up"]:
+    """A command that runs a mesh on a data folder, its output in a file; killed at the end if it is still there."""
     with said.open("wb") as file:
-        command = [str(FEEDMESH), "up", "--config", str(config), "--data", str(data), "--port", "0"]
-        command += map(str, arguments)
         process = subprocess.Popen(
             command, env=WIDE, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
@@ -127,3 +120,16 @@ def up(data: Path, *arguments: object, settings: str = "[learning]\nfirst = fals
             process.kill()
             process.wait()
         until_gone(data, 30)
+
+
+@contextmanager
+def up(data: Path, *arguments: object, settings: str = "[learning]\nfirst = false\n") -> Iterator[Up]:
+    """`feedmesh up` in a process group of its own, as a shell starts it; killed at the end if it is still there. By
+    default it makes no model by itself: a process that comes and goes, and takes time from what is tested.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    said, config = data.parent / f"{data.name}.said", data.parent / f"{data.name}.toml"
+    config.write_text(settings)
+    command = [str(FEEDMESH), "up", "--config", str(config), "--data", str(data), "--port", "0", *map(str, arguments)]
+    with started(command, data, said) as found:
+        yield found

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,7 @@ import pytest
 from cli.demo import demo
 from services.ops.supervisor import LEAVE_S
 from services.rpc import mesh as meshes
-from tests.mesh.command import FEEDMESH, WIDE, Up, feedmesh, refused, until_gone
+from tests.mesh.command import FEEDMESH, Up, feedmesh, refused, started, until_gone
 from tests.running import READY_WITHIN_S
 
 HOSTS = {"a": "127.0.0.2", "b": "127.0.0.3"}
@@ -46,18 +45,9 @@ def part(folder: Path, host: str) -> Iterator[Up]:
     """`feedmesh up` of a host, killed at the end if it is still there."""
     said, data = folder / f"{host}.said", folder / host
     data.mkdir(exist_ok=True)
-    with said.open("wb") as file:
-        command = [str(FEEDMESH), "up", "--cluster", str(folder / "cluster.toml"), "--host", host]
-        process = subprocess.Popen(
-            command, env=WIDE, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-        )
-    try:
-        yield Up(process, data, said)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        until_gone(data, 30)
+    command = [str(FEEDMESH), "up", "--cluster", str(folder / "cluster.toml"), "--host", host]
+    with started(command, data, said) as found:
+        yield found
 
 
 def until_ready(*parts: Up) -> None:

@@ -14,7 +14,7 @@ from polaris import postings
 from polaris.kernel import Light
 from polaris.layout import CREATED, DELETED, PUT, REMOVE, PostingRows
 from polaris.postings import Postings
-from services.core.columns import I64, U64
+from services.core.columns import I64, U64, among
 
 NAN = float("nan")
 PINS = st.integers(1, 12) | st.integers(2**64 - 3, 2**64 - 1)
@@ -216,8 +216,8 @@ def test_a_capped_board_remembers_the_latest_removals_and_its_own_life() -> None
 
 
 @given(st.lists(PINS), st.lists(PINS))
-def test_in_sorted(values: list[int], sought: list[int]) -> None:
-    held = postings.in_sorted(np.array(sorted(values), np.uint64), np.array(sought, np.uint64))
+def test_which_are_among_sorted_ids(values: list[int], sought: list[int]) -> None:
+    held = among(np.array(sought, np.uint64), np.array(sorted(values), np.uint64))
     assert held.tolist() == [value in values for value in sought]
 
 
