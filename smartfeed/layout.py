@@ -77,9 +77,12 @@ def takedowns_of(keys: Iterable[bytes]) -> U64:
     return packed["pin"].astype(np.uint64)
 
 
-def pack_list(at_ms: int, newest: int, boards: dict[int, int]) -> bytes:
-    """A list: `boards` by pin, in order."""
-    return struct.pack(f"<q{2 * len(boards) + 1}Q", at_ms, newest, *boards, *boards.values())
+def pack_list(last: LastServed) -> bytes:
+    """A list."""
+    return (
+        _HEAD.pack(last.at_ms, last.newest)
+        + np.concatenate((last.pins, last.boards)).astype("<u8", copy=False).tobytes()
+    )
 
 
 def unpack_list(key: bytes, value: bytes | None) -> LastServed:

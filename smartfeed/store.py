@@ -11,9 +11,8 @@ are read too.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import compress, islice, takewhile
-from typing import Any
+from itertools import islice, pairwise, takewhile
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,50 +35,60 @@ _CHANGES[[A.SAVE, A.HIDE]] = True
 _CHANGES[A.SERVED, list(FEEDS)] = True
 
 
-@dataclass(slots=True)
-class _List:
-    """One feed of one user, being changed: boards by pin, of the pages since the last first one, and of those before."""
+class _Served(NamedTuple):
+    """Pins that one feed served one user, in order: pin, board, position and time of each."""
 
-    at_ms: int = 0
-    newest: dict[int, int] = field(default_factory=dict)
-    older: dict[int, int] = field(default_factory=dict)
-    changed: bool = False
+    pins: list[int]
+    boards: list[int]
+    positions: list[int]
+    at_ms: list[int]
 
-    def begin(self, at_ms: int, most: int) -> None:
-        """A first page comes: the pins there are older now, and no more than `most` of them are kept."""
-        self.older = dict(islice((self.newest | self.older).items(), most))
-        self.at_ms, self.newest, self.changed = at_ms, {}, True
+    def begins(self, goes_on: bool) -> list[int]:
+        """Where first pages begin; the first pin begins one too if there is no page that it `goes_on` from."""
+        found = [row for row, position in enumerate(self.positions) if position == 0]
+        return found if goes_on or (found and found[0] == 0) else [0, *found]
 
-    def serve(self, pin: int, board: int) -> None:
-        """A pin of the newest pages; it moves there if it was older."""
-        if pin in self.newest or len(self.newest) >= SHOWN_KEPT:
-            return
-        self.older.pop(pin, None)
-        self.newest[pin], self.changed = board, True
+    def page(self, start: int, end: int, before: LastServed | None = None) -> dict[int, int]:
+        """The boards by pin of these rows, after those of the newest pages `before`: each pin once, as many as are kept."""
+        boards: dict[int, int] = {}
+        if before is not None:
+            boards = dict(
+                zip(before.pins[: before.newest].tolist(), before.boards[: before.newest].tolist(), strict=True)
+            )
+        for pin, board in zip(self.pins[start:end], self.boards[start:end], strict=True):
+            boards.setdefault(pin, board)
+        return boards if len(boards) <= SHOWN_KEPT else dict(islice(boards.items(), SHOWN_KEPT))
 
 
-@dataclass(slots=True)
-class _User:
-    """The lists of one user, being changed."""
+def _merged(stored: LastServed, served: _Served, most: int) -> LastServed | None:
+    """A list after more was served: the newest pages, then those before, each pin once; no more than `most` pins, or those
+    of the newest pages. None if it is as it was.
 
-    partition: int
-    lists: dict[int, _List] = field(default_factory=dict)  # by feed: those that this chunk changes
-    removed: dict[int, None] = field(default_factory=dict)  # oldest first
-    removes: bool = False
-
-    def serve(self, feed: int, pin: int, board: int, position: int, at_ms: int, most: int) -> None:
-        """The user was served a pin at `position`: 0 begins the newest pages."""
-        last = self.lists.get(feed) or self.lists.setdefault(feed, _List())
-        if position == 0 or not last.at_ms:
-            last.begin(at_ms, most)
-        last.serve(pin, board)
-
-    def remove(self, pin: int) -> None:
-        """The user saved or hid a pin: it is the last one removed."""
-        self.removed.pop(pin, None)
-        self.removed[pin], self.removes = None, True
-        if len(self.removed) > REMOVED_KEPT:
-            del self.removed[next(iter(self.removed))]
+    It is merged and cut once. The pins are the same as if each first page had merged and cut the list, as a pin that was
+    cut off comes back only with a page of its own.
+    """
+    begins, end = served.begins(goes_on=bool(stored.at_ms)), len(served.pins)
+    goes_on = [] if begins and begins[0] == 0 else [(0, begins[0] if begins else end)]
+    pages = goes_on + list(pairwise([*begins, end]))
+    boards = dict[int, int]()
+    for start, stop in reversed(pages):
+        before = stored if goes_on and start == 0 else None
+        page = served.page(start, stop, before)
+        if stop == end:
+            boards, newest, most = page, len(page), max(most, len(page))
+        else:
+            for pin, board in page.items():
+                boards.setdefault(pin, board)
+        if len(boards) >= most:
+            break
+    if not begins and newest == stored.newest:
+        return None
+    at_ms = served.at_ms[begins[-1]] if begins else stored.at_ms
+    pins, of = ids(list(boards)), ids(list(boards.values()))
+    if len(pins) < most and len(stored.pins):
+        stays = ~among(stored.pins, np.sort(pins))
+        pins, of = np.concatenate((pins, stored.pins[stays])), np.concatenate((of, stored.boards[stays]))
+    return LastServed(pins[:most], of[:most], at_ms, newest)
 
 
 class SmartfeedStore:
@@ -102,7 +111,9 @@ class SmartfeedStore:
             if down.any():
                 self._take_down(write, batch.pin[down], partition[down])
             changes = _CHANGES[batch.action, batch.surface]
-            self._apply_users(write, batch.take(changes), partition[changes])
+            served = batch.action == A.SERVED
+            self._serve(write, batch.take(changes & served), partition[changes & served])
+            self._remove(write, batch.take(changes & ~served), partition[changes & ~served])
         self.shard.commit(write, records)
 
     def _take_down(self, write: Any, pins: U64, partitions: Array) -> None:
@@ -117,48 +128,34 @@ class SmartfeedStore:
         if len(new):
             self._takedowns = np.insert(self._takedowns, np.searchsorted(self._takedowns, new), new)
 
-    def _apply_users(self, write: Any, batch: Batch, partition: Array) -> None:
-        """Apply serves, saves and hides, exactly in their order."""
-        serves = (batch.action == A.SERVED).tolist()
-        names, feeds = batch.user.tolist(), batch.surface.tolist()
-        users = {name: _User(at) for name, at in dict(zip(names, partition.tolist(), strict=True)).items()}
-        self._read_removed({name: users[name] for name, served in zip(names, serves, strict=True) if not served})
-        self._read_lists(users, set(compress(zip(names, feeds, strict=True), serves)))
-        columns = (batch.pin.tolist(), batch.board.tolist(), batch.position.tolist(), batch.at_ms.tolist())
-        for name, feed, served, pin, board, position, at_ms in zip(names, feeds, serves, *columns, strict=True):
-            if served:
-                users[name].serve(feed, pin, board, position, at_ms, self._max_pins)
-            else:
-                users[name].remove(pin)
-        self._write(write, users)
+    def _serve(self, write: Any, batch: Batch, partition: Array) -> None:
+        """Apply serves, those of each list exactly in their order."""
+        order = np.lexsort((batch.surface, batch.user))
+        users, feeds = batch.user[order], batch.surface[order]
+        starts = _starts(users, feeds)
+        each = (partition[order][starts].tolist(), users[starts].tolist(), feeds[starts].tolist())
+        keys = [layout.list_key(*at) for at in zip(*each, strict=True)]
+        columns = [column[order].tolist() for column in (batch.pin, batch.board, batch.position, batch.at_ms)]
+        values, handle = self.shard.family("lists").get(keys), self.shard.handle("lists")
+        for key, value, (start, end) in zip(keys, values, pairwise([*starts, len(order)]), strict=True):
+            served = _Served(*(column[start:end] for column in columns))
+            if (merged := _merged(layout.unpack_list(key, value), served, self._max_pins)) is not None:
+                write.put(key, layout.pack_list(merged), handle)
 
-    def _read_removed(self, users: dict[int, _User]) -> None:
-        keys = [layout.removed_key(user.partition, name) for name, user in users.items()]
-        for user, key, value in zip(users.values(), keys, self.shard.family("removed").get(keys), strict=True):
-            user.removed = dict.fromkeys(layout.unpack_pins(key, value))
-
-    def _read_lists(self, users: dict[int, _User], served: set[tuple[int, int]]) -> None:
-        """The lists that are served."""
-        keys = [layout.list_key(users[name].partition, name, feed) for name, feed in served]
-        for at, key, value in zip(served, keys, self.shard.family("lists").get(keys), strict=True):
-            if value:
-                last = layout.unpack_list(key, value)
-                boards = dict(zip(last.pins.tolist(), last.boards.tolist(), strict=True))
-                newest = dict(islice(boards.items(), last.newest))
-                older = dict(islice(boards.items(), last.newest, None))
-                users[at[0]].lists[at[1]] = _List(last.at_ms, newest, older)
-
-    def _write(self, write: Any, users: dict[int, _User]) -> None:
-        lists, rings = self.shard.handle("lists"), self.shard.handle("removed")
-        for name, user in users.items():
-            if user.removes:
-                write.put(layout.removed_key(user.partition, name), layout.pack_pins(*user.removed), rings)
-            for feed, last in user.lists.items():
-                if last.changed:
-                    key = layout.list_key(user.partition, name, feed)
-                    most = max(self._max_pins, len(last.newest))
-                    boards = dict(islice((last.newest | last.older).items(), most))
-                    write.put(key, layout.pack_list(last.at_ms, len(last.newest), boards), lists)
+    def _remove(self, write: Any, batch: Batch, partition: Array) -> None:
+        """Apply saves and hides, those of each user exactly in their order."""
+        order = np.argsort(batch.user, kind="stable")
+        users, pins = batch.user[order], batch.pin[order].tolist()
+        starts = _starts(users)
+        keys = [
+            layout.removed_key(*at)
+            for at in zip(partition[order][starts].tolist(), users[starts].tolist(), strict=True)
+        ]
+        values, handle = self.shard.family("removed").get(keys), self.shard.handle("removed")
+        for key, value, (start, end) in zip(keys, values, pairwise([*starts, len(order)]), strict=True):
+            newest_first = dict.fromkeys(pins[end - 1 : start - 1 if start else None : -1])
+            newest_first |= dict.fromkeys(reversed(layout.unpack_pins(key, value)))
+            write.put(key, layout.pack_pins(*reversed(list(islice(newest_first, REMOVED_KEPT)))), handle)
 
     def last_served(self, user: int, feed: int) -> LastServed:
         """The list a user was last served of a feed, without pins removed or taken down since."""
@@ -183,3 +180,11 @@ class SmartfeedStore:
 
     def _partition(self, user: int) -> int:
         return self.shard.partition_of(user, self._partitions)
+
+
+def _starts(*columns: Array) -> list[int]:
+    """Where runs of rows begin that are the same in these columns."""
+    differs = np.zeros(max(len(columns[0]) - 1, 0), bool)
+    for column in columns:
+        differs |= column[1:] != column[:-1]
+    return [0, *(np.flatnonzero(differs) + 1).tolist()] if len(columns[0]) else []
