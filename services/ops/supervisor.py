@@ -24,11 +24,12 @@ from services.core.clock import wall_clock
 from services.core.durable import replace_durably
 from services.core.errors import InvalidArgument, MeshError, Unavailable
 from services.core.external import check_setting
-from services.core.installation import environment, program
+from services.core.installation import environment
 from services.ops import children, layouts
 from services.ops.children import Exit, Fate
 from services.ops.heartbeat import Heartbeat
 from services.ops.planning import Plan, laid_out
+from services.ops.starting import READY_S, Started, Starter
 from services.ops.status import SUPERVISED
 from services.rpc import mesh as meshes
 from services.rpc.membership import MemoryMembership
@@ -106,7 +107,7 @@ class Child:
 
     of: Address
     log: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: Started | None = None
     started: float = 0.0
     restarts: int = 0
     backoff_s: float = FIRST_BACKOFF_S
@@ -140,16 +141,18 @@ class Supervisor:
         self.children = [self._child(of) for of in plan.own]
         self._layouts_seen = 0  # when the file of layouts was written, as it was read last
         self._heartbeat = Heartbeat(mesh, plan.own)
+        self._starter = Starter(_variables(), mesh.data / "logs" / "fork_server.log")
 
     def start(self) -> None:
         """Describe the mesh and start every process. Raises InvalidArgument for ids in another form than before."""
         check_setting(self.mesh.data, self.mesh.common.ids)
+        self._starter.begin()
         for note in self._notes:
             self._report(note)
         meshes.save(self.mesh, self._path)
         self._record()
         for child in self.children:
-            self._spawn(child)
+            self._spawn(child, within=READY_S)
         if self.mesh.common.hang_s:
             self._heartbeat.start()
 
@@ -221,21 +224,12 @@ class Supervisor:
             child.process.kill()
         return False
 
-    def _spawn(self, child: Child) -> None:
-        command = [*program(child.of.service), "--mesh", str(self._path), "--shard", str(child.of.shard)]
-        command += ["--shards", str(child.of.shards)]
-        command += ["--replica", str(child.of.replica)] if child.of.replica else []
-        variables = environment() | {
-            SUPERVISED: "1",
-            "OMP_NUM_THREADS": "1",
-            "MALLOC_ARENA_MAX": "2",  # glibc's arenas, one a thread, hold memory that no thread uses
-            "GRPC_VERBOSITY": os.environ.get("GRPC_VERBOSITY", "ERROR"),
-        }
+    def _spawn(self, child: Child, within: float = 0.0) -> None:
+        arguments = ["--mesh", str(self._path), "--shard", str(child.of.shard), "--shards", str(child.of.shards)]
+        arguments += ["--replica", str(child.of.replica)] if child.of.replica else []
         with child.log.open("ab") as log:
             child.logged = log.tell()
-            child.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=variables, start_new_session=True
-            )
+            child.process = self._starter.start(child.of.service, arguments, log, within)
         child.started = child.looked = time.monotonic()
         child.cpu_s = child.idle_s = 0.0
 
@@ -303,10 +297,21 @@ class Supervisor:
         killed: list[str] = []
         for step in sorted({order.get(child.of.service, 2) for child in running}):
             killed += _stop([child for child in running if order.get(child.of.service, 2) == step], grace)
+        self._starter.close()
         with suppress(FileNotFoundError):
             self._path.unlink()
         self._ports.release()
         return killed
+
+
+def _variables() -> dict[str, str]:
+    """The environment of the processes."""
+    return environment() | {
+        SUPERVISED: "1",
+        "OMP_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",  # glibc's arenas, one a thread, hold memory that no thread uses
+        "GRPC_VERBOSITY": os.environ.get("GRPC_VERBOSITY", "ERROR"),
+    }
 
 
 def _place(of: Address) -> tuple[str, int]:
