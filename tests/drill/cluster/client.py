@@ -20,10 +20,12 @@ import httpx
 FEEDS = ("home", "following", "interest", "picked")
 ACTIONS = ("impression", "impression", "impression", "closeup", "click", "save", "hide", "follow_user", "unfollow_user")
 LIMIT, PAGES = 10, 3  # pins of a page, pages of one reader's scrolling
-TRY_S, CONNECT_S, TOTAL_S = 2.0, 0.5, 10.0
+TRY_S, WRITE_S, CONNECT_S, TOTAL_S = 2.0, 6.0, 0.5, 10.0  # of one web, and of all
 LOOK_S, LOOK_WITHIN_S = 0.5, 1.0
 AGAIN_S, GIVE_UP_S = 0.2, 180.0
 WORKERS = 24
+
+Scroll = tuple[int, str, str, tuple[str, ...]]  # user, feed, cursor, pins that were shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +94,16 @@ class Balancer:
         turned = self.urls[first:] + self.urls[:first]
         return sorted(turned, key=self._away.__contains__)
 
-    def ask(self, method: str, path: str, within_s: float, **request: Any) -> httpx.Response | None:
-        """The first answer of a web; None when none gave one."""
-        end, refused = time.monotonic() + within_s, None
+    def ask(self, method: str, path: str, try_s: float = TRY_S, **request: Any) -> httpx.Response | None:
+        """The first answer of a web, each of which has so many seconds; None when none gave one."""
+        end, refused = time.monotonic() + TOTAL_S, None
         for url in self.order():
             left = end - time.monotonic()
             if left <= 0:
                 break
             try:
                 answer = self.client.request(
-                    method, url + path, timeout=httpx.Timeout(min(TRY_S, left), connect=CONNECT_S), **request
+                    method, url + path, timeout=httpx.Timeout(min(try_s, left), connect=CONNECT_S), **request
                 )
             except httpx.HTTPError:
                 self._away.add(url)
@@ -138,7 +140,7 @@ class Client:
     writers: Sequence[int]
     pins: Sequence[int]
     pages_per_s: float = 5.0
-    events_per_s: float = 50.0
+    events_per_s: float = 20.0
     seed: int = 1
     pages: list[Page] = field(default_factory=list)
     written: list[Written] = field(default_factory=list)
@@ -150,8 +152,8 @@ class Client:
         self._balancer = Balancer(self.urls)
         self._choose = random.Random(self.seed)
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(WORKERS)
-        self._scrolls = [(user, feed, "", ()) for user, feed in self.readers]
+        self._reading, self._writing = ThreadPoolExecutor(WORKERS), ThreadPoolExecutor(WORKERS)
+        self._scrolls: list[Scroll] = [(user, feed, "", ()) for user, feed in self.readers]
         self._clocks = [
             threading.Thread(target=self._at_a_rate, args=(1 / self.pages_per_s, self._read), daemon=True),
             threading.Thread(target=self._at_a_rate, args=(self.batch / self.events_per_s, self._write), daemon=True),
@@ -166,7 +168,8 @@ class Client:
         self._stop.set()
         for clock in self._clocks:
             clock.join(TOTAL_S)
-        self._pool.shutdown(wait=True)
+        self._reading.shutdown(wait=True)
+        self._writing.shutdown(wait=True)
         self._balancer.close()
 
     def _at_a_rate(self, every_s: float, begin: Callable[[float], None]) -> None:
@@ -181,11 +184,11 @@ class Client:
             user, feed, cursor, shown = self._scrolls.pop(self._choose.randrange(len(self._scrolls)))
         else:
             user, feed, cursor, shown = (*self._choose.choice(self.readers), "", ())
-        self._pool.submit(self._page, due, user, feed, cursor, shown)
+        self._reading.submit(self._page, due, user, feed, cursor, shown)
 
     def _page(self, due: float, user: int, feed: str, cursor: str, shown: tuple[str, ...]) -> None:
         query = {"user": str(user), "limit": str(LIMIT), "cursor": cursor}
-        answer = self._balancer.ask("GET", f"/v1/feeds/{feed}", TOTAL_S, params=query)
+        answer = self._balancer.ask("GET", f"/v1/feeds/{feed}", params=query)
         status, found = (answer.status_code, answer.json()) if answer is not None else (0, {})
         pins = tuple(str(item["pin"]) for item in found.get("items", ()))
         wrong = wrong_with(pins, shown) if status == 200 else ""
@@ -195,7 +198,7 @@ class Client:
         self._scrolls.append((user, feed, found.get("cursor", ""), shown + pins) if goes_on else (user, feed, "", ()))
 
     def _write(self, due: float) -> None:
-        self._pool.submit(self._publish, due, [self._event() for _ in range(self.batch)])
+        self._writing.submit(self._publish, due, [self._event() for _ in range(self.batch)])
 
     def _event(self) -> dict[str, Any]:
         choose = self._choose
@@ -209,7 +212,7 @@ class Client:
         """Again with the same ids while it is not known whether they were accepted."""
         refusals: list[int] = []
         while time.monotonic() < due + GIVE_UP_S:
-            answer = self._balancer.ask("POST", "/v1/events", TOTAL_S, json={"events": events})
+            answer = self._balancer.ask("POST", "/v1/events", WRITE_S, json={"events": events})
             status = answer.status_code if answer is not None else 0
             if status == 202:
                 self.written.append(Written(due, time.monotonic(), tuple(refusals)))
@@ -219,7 +222,8 @@ class Client:
             if status == 400 and answer is not None:
                 self.given_up.append(answer.text[:300])
                 return
-            time.sleep(AGAIN_S)
+            if self._stop.wait(AGAIN_S):
+                return  # it is not known whether it was accepted, and nobody was told so
         self.given_up.append(f"not accepted within {GIVE_UP_S:g} s: {refusals[-5:]}")
 
 
@@ -230,7 +234,7 @@ def fit(urls: Sequence[str], users: Sequence[int], enough: int) -> list[tuple[in
     try:
         with ThreadPoolExecutor(len(FEEDS)) as pool:
             for user in users:
-                scrolls = [pool.submit(lambda of=(user, feed): [*_scrolled(balancer, *of)]) for feed in FEEDS]
+                scrolls = [pool.submit(_scrolled, balancer, user, feed) for feed in FEEDS]
                 found += [(user, feed) for feed, said in zip(FEEDS, scrolls, strict=True) if not any(said.result())]
                 if len(found) >= enough:
                     break
@@ -239,19 +243,20 @@ def fit(urls: Sequence[str], users: Sequence[int], enough: int) -> list[tuple[in
     return found
 
 
-def _scrolled(balancer: Balancer, user: int, feed: str) -> Iterator[str]:
+def _scrolled(balancer: Balancer, user: int, feed: str) -> list[str]:
     """What is wrong with each page of a scroll."""
-    cursor, shown = "", ()
+    found: list[str] = []
+    cursor, shown = "", tuple[str, ...]()
     for _ in range(PAGES):
         query = {"user": str(user), "limit": str(LIMIT), "cursor": cursor}
-        answer = balancer.ask("GET", f"/v1/feeds/{feed}", TOTAL_S, params=query)
+        answer = balancer.ask("GET", f"/v1/feeds/{feed}", params=query)
         if answer is None or answer.status_code != 200:
-            yield "no page"
-            return
+            return [*found, "no page"]
         page = answer.json()
         pins = tuple(str(item["pin"]) for item in page["items"])
-        yield wrong_with(pins, shown)
+        found.append(wrong_with(pins, shown))
         cursor, shown = page["cursor"], shown + pins
+    return found
 
 
 @contextmanager

@@ -20,7 +20,6 @@ def document(
     rounds: Sequence[Round],
     wrong: Sequence[str],
     client: Client,
-    left_out: dict[str, str],
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     """All that was measured."""
@@ -54,7 +53,6 @@ def save(
     rounds: Sequence[Round],
     wrong: Sequence[str],
     client: Client,
-    left_out: dict[str, str],
     arguments: argparse.Namespace,
 ) -> None:
     """Write them."""
