@@ -101,6 +101,7 @@ def hosts(folder: Path) -> Iterator[list[Host]]:
     finally:
         for host in made:
             _remove(host.namespace)
+            run("ip", "link", "del", host.cable, check=False)  # if something holds the namespace yet
             _unmount(host.folder)
         run("ip", "link", "del", bridge, check=False)
 
@@ -150,6 +151,7 @@ def remove_leftovers() -> None:
         number = bridge.removeprefix(PREFIX)
         if bridge.startswith(PREFIX) and name in NAMES and number.isdigit() and not Path("/proc", number).exists():
             _remove(namespace)
+            run("ip", "link", "del", f"{bridge}{name}", check=False)
             bridges.add(bridge)
     for bridge in bridges:
         run("ip", "link", "del", bridge, check=False)
