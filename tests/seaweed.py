@@ -46,6 +46,7 @@ class Seaweed:
 
     folder: Path
     process: "subprocess.Popen[bytes] | None" = None
+    host: str = "127.0.0.1"  # where it listens
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,7 @@ class Seaweed:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.ports[3]}"
+        return f"http://{self.host}:{self.ports[3]}"
 
     def url(self, prefix: str) -> str:
         """Of blobs in the bucket."""
@@ -67,7 +68,7 @@ class Seaweed:
         """Serve, on the ports of before; returns once the bucket is there."""
         master, volume, filer, s3 = self.ports
         (self.folder / "data").mkdir(exist_ok=True)
-        command = [binary(), "server", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        command = [binary(), "server", f"-dir={self.folder / 'data'}", f"-ip={self.host}", f"-ip.bind={self.host}"]
         command += [f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}", "-s3"]
         command += [f"-s3.port={s3}", f"-s3.config={self.folder / 'identities.json'}", "-master.volumeSizeLimitMB=64"]
         command += ["-volume.max=50", "-s3.port.iceberg=0", "-s3.port.lance=0"]

@@ -7,10 +7,11 @@ and find it in the cache.
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 from services.core.errors import InvalidArgument
 from services.core.installation import ROOT, record, user_kernels
@@ -46,6 +47,7 @@ def _no_blas() -> None:
 # for it. A kernel with a matrix product does not compile.
 linalg.ensure_blas = _no_blas
 
+ASK_S = 0.02  # of the lock: seldom enough to cost nothing, often enough to be seen
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -63,8 +65,21 @@ def _alone(name: str) -> Iterator[None]:
             f"{folder}: can't hold the compiled kernels: {error.strerror}; name another folder in NUMBA_CACHE_DIR"
         ) from None
     with global_compiler_lock, (folder / f"{name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _take(lock)
         yield
+
+
+def _take(lock: IO[str]) -> None:
+    """Wait for the lock by asking again and again: a process that starts and uses no processor time is taken for one that hangs
+    (services/ops/supervisor.py), and on a busy machine another one may compile for minutes.
+    """
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(ASK_S)
+        else:
+            return
 
 
 def kernel(function: F) -> F:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
-from services.core.errors import Conflict, DeadlineExceeded, InvalidArgument, Unavailable
+from services.core.errors import Conflict, DeadlineExceeded, InvalidArgument, NotReady, Unavailable
 from services.core.settings import KafkaSettings
 from services.core.topics import INGEST
 from services.log.history import KEPT, new_number
@@ -92,7 +92,7 @@ def _are_led(cluster: Cluster, admin: AdminClient, names: list[str], timeout: fl
     try:
         offsets(cluster, admin, every, timeout)
         reader.meta(timeout)
-    except Unavailable:
+    except (NotReady, Unavailable):  # the broker that was asked has not heard of a topic yet
         return False
     finally:
         reader.close()

@@ -114,7 +114,7 @@ class Follower:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._problem = "has not reached the log yet"
-        self._caught_up = False
+        self._caught_up = self._follows = False
         self._history = LogHistory(b"", [Epoch(0, {})])  # none is known yet
         self._told_at, self._unknown = float("-inf"), set[int]()
         self._ends: dict[Partition, End] | None = (
@@ -191,7 +191,10 @@ class Follower:
                 self._answered.notify_all()
 
     def _ask_ends(self) -> dict[Partition, End]:
-        ends = self._log.ends(ENDS_TIMEOUT_S, self._view.shard.stands(self._partitions))
+        stands = self._view.shard.stands(self._partitions)
+        ends = self._log.ends(ENDS_TIMEOUT_S, stands)
+        if self._follows and all(at in ends and ends[at].next == offset for at, offset in stands.items()):
+            self._problem = ""  # what it lacked when it began to follow may have been applied, or been none of its own
         self._ends = {at: end for at, end in ends.items() if at in self._wanted}
         return ends
 
@@ -268,11 +271,15 @@ class Follower:
         ends = self._ask_ends()  # after the positions: records between them are still to be applied
         if all(at in ends and ends[at].next == offset for at, offset in positions.items()):
             self._problem = ""  # else a problem stays until something has been applied, so that it does not flicker
-        for records in self._log.subscribe(positions, history.epoch):
-            self._apply(records)
-            self._problem = ""
-            if self._stopping.is_set():
-                return
+        self._follows = True
+        try:
+            for records in self._log.subscribe(positions, history.epoch):
+                self._apply(records)
+                self._problem = ""
+                if self._stopping.is_set():
+                    return
+        finally:
+            self._follows = False
 
     def _apply(self, records: list[Record]) -> None:
         try:

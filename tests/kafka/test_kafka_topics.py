@@ -44,6 +44,14 @@ def test_topics_are_made_once_and_then_checked(broker: Broker) -> None:
     reader.close()
 
 
+def test_topics_that_a_broker_has_not_heard_of_are_not_led_yet(broker: Broker) -> None:
+    """Brokers hear of a new topic one after the other, and any of them is asked."""
+    cluster = parse(broker.url(), PARTITIONS, SETTINGS)
+    assert not kafka_topics._are_led(cluster, cluster.admin(), [], WITHIN_S)
+    kafka_topics.make(cluster, WITHIN_S)
+    assert kafka_topics._are_led(cluster, cluster.admin(), cluster.names, WITHIN_S)
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [

@@ -13,7 +13,7 @@ from services.core.errors import DeadlineExceeded, MeshError, NotReady, Unavaila
 from services.core.events import Action, events
 from services.core.topics import Topic
 from services.log.history import LogHistory
-from services.log.memory import MemoryLog
+from services.log.memory import MemoryLog, MemoryReader
 from services.log.protocol import End, Partition, Positions, Reader, Record, rows
 from services.log.reading import open_reader, read_all
 from services.state.follower import READY_LAG_EVENTS, Follower, Lag
@@ -224,6 +224,24 @@ def test_the_lag_is_what_is_not_applied_and_the_age_of_the_oldest_of_it(view: Ti
         assert follower.lag() == Lag()
     assert view.seen() == {*range(10, 15), *range(20, 25)}
     assert second.offset > first.offset + 1, "there are gaps"
+
+
+def test_a_view_of_a_quiet_log_is_ready_though_the_log_seemed_longer_when_it_began_to_follow(view: TinyView) -> None:
+    """Nothing comes that could be applied, and nothing is behind."""
+
+    class SeemsLonger(MemoryReader):
+        asked = 0
+
+        def ends(self, timeout: float, positions: Positions | None = None) -> dict[Partition, End]:
+            self.asked += 1
+            more = int(self.asked <= 2)  # as it connects, and as it begins to follow
+            found = super().ends(timeout, positions)
+            return {at: End(end.first, end.next + more, end.events, end.oldest_ms) for at, end in found.items()}
+
+    log = SeemsLonger(MemoryLog(PARTITIONS))
+    with following(view, log) as follower:
+        until(lambda: log.asked >= 2)
+        until(lambda: ready(follower))
 
 
 def test_a_record_that_a_writer_numbered_and_that_is_lost_is_named(view: TinyView) -> None:

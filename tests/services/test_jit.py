@@ -1,7 +1,10 @@
 """The kernels' cache: where it is, and that of processes that miss a kernel at the same time one compiles it."""
 
+import fcntl
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from services.core.errors import InvalidArgument
@@ -94,3 +97,30 @@ def test_an_installed_wheel_has_a_cache_for_each_state_of_its_files(
     assert before.parent == tmp_path / "cache" / "feedmesh" / "kernels"
     record.write_text("pixie/kernel.py,sha256=other,1")
     assert jit.cache_folder() != before
+
+
+WAITS = """
+    import os
+    import sys
+    from services.kernels.jit import _alone
+    print("there", flush=True)
+    with _alone("some.kernel"):
+        print("has it", flush=True)
+"""
+
+
+def test_a_process_that_waits_for_the_kernel_of_another_uses_processor_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its supervisor takes it for one that hangs."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    with (tmp_path / "some.kernel.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with child(WAITS) as process:
+            assert read_line(process) == "there"
+            used, end = sum(psutil.Process(process.pid).cpu_times()[:2]), time.monotonic() + 30
+            while sum(psutil.Process(process.pid).cpu_times()[:2]) == used:
+                assert time.monotonic() < end, "it waits without a sign of life"
+                time.sleep(0.1)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert read_line(process) == "has it"
