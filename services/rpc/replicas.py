@@ -2,7 +2,9 @@
 
 A read that is not answered within its method's P95 is asked of a second replica as well, and the first answer counts
 (Dean and Barroso, "The Tail at Scale", CACM 56(2), 2013). A call that fails because its process is away or not ready is made
-again on another replica. Both only where the .proto allows it, and within budgets (repeating.py).
+again on another replica. A write gives the first replica half of its time, and what is left to the next one: nobody will make it
+again for its caller, and a process that hangs may have done it or not. All of this only where the .proto allows it, and within
+budgets (repeating.py).
 """
 
 import asyncio
@@ -17,7 +19,8 @@ from services.rpc.caller import Caller, Tally
 from services.rpc.choosing import FAILURES, Standing, may_eject, pick
 from services.rpc.repeating import Repeated, Repeating
 
-ELSEWHERE = (Unavailable, NotReady)  # another replica may answer
+ELSEWHERE: tuple[type[MeshError], ...] = (Unavailable, NotReady)  # another replica may answer
+ELSEWHERE_OR_LATE: tuple[type[MeshError], ...] = (*ELSEWHERE, DeadlineExceeded)
 
 
 class Replicas:
@@ -132,6 +135,7 @@ class _Attempts:
         self._of, self._method, self._request = of, method, request
         self._end = of._caller.clock() + timeout
         self._repeated: Repeated = of._repeating.of(method)
+        self._again: tuple[type[MeshError], ...] = ELSEWHERE_OR_LATE if self._repeated.writes else ELSEWHERE
         request_context = context.current()
         self._token = tokens.decode(request_context.token) if request_context and request_context.token else {}
         self._tried: list[Standing] = []
@@ -147,7 +151,7 @@ class _Attempts:
             self._tried.append(standing)
             try:
                 return await (self._hedged(standing) if self._repeated.safe else self._ask(standing))
-            except ELSEWHERE:
+            except self._again:
                 standing = of._choose(self._tried, self._token) if self._may_retry() else None
                 if standing is None or not of._repeating.retries.take():
                     raise
@@ -159,7 +163,10 @@ class _Attempts:
     async def _ask(self, standing: Standing) -> Any:
         clock = self._of._caller.clock
         began = clock()
-        answer = await self._of._ask(standing, self._method, self._request, max(0.0, self._end - began))
+        left = max(0.0, self._end - began)
+        if self._repeated.writes and len(self._tried) < len(self._of._shard):
+            left /= 2
+        answer = await self._of._ask(standing, self._method, self._request, left)
         self._repeated.durations.add(clock() - began)
         standing.passed(self._token)
         return answer
@@ -179,7 +186,7 @@ class _Attempts:
                 raise
             self._of._failed(standing)  # slow as it is, others were asked in its place
             return hedge.task.result()
-        except ELSEWHERE as error:
+        except self._again as error:
             return await hedge.outcome(error)
         finally:
             timer.cancel()
