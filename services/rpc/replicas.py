@@ -2,8 +2,8 @@
 
 A read that is not answered within its method's P95 is asked of a second replica as well, and the first answer counts
 (Dean and Barroso, "The Tail at Scale", CACM 56(2), 2013). A call that fails because its process is away or not ready is made
-again on another replica. A write gives the first replica half of its time, and what is left to the next one: nobody will make it
-again for its caller, and a process that hangs may have done it or not. All of this only where the .proto allows it, and within
+again on another replica. A write that is not answered in half of its time is asked of a second replica too, also where hedges are
+not allowed yet or any more, since a process that hangs answers none. All of this only where the .proto allows it, and within
 budgets (repeating.py).
 """
 
@@ -17,10 +17,9 @@ from services.core.tokens import Reached
 from services.rpc.batching import chosen
 from services.rpc.caller import Caller, Tally
 from services.rpc.choosing import FAILURES, Standing, may_eject, pick
-from services.rpc.repeating import Repeated, Repeating
+from services.rpc.repeating import Budget, Repeated, Repeating
 
-ELSEWHERE: tuple[type[MeshError], ...] = (Unavailable, NotReady)  # another replica may answer
-ELSEWHERE_OR_LATE: tuple[type[MeshError], ...] = (*ELSEWHERE, DeadlineExceeded)
+ELSEWHERE = (Unavailable, NotReady)  # another replica may answer
 
 
 class Replicas:
@@ -135,7 +134,6 @@ class _Attempts:
         self._of, self._method, self._request = of, method, request
         self._end = of._caller.clock() + timeout
         self._repeated: Repeated = of._repeating.of(method)
-        self._again: tuple[type[MeshError], ...] = ELSEWHERE_OR_LATE if self._repeated.writes else ELSEWHERE
         request_context = context.current()
         self._token = tokens.decode(request_context.token) if request_context and request_context.token else {}
         self._tried: list[Standing] = []
@@ -151,7 +149,7 @@ class _Attempts:
             self._tried.append(standing)
             try:
                 return await (self._hedged(standing) if self._repeated.safe else self._ask(standing))
-            except self._again:
+            except ELSEWHERE:
                 standing = of._choose(self._tried, self._token) if self._may_retry() else None
                 if standing is None or not of._repeating.retries.take():
                     raise
@@ -163,21 +161,20 @@ class _Attempts:
     async def _ask(self, standing: Standing) -> Any:
         clock = self._of._caller.clock
         began = clock()
-        left = max(0.0, self._end - began)
-        if self._repeated.writes and len(self._tried) < len(self._of._shard):
-            left /= 2
-        answer = await self._of._ask(standing, self._method, self._request, left)
+        answer = await self._of._ask(standing, self._method, self._request, max(0.0, self._end - began))
         self._repeated.durations.add(clock() - began)
         standing.passed(self._token)
         return answer
 
     async def _hedged(self, standing: Standing) -> Any:
         """The answer of this replica, or of another that is asked as well if this one is slow."""
-        delay = self._repeated.durations.p95
-        if delay is None:
+        delay, repeating, hedge = self._repeated.durations.p95, self._of._repeating, _Hedge(self)
+        later = asyncio.get_running_loop().call_later
+        timers = [later(delay, hedge.begin, repeating.hedges)] if delay is not None else []
+        if self._repeated.writes:
+            timers.append(later(max(0.0, self._end - self._of._caller.clock()) / 2, hedge.begin, repeating.retries))
+        if not timers:
             return await self._ask(standing)
-        hedge = _Hedge(self)
-        timer = asyncio.get_running_loop().call_later(delay, hedge.begin)
         try:
             async with asyncio.timeout(None) as hedge.scope:
                 return await self._ask(standing)
@@ -186,10 +183,11 @@ class _Attempts:
                 raise
             self._of._failed(standing)  # slow as it is, others were asked in its place
             return hedge.task.result()
-        except self._again as error:
+        except ELSEWHERE as error:
             return await hedge.outcome(error)
         finally:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
             hedge.end()
 
 
@@ -202,11 +200,13 @@ class _Hedge:
         self._of, self._ended = of, False
         self.task: asyncio.Task[Any] | None = None
 
-    def begin(self) -> None:
-        """Ask another replica, if there is one that is well and the budget allows it."""
+    def begin(self, budget: Budget) -> None:
+        """Ask another replica, unless one was, if there is one that is well and the budget allows it."""
+        if self.task is not None:
+            return
         replicas, tried = self._of._of, self._of._tried
         other = replicas._choose(tried, self._of._token, last_resort=False)
-        if other is None or not replicas._repeating.hedges.take():
+        if other is None or not budget.take():
             return
         replicas._tally.hedges += 1
         tried.append(other)
