@@ -269,11 +269,12 @@ def events_of(mesh: Mesh) -> Events:
     async def ask() -> int:
         probe = Probe(mesh, lambda of: of.service == "roadrunner")
         try:
-            [health] = await probe.ask()
+            healths = await probe.ask()
         finally:
             await probe.close()
-        if health.status is None:
-            raise Unavailable(health.why)
-        return int(next(gauge.value for gauge in health.status.gauges if gauge.name == "log_events"))
+        answered = [health.status for health in healths if health.status is not None]
+        if not answered:
+            raise Unavailable(healths[0].why)
+        return max(int(gauge.value) for status in answered for gauge in status.gauges if gauge.name == "log_events")
 
     return lambda: asyncio.run(ask())

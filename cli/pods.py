@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from cli.plan_lines import FULL, Line
 from cli.schema import SERVICE_SETTINGS
+from services.core.settings import MeshSettings
 
 SCALED = ("feedgen", "web")  # Deployments, whose number follows the load
 LEAST_SCALED = 2  # pods of each in a zone: one may be restarted
 PEAK = 4  # times as many pods as planned, at most
 GROWTH = 2.0  # disk for each byte of state: compactions write anew before they remove, and data grows
 LEAST_CPU, LEAST_DISK_GB = 0.1, 1
+EMBEDDED = MeshSettings()
 STEP_MB = 64  # memory is asked for in steps
 
 
@@ -36,16 +38,18 @@ class Pods(NamedTuple):
         return self.service in SCALED
 
 
-def pods(lines: Sequence[Line], zones: int) -> list[Pods]:
-    """The pods of planned lines over so many zones: each shard in each zone, enough of them when one of several is lost."""
-    return [_pods(line, zones) for line in lines]
+def pods(lines: Sequence[Line], zones: int, common: MeshSettings = EMBEDDED) -> list[Pods]:
+    """The pods of planned lines over so many zones: each shard in each zone, enough of them when one of several is lost.
+    common: says where the log is.
+    """
+    return [_pods(line, zones, common) for line in lines]
 
 
-def _pods(line: Line, zones: int) -> Pods:
+def _pods(line: Line, zones: int, common: MeshSettings) -> Pods:
     process, held = line.process, line.memory - line.processes * line.process
     shards = 1 if line.copies else line.processes
     bearing = max(1, zones - 1)  # of the load, when one is lost
-    if not SERVICE_SETTINGS[line.service].replicated:
+    if SERVICE_SETTINGS[line.service].single(common):
         replicas, of_zones, a_zone = 1, 1, 1
         cpu = line.cores
     elif line.service in SCALED:

@@ -16,7 +16,7 @@ from cli.pods import SCALED
 from cli.schema import SERVICES
 from deploy import manifests, overlays
 from deploy.manifests import Object
-from deploy.overlays import EVERYWHERE, IN_THE_FIRST, OVERLAYS, Overlay
+from deploy.overlays import EVERYWHERE, IN_THE_FIRST, OVERLAYS, WITH_THE_LOG, Overlay
 
 INTO = Path(__file__).parent / "kubernetes"
 HEAD = "# Made by `make manifests` (deploy/generate.py): change that.\n"
@@ -48,7 +48,7 @@ def text_of(objects: Iterable[Object]) -> str:
 
 
 def base() -> Files:
-    """What all overlays share: without a zone, of each zone, and of the first alone."""
+    """What all overlays share: without a zone, of each zone, of those that have the log's service, and of the first alone."""
     policies = "network-policies.yaml"
     common = {"disruption-budgets.yaml": [manifests.disruption_budget(service) for service in SERVICES]}
     common |= {
@@ -60,6 +60,9 @@ def base() -> Files:
     yield from _folder("base", common, {"labels": labels})
     yield from _folder(
         "base/zone", {f"{service}.yaml": _service(service) for service in EVERYWHERE}, {"labels": labels}
+    )
+    yield from _folder(
+        "base/log", {f"{service}.yaml": _service(service) for service in WITH_THE_LOG}, {"labels": labels}
     )
     first = {f"{service}.yaml": _service(service) for service in IN_THE_FIRST}
     first[f"{manifests.MAKES_MODELS}.yaml"] = [manifests.learning()]
@@ -102,7 +105,11 @@ def overlay_files(overlay: Overlay, base_at: str = "../../base") -> Files:
 
 def _zone(overlay: Overlay, number: int, folder: str, base_at: str) -> Files:
     zone = overlay.zones[number]
-    resources = [f"{base_at}/zone", *([] if number else [f"{base_at}/first-zone"])]
+    resources = [f"{base_at}/zone"]
+    if overlay.log or not number:
+        resources.append(f"{base_at}/log")
+    if not number:
+        resources.append(f"{base_at}/first-zone")
     patches: list[Object] = [{"path": "numbers.yaml"}]
     if overlay.nodes:
         for kind, version in (("StatefulSet", "apps/v1"), ("Deployment", "apps/v1")):

@@ -25,8 +25,12 @@ class Overlay(NamedTuple):
     nodes: tuple[str, ...] = ()
 
 
-IN_THE_FIRST = tuple(name for name in SERVICES if not SERVICE_SETTINGS[name].replicated)
-EVERYWHERE = tuple(name for name in SERVICES if name not in IN_THE_FIRST)
+EMBEDDED, ON_KAFKA = MeshSettings(), MeshSettings(log="kafka://any:9092/any")
+IN_THE_FIRST = tuple(name for name in SERVICES if SERVICE_SETTINGS[name].single(ON_KAFKA))
+WITH_THE_LOG = tuple(  # in the first zone; with the log on Kafka, in all of them
+    name for name in SERVICES if SERVICE_SETTINGS[name].single(EMBEDDED) and name not in IN_THE_FIRST
+)
+EVERYWHERE = tuple(name for name in SERVICES if name not in (*IN_THE_FIRST, *WITH_THE_LOG))
 ONE_ZONE = Overlay("one-zone", ("a",), 100_000, 1_000_000, 10_000_000, 50)
 THREE_ZONES = Overlay(
     "three-zones",
@@ -47,7 +51,7 @@ def sizes(overlay: Overlay) -> list[Pods]:
     users, pins, edges = overlay.users, overlay.pins, overlay.edges
     load = load_of(users, pins, edges, overlay.feeds_per_second, FOLLOWS, EVENTS, MACHINE, CORES)
     lines: list[Line] = planned(read(), load)
-    return pods(lines, len(overlay.zones))
+    return pods(lines, len(overlay.zones), ON_KAFKA if overlay.log else EMBEDDED)
 
 
 def cluster_file(overlay: Overlay) -> str:
@@ -112,7 +116,7 @@ def numbers(overlay: Overlay, zone: str) -> Iterator[Object]:
     """Patches of a zone: how many pods, what each asks for, how much disk, and how they are renewed."""
     first = zone == overlay.zones[0]
     for of in sizes(overlay):
-        if of.service in EVERYWHERE or first:
+        if first or of.service in EVERYWHERE or (overlay.log and of.service in WITH_THE_LOG):
             yield from _numbers_of(of, len(overlay.zones) > 1)
 
 

@@ -30,20 +30,19 @@ class Counting:
         """shard: with FAMILIES."""
         self.shard, self._partitions = shard, partitions
 
-    def make(self, records: Sequence[Record]) -> Made:
-        """Of records in order within a partition, none twice; those of a partition are summed as one."""
-        staged, parts = Staged(self.shard), list[Part]()
+    def make(self, records: Sequence[Record], parts: bool = True) -> Made:
+        """Of records in order within a partition, none twice; those of a partition are summed as one. parts: whether any are
+        wanted, beside the state.
+        """
+        staged, found = Staged(self.shard), list[Part]()
         aggregation = Aggregation(staged.family("interests"), staged.family("voices"))
         for partition in dict.fromkeys(record.partition for record in records):
             own = [record for record in records if record.partition == partition]
             of = [(partition, record.batch.to_proto()) for record in own if len(record.batch)]
-            made = (
-                [part for sums in aggregation.sums(of, self._partitions) for part in sums.records(RECORD_ROWS)]
-                if of
-                else []
-            )
+            all_sums = list(aggregation.sums(of, self._partitions)) if of else []
+            made = [part for sums in all_sums for part in sums.records(RECORD_ROWS)] if parts else []
             last = {at: i for i, (at, _, _) in enumerate(made)}
-            parts += [
+            found += [
                 Part(
                     int(Topic.COUNTS),
                     at,
@@ -53,7 +52,7 @@ class Counting:
                 )
                 for i, (at, events, value) in enumerate(made)
             ]
-        return Made(parts, list(records), staged)
+        return Made(found, list(records), staged)
 
     def keep(self, made: Made) -> None:
         """Write how the tables have changed, and how far it has come."""

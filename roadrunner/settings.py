@@ -1,16 +1,15 @@
 """The section [roadrunner] of mesh.toml."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from msgspec import Meta
 
-from services.core.settings import ServiceSettings
+from services.core.settings import MeshSettings, ServiceSettings
+from services.log.reading import EMBEDDED
 
 
 class Settings(ServiceSettings, kw_only=True):
     """[roadrunner]"""
-
-    replicated: ClassVar[bool] = False
 
     cache_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="RocksDB block cache")] = 32
     memtable_mb: Annotated[int, Meta(ge=1, le=10_000, description="RocksDB write buffer of a column family")] = 32
@@ -20,3 +19,12 @@ class Settings(ServiceSettings, kw_only=True):
     segment_mb: Annotated[
         int, Meta(ge=1, le=1024, description="records of a partition that retention drops as one")
     ] = 8
+
+    @classmethod
+    def single(cls, common: MeshSettings) -> str:
+        """The embedded log is a database of its own."""
+        if common.log != EMBEDDED:
+            return ""
+        return (
+            "the embedded log is one folder, which one process writes; a log on Kafka, `[mesh] log`, may have several"
+        )

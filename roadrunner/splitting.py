@@ -3,7 +3,8 @@
 What is made of a record of `ingest`, and the state that decides it, are a function of the records before it in its partition:
 which ids are known, and whose boards are. So two splitters that come to the same record, one after the other or beside each
 other, make the same of it, and views drop what comes twice (services/log/progress.py). The quality that a save is filled in with
-is the one exception: it is as last stated by then among the partitions that this splitter has; views read what it wrote.
+is the one exception: it is as last stated by then in what this splitter has gone through, which is a moment behind in partitions
+that others have; views read what it wrote.
 
 Records of a partition that are at hand together are split as one, and their parts carry the last one's offset. Where such a piece
 ends is noted in the group before any of it is written (roadrunner/stage.py).
@@ -68,24 +69,25 @@ class Splitting:
         self._recent: dict[int, RecentIds] = {}
         self._forgot: dict[int, int] = {}
 
-    def make(self, records: Sequence[Record]) -> Made:
+    def make(self, records: Sequence[Record], parts: bool = True) -> Made:
         """Of records in order within a partition, none twice; those of a partition are split as one. What it remembers of
-        their ids counts until `forget`.
+        their ids counts until `forget`. parts: whether any are wanted, beside the state.
         """
-        staged, parts = Staged(self.shard), list[Part]()
+        staged, made = Staged(self.shard), list[Part]()
         boards, qualities = Boards(staged, self._partitions), Qualities(staged, self._partitions)
         for partition in dict.fromkeys(record.partition for record in records):
             own = [record for record in records if record.partition == partition and len(record.batch)]
             if own:
-                parts += self._split(own, staged, boards, qualities)
-        return Made(parts, list(records), staged)
+                group = Group.of([record.batch.to_proto() for record in own])
+                fresh = self._fresh(own, group, staged)
+                group = qualities.filled(staged, group, fresh)
+                void = boards.judge(staged, group, fresh)
+                if parts:
+                    made += self._split(own, group, fresh, void)
+        return Made(made, list(records), staged)
 
-    def _split(self, records: list[Record], staged: Staged, boards: Boards, qualities: Qualities) -> list[Part]:
+    def _split(self, records: list[Record], group: Group, fresh: I64, void: I64) -> list[Part]:
         partitions, source, last = self._partitions, records[-1].partition, records[-1].offset
-        group = Group.of([record.batch.to_proto() for record in records])
-        fresh = self._fresh(records, group, staged)
-        group = qualities.filled(staged, group, fresh)
-        void = boards.judge(staged, group, fresh)
         routed = Routed.of(group, fresh, partitions, void)
         made, rows = Records(group, routed), dict[Partition, list[tuple[int, bytes]]]()
         for place in routed.places:

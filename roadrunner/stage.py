@@ -8,7 +8,8 @@ A stage may run twice, at once or later, and every event counts once:
   that of its last one, and the end of the piece is noted in the group before any of it is written. Only a member of the group can
   note it, so no two are under way with different pieces.
 - A process that gets a partition from another has no state of it, or an older one. It goes through the records up to what is
-  noted in the group, and writes nothing of what it makes of them.
+  noted in the group, and writes nothing of what it makes of them. It does so all the time, for the partitions of the others
+  too: so it takes one over within a moment, and whatever is made of a partition has the tables of all of them.
 
 So no write is a transaction, and no partition has an owner that must be fenced before it may be taken over.
 """
@@ -19,7 +20,7 @@ from typing import Protocol
 
 from roadrunner.splitting import Made, Part
 from services.core.errors import NotReady
-from services.log.protocol import Noted, Record
+from services.log.protocol import End, Noted, Partition, Record
 from services.state.shard import Shard
 
 logger = logging.getLogger(__name__)
@@ -33,8 +34,10 @@ class Stage(Protocol):
     writes: tuple[int, ...]  # the topics
     shard: Shard
 
-    def make(self, records: Sequence[Record]) -> Made:
-        """What comes of these records, in order within a partition; remembered until `keep` or `forget`."""
+    def make(self, records: Sequence[Record], parts: bool = True) -> Made:
+        """What comes of these records, in order within a partition; remembered until `keep` or `forget`. parts: False of what
+        another has written.
+        """
         ...
 
     def keep(self, made: Made) -> None:
@@ -56,23 +59,46 @@ class Run:
     def __init__(self, stage: Stage, send: Send, commit: Commit) -> None:
         self._stage, self._send, self._commit = stage, send, commit
         self._group: dict[int, int] = {}  # by partition: what the group has noted as done
+        self._own = frozenset[int]()
         self._until: dict[int, int] = {}  # where the piece in hand ends
         self._pending: dict[int, list[Record]] = {}
         self._unnoted = set[int]()  # partitions of which more is done than the group has noted
 
-    def place(self, noted: Mapping[int, Noted]) -> dict[int, int]:
-        """From now on it has these partitions, of which the group has noted so much; from where each is to be read."""
+    def place(self, own: Mapping[int, Noted], others: Mapping[int, Noted] | None = None) -> dict[int, int]:
+        """From now on it has its own partitions, and follows the others; of both, what the group has noted. From where each is
+        to be read.
+        """
         self.revoke()
+        noted = {**(others or {}), **own}
         positions = self.positions(noted)
+        self._own = frozenset(own)
         self._group = {p: of.next for p, of in noted.items()}
-        self._until = {p: of.until for p, of in noted.items() if of.until > max(positions[p], of.next)}
+        self._until = {p: of.until for p, of in own.items() if of.until > max(positions[p], of.next)}
         self._pending = {partition: [] for partition in noted}
         return positions
 
     def revoke(self) -> None:
         """From now on it has none."""
         self._stage.forget()
+        self._own = frozenset()
         self._group, self._until, self._pending, self._unnoted = {}, {}, {}, set()
+
+    def follow(self, noted: Mapping[int, Noted]) -> None:
+        """The group has noted so much of partitions that others have."""
+        for p, of in noted.items():
+            if p in self._pending and p not in self._own:
+                self._group[p] = max(of.next, self._group[p])
+
+    @property
+    def others(self) -> dict[int, int]:
+        """The partitions that it follows, and how many records of each wait for a note of who has them."""
+        return {p: len(pending) for p, pending in self._pending.items() if p not in self._own}
+
+    @property
+    def left(self) -> int:
+        """Offsets of others' partitions that are noted as done, and were not gone through here."""
+        at = {p: next_ for p, next_ in self._group.items() if p not in self._own}
+        return sum(max(0, at[p] - position) for p, position in self.positions(at).items())
 
     def positions(self, partitions: Mapping[int, object]) -> dict[int, int]:
         """How far each of these has come here."""
@@ -86,8 +112,8 @@ class Run:
                 self._pending[record.partition].append(record)
         known = [record for p, of in self._pending.items() for record in self._taken(p, of, self._group[p])]
         if known:
-            self._stage.keep(self._stage.make(self._stage.shard.fresh(known)))
-        pieces = {p: piece for p in self._pending if (piece := self._piece(p))}
+            self._stage.keep(self._stage.make(self._stage.shard.fresh(known), parts=False))
+        pieces = {p: piece for p in sorted(self._own) if (piece := self._piece(p))}
         if pieces:
             self._do(pieces)
         elif (
@@ -126,17 +152,22 @@ class Run:
             self._unnoted.add(p)
 
 
-def check_known(stage: Stage, noted: Mapping[int, Noted], written: bool) -> None:
-    """Raise NotReady where it is not known where pieces ended: the group has lost its notes, and nothing is kept here.
+def check_known(stage: Stage, noted: Mapping[int, Noted], ends: Mapping[Partition, End]) -> None:
+    """Raise NotReady where it is not known where pieces ended: the group has lost its notes, and the state here has not come so
+    far. The records could be cut into other pieces when they are gone through again.
 
-    written: whether there is output already. The records could be cut into other pieces when they are gone through again.
+    noted: of every partition of the topic, asked for after the ends were. Where a piece ends is noted before anything of it is
+    written: so a group without any note, whose stage has written, has lost them. One that has notes of some partitions has them
+    all: nothing was made of the others yet.
     """
-    if not written:
+    written = any(end.next for (topic, _), end in ends.items() if topic in stage.writes)
+    if not written or any(of.next or of.until for of in noted.values()):
         return
     positions = stage.shard.positions((stage.topic, p) for p in noted)
-    lost = [p for p, of in noted.items() if not of.next and not of.until and not positions[stage.topic, p]]
-    if len(lost) == len(noted) and lost:
+    lost = [p for (topic, p), position in positions.items() if not position and ends[topic, p].next]
+    if lost:
         raise NotReady(
-            f"{stage.name}: how far it had come is noted neither in its group nor in {stage.shard.folder}, and it has written "
-            "before: set the group's offsets to where it had come (kafka-consumer-groups --reset-offsets), or use a new prefix"
+            f"{stage.name}: how far it had come in partitions {', '.join(map(str, lost))} is noted neither in its group nor in "
+            f"{stage.shard.folder}, and it has written before: set the group's offsets to where it had come "
+            "(kafka-consumer-groups --reset-offsets), or use a new prefix"
         )

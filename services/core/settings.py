@@ -6,7 +6,7 @@ Every field carries its description and bounds; a wrong value is refused by its 
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -162,8 +162,6 @@ class KafkaSettings(Struct, forbid_unknown_fields=True, kw_only=True):
 class ServiceSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     """Of any service."""
 
-    replicated: ClassVar[bool] = True  # whether it may have replicas
-
     port: Annotated[
         Port, Meta(description="first port; shard i listens on port + i, further replicas after those; 0: any free one")
     ] = 0
@@ -171,6 +169,11 @@ class ServiceSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     max_requests: Annotated[
         int, Meta(ge=1, le=100_000, description="requests that run in parallel; more are shed with RESOURCE_EXHAUSTED")
     ] = 512
+
+    @classmethod
+    def single(cls, common: MeshSettings) -> str:
+        """Why it is one process in a mesh of these settings; empty where it may have replicas."""
+        return ""
 
 
 class ThreadedSettings(ServiceSettings, kw_only=True):

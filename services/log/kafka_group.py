@@ -5,11 +5,11 @@ that was taken for dead can commit nothing any more: its group has gone on witho
 """
 
 import logging
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from services.core.errors import MeshError
 from services.log.kafka import CHUNK, READING, record_of
 from services.log.kafka_cluster import ClientLog, Cluster
 from services.log.protocol import Noted, Record
@@ -25,7 +25,9 @@ MEMBER = {
 
 
 class KafkaGroup:
-    """A member of a group that works on one topic."""
+    """A member of a group that works on one topic, once it has joined. It reads the partitions of the others too, to be able to
+    take them over.
+    """
 
     def __init__(
         self,
@@ -33,46 +35,74 @@ class KafkaGroup:
         group: str,
         topic: int,
         member: str,
-        placed: Callable[[Mapping[int, Noted]], Mapping[int, int]],
+        placed: Callable[[Collection[int]], Mapping[int, int]],
         revoked: Callable[[], None],
     ) -> None:
-        """Join. member: a name that a process keeps when it starts again, so that its partitions wait for it.
+        """member: a name that a process keeps when it starts again, so that its partitions wait for it.
 
-        placed: is given the partitions that this member has now with what was committed, and says where to read each; revoked:
-        they are another's from now on. Both are called within `poll`.
+        placed: is given the partitions that this member has now, and says from where to read each that it wants to; revoked: they
+        are another's from now on. Both are called within `poll`.
         """
         self._cluster, self._name = cluster, cluster.name(topic)
         self._placed, self._revoked = placed, revoked
         self._failed: Exception | None = None
+        self._paused = frozenset[int]()
         more = {"group.id": f"{cluster.prefix}.{group}", "group.instance.id": member}
         self._consumer = Consumer(cluster.client() | READING | MEMBER | more, logger=ClientLog())
-        self._owner = threading.current_thread()
-        with cluster.errors():
+
+    def join(self) -> None:
+        """Be a member from now on."""
+        self.pause(())
+        with self._cluster.errors():
+            self._consumer.unassign()
             self._consumer.subscribe([self._name], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
+
+    def read(self, starts: Mapping[int, int]) -> None:
+        """Read these partitions from there on, and no others."""
+        self.pause(())
+        with self._cluster.errors():
+            self._consumer.assign([TopicPartition(self._name, partition, at) for partition, at in starts.items()])
+
+    def noted(self) -> dict[int, Noted]:
+        """What is noted of every partition, by whichever member."""
+        places = [TopicPartition(self._name, partition) for partition in range(self._cluster.partitions)]
+        with self._cluster.errors():
+            committed = self._consumer.committed(places, timeout=CALL_S)
+        for place in committed:
+            if place.error is not None:
+                raise self._cluster.error(place.error)
+        return {place.partition: _noted(place.offset, place.metadata) for place in committed}
+
+    def pause(self, partitions: Collection[int]) -> None:
+        """Read no more of these for now, and go on with all others. What is paused stays so when it is assigned again."""
+        wanted = frozenset(partitions)
+        with self._cluster.errors():
+            for change, to in (
+                (self._consumer.pause, wanted - self._paused),
+                (self._consumer.resume, self._paused - wanted),
+            ):
+                if to:
+                    change([TopicPartition(self._name, partition) for partition in sorted(to)])
+        self._paused = wanted
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """An exception here would be lost: `poll` raises it."""
         try:
-            with self._cluster.errors():
-                committed = consumer.committed(partitions, timeout=CALL_S)
-                for place in committed:
-                    if place.error is not None:
-                        raise self._cluster.error(place.error)
-                noted = {p.partition: _noted(p.offset, p.metadata) for p in committed}
-                starts = self._placed(noted)
-                consumer.assign([TopicPartition(self._name, partition, at) for partition, at in starts.items()])
+            self.read(self._placed([place.partition for place in partitions]))
         except Exception as error:
             self._failed = error
 
     def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._revoked()
         try:
-            consumer.unassign()
-        except KafkaException as error:
-            self._failed = self._cluster.error(error.args[0])
+            self.pause(())
+            with self._cluster.errors():
+                consumer.unassign()
+        except MeshError as error:
+            self._failed = error
 
     def poll(self, timeout: float) -> list[Record]:
-        """Records of the partitions that this member has, in order within each; none after `timeout` seconds without any."""
+        """Records of the partitions that this member reads, in order within each; none after `timeout` seconds without any."""
         with self._cluster.errors():
             messages = [message for message in (self._consumer.poll(timeout),) if message is not None]
             if messages:

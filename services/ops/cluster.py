@@ -223,8 +223,8 @@ def _stated(sections: Sections, hosts: dict[str, Host], path: Path) -> Iterator[
             there = found.get((service, shard), [])
             if not there:
                 raise InvalidArgument(f"{path}: no host runs {service}{f':{shard}' if shards > 1 else ''}")
-            if len(there) > 1 and not sections[service].replicated:
-                raise InvalidArgument(f"{path}: {service} is one process, and {', '.join(there)} run it")
+            if len(there) > 1 and (why := sections[service].single(sections["mesh"])):
+                raise InvalidArgument(f"{path}: {service} is one process, and {', '.join(there)} run it: {why}")
             if len(set(there)) < len(there):
                 raise InvalidArgument(f"{path}: a host runs {service}:{shard} twice")
             for replica, host in enumerate(there):

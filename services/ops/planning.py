@@ -58,9 +58,11 @@ def shards_of(sections: Sections, service: str) -> int:
 def replicas_of(sections: Sections, service: str) -> int:
     """How many processes each shard of a service has. Raises InvalidArgument for a service that is one process."""
     settings: ServiceSettings = sections[service]
-    if not settings.replicated:
+    if why := settings.single(sections["mesh"]):
         if settings.replicas > 1:
-            raise InvalidArgument(f"[{service}] replicas = {settings.replicas}: {service} is one process; allowed is 1")
+            raise InvalidArgument(
+                f"[{service}] replicas = {settings.replicas}: {service} is one process: {why}; allowed is 1"
+            )
         return 1
     return settings.replicas or int(sections["mesh"].replicas)
 

@@ -62,12 +62,14 @@ class Durations:
 
 
 class Repeated:
-    """One method. safe: whether it may be made a second time."""
+    """One method. safe: whether it may be made a second time; writes: it changes something, and may be."""
 
-    __slots__ = ("durations", "safe")
+    __slots__ = ("durations", "safe", "writes")
 
-    def __init__(self, safe: bool) -> None:
-        self.safe, self.durations = safe, Durations()
+    def __init__(self, level: int) -> None:
+        self.safe = level != MethodOptions.IDEMPOTENCY_UNKNOWN
+        self.writes = level == MethodOptions.IDEMPOTENT
+        self.durations = Durations()
 
 
 class Repeating:
@@ -81,12 +83,15 @@ class Repeating:
         """A method by its name; one that the service has not is never repeated."""
         found = self._methods.get(method)
         if found is None:
-            found = self._methods[method] = Repeated(is_safe(self._service, method))
+            found = self._methods[method] = Repeated(_level(self._service, method))
         return found
 
 
 def is_safe(service: str, method: str) -> bool:
     """Whether the .proto of a service allows a call to be made a second time."""
+    return _level(service, method) != MethodOptions.IDEMPOTENCY_UNKNOWN
+
+
+def _level(service: str, method: str) -> int:
     described = Default().FindServiceByName(f"feedmesh.{service.capitalize()}").methods_by_name.get(method)
-    level = described.GetOptions().idempotency_level if described else MethodOptions.IDEMPOTENCY_UNKNOWN
-    return bool(level != MethodOptions.IDEMPOTENCY_UNKNOWN)
+    return int(described.GetOptions().idempotency_level if described else MethodOptions.IDEMPOTENCY_UNKNOWN)

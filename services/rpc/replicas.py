@@ -2,7 +2,9 @@
 
 A read that is not answered within its method's P95 is asked of a second replica as well, and the first answer counts
 (Dean and Barroso, "The Tail at Scale", CACM 56(2), 2013). A call that fails because its process is away or not ready is made
-again on another replica. Both only where the .proto allows it, and within budgets (repeating.py).
+again on another replica. A write that is not answered in half of its time is asked of a second replica too, also where hedges are
+not allowed yet or any more, since a process that hangs answers none. All of this only where the .proto allows it, and within
+budgets (repeating.py).
 """
 
 import asyncio
@@ -15,7 +17,7 @@ from services.core.tokens import Reached
 from services.rpc.batching import chosen
 from services.rpc.caller import Caller, Tally
 from services.rpc.choosing import FAILURES, Standing, may_eject, pick
-from services.rpc.repeating import Repeated, Repeating
+from services.rpc.repeating import Budget, Repeated, Repeating
 
 ELSEWHERE = (Unavailable, NotReady)  # another replica may answer
 
@@ -166,11 +168,13 @@ class _Attempts:
 
     async def _hedged(self, standing: Standing) -> Any:
         """The answer of this replica, or of another that is asked as well if this one is slow."""
-        delay = self._repeated.durations.p95
-        if delay is None:
+        delay, repeating, hedge = self._repeated.durations.p95, self._of._repeating, _Hedge(self)
+        later = asyncio.get_running_loop().call_later
+        timers = [later(delay, hedge.begin, repeating.hedges)] if delay is not None else []
+        if self._repeated.writes:
+            timers.append(later(max(0.0, self._end - self._of._caller.clock()) / 2, hedge.begin, repeating.retries))
+        if not timers:
             return await self._ask(standing)
-        hedge = _Hedge(self)
-        timer = asyncio.get_running_loop().call_later(delay, hedge.begin)
         try:
             async with asyncio.timeout(None) as hedge.scope:
                 return await self._ask(standing)
@@ -182,7 +186,8 @@ class _Attempts:
         except ELSEWHERE as error:
             return await hedge.outcome(error)
         finally:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
             hedge.end()
 
 
@@ -195,11 +200,13 @@ class _Hedge:
         self._of, self._ended = of, False
         self.task: asyncio.Task[Any] | None = None
 
-    def begin(self) -> None:
-        """Ask another replica, if there is one that is well and the budget allows it."""
+    def begin(self, budget: Budget) -> None:
+        """Ask another replica, unless one was, if there is one that is well and the budget allows it."""
+        if self.task is not None:
+            return
         replicas, tried = self._of._of, self._of._tried
         other = replicas._choose(tried, self._of._token, last_resort=False)
-        if other is None or not replicas._repeating.hedges.take():
+        if other is None or not budget.take():
             return
         replicas._tally.hedges += 1
         tried.append(other)

@@ -69,9 +69,17 @@ class Process:
     """One process of a stage: its folder outlives it, or does not."""
 
     def __init__(
-        self, world: World, folder: Path, make: Callable[[Shard, int], Stage], crash: Callable[[str], None]
+        self,
+        world: World,
+        folder: Path,
+        make: Callable[[Shard, int], Stage],
+        crash: Callable[[str], None],
+        follows: bool = False,
     ) -> None:
-        """crash: is called with the name of each moment at which a process may die; raises Dead if it does."""
+        """crash: is called with the name of each moment at which a process may die; raises Dead if it does. follows: it goes
+        through the partitions of others too, as real processes do; else it begins with them as they are placed.
+        """
+        self._follows = follows
         self.world, self._crash = world, crash
         families = split_layout.FAMILIES if make is Splitting else counting.FAMILIES
         self.shard = Shard(folder, "test 1", families, 1, 1)
@@ -81,13 +89,21 @@ class Process:
         self._keep = self.stage.keep
         self.stage.keep = self._kept  # type: ignore[method-assign]
         self.at: dict[int, int] = {}
+        self.own = frozenset[int]()
 
     def place(self, partitions: Sequence[int]) -> None:
         """The group gives it these; whoever had them can note nothing any more."""
         name = self.stage.name
         for p in partitions:
             self.world.owners[name, p] = self
-        self.at = dict(self.run.place({p: self.world.noted[name].get(p, Noted()) for p in partitions}))
+        noted = {p: self.world.noted[name].get(p, Noted()) for p in range(self.world.partitions)}
+        others = {p: of for p, of in noted.items() if self._follows and p not in partitions}
+        self.at = dict(self.run.place({p: noted[p] for p in partitions}, others))
+        self.own = frozenset(partitions)
+
+    def look(self) -> None:
+        """At what the others have noted."""
+        self.run.follow(self.world.noted[self.stage.name])
 
     def step(self, most: Callable[[], int]) -> int:
         """Read some of what comes next in each of its partitions, and work on it; how many records were read."""

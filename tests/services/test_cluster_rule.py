@@ -38,6 +38,8 @@ def test_names_follow_from_service_zone_and_ordinal(tmp_path: Path) -> None:
         for name, zone in ((f"polaris-{ordinal}", "a"), (f"polaris-{ordinal}.1", "b"), (f"polaris-{ordinal}.2", "c"))
     ]
     assert of(cluster, "roadrunner") == [("roadrunner-0", "a", "roadrunner-a-0.roadrunner-a:7400")]
+    on_kafka = read(tmp_path, RULE + BLOBS + 'log = "kafka://10.0.0.9:9092/any"\n')
+    assert [found[1] for found in of(on_kafka, "roadrunner")] == ["a", "b", "c"]
     assert of(cluster, "feedgen")[1][2].startswith("feedgen-b:"), "one name stands for all of a zone"
     assert [p.http for p in Members(cluster.processes).of("web")] == ["web-a:8080", "web-b:8080", "web-c:8080"]
     assert all(Members(cluster.processes).has_whole(service) for service in SERVICES)

@@ -67,8 +67,17 @@ def test_a_layout_beside_the_present_one_has_as_many_replicas_in_the_same_zones(
 
 
 def test_a_second_log_is_refused_by_its_setting(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match=r"\[roadrunner\] replicas = 2: roadrunner is one process; allowed is 1"):
+    with pytest.raises(
+        InvalidArgument, match=r"\[roadrunner\] replicas = 2: roadrunner is one process: the embedded log is one folder"
+    ):
         plan(sections(tmp_path, roadrunner={"replicas": 2}))
+
+
+def test_with_the_log_on_kafka_roadrunner_has_replicas_as_others_have(tmp_path: Path) -> None:
+    on_kafka = {"replicas": 2, "log": "kafka://127.0.0.1:9092/any"}
+    assert len(planned(sections(tmp_path, mesh=on_kafka)).of("roadrunner")) == 2
+    assert len(planned(sections(tmp_path, mesh=on_kafka, roadrunner={"replicas": 3})).of("roadrunner")) == 3
+    assert len(planned(sections(tmp_path, mesh={"replicas": 2})).of("roadrunner")) == 1
 
 
 def test_ports_of_shards_are_consecutive(tmp_path: Path) -> None:

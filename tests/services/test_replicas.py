@@ -332,6 +332,20 @@ def test_budgets_hold_and_never_more_than_half_are_out(
     asyncio.run(run())
 
 
+def test_a_write_that_hangs_is_made_elsewhere_after_half_of_its_time() -> None:
+    async def run() -> None:
+        caller = Caller("a", chance=FIRST_ONE)
+        tally, hanging, well = caller.tally("roadrunner"), Scripted([10**9]), Scripted([0])
+        of = Replicas([Standing(hanging), Standing(well)], caller, tally, Repeating("roadrunner"))
+        began = time.monotonic()
+        assert await of.call("Publish", pb.PublishRequest(), 0.4) is well
+        assert time.monotonic() - began >= 0.2
+        assert (hanging.calls, well.calls, tally.hedges) == (1, 1, 1)
+        of.close()
+
+    asyncio.run(run())
+
+
 def test_a_caller_that_gives_up_leaves_nothing_under_way() -> None:
     async def run() -> None:
         repeated, caller = Repeating("roadrunner"), Caller("a")
