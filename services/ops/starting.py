@@ -40,6 +40,10 @@ class Started(Protocol):
         """The same once it has ended. Raises subprocess.TimeoutExpired."""
         ...
 
+    def send_signal(self, sig: int) -> None:
+        """Send a signal, if it has not ended."""
+        ...
+
     def terminate(self) -> None:
         """Send SIGTERM."""
         ...
@@ -54,7 +58,8 @@ class Forked:
 
     def __init__(self, pid: int, stdin: IO[bytes]) -> None:
         """`stdin`: our end of its input."""
-        self.pid, self.stdin = pid, stdin
+        self.pid = pid
+        self.stdin: IO[bytes] | None = stdin
         self._ended: int | None = None
 
     def poll(self) -> int | None:
@@ -79,15 +84,16 @@ class Forked:
 
     def terminate(self) -> None:
         """As `Started` has it."""
-        self._signal(signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """As `Started` has it."""
-        self._signal(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
-    def _signal(self, number: int) -> None:
+    def send_signal(self, sig: int) -> None:
+        """As `Started` has it."""
         if self.poll() is None:  # until it was waited for, no other process can have its number
-            os.kill(self.pid, number)
+            os.kill(self.pid, sig)
 
 
 class Starter:
@@ -183,7 +189,7 @@ class Starter:
 def _become_subreaper() -> bool:
     """Have the processes as children whose parents ended below this one."""
     try:
-        return ctypes.CDLL(None).prctl(_SET_SUBREAPER, 1, 0, 0, 0) == 0
+        return bool(ctypes.CDLL(None).prctl(_SET_SUBREAPER, 1, 0, 0, 0) == 0)
     except (OSError, AttributeError):
         return False
 
