@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.kafka.broker import Broker, missing, running_broker
-from tests.running import Kept
+from tests.running import EVERY_ROUND, Kept
 from tests.seaweed import Seaweed
 
 # Kernels compile at their first call and the machines are shared: how long one example takes says nothing. The suite has
@@ -67,6 +67,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if EVERY_ROUND not in os.environ:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: LONGEST.index(_name(item)) if _name(item) in LONGEST else len(LONGEST))
 

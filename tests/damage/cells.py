@@ -12,7 +12,7 @@ from pathlib import Path
 from roadrunner import begun
 from services.core.errors import Damaged, MeshError
 from services.state.shard import set_aside
-from tests.damage.files import damages, files_of
+from tests.damage.files import damages, files_of, one_of_each
 from tests.damage.world import (
     EVERY_ID,
     VIEWS,
@@ -151,8 +151,10 @@ def _close(opened: object) -> None:
         pass
 
 
-def cells(world: World, case: Path, store: str, positions: int, every_file: bool = True) -> Iterator[Cell]:
-    """Every damage to every file of one store, or to the newest of each kind."""
+def cells(
+    world: World, case: Path, store: str, positions: int, every_file: bool = True, every_damage: bool = True
+) -> Iterator[Cell]:
+    """Every damage to every file of one store, or one of each column, or to the newest file of each kind."""
     start: Callable[[Path], Outcome]
     start = (lambda data: of_view(world, data, store)) if store in VIEWS else (lambda data: of_log(world, data))
     folder, older = world.now / store / "0of1", world.older / store / "0of1"
@@ -161,7 +163,8 @@ def cells(world: World, case: Path, store: str, positions: int, every_file: bool
         for path in paths if every_file else paths[-1:]:
             known = before.get(kind, [path])
             unlike = [o for o in known if o.read_bytes() != path.read_bytes()] or known[:1]
-            for damage in damages(path, unlike, positions):
+            found = damages(path, unlike, positions)
+            for damage in found if every_damage else one_of_each(found, f"{store} {kind}"):
                 data = _copied(world, case, store)
                 damage.do(data / store / "0of1" / path.name)
                 yield Cell(store, kind, damage.column, f"{path.name} {damage.detail}", start(data))

@@ -1,8 +1,9 @@
 """The files of a RocksDB folder by what they are, and what can happen to one."""
 
+import random
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,14 @@ def _swap(older: Path) -> Callable[[Path], None]:
         shutil.copyfile(older, path)
 
     return swap
+
+
+def one_of_each(found: Iterable[Damage], seed: str) -> list[Damage]:
+    """One damage of every column, which one depends on the seed."""
+    drawn, of = random.Random(seed), dict[str, list[Damage]]()
+    for damage in found:
+        of.setdefault(damage.column, []).append(damage)
+    return [drawn.choice(damages) for damages in of.values()]
 
 
 def damages(path: Path, older: list[Path], positions: int) -> Iterator[Damage]:

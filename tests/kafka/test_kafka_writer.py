@@ -54,17 +54,18 @@ def _once_delivered(writer: KafkaWriter, draft: Draft) -> list[int]:
             assert time.monotonic() < end
 
 
-def test_what_was_late_is_appended_in_its_order_and_no_number_is_left_out() -> None:
-    with running_broker() as broker:
-        cluster = new_log(broker, PARTITIONS)
+def test_what_was_late_is_appended_in_its_order_and_no_number_is_left_out(broker: Broker) -> None:
+    """On a broker of its own: others use that of the session."""
+    with running_broker() as mine:
+        cluster = new_log(mine, PARTITIONS)
         writer, reader = KafkaWriter(cluster), KafkaReader(cluster)
         draft = Draft(Topic.USERS, 0, follows(1))
         assert writer.append([draft], 30) == [0]
-        broker.stop()
+        mine.stop()
         for _ in range(3):
             with pytest.raises(DeadlineExceeded, match="it may still be appended"):
                 writer.append([draft], 0.2)
-        broker.start()
+        mine.start()
         until(lambda: ends_of(reader) == 4, 60)
         assert _once_delivered(writer, draft) == [4]
         found = [r for chunk in read_all(reader, {(int(Topic.USERS), 0): 0}, 60) for r in chunk]

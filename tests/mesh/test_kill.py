@@ -13,9 +13,11 @@ from services.rpc import mesh as meshes
 from tests.drill.__main__ import STATEFUL, STATELESS, one_round
 from tests.mesh.command import Up, feedmesh, refused, until_gone, up
 from tests.mesh.conftest import sections
-from tests.running import Running, running_mesh
+from tests.running import Running, rounds, running_mesh
 
 VICTIMS = (*STATEFUL, *STATELESS)
+IN_SUITE = ("roadrunner", "polaris", "scorpion", "feedgen")  # the first rounds
+ROUNDS = list(enumerate(dict.fromkeys((*IN_SUITE, *VICTIMS)), start=1))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def drilled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-@pytest.mark.parametrize(("number", "victim"), list(enumerate(VICTIMS, start=1)))
+@pytest.mark.parametrize(("number", "victim"), rounds(ROUNDS, len(IN_SUITE)))
 def test_one_round(drilled: Running, number: int, victim: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert one_round(drilled, number, victim, seed=7), capsys.readouterr().out
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from services.ops import learning
 from services.ops.learning import Learning
@@ -39,6 +40,7 @@ def models(mesh: Up) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long  # a mesh that comes to a model is in .ci/bare too
 def test_a_loaded_mesh_ends_with_a_trained_model_serving(tmp_path: Path, world: Path) -> None:
     data = tmp_path / "data"
     with up(data, settings=SETTINGS) as mesh:

@@ -19,7 +19,7 @@ from services.log.embedded import EmbeddedReader
 from services.state.manifest import all_of
 from services.state.restore import origins
 from tests.damaging import flip
-from tests.running import Running, running_mesh
+from tests.running import Running, rounds, running_mesh
 from tests.seaweed import Seaweed
 from tests.services.children import until
 
@@ -84,7 +84,7 @@ def settings_of(**more: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return mine | SMALL | more
 
 
-@pytest.mark.parametrize("where", ["the data folder", "a bucket"])
+@pytest.mark.parametrize("where", rounds(["a bucket", "the data folder"], 1))
 def test_views_that_lost_their_folders_are_filled_from_snapshots(
     where: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -114,6 +114,7 @@ def test_views_that_lost_their_folders_are_filled_from_snapshots(
         assert ran.exit_code == 0, ran.output
 
 
+@pytest.mark.long
 def test_the_log_is_dropped_as_far_as_snapshots_reach_and_a_lost_view_is_still_filled(tmp_path: Path) -> None:
     """Retention of almost nothing: what no view needs any more goes, and no more than that."""
     kept = {"retention_mb": 1, "segment_mb": 1, "cache_mb": 1, "memtable_mb": 1}

@@ -13,7 +13,7 @@ from cli.load import load
 from feedgen.cursor import secret_of
 from tests.mesh.conftest import Loaded, page, pins, sections
 from tests.mesh.truth import Truth
-from tests.running import Running, running_mesh
+from tests.running import Running, rounds, running_mesh
 
 READERS, PAGES, SIZE = 100, 8, 25
 PER_BOARD, PER_OWNER = 2, 3
@@ -102,10 +102,10 @@ def test_limits_hold_while_candidates_last(lastfm: tuple[Loaded, Truth]) -> None
 
 
 def test_however_many_shards(world: Path, tmp_path: Path) -> None:
-    """One folder, served by one shard, by two and by three, each re-reading the log: the same pages."""
+    """One folder, served by one shard and by more, each re-reading the log: the same pages."""
     data, people = tmp_path / "data", range(1, 200, 8)
     expected: dict[int, list[Any]] = {}
-    for shards in (1, 2, 3):
+    for shards in rounds((1, 3, 2), 2):
         started = time.monotonic()
         with running_mesh(data, sections(shards)) as running:
             ready = time.monotonic() - started

@@ -120,6 +120,7 @@ def test_a_stopped_replica_delays_few_pages_and_fails_none(replicated: Running, 
     assert len(late) <= len(readers.pages) // 100
 
 
+@pytest.mark.long  # a shorter roll is in test_cluster.py
 def test_a_roll_under_load_is_not_noticed(replicated: Running) -> None:
     before = {child.name: child.process.pid for child in replicated.supervisor.children if child.process}
     with reading(edges(replicated), USERS, threads=2) as readers:
