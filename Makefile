@@ -55,7 +55,7 @@ test: setup .venv/made-dev tests/web/client/node_modules/.made .kafka/.made ## s
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(TESTS)
 
 test-rounds: setup .venv/made-dev .kafka/.made ## every round of the drills of which `make test` has a few
-	@FEEDMESH_EVERY_ROUND=1 $(BIN)/python -m pytest tests/mesh tests/damage/test_damage_matrix.py
+	@FEEDMESH_EVERY_ROUND=1 $(BIN)/python -m pytest tests/mesh tests/upgrade tests/damage/test_damage_matrix.py
 
 test-image: setup .venv/made-dev ## the steps of the container image, all kernels compiled
 	@FEEDMESH_TEST_IMAGE=1 $(BIN)/python -m pytest tests/installed/test_image.py
@@ -111,4 +111,4 @@ manifests: setup .venv/made-dev ## make the base and the overlays of deploy/kube
 	@$(BIN)/python -m deploy.generate
 
 clean: ## remove what was made, not the data
-	rm -rf .venv .lock .kafka build dist *.egg-info .bare .check.log .kernels .released tests/web/client/node_modules protos/.made protos/*_pb2*.py protos/*_pb2*.pyi .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .lock .kafka build dist *.egg-info .bare .kernels .released tests/web/client/node_modules protos/.made protos/*_pb2*.py protos/*_pb2*.pyi .mypy_cache .ruff_cache .pytest_cache

@@ -16,7 +16,7 @@ from tests.mesh.conftest import sections
 from tests.running import Running, rounds, running_mesh
 
 VICTIMS = (*STATEFUL, *STATELESS)
-IN_SUITE = ("roadrunner", "polaris", "scorpion", "feedgen")  # the first rounds
+IN_SUITE = ("roadrunner", "polaris")  # the first rounds
 ROUNDS = list(enumerate(dict.fromkeys((*IN_SUITE, *VICTIMS)), start=1))
 
 

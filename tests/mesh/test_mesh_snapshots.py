@@ -145,6 +145,7 @@ def named(first: int, n: int = 2_000) -> Batch:
     return events(n, action=A.NAME_USER, user=7, title=["x" * 1_000] * n, at_ms=1_750_000_000_000, id=[*rows])
 
 
+@pytest.mark.long
 def test_without_snapshots_retention_drops_nothing_and_says_why(tmp_path: Path) -> None:
     kept = {"retention_mb": 1, "segment_mb": 1, "cache_mb": 1, "memtable_mb": 1}
     none = {name: {"cache_mb": 1, "memtable_mb": 1} for name in VIEWS}

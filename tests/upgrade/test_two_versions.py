@@ -18,6 +18,7 @@ from cli.demo import demo
 from cli.load import load
 from cli.schema import SERVICES
 from services.core.installation import program
+from services.ops.starting import Starter
 from tests.drill.__main__ import one_round
 from tests.running import Running, get, running_mesh
 from tests.upgrade.released import released
@@ -60,7 +61,9 @@ def _mesh(folder: Path, versions: Versions) -> Iterator[Running]:
     """A mesh of the release with people in it."""
     world = folder / "world"
     demo(users=120, pins=1_000, boards=300, saves=4_000, seed=3, folder=world)
-    with patch("services.ops.supervisor.program", versions.program), running_mesh(folder / "data") as running:
+    # each process by its own command line: a fork server has the packages of one version
+    alone = patch.object(Starter, "begin"), patch("services.ops.starting.program", versions.program)
+    with alone[0], alone[1], running_mesh(folder / "data") as running:
         versions.check(running)
         load("parquet", world, data=folder / "data")
         running.until_caught_up()
@@ -88,6 +91,7 @@ def test_the_code_of_the_release_is_what_runs() -> None:
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith(str(folder))
 
 
+@pytest.mark.long  # four minutes, most of which compile the kernels of the release
 def test_processes_of_both_versions_work_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     versions = Versions(released(), set(SERVICES))
     with _mesh(tmp_path, versions) as running:
