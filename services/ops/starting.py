@@ -129,9 +129,9 @@ class Starter:
                 start_new_session=True,
             )
 
-    def start(self, module: str, arguments: Sequence[str], log: IO[bytes], within: float = 0.0) -> Started:
-        """Run a module, its output and errors to `log`; `within` seconds it may wait for a fork server that begins."""
-        if self._is_ready(within):
+    def start(self, module: str, arguments: Sequence[str], log: IO[bytes]) -> Started:
+        """Run a module, its output and errors to `log`."""
+        if self.is_ready():
             try:
                 return self._fork([module, *arguments], log)
             except (OSError, Unavailable) as error:
@@ -146,14 +146,15 @@ class Starter:
             start_new_session=True,
         )
 
-    def _is_ready(self, within: float) -> bool:
+    def is_ready(self, within_s: float = 0.0) -> bool:
+        """Whether there is a fork server that forks; it waits so long for one that begins."""
         if not self._can or self._link is None or self._server is None:
             return False
         if self._server.poll() is not None or self._packages != _packages():
             self._restart()
         if not self._ready:
             with suppress(OSError):
-                self._link.settimeout(max(within, 0.001))
+                self._link.settimeout(max(within_s, 0.001))
                 self._ready = self._link.recv(len(READY)) == READY
         return self._ready
 

@@ -151,8 +151,9 @@ class Supervisor:
             self._report(note)
         meshes.save(self.mesh, self._path)
         self._record()
+        self._starter.is_ready(READY_S)
         for child in self.children:
-            self._spawn(child, within=READY_S)
+            self._spawn(child)
         if self.mesh.common.hang_s:
             self._heartbeat.start()
 
@@ -224,12 +225,12 @@ class Supervisor:
             child.process.kill()
         return False
 
-    def _spawn(self, child: Child, within: float = 0.0) -> None:
+    def _spawn(self, child: Child) -> None:
         arguments = ["--mesh", str(self._path), "--shard", str(child.of.shard), "--shards", str(child.of.shards)]
         arguments += ["--replica", str(child.of.replica)] if child.of.replica else []
         with child.log.open("ab") as log:
             child.logged = log.tell()
-            child.process = self._starter.start(child.of.service, arguments, log, within)
+            child.process = self._starter.start(child.of.service, arguments, log)
         child.started = child.looked = time.monotonic()
         child.cpu_s = child.idle_s = 0.0
 

@@ -4,7 +4,6 @@ import itertools
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,13 +88,13 @@ def split_by(running: Running, replica: int) -> set[int]:
     return set()
 
 
-def stop_until_it_has_lost_all(running: Running, child: Child, of: int, every: set[int]) -> None:
+def stop_until_it_has_lost_all(running: Running, child: Child, of: int, every: set[int], writers: Writers) -> None:
     """SIGSTOP, until its group has given its partitions to another; then it wakes and writes what it had in hand."""
     assert child.process is not None
     os.kill(child.process.pid, signal.SIGSTOP)
     try:
         until(lambda: split_by(running, of) == every, WITHIN_S)
-        time.sleep(0.5)  # of load that the other one splits
+        writers.until_acknowledged(10)  # the other one splits them
     finally:
         os.kill(child.process.pid, signal.SIGCONT)
 
@@ -120,7 +119,7 @@ def test_a_killed_and_a_stopped_roadrunner_cost_no_publish_and_no_event(broker: 
         writers = Writers(running.url)
         with writers.writing():
             writers.until_acknowledged(30)
-            stop_until_it_has_lost_all(running, running.child("roadrunner"), 1, every)
+            stop_until_it_has_lost_all(running, running.child("roadrunner"), 1, every, writers)
             until(lambda: split_by(running, 0), WITHIN_S)
             running.kill("roadrunner", replica=1)
             writers.until_acknowledged(30)

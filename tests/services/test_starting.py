@@ -34,7 +34,8 @@ def starter(tmp_path: Path) -> Iterator[Starter]:
 def started(starter: Starter, log: Path, *arguments: str, within: float = READY_S) -> Started:
     """A process whose words go to `log`."""
     with log.open("ab") as file:
-        return starter.start(MODULE, arguments, file, within)
+        starter.is_ready(within)
+        return starter.start(MODULE, arguments, file)
 
 
 def end_of(process: Started) -> int:

@@ -223,7 +223,7 @@ class Client:
                 self.given_up.append(answer.text[:300])
                 return
             if self._stop.wait(AGAIN_S):
-                return  # it is not known whether it was accepted, and nobody was told so
+                return  # it is not known whether it was accepted, and it counts as neither
         self.given_up.append(f"not accepted within {GIVE_UP_S:g} s: {refusals[-5:]}")
 
 

@@ -60,7 +60,7 @@ class Host:
         run("ip", "link", "set", self.cable, "up")
 
     def drop(self, share: float = 1.0) -> None:
-        """Lose this share of the packets that come in and go out through the cable; nobody hears of it."""
+        """Lose this share of the packets that come in and go out through the cable, without a reset."""
         random = ["-m", "statistic", "--mode", "random", "--probability", share] if share < 1 else []
         for chain, at in (("INPUT", "-i"), ("OUTPUT", "-o")):
             run(*self.inside("iptables", "-A", chain, at, "eth0", *random, "-j", "DROP"))
