@@ -131,11 +131,8 @@ class ApertureStore:
     def _values(self, user: int, since_ms: int, until_ms: int) -> tuple[list[bytes], list[bytes]]:
         """The keys and values of the days of a span: whole days."""
         first, end = self._bounds(user, since_ms, until_ms)
-        keys, values = [], []
-        for key, value in self.shard.family("days").items(first, end):
-            keys.append(key)
-            values.append(value)
-        return keys, values
+        entries = list(self.shard.family("days").items(first, end))
+        return [key for key, _ in entries], [value for _, value in entries]
 
     def _newest(self, user: int, since_ms: int, until_ms: int) -> Iterator[EventRows]:
         """The rows of the days of a span, the newest days first: whole days, about _BLOCK_ROWS rows at a time."""

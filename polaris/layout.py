@@ -106,10 +106,13 @@ def unpack_rows(keys: Sequence[bytes], values: Sequence[bytes | None]) -> Postin
     return PostingRows(packed["pin"], packed["at_ms"], packed["quality"], packed["change"], ends)
 
 
-def check_head(key: bytes, value: bytes | None) -> bytes:
-    """The rows of a head, to which others are added. Raises Damaged when they are not whole."""
-    check_rows(_STORE, "lists", key, value or b"", ROW_BYTES)
-    return value or b""
+def check_heads(keys: Sequence[bytes], values: Sequence[bytes | None]) -> list[bytes]:
+    """The rows of each head, to which others are added. Raises Damaged when they are not whole."""
+    heads = [value or b"" for value in values]
+    if any(len(head) % ROW_BYTES for head in heads):
+        for key, head in zip(keys, heads, strict=True):
+            check_rows(_STORE, "lists", key, head, ROW_BYTES)
+    return heads
 
 
 def check(family: str, key: bytes, value: bytes) -> None:

@@ -86,7 +86,7 @@ class PolarisStore:
         record = np.repeat(np.arange(len(records)), [len(one.batch) for one in records])
         changes = changes_of(batch, partition, record)
         check_partitions(changes.partitions, changes.sources.ids, self._partitions)
-        heads = [layout.check_head(*of) for of in zip(changes.heads, self._get(changes.heads), strict=True)]
+        heads = layout.check_heads(changes.heads, self._get(changes.heads))
         freezes = freezes_of(changes, heads, self._limits.head_postings)
         if len(freezes.source) > MAX_FREEZES and len(records) > 1:
             half = len(records) // 2

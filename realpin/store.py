@@ -13,7 +13,7 @@ from services.core.clock import Clock
 from services.core.columns import I64, Array
 from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT, Action, Batch, flags
 from services.core.topics import Topic
-from services.log.protocol import Record, kept, rows
+from services.log.protocol import Record, relevant_rows
 from services.state.shard import Shard
 
 TOPICS = (Topic.USERS,)
@@ -52,9 +52,8 @@ class RealpinStore:
         The values depend on the events and their order alone, not on the chunks they come in or the clock.
         """
         write = self.shard.batch()
-        relevant = kept(records, IS_ENGAGEMENT)
-        if relevant:
-            batch, partition = rows(relevant)
+        if (found := relevant_rows(records, IS_ENGAGEMENT)) is not None:
+            batch, partition = found
             self._keep_actions(write, batch, _changes(batch, partition, self._is_action))
             self._count(write, batch, _changes(batch, partition, IS_ENGAGEMENT))
         self.shard.commit(write, records)

@@ -21,7 +21,7 @@ from services.core.columns import U8, U64, Array, Ragged, ids
 from services.core.events import Action, Batch, flags
 from services.core.external import MAX_EXTERNAL
 from services.core.topics import Topic, partition_of
-from services.log.protocol import Record, kept, rows
+from services.log.protocol import Record, relevant_rows
 from services.state.change_feed import OWN, ChangeFeed, ViewPosition, after
 from services.state.second_chance import SecondChanceCache
 from services.state.shard import Shard
@@ -71,10 +71,10 @@ class RockstoreStore:
         """
         write, states = self.shard.batch(), None
         changed: dict[bytes, bytes] = {}
-        if found := kept(records, _IS_OBJECTS):
-            changed = self._apply(write, *_allowed(*rows(found)))
-        if found := kept(records, _IS_DATASETS):
-            states = self.datasets.apply(write, *rows(found))
+        if (found := relevant_rows(records, _IS_OBJECTS)) is not None:
+            changed = self._apply(write, *_allowed(*found))
+        if (found := relevant_rows(records, _IS_DATASETS)) is not None:
+            states = self.datasets.apply(write, *found)
 
         def adopt() -> None:  # before a read that waits for these records goes on, or an answer states their offsets
             if states is not None:

@@ -19,7 +19,7 @@ import numpy as np
 from services.core.columns import U64, Array, among, ids
 from services.core.events import Action, Batch, flags
 from services.core.topics import Topic
-from services.log.protocol import Record, kept, rows
+from services.log.protocol import Record, relevant_rows
 from services.state.shard import Shard
 from smartfeed import layout
 from smartfeed.layout import FEEDS, GONE, LastServed
@@ -105,8 +105,8 @@ class SmartfeedStore:
     def apply(self, records: Sequence[Record]) -> None:
         """Apply records of `feeds` and `users`; of the actions of users, only saves and hides count here."""
         write = self.shard.batch()
-        if found := kept(records, _IS_READ):
-            batch, partition = rows(found)
+        if (found := relevant_rows(records, _IS_READ)) is not None:
+            batch, partition = found
             down = batch.action == A.TAKEDOWN
             if down.any():
                 self._take_down(write, batch.pin[down], partition[down])

@@ -11,7 +11,7 @@ applied once. `services/log/progress.py` holds views to both.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -146,17 +146,17 @@ def check_drafts(drafts: Sequence[Draft], partitions: int) -> None:
             )
 
 
-def kept(records: Sequence[Record], relevant: Array) -> list[Record]:
-    """The records with those rows alone whose action is relevant (bool[256]); a record without one is left out."""
-    found = []
-    for record in records:
-        keep = relevant[record.batch.action]
-        if keep.any():
-            found.append(record if keep.all() else replace(record, batch=record.batch.take(keep)))
-    return found
-
-
 def rows(records: Sequence[Record]) -> tuple[Batch, Array]:
     """All rows of the records in order, and the partition of each: int64[n]."""
     lengths = [len(record.batch) for record in records]
     return Batch.concat([record.batch for record in records]), np.repeat([r.partition for r in records], lengths)
+
+
+def relevant_rows(records: Sequence[Record], relevant: Array) -> tuple[Batch, Array] | None:
+    """As `rows`, of those alone whose action is relevant (bool[256]); None where there is none."""
+    some = [record for record in records if relevant[record.batch.action].any()]
+    if not some:
+        return None
+    batch, partitions = rows(some)
+    keep = relevant[batch.action]
+    return (batch, partitions) if keep.all() else (batch.take(keep), partitions[keep])

@@ -108,7 +108,8 @@ class Database:
         except Exception as error:
             raise (error if isinstance(error, MeshError) else self._open_error(error)) from None
         self._families = {
-            name: Family(self._db.get_column_family(name), partial(self._refused, name)) for name in names
+            name: Family(self._db.get_column_family(name), partial(self._refused, name), self.only_looks)
+            for name in names
         }
         self._handles = {name: self._db.get_column_family_handle(name) for name in names}
         self._unsynced, self._asking = WriteOptions(), WriteOptions()
@@ -268,7 +269,7 @@ class Database:
 
     def notes(self) -> dict[bytes, bytes]:
         """All that batches put under keys without a family. Raises Damaged."""
-        return dict(Family(self._db, partial(self._refused, "default")).items())
+        return dict(Family(self._db, partial(self._refused, "default"), self.only_looks).items())
 
     def _await_flushes(self) -> None:
         """Wait while RocksDB's full memtables await their flush, on a full disk in vain.

@@ -1,6 +1,7 @@
 """Reads of a column family: ranges both ways, and damage that is an error and never an end."""
 
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from services.state.database import Database
 from services.state.family import Family
 from tests.damaging import cut, flip
 
-ROWS = 4_000
+ROWS, WRITES = 4_000, 20_000
 
 
 def key(i: int) -> bytes:
@@ -87,6 +88,29 @@ def test_a_scan_is_as_of_its_call(folder: Path) -> None:
     db.write(batch)
     assert list(before) == []
     assert list(db.family("b").items()) == [(b"k", b"v")]
+    db.close()
+
+
+def test_scans_beside_writes_are_each_as_of_one_write(folder: Path) -> None:
+    """A write puts the same value under the first and the last key of a range, and a key of its own behind both."""
+    db = open_db(folder)
+
+    def write() -> None:
+        for i in range(WRITES):
+            batch = db.batch()
+            for name in (b"first", b"last", b"later" + key(i)):
+                batch.put(name, key(i), db.handle("b"))
+            db.write(batch)
+
+    writer, seen = threading.Thread(target=write), 0
+    writer.start()
+    while writer.is_alive():
+        assert len({value for _, value in db.family("b").items(b"", b"later")}) <= 1
+        later = [value for _, value in db.family("b").items(b"later" + key(seen))]
+        assert later == [key(seen + i) for i in range(len(later))]
+        seen += len(later)
+    writer.join()
+    assert seen > 1
     db.close()
 
 
