@@ -113,6 +113,8 @@ class Ragged:
     @staticmethod
     def concat(parts: "list[Ragged]") -> "Ragged":
         """All runs of all parts, in order."""
+        if not any(len(part.values) for part in parts):
+            return Ragged(np.zeros(sum(map(len, parts)), np.uint32), parts[0].values)
         bases = np.cumsum([0, *(len(part.values) for part in parts)])[:-1]
         ends = [part.ends + np.uint32(base) for part, base in zip(parts, bases, strict=True)]
         return Ragged(np.concatenate(ends), np.concatenate([part.values for part in parts]))

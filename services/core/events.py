@@ -4,7 +4,6 @@ An event states an action: its user, its object and its date. Only this file's t
 which topics it goes to. Splitting a batch over partitions is in `services/core/topics.py`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Self
@@ -205,13 +204,9 @@ class Batch:
         """The rows at `rows`: int[m] positions or a bool[n] mask."""
         if rows.dtype == bool:
             rows = np.flatnonzero(rows)
-        unstated = np.zeros(len(rows), np.uint32)  # the ends of every column of empty runs
-        return self._each(
-            lambda column: column[rows],
-            lambda ragged: ragged.take(rows) if len(ragged.values) else Ragged(unstated, ragged.values),
-        )
+        return self._each(lambda column: column[rows], lambda ragged: ragged.take(rows))
 
-    def _each(self, column: Callable[[Array], Array], ragged: Callable[[Ragged], Ragged]) -> Self:
+    def _each(self, column: Any, ragged: Any) -> Self:
         columns: list[Any] = [column(getattr(self, name)) for name in COLUMNS]
         return type(self)(*columns, *[ragged(getattr(self, name)) for name in RAGGED])
 
@@ -221,11 +216,7 @@ class Batch:
         if len(parts) == 1:
             return parts[0]
         columns: list[Any] = [np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS]
-        unstated = np.zeros(len(columns[0]), np.uint32)
-        for name in RAGGED:
-            runs: list[Ragged] = [getattr(p, name) for p in parts]
-            stated = any(len(of.values) for of in runs)
-            columns.append(Ragged.concat(runs) if stated else Ragged(unstated, runs[0].values))
+        columns += [Ragged.concat([getattr(p, name) for p in parts]) for name in RAGGED]
         return Batch(*columns)
 
     def replace(self, **columns: Any) -> "Batch":
