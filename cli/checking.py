@@ -52,6 +52,7 @@ VIEWS: dict[str, Checked] = {
     "smartfeed": smartfeed.check.CHECKED,
 }
 LOG = "roadrunner"
+LOG_FOLDER = Path(LOG) / "0of1"  # of the embedded log, in the data folder
 #: Checks of the files beside databases, each answering (file, problem, remedy).
 FILES = (
     external.damaged_files,
@@ -134,7 +135,7 @@ class Checking:
         return Looking(scratch / f"beside-{name}" if self._running else None)
 
     def _opened_log(self, stack: ExitStack, scratch: Path) -> Database | None:
-        folder = self._data / LOG / "0of1"
+        folder = self._data / LOG_FOLDER
         if self._sections["mesh"].log != EMBEDDED:
             self.found.notes += ("views were not compared with the log, which is on Kafka",)
             return None

@@ -10,11 +10,17 @@ from services.core.errors import Damaged
 from services.state import seal
 
 NOTE = "LOG"
+ASIDE = "before-kafka"  # in the data folder: the log, and the views of it, once it was moved to Kafka
 
 
 def check_there(data: Path, folder: Path) -> None:
     """Raise Damaged when a log was begun and its folder holds none; before it is opened, which would make one."""
     if (data / NOTE).exists() and not (folder / seal.CURRENT).exists():
+        if (data / ASIDE).is_dir():
+            raise Damaged(
+                f"{folder}: the log was moved to Kafka; name that in [mesh] log, or, to go on with the log from before it was "
+                f"moved, without anything that happened since, move the folders in {data / ASIDE} back to {data}"
+            )
         raise Damaged(
             f"{folder}: the log is missing; restore it from a backup (docs/operations.md, Damage), or, to begin anew without "
             f"anything that happened, remove {data / NOTE}"

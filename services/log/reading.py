@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from services.log.kafka import KafkaReader
 
 EMBEDDED = "embedded"  # of `[mesh] log`
+ENDS_S = 60.0  # for the ends of the log, at most
 
 
 def open_reader(mesh: Mesh) -> Reader:
@@ -50,7 +51,7 @@ def read_all(log: Reader, positions: Positions, timeout: float) -> Iterator[list
     """Chunks of records from the positions to the log's present end, where a record of each partition lies, then stop. Repeats
     come without their events (services/log/progress.py). Raises Unavailable after `timeout`, NotReady when a record was lost.
     """
-    ends = {at: end.next for at, end in log.ends(timeout).items() if at in positions}
+    ends = {at: end.next for at, end in log.ends(min(timeout, ENDS_S)).items() if at in positions}
     missing = {at for at, end in ends.items() if positions[at] < end}
     progress = {at: Progress(positions[at], whole=not positions[at]) for at in missing}
     started = time.monotonic()
