@@ -5,7 +5,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= data
 PORT ?= 8080
 
-.PHONY: help run test test-rounds test-image test-kubernetes fuzz check lock bench bench-peers eval drill drill-cluster kafka protos manifests setup clean
+.PHONY: help run test test-rounds test-image test-kubernetes fuzz check lock bench bench-peers eval drill drill-cluster drill-power kafka protos manifests setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -106,6 +106,9 @@ drill: setup .venv/made-dev ## kill -9 every stateful service in turn under load
 
 drill-cluster: setup .venv/made-dev .kafka/.made ## three hosts in namespaces with three brokers, every fault once, 10 at random, a recount (root; FAULTS="--rounds 0")
 	@$(BIN)/python -m tests.drill.cluster --save $(FAULTS)
+
+drill-power: setup .venv/made-dev ## 200 cuts of the power under the embedded log and under a view (root, fuse3; CUTS="--cuts 20")
+	@$(BIN)/python -m tests.drill.power $(CUTS)
 
 manifests: setup .venv/made-dev ## make the base and the overlays of deploy/kubernetes again
 	@$(BIN)/python -m deploy.generate
