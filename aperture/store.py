@@ -68,7 +68,7 @@ class ApertureStore:
         at = at[np.lexsort((batch.at_ms[at], batch.user[at]))]  # stable: equals stay in order of arrival
         users, days = batch.user[at], batch.at_ms[at] // DAY_MS
         starts = np.flatnonzero(np.append(True, (users[1:] != users[:-1]) | (days[1:] != days[:-1])))
-        offset = np.repeat([record.offset for record in records], [len(record.batch) for record in records])
+        offset = np.repeat([record.offset for record in records], [record.events for record in records])
         first = np.minimum.reduceat(offset[at], starts)
         own, users, days = partition[at[starts]], users[starts], days[starts]
         found = EventRows(batch.pin[at], batch.board[at], batch.at_ms[at], batch.action[at], batch.surface[at])

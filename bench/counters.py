@@ -201,7 +201,7 @@ def _applied(store: CountersStore, increments: Increments, recount: PlainCounts)
                 store.apply(store.shard.fresh(chunk))
                 if synced:
                     store.shard.sync()
-            rows = sum(len(record.batch) for chunk in made for record in chunk)
+            rows = sum(record.events for chunk in made for record in chunk)
             rates.append(rows / (time.perf_counter() - began))
             worked.append((time.process_time() - busy) / rows * 1e6)
             for chunk in made:

@@ -107,7 +107,7 @@ def followed(log: Reader, view: Any) -> float:
     for chunk in log.subscribe(dict.fromkeys(ends, 0)):
         started = started or time.perf_counter()
         view.apply(view.shard.fresh(chunk))
-        count += sum(len(record.batch) for record in chunk)
+        count += sum(record.events for record in chunk)
         missing -= {(int(r.topic), r.partition) for r in chunk if r.offset + 1 == ends[int(r.topic), r.partition]}
         if not missing:
             break

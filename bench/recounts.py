@@ -3,7 +3,6 @@ which says in plain Python what each view must hold.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -31,7 +30,7 @@ def recounted(chunks: Sequence[list[Record]], column: str) -> tuple[U64, Recount
     every = np.unique(np.concatenate([getattr(record.batch, column) for record in records]))
     some, found = np.random.default_rng(SEED).choice(every, min(SAMPLE, len(every)), replace=False), Recount()
     for record in records:
-        found.add(replace(record, batch=record.batch.take(np.isin(getattr(record.batch, column), some))))
+        found.add(record.with_content(record.batch.take(np.isin(getattr(record.batch, column), some))))
     return some, found
 
 

@@ -111,7 +111,7 @@ def applied(view: View, made: list[list[Record]]) -> float:
     """Events a second; the first chunks warm it up."""
     for chunk in made[:3]:
         view.apply(view.shard.fresh(chunk))
-    count = sum(len(record.batch) for chunk in made[3:] for record in chunk)
+    count = sum(record.events for chunk in made[3:] for record in chunk)
     started = time.perf_counter()
     for chunk in made[3:]:
         view.apply(view.shard.fresh(chunk))

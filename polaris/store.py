@@ -83,7 +83,7 @@ class PolarisStore:
         if not records:
             return self.shard.commit(write, records)
         batch, partition = rows(records)
-        record = np.repeat(np.arange(len(records)), [len(one.batch) for one in records])
+        record = np.repeat(np.arange(len(records)), [one.events for one in records])
         changes = changes_of(batch, partition, record)
         check_partitions(changes.partitions, changes.sources.ids, self._partitions)
         heads = layout.check_heads(changes.heads, self._get(changes.heads))

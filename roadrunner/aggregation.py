@@ -16,8 +16,9 @@ import numpy as np
 
 from protos import events_pb2 as pb
 from roadrunner import kernel, layout
-from roadrunner.intake import DTYPES, Group
+from roadrunner.intake import Group
 from roadrunner.voices import Values, Voices
+from services.core.batches import DTYPES
 from services.core.columns import I64, U8, U32, U64, Array, Ragged
 from services.core.events import IS_ENGAGEMENT, Action, Batch, events, flags
 from services.log.protocol import Record
@@ -113,7 +114,7 @@ class Aggregation:
         Returns [(partition of COUNTS, rows of action, kind, target, at_ms = start of the hour, count)]; a pair of
         object, action and hour may be in several batches. The table is changed.
         """
-        stored = [(record.partition, record.batch.to_proto()) for record in records]
+        stored = [(record.partition, record.message) for record in records]
         return [part for sums in self.sums(stored, partitions) for part in sums.batches()]
 
     def sums(self, records: Sequence[tuple[int, pb.Batch]], partitions: int) -> Iterator[Sums]:

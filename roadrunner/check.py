@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from roadrunner import layout
 from roadrunner.layout import Segment, StoredEnd
-from services.core.events import Batch
 from services.core.topics import Topic
 from services.log.protocol import Partition, Record
 from services.state.database import Database
@@ -97,5 +96,5 @@ def records(database: Database, topic: int, partition: int, first: int, stop: in
         if at[:2] != (topic, partition) or at[2] >= stop:
             return
         stored = layout.record_of(key, value)
-        batch = Batch.of(layout.message_of(key, stored.batch))
-        yield Record(Topic(topic), partition, at[2], stored.accepted_ms, batch, stored.provenance)
+        message = layout.message_of(key, stored.batch)
+        yield Record(Topic(topic), partition, at[2], stored.accepted_ms, message, stored.provenance)

@@ -38,7 +38,7 @@ class Counting:
         aggregation = Aggregation(staged.family("interests"), staged.family("voices"))
         for partition in dict.fromkeys(record.partition for record in records):
             own = [record for record in records if record.partition == partition]
-            of = [(partition, record.batch.to_proto()) for record in own if len(record.batch)]
+            of = [(partition, record.message) for record in own if record.events]
             all_sums = list(aggregation.sums(of, self._partitions)) if of else []
             made = [part for sums in all_sums for part in sums.records(RECORD_ROWS)] if parts else []
             last = {at: i for i, (at, _, _) in enumerate(made)}

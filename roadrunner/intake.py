@@ -13,9 +13,9 @@ import numpy as np
 from protos import events_pb2 as pb
 from roadrunner import kernel
 from roadrunner.duplicates import keys_of
+from services.core.batches import DTYPES, SIZES, joined_column, joined_runs
 from services.core.columns import U32, U64, Array, Ragged
 from services.core.events import (
-    COLUMNS,
     EARLIEST_MS,
     GOES_EVERYWHERE,
     IS_KNOWN,
@@ -23,7 +23,6 @@ from services.core.events import (
     MAX_JOINS,
     MOST,
     NEEDS,
-    NEVER_STATED,
     RAGGED,
     RESERVED_FROM,
     STATES_LINK,
@@ -34,8 +33,6 @@ from services.core.events import (
 )
 from services.core.external import refuse_names
 
-DTYPES = {name: np.dtype(dtype) for name, dtype in COLUMNS.items()}
-SIZES = {name: dtype.itemsize for name, dtype in DTYPES.items()}
 _NONE = {dtype: np.frombuffer(b"", dtype) for dtype in DTYPES.values()}  # read-only, as what is read off the wire
 _RUNS = [(name, values, np.dtype(dtype).itemsize, MOST[name]) for name, (dtype, values) in RAGGED.items()]
 _NEEDS = IS_KNOWN.astype(np.uint8) * np.uint8(kernel.KNOWN)
@@ -104,16 +101,17 @@ class Group:
         messages: Sequence[pb.Batch], columns: Sequence[str] = tuple(DTYPES), runs: Sequence[str] = tuple(RAGGED)
     ) -> "Group":
         """Those columns of batches that `check` let pass."""
-        sizes, fixed = [message.n for message in messages], {}
+        fixed = {}
         for name in columns:
-            parts = [getattr(message, name) for message in messages]
-            if any(parts):
-                if not all(parts):
-                    parts = [part or unstated(name) * size for part, size in zip(parts, sizes, strict=True)]
-                fixed[name] = np.frombuffer(b"".join(parts), DTYPES[name])
-        stated = [name for name in runs if any(_has(message, name) for message in messages)]
-        publish = np.repeat(np.arange(len(sizes)), sizes)
-        return Group(sum(sizes), publish, fixed, {name: _runs(name, messages) for name in stated})
+            data = joined_column(messages, name, b"")
+            if data is not None:
+                fixed[name] = np.frombuffer(data, DTYPES[name])
+        stated = {name: found for name in runs if (found := joined_runs(messages, name)) is not None}
+        for found in stated.values():
+            for column in (found.ends, found.values):
+                column.setflags(write=False)  # kernels are compiled for columns that are only read
+        sizes = [message.n for message in messages]
+        return Group(sum(sizes), np.repeat(np.arange(len(sizes)), sizes), fixed, stated)
 
     def column(self, name: str) -> Array:
         """A column, of zeros if no batch states it."""
@@ -130,25 +128,3 @@ class Group:
         """Ends and values of the rows' interests, empty if no batch states any."""
         runs = self.runs.get("interests")
         return (runs.ends, runs.values) if runs else (_NONE[DTYPES["count"]], _NONE[DTYPES["pin"]])
-
-
-def _has(message: Any, name: str) -> bool:
-    return bool(message.HasField(name))
-
-
-def unstated(name: str) -> bytes:
-    """The value of a column that a row does not state."""
-    return NEVER_STATED.tobytes() if name == "quality" else bytes(SIZES[name])
-
-
-def _runs(name: str, messages: Sequence[Any]) -> Ragged:
-    dtype, values = RAGGED[name]
-    parts = []
-    for message in messages:
-        field = getattr(message, name)
-        ends = np.frombuffer(field.ends, "<u4") if field.ends else np.zeros(message.n, np.uint32)
-        parts.append(Ragged(ends, np.frombuffer(getattr(field, values), dtype)))
-    runs = Ragged.concat(parts)
-    for column in (runs.ends, runs.values):
-        column.setflags(write=False)  # kernels are compiled for columns that are only read
-    return runs

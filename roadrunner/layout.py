@@ -24,17 +24,17 @@ from before there were boards gets them from its records of `objects`.
 
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from protos import events_pb2
 from roadrunner import voice_layout
+from services.core.batches import check_whole
 from services.core.boards import Board
 from services.core.columns import U64, Array, pack, split_bytes
 from services.core.errors import InvalidArgument
-from services.core.events import COLUMNS, RAGGED, Batch
 from services.log.history import Epoch
 from services.log.protocol import Provenance
 from services.state.stored import check_key, check_rows, check_size, ends_of, refuse
@@ -76,8 +76,6 @@ _BOARD = struct.Struct("<Qqq?")
 _QUALITY = struct.Struct("<fq")
 _ID_BYTES = 8
 _STORE = "roadrunner"
-_SIZES = [(name, np.dtype(dtype).itemsize) for name, dtype in COLUMNS.items()]
-_RUNS = [(name, values, np.dtype(dtype).itemsize) for name, (dtype, values) in RAGGED.items()]
 
 
 class StoredEnd(NamedTuple):
@@ -164,32 +162,10 @@ def message_of(key: bytes, batch: bytes) -> events_pb2.Batch:
     """
     try:
         message = events_pb2.Batch.FromString(batch)
-        if not _is_whole(message):
-            Batch.of(message)  # which says what is wrong
-            raise InvalidArgument("batch: a column has another length")
+        check_whole(message)
     except (DecodeError, InvalidArgument) as error:
         refuse(_STORE, "records", key, f"its batch can't be read: {error}")
     return message
-
-
-def _is_whole(message: Any) -> bool:
-    """Whether every column has the batch's length. The aggregator reads small records by the thousand: no array is made
-    of what a record leaves out.
-    """
-    n = message.n
-    if len(message.action) != n or any(len(getattr(message, name)) not in (0, n * size) for name, size in _SIZES):
-        return False
-    for name, values, size in _RUNS:
-        if message.HasField(name):
-            field = getattr(message, name)
-            ends, data = np.frombuffer(field.ends[: len(field.ends) & ~3], "<u4"), getattr(field, values)
-            if not field.ends and not data:
-                continue
-            if len(field.ends) != 4 * n or len(data) % size or (ends[1:] < ends[:-1]).any():
-                return False
-            if n and int(ends[-1]) != len(data) // size:
-                return False
-    return True
 
 
 def accepted_key(sequence: int) -> bytes:

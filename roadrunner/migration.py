@@ -258,7 +258,7 @@ class Migration:
                             f"{self._name(at)} offset {record.offset} holds another record than the log that is copied; use a "
                             "prefix of [mesh] log that is not used yet (`feedmesh log init` makes its topics)"
                         )
-                    found[at] = (found[at][0] + 1, found[at][1] + len(record.batch))
+                    found[at] = (found[at][0] + 1, found[at][1] + record.events)
                 split = [record for record in chunk if record.topic == INGEST]
                 if splitting is not None and split:
                     splitting.keep(splitting.make(split, parts=False))

@@ -15,7 +15,8 @@ import numpy as np
 from protos import events_pb2 as pb
 from roadrunner import kernel
 from roadrunner.duplicates import RecentIds
-from roadrunner.intake import SIZES, Group, check, unstated
+from roadrunner.intake import Group, check
+from services.core.batches import SIZES, unstated
 from services.core.columns import I64, U64, Array, Ragged, pack
 from services.core.events import EARLIEST_MS, RAGGED, Action, events
 from services.core.topics import IS_BARE, Topic, partition_of, split

@@ -76,9 +76,9 @@ class Splitting:
         staged, made = Staged(self.shard), list[Part]()
         boards, qualities = Boards(staged, self._partitions), Qualities(staged, self._partitions)
         for partition in dict.fromkeys(record.partition for record in records):
-            own = [record for record in records if record.partition == partition and len(record.batch)]
+            own = [record for record in records if record.partition == partition and record.events]
             if own:
-                group = Group.of([record.batch.to_proto() for record in own])
+                group = Group.of([record.message for record in own])
                 fresh = self._fresh(own, group, staged)
                 group = qualities.filled(staged, group, fresh)
                 void = boards.judge(staged, group, fresh)
@@ -109,7 +109,9 @@ class Splitting:
     def _fresh(self, records: list[Record], group: Group, staged: Staged) -> I64:
         """The rows whose ids are not known, ascending; all of them are from now on."""
         recent, keys, found = self._recent_of(records[0].partition), group.keys, []
-        for record, own in zip(records, np.split(keys, np.cumsum([len(r.batch) for r in records])[:-1]), strict=True):
+        for record, own in zip(
+            records, np.split(keys, np.cumsum([record.events for record in records])[:-1]), strict=True
+        ):
             found.append(recent.add(own, record.accepted_ms))
             recent.touch(own, record.accepted_ms)
             value = layout.accepted_value(record.accepted_ms, own)

@@ -79,8 +79,9 @@ def of_mesh(mesh: Mesh, progress: Progress | None = None) -> EventHistory:
 def _sort_in(records: Iterable[Record], parts: dict[Topic, list[Batch]]) -> int:
     done = 0
     for record in records:
-        done += len(record.batch) + record.repeated
-        batch = record.batch.take(_OWN[record.topic][record.batch.action] & ~_audited(record.batch))
+        done += record.events + record.repeated
+        batch = record.batch
+        batch = batch.take(_OWN[record.topic][batch.action] & ~_audited(batch))
         if len(batch):
             parts[record.topic].append(batch)
     return done

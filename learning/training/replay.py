@@ -183,7 +183,7 @@ class ReplayGraph:
         """These were applied."""
         own = [record for record in records if record.topic is Topic.SOURCES]
         self._records += own
-        self._size += sum(len(record.batch) for record in own)
+        self._size += sum(record.events for record in own)
 
     def renew(self, now_ms: int) -> None:
         """Build and load, if it has grown."""

@@ -9,7 +9,7 @@ from grpc.experimental import ChannelOptions
 
 from protos import events_pb2, roadrunner_pb2_grpc
 from protos import roadrunner_pb2 as pb
-from services.core.events import Batch
+from services.core.batches import check_whole
 from services.core.topics import Topic
 from services.log.history import Epoch, LogHistory
 from services.log.protocol import End, Partition, Positions, Provenance, Record
@@ -93,7 +93,8 @@ class EmbeddedReader:
 
 
 def _record(record: pb.Record) -> Record:
-    batch = Batch.of(events_pb2.Batch.FromString(record.batch))
+    batch = events_pb2.Batch.FromString(record.batch)
+    check_whole(batch)
     of = None
     if record.HasField("provenance"):
         stated = record.provenance

@@ -16,9 +16,9 @@ from typing import Any
 from confluent_kafka import Consumer, Message, TopicCollection, TopicPartition
 
 from protos import events_pb2
+from services.core.batches import check_whole
 from services.core.errors import DeadlineExceeded, NotReady, OutOfRange, Unavailable
-from services.core.events import Batch
-from services.core.topics import Topic
+from services.core.topics import INGEST, Topic
 from services.log.history import LogHistory
 from services.log.kafka_cluster import META, NAMES, ClientLog, Cluster, offsets, waited
 from services.log.kafka_layout import HEADER, Meta, header_of, meta_of
@@ -40,7 +40,8 @@ READING = {
     "check.crcs": True,
     "topic.metadata.propagation.max.ms": 3_000,
 }
-NUMBERS = {name: number for number, name in NAMES.items()}
+#: By the last part of a topic's name. INGEST is no topic of views.
+TOPICS: dict[str, Any] = {name: Topic(number) if number != INGEST else number for number, name in NAMES.items()}
 
 
 def record_of(message: Message) -> Record:
@@ -49,9 +50,9 @@ def record_of(message: Message) -> Record:
     where = f"Kafka topic {name} partition {partition} offset {offset}"
     head = next((value for key, value in message.headers() or () if key == HEADER), b"")
     writer, sequence, of = header_of(head, where)
-    number = NUMBERS[name.rpartition(".")[2]]
-    topic: Any = Topic(number) if number in set(Topic) else number  # INGEST is no topic of views
-    batch = Batch.of(events_pb2.Batch.FromString(message.value() or b""))
+    topic = TOPICS[name.rpartition(".")[2]]
+    batch = events_pb2.Batch.FromString(message.value() or b"")
+    check_whole(batch)
     return Record(topic, partition, offset, message.timestamp()[1], batch, of, writer, sequence)
 
 

@@ -9,11 +9,13 @@ provenance the position itself says that.
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from protos import events_pb2 as pb
 from services.core.errors import NotReady
 from services.core.tokens import Place
 from services.core.topics import INGEST
 from services.log.protocol import LAST, Partition, Record
 
+_NOTHING = pb.Batch()
 WRITERS = 256  # of a partition that are remembered: those that wrote last
 
 
@@ -55,7 +57,7 @@ class Progress:
         if record.offset < self.next:
             return None
         if self._is_repeat(record):
-            record = replace(record, batch=record.batch.slice(0, 0), repeated=len(record.batch) + record.repeated)
+            record = replace(record, content=_NOTHING, repeated=record.events + record.repeated)
         self.move(record)
         return record
 
@@ -87,7 +89,7 @@ class Progress:
     def move(self, record: Record) -> None:
         """Stand after a record that was applied."""
         self.next = record.offset + 1
-        self.events += len(record.batch) + record.repeated
+        self.events += record.events + record.repeated
         if record.sequence is not None:
             before = self.writers.get(record.writer, Written(0, 0))
             self.writers[record.writer] = Written(max(before.sequence, record.sequence + 1), record.offset)

@@ -11,12 +11,14 @@ applied once. `services/log/progress.py` holds views to both.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from services.core.columns import Array
+from protos import events_pb2 as pb
+from services.core.batches import joined
+from services.core.columns import U8, Array
 from services.core.errors import InvalidArgument
 from services.core.events import Batch
 from services.core.topics import Topic
@@ -50,6 +52,7 @@ class Provenance(NamedTuple):
 class Record:
     """One batch for one partition; an empty one is a marker, which moves positions and says nothing.
 
+    content: a batch, or one as it came off the wire, whole (`batches.check_whole`); `rows` reads those of many.
     provenance: None for a record that was written as it is: its own place is its provenance. writer, sequence: its writer, and
     how many records the writer had written to this partition before it; a sequence of None is of a log that numbers its
     records itself, without gaps: its offset. repeated: events that it had, and that a view had applied before.
@@ -59,11 +62,35 @@ class Record:
     partition: int
     offset: int
     accepted_ms: int
-    batch: Batch
+    content: "Batch | pb.Batch"
     provenance: Provenance | None = None
     writer: int = 0
     sequence: int | None = None
     repeated: int = 0
+
+    @property
+    def batch(self) -> Batch:
+        """Its rows. To make them of many small records one by one takes longer than to apply them."""
+        return self.content if isinstance(self.content, Batch) else Batch.of(self.content)
+
+    @property
+    def message(self) -> pb.Batch:
+        """Its batch as the wire has it."""
+        return self.content.to_proto() if isinstance(self.content, Batch) else self.content
+
+    @property
+    def events(self) -> int:
+        """How many rows it has."""
+        return len(self.content) if isinstance(self.content, Batch) else self.content.n
+
+    @property
+    def actions(self) -> U8:
+        """uint8[events]: the action of each row."""
+        return self.content.action if isinstance(self.content, Batch) else np.frombuffer(self.content.action, np.uint8)
+
+    def with_content(self, content: "Batch | pb.Batch") -> "Record":
+        """The same record with other rows."""
+        return replace(self, content=content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +175,16 @@ def check_drafts(drafts: Sequence[Draft], partitions: int) -> None:
 
 def rows(records: Sequence[Record]) -> tuple[Batch, Array]:
     """All rows of the records in order, and the partition of each: int64[n]."""
-    lengths = [len(record.batch) for record in records]
-    return Batch.concat([record.batch for record in records]), np.repeat([r.partition for r in records], lengths)
+    partitions = np.repeat([record.partition for record in records], [record.events for record in records])
+    messages = [record.content for record in records if isinstance(record.content, pb.Batch)]
+    if len(messages) == len(records):
+        return joined(messages), partitions
+    return Batch.concat([record.batch for record in records]), partitions
 
 
 def relevant_rows(records: Sequence[Record], relevant: Array) -> tuple[Batch, Array] | None:
     """As `rows`, of those alone whose action is relevant (bool[256]); None where there is none."""
-    some = [record for record in records if relevant[record.batch.action].any()]
+    some = [record for record in records if relevant[record.actions].any()]
     if not some:
         return None
     batch, partitions = rows(some)

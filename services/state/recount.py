@@ -5,7 +5,6 @@ right is tested by the plain recount of the tests. Besides, a view's offsets and
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ def concerning(record: Record, sample: U64) -> Record | None:
     kept: Array = _FOR_ALL[batch.action]
     for name in _NAMED:
         kept = kept | among(getattr(batch, name), sample)
-    return replace(record, batch=batch.take(kept)) if kept.any() else None
+    return record.with_content(batch.take(kept)) if kept.any() else None
 
 
 class Recount:

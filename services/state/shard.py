@@ -89,6 +89,9 @@ class Shard(Database):
         super().__init__(folder, form, ("offsets", *names), cache_mb, memtable_mb, looking=looking)
         self._moved = threading.Condition()
         self._owned = Owned()
+        self._passed: tuple[list[Record], dict[Partition, Progress]] | None = (
+            None  # by `fresh`, for the commit after it
+        )
         try:
             self._applied: dict[Partition, Progress] = self._read_offsets(names)
             self._read_in = self.note(HISTORY_KEY) or b""
@@ -186,6 +189,7 @@ class Shard(Database):
                 raise NotReady(f"{self.folder}: {error}") from None
             if applied is not None:
                 new.append(applied)
+        self._passed = new, looked
         return new
 
     def commit(self, batch: Any, records: Sequence[Record], written: Callable[[], None] = lambda: None) -> None:
@@ -194,14 +198,7 @@ class Shard(Database):
         `written` is called in between: the state that a view keeps in memory is updated before waiting reads go on. Raises
         MeshError, and writes nothing, when a record is of a partition that the shard does not own.
         """
-        moved: dict[Partition, Progress] = {}
-        for record in records:
-            at = (int(record.topic), record.partition)
-            progress = moved.get(at)
-            if progress is None:
-                self._check_owned(at)
-                progress = moved[at] = self._applied.get(at, NOTHING).copy()
-            progress.move(record)
+        moved = self._moved_by(records)
         offsets = self._handles["offsets"]
         for at, progress in moved.items():
             for key, value in changes(at, self._applied.get(at, NOTHING), progress):
@@ -214,6 +211,21 @@ class Shard(Database):
         with self._moved:
             self._applied.update(moved)
             self._moved.notify_all()
+
+    def _moved_by(self, records: Sequence[Record]) -> dict[Partition, Progress]:
+        """Where it stands after these records."""
+        passed, self._passed = self._passed, None
+        if passed is not None and records is passed[0]:  # as `fresh` has found a moment ago
+            return passed[1]
+        moved: dict[Partition, Progress] = {}
+        for record in records:
+            at = (int(record.topic), record.partition)
+            progress = moved.get(at)
+            if progress is None:
+                self._check_owned(at)
+                progress = moved[at] = self._applied.get(at, NOTHING).copy()
+            progress.move(record)
+        return moved
 
     def _check_owned(self, at: Partition) -> None:
         if self._owned.log and at not in self._owned.log:
