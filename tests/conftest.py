@@ -38,6 +38,7 @@ LONGEST = (
     "mesh/test_mesh_snapshots.py",
     "mesh/test_replicas_mesh.py",
     "mesh/test_mesh_kafka.py",
+    "mesh/test_mesh_migrate.py",
     "mesh/test_command.py",
     "mesh/test_mesh_learning.py",
     "installed/test_wheel.py",

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from roadrunner import routing
-from tests.drill.power.rounds import Cuts, missing, rounds
+from tests.drill.power.rounds import Cuts, NotMountedError, missing, rounds
 from tests.drill.power.stores import Log, Store, View
 
 console = Console()
@@ -31,7 +31,11 @@ def main() -> int:
         0,
     )
     for store in (Log(), View()):
-        found = _drilled(store, arguments.cuts, arguments.seed)
+        try:
+            found = _drilled(store, arguments.cuts, arguments.seed)
+        except NotMountedError as error:
+            console.print(f"{error}; it takes CAP_SYS_ADMIN")
+            return 2
         aside = str(store.rebuilt) if isinstance(store, View) else "-"
         each = f"{statistics.median(found.opened_s):.2f}" if found.opened_s else "-"
         lines = f"{found.lines:,}" if isinstance(store, Log) else "-"

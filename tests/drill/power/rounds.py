@@ -20,9 +20,12 @@ from tests.drill.power.stores import Store, say_into
 ROOT = Path(__file__).resolve().parents[3]
 WITHIN_S = 120.0
 MOST_LINES = 120  # acknowledged before a cut, at most
-_FORK = multiprocessing.get_context(
-    "fork"
-)  # a child has the modules and kernels of this process, and none of its stores
+#: A child has the modules and kernels of this process, and none of its stores.
+_FORK = multiprocessing.get_context("fork")
+
+
+class NotMountedError(Exception):
+    """This machine mounts no such file system."""
 
 
 @dataclass
@@ -60,12 +63,15 @@ def lossy(folder: Path, seed: int) -> Iterator[Path]:
             end = time.monotonic() + WITHIN_S
             while not os.path.ismount(mount):
                 if serving.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError(f"{mount}: was not mounted; the file system ended with {serving.poll()}")
+                    raise NotMountedError(f"{mount}: the file system ended with {serving.poll()} before it was mounted")
                 time.sleep(0.01)
             yield mount
         finally:
-            subprocess.run(["umount", "-l", str(mount)], check=False)
-            serving.wait(WITHIN_S)
+            subprocess.run(["umount", "-l", str(mount)], check=False, stderr=subprocess.DEVNULL)
+            try:
+                serving.wait(10)
+            except subprocess.TimeoutExpired:
+                serving.kill()
 
 
 def cut(mount: Path) -> None:
