@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from roadrunner import counting, layout, split_layout, stored
+from roadrunner import layout, split_layout, stored
 from roadrunner.accepting import primary_keys
 from roadrunner.check import records as records_of
+from roadrunner.counting import Counting
 from roadrunner.duplicates import keys_of
 from roadrunner.splitting import Splitting
 from roadrunner.store import EventLog
@@ -168,11 +169,9 @@ class EmbeddedHistory:
                 which = f"key {wrong[0].hex()}" if wrong is not None else f"{counts[1]} entries of {counts[0]}"
                 raise Damaged(f"{self._db.folder}: table {name} does not follow from the log's records: {which}")
 
-    def noted(self) -> dict[str, dict[int, int]]:
-        """By stage: up to where of each partition its work is done, but for `ingest`, whose end the copy decides."""
-        done = self.log.aggregated(synced=True)
-        objects = {partition: of.next for (_, partition), of in done.items()}
-        return {counting.Counting.name: objects}
+    def aggregated(self) -> dict[int, int]:
+        """By partition of `objects`: the offset at which the aggregator goes on."""
+        return {partition: of.next for (_, partition), of in self.log.aggregated(synced=True).items()}
 
 
 def _bare(columns: Columns) -> Batch:
@@ -236,7 +235,7 @@ class Migration:
         shard = Shard(self._scratch, "migration 1", split_layout.FAMILIES)
         try:
             copied = self._compared("reading the copy", shard)
-            self._check_whole(copied)
+            self._check_whole({at: count for at, (count, _) in copied.items()})
             self._source.check_tables(shard)
         finally:
             shard.close()
@@ -304,13 +303,11 @@ class Migration:
         finally:
             writer.close()
 
-    def _check_whole(self, copied: dict[Partition, tuple[int, int]]) -> None:
-        for at, end in self._source.ends.items():
-            if copied[at] != (end.next, end.events):
-                raise Damaged(
-                    f"{self._name(at)}: holds {copied[at][0]} records of {copied[at][1]} events, the log {end.next} of "
-                    f"{end.events}"
-                )
+    def _check_whole(self, copied: dict[Partition, int]) -> None:
+        for at, count in copied.items():
+            expected = sum(1 for _ in self._source.records(at)) if at[0] == INGEST else self._source.ends[at].next
+            if count != expected:
+                raise Damaged(f"{self._name(at)}: holds {count} records, and {expected} were to be copied")
 
     def _note(self, ingest: dict[int, int]) -> None:
         """The stages go on where the embedded log stood; the splitter's note comes last: with it a mesh may begin."""
@@ -319,9 +316,9 @@ class Migration:
             epoch = reader.history(ASK_S).epoch
         finally:
             reader.close()
-        topics = {counting.Counting.name: int(Topic.OBJECTS), Splitting.name: INGEST}
-        for stage, done in (self._source.noted() | {Splitting.name: ingest}).items():
-            group = KafkaGroup(self._cluster, stage, topics[stage], "migration", lambda _: {}, lambda: None)
+        stages = (Counting.name, Counting.topic, self._source.aggregated()), (Splitting.name, Splitting.topic, ingest)
+        for stage, topic, done in stages:
+            group = KafkaGroup(self._cluster, stage, topic, "migration", lambda _: {}, lambda: None)
             try:
                 group.read({})
                 before, new = group.noted(), {p: Noted(next_, 0, epoch) for p, next_ in done.items()}
@@ -338,7 +335,7 @@ def _is(record: Record, expected: Serialised | None) -> bool:
     """Whether a record holds what is expected at its place, however it is written."""
     if expected is None or record.provenance != expected.provenance:
         return False
-    key = layout.record_key(min(int(record.topic), 255), record.partition, record.offset)
+    key = layout.record_key(record.topic, record.partition, record.offset)
     ours = Batch.of(layout.message_of(key, expected.value)).to_proto()
     return bool(ours == record.batch.to_proto())
 
