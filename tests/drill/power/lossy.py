@@ -18,7 +18,8 @@ from typing import Any
 
 import mfusepy
 
-CUT = "power-cut"
+from tests.drill.power import CUT
+
 _STAT = ("st_mode", "st_nlink", "st_size", "st_uid", "st_gid")
 _SPACE = (
     "f_bavail",

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tests.drill.power.lossy import CUT
+from tests.drill.power import CUT
 from tests.drill.power.stores import Store, say_into
 
 ROOT = Path(__file__).resolve().parents[3]
