@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from roadrunner import routing
 from tests.drill.power.rounds import Cuts, NotMountedError, missing, rounds
 from tests.drill.power.stores import Log, Store, View
 
@@ -25,7 +24,6 @@ def main() -> int:
     if why := missing():
         console.print(why)
         return 2
-    routing.warm()
     table, wrong = (
         Table("store", "cuts", "acknowledged", "set aside", "opened and read, median s", "wrong", box=None),
         0,

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import random
-import select
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from tests.drill.power.stores import Store, say_into
 ROOT = Path(__file__).resolve().parents[3]
 WITHIN_S = 120.0
 MOST_LINES = 120  # acknowledged before a cut, at most
-#: A child has the modules and kernels of this process, and none of its stores.
-_FORK = multiprocessing.get_context("fork")
+#: A child has the modules and kernels of a process without threads; one that is forked from a thread of tests may hang.
+_FORK = multiprocessing.get_context("forkserver")
+_FORK.set_forkserver_preload(["tests.drill.power.preloaded"])
 
 
 class NotMountedError(Exception):
@@ -105,13 +106,13 @@ def rounds(store: Store, folder: Path, cuts: int, seed: int, say: Any = lambda *
 
 def _written(store: Store, folder: Path, known: Any, chance: random.Random) -> list[str]:
     """What a process said that wrote the store until it was killed: after some lines, and a moment of any length."""
-    reading, writing = os.pipe()
-    process = _FORK.Process(target=_write, args=(store, folder, known, writing))
+    ours, theirs = _FORK.Pipe(duplex=False)
+    process = _FORK.Process(target=_write, args=(type(store), folder, known, theirs))
     process.start()
-    os.close(writing)
+    theirs.close()
     most, data = chance.randrange(MOST_LINES), b""
     while data.count(b"\n") < most:
-        more = os.read(reading, 65_536) if select.select([reading], [], [], WITHIN_S)[0] else b""
+        more = os.read(ours.fileno(), 65_536) if ours.poll(WITHIN_S) else b""
         if not more:
             break
         data += more
@@ -119,22 +120,22 @@ def _written(store: Store, folder: Path, known: Any, chance: random.Random) -> l
     ended = process.exitcode
     process.kill()
     process.join()
-    while more := os.read(reading, 65_536):
+    while more := os.read(ours.fileno(), 65_536):
         data += more
-    os.close(reading)
+    ours.close()
     if ended is not None:
         raise RuntimeError(f"{store.name}: its writer ended by itself with {ended}")
     return data.decode().splitlines()
 
 
-def _write(store: Store, folder: Path, known: Any, pipe: int) -> None:
-    store.write(folder, known, say_into(pipe))
+def _write(kind: type[Store], folder: Path, known: Any, pipe: Connection) -> None:
+    kind().write(folder, known, say_into(pipe.fileno()))
 
 
 def _looked(store: Store, folder: Path) -> Any:
     """What a process finds that opens the store. Raises RuntimeError where it can't."""
     ours, theirs = _FORK.Pipe(duplex=False)
-    process = _FORK.Process(target=_look, args=(store, folder, theirs))
+    process = _FORK.Process(target=_look, args=(type(store), folder, theirs))
     process.start()
     theirs.close()
     try:
@@ -149,8 +150,8 @@ def _looked(store: Store, folder: Path) -> Any:
     return found
 
 
-def _look(store: Store, folder: Path, pipe: Any) -> None:
+def _look(kind: type[Store], folder: Path, pipe: Connection) -> None:
     try:
-        pipe.send(store.look(folder))
+        pipe.send(kind().look(folder))
     except Exception as error:
         pipe.send(repr(error))

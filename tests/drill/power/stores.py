@@ -18,6 +18,7 @@ from roadrunner.committer import Committer
 from services.core.events import Action, Batch, events
 from services.core.topics import Topic, partition_of
 from services.log.protocol import Record
+from services.state.database import Database
 from services.state.shard import Shard, open_or_rebuild, set_aside
 from tests.drill.recount import Recount
 from tests.roadrunner.running import open_log, publish
@@ -109,6 +110,15 @@ class Log:
             if len(there) not in (EACH * batches, EACH * (batches + 1)):
                 wrong.append(f"writer {writer}: {len(there)} events are there of {EACH * batches} acknowledged")
         return wrong
+
+
+class CarelessLog(Log):
+    """One whose sync does nothing: the drill must find it."""
+
+    def write(self, folder: Path, known: Any, say: Say) -> None:
+        """As the log."""
+        Database.sync = lambda self: None  # type: ignore[method-assign]
+        super().write(folder, known, say)
 
 
 class View:
