@@ -30,6 +30,20 @@ from tests.assumptions.rocksdb import key, options
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
+def test_a_snapshot_shows_what_was_written_after_it(tmp_path: Path) -> None:
+    """So two scans as of one write can't be had by it: services/state/family.py compares sequence numbers instead."""
+    db = Rdict(str(tmp_path / "db"), options(), column_families={"a": options()})
+    family = db.get_column_family("a")
+    family.put(key(1), b"v")
+    snapshot, scan, before = family.snapshot(), family.items(), family.latest_sequence_number()
+    family.put(key(2), b"v")
+    assert [found for found, _ in scan] == [key(1)]
+    assert [found for found, _ in snapshot.items()] == [key(1), key(2)]
+    assert family.latest_sequence_number() > before
+    del snapshot, scan
+    db.close()
+
+
 def test_get_of_a_list_is_single_gets_with_none_for_the_missing(db: Any) -> None:
     for i in range(0, 100, 2):
         db.put(key(i), b"v%d" % i)

@@ -1,5 +1,6 @@
 """The ingest API and its log, really listening, in this process; stopped and started again on the same port and folder."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import grpc
 
+from protos import events_pb2
 from protos import roadrunner_pb2_grpc as rpc
 from roadrunner.client import Publisher
 from roadrunner.committer import Committer
@@ -55,6 +57,17 @@ def publish(committer: Committer, batch: Batch, timeout: float) -> PublishResult
 def append(log: EventLog, *batches: Batch) -> list[PublishResult]:
     """Append batches; not synced."""
     return log.append([batch.to_proto() for batch in batches])
+
+
+def users_ids(log: EventLog) -> Counter[int]:
+    """How often each id is in the topic of users."""
+    positions = {at: end.first for at, end in log.ends().items() if at[0] == 0}
+    found: Counter[int] = Counter()
+    while records := log.read(positions):
+        for record in records:
+            positions[record.topic, record.partition] = record.offset + 1
+            found.update(Batch.of(events_pb2.Batch.FromString(record.batch)).id.tolist())
+    return found
 
 
 class Running:

@@ -1,13 +1,9 @@
 """kill -9 of the process that writes the log: the acknowledged events are there once, also when a writer publishes again."""
 
 import random
-from collections import Counter
 from pathlib import Path
 
-from protos import events_pb2
-from roadrunner.store import EventLog
-from services.core.events import Batch
-from tests.roadrunner.running import open_log
+from tests.roadrunner.running import open_log, users_ids
 from tests.services.children import child, read_line
 
 ROUNDS = 6
@@ -36,16 +32,6 @@ WRITER = """
     for writer, batch in enumerate(sys.argv[2:]):
         threading.Thread(target=write, args=(writer, int(batch))).start()
 """
-
-
-def users_ids(log: EventLog) -> Counter[int]:
-    positions = {at: end.first for at, end in log.ends().items() if at[0] == 0}
-    found: Counter[int] = Counter()
-    while records := log.read(positions):
-        for record in records:
-            positions[record.topic, record.partition] = record.offset + 1
-            found.update(Batch.of(events_pb2.Batch.FromString(record.batch)).id.tolist())
-    return found
 
 
 def test_acknowledged_events_are_in_the_log_exactly_once(tmp_path: Path) -> None:

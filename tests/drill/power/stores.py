@@ -13,15 +13,14 @@ import numpy as np
 from apiary import layout
 from apiary.store import ApiaryStore
 from bench.recounts import FOLLOWED
-from protos import events_pb2
 from roadrunner.committer import Committer
-from services.core.events import Action, Batch, events
+from services.core.events import Action, events
 from services.core.topics import Topic, partition_of
 from services.log.protocol import Record
 from services.state.database import Database
 from services.state.shard import Shard, open_or_rebuild, set_aside
 from tests.drill.recount import Recount
-from tests.roadrunner.running import open_log, publish
+from tests.roadrunner.running import open_log, publish, users_ids
 from tests.services.batches import follows
 
 WRITERS, EACH = 3, 7  # threads that publish, and the events of a batch
@@ -83,14 +82,11 @@ class Log:
 
     def look(self, folder: Path) -> Counter[int]:
         """How often each id is in the topic of users."""
-        log, found = open_log(folder), Counter[int]()
-        positions = {at: end.first for at, end in log.ends().items() if at[0] == Topic.USERS}
-        while records := log.read(positions):
-            for record in records:
-                positions[record.topic, record.partition] = record.offset + 1
-                found.update(Batch.of(events_pb2.Batch.FromString(record.batch)).id.tolist())
-        log.close()
-        return found
+        log = open_log(folder)
+        try:
+            return users_ids(log)
+        finally:
+            log.close()
 
     def heard(self, lines: list[str]) -> list[int]:
         for line in lines:
