@@ -25,6 +25,10 @@ PARTS = {
         "the log on Kafka: the ingest API on one broker, and views that apply from it beside the embedded log (make kafka)",
         "the broker, roadrunner and its 8 or 48 writing threads share both cores; a view has one core",
     ),
+    "brokers": BenchPart(
+        "the log on three Kafka brokers: acknowledged, applied by every view, and seen (root, make kafka)",
+        "the brokers, the whole mesh and the client share both cores",
+    ),
     "filters": BenchPart("bloom filters of ids beside rbloom and pybloom-live", f"one thread on one core; {TURNS}"),
     "views": BenchPart("how fast each view applies the log, on one core", "one core, RocksDB's own threads included"),
     "aperture": BenchPart("the filter of seen pins, beside sqlite and pybloom-live", f"{IN_PROCESS_AND_RPC}; {TURNS}"),

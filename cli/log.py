@@ -135,6 +135,7 @@ def migrate(
 
 
 def _copied(cluster: Any, folder: Path, at: Path) -> "Migrated":
+    from roadrunner.accepting import Shape
     from roadrunner.migration import EmbeddedHistory, Migration
     from roadrunner.retention import Retention
     from roadrunner.settings import Settings
@@ -144,7 +145,7 @@ def _copied(cluster: Any, folder: Path, at: Path) -> "Migrated":
     try:
         with progress() as say, tempfile.TemporaryDirectory(prefix="migrate-", dir=folder / "run") as scratch:
             say("reading the log's last day", 0, 0)
-            source = EmbeddedHistory(log, cluster.partitions)
+            source = EmbeddedHistory(log, Shape(cluster.partitions, cluster.ingest_partitions))
             return Migration(source, cluster, Path(scratch) / "splitter", say).run()
     finally:
         log.close()

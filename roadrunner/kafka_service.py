@@ -6,7 +6,7 @@ from typing import Any
 from protos import roadrunner_pb2 as pb
 from protos import roadrunner_pb2_grpc as rpc
 from protos.events_pb2 import Batch
-from roadrunner.accepting import accepted, reached
+from roadrunner.accepting import Shape, accepted, reached
 from roadrunner.answers import Answers
 from roadrunner.intake import check
 from roadrunner.service import WITHIN_S, checked
@@ -28,14 +28,14 @@ class KafkaRoadrunner(rpc.RoadrunnerServicer):
     def __init__(
         self,
         writer: KafkaWriter,
-        partitions: int,
+        shape: Shape,
         epoch: Callable[[], int],
         clock: Clock,
         max_ahead_ms: int,
         stages: Positions,
     ) -> None:
         """epoch: of the log, for tokens; stages: by topic and partition, how far what this process makes of them has come."""
-        self._writer, self._partitions, self._epoch = writer, partitions, epoch
+        self._writer, self._shape, self._epoch = writer, shape, epoch
         self._clock, self._max_ahead_ms, self._stages = clock, max_ahead_ms, stages
         self._answers: Answers[list[int]] = Answers()
 
@@ -51,7 +51,7 @@ class KafkaRoadrunner(rpc.RoadrunnerServicer):
 
     async def _acknowledged(self, batch: Batch) -> pb.PublishReply:
         """Raises DeadlineExceeded when it was not acknowledged in time: then it may still be accepted."""
-        serving, records = context.current(), accepted(batch, self._partitions)
+        serving, records = context.current(), accepted(batch, self._shape)
         sent = [Serialised(INGEST, of.partition, of.batch.SerializeToString()) for of in records]
         offsets = await self._answers.wait(
             lambda answer, gone: self._writer.submit(sent, answer), serving.remaining() if serving else WITHIN_S, LATE

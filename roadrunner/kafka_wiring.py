@@ -6,6 +6,7 @@ from functools import partial
 
 from protos.roadrunner_pb2_grpc import add_RoadrunnerServicer_to_server
 from roadrunner import aggregation, counting, routing, split_layout
+from roadrunner.accepting import Shape
 from roadrunner.counting import Counting
 from roadrunner.kafka_service import KafkaRoadrunner
 from roadrunner.settings import Settings
@@ -60,11 +61,12 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
     """Ready once the log's topics are there."""
     routing.warm()
     aggregation.warm()
-    cluster, partitions = cluster_of(runtime.mesh), runtime.mesh.common.partitions
+    cluster = cluster_of(runtime.mesh)
+    shape = Shape(cluster.partitions, cluster.ingest_partitions)
     member = f"{runtime.mesh.common.zone}.{runtime.service}.{runtime.folder.name}"
     ingest, derived = KafkaWriter(cluster, (INGEST,)), KafkaWriter(cluster)
     shards = {name: _shard(runtime, settings, name) for name in FAMILIES}
-    stages: list[Stage] = [Splitting(shards["splitter"], partitions), Counting(shards["aggregator"], partitions)]
+    stages: list[Stage] = [Splitting(shards["splitter"], shape), Counting(shards["aggregator"], shape.partitions)]
     readers = [KafkaReader(cluster, (stage.topic, *stage.writes)) for stage in stages]
     threads = [
         StageThread(stage, reader, derived, partial(KafkaGroup, cluster, stage.name, stage.topic, member), together_s)
@@ -81,7 +83,7 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
             shard.look()
 
     max_ahead_ms = settings.max_ahead_s * 1000
-    service = KafkaRoadrunner(ingest, partitions, lambda: epoch.number, runtime.clock, max_ahead_ms, positions)
+    service = KafkaRoadrunner(ingest, shape, lambda: epoch.number, runtime.clock, max_ahead_ms, positions)
     for name, thread in zip(("splitting", "aggregation"), threads, strict=True):
         runtime.metrics.gauge(f"{name}_lag_records", partial(_lag, thread))
     runtime.metrics.gauge("log_events", lambda: float(shards["splitter"].applied_events()))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from roadrunner import layout, split_layout, stored
-from roadrunner.accepting import primary_keys
+from roadrunner.accepting import Shape, primary_keys
 from roadrunner.check import records as records_of
 from roadrunner.counting import Counting
 from roadrunner.duplicates import keys_of
@@ -58,8 +58,8 @@ _TABLES = ("boards", "qualities")
 class EmbeddedHistory:
     """A log at rest, as its copy has it. Raises Conflict for one that can't be copied whole."""
 
-    def __init__(self, log: EventLog, partitions: int) -> None:
-        self.log, self._db, self.partitions = log, log.database, partitions
+    def __init__(self, log: EventLog, shape: Shape) -> None:
+        self.log, self._db, self.shape = log, log.database, shape
         self.ends = log.ends()
         dropped = next((at for at, end in self.ends.items() if end.first), None)
         if dropped is not None:
@@ -85,7 +85,7 @@ class EmbeddedHistory:
                 continue
             for record in records_of(self._db, *at, self._first_since(at, end.next), end.next):
                 batch = record.batch.take(record.batch.id != 0)
-                where = partition_of(primary_keys(batch), self.partitions)
+                where = self.shape.ingest_of(batch)
                 for partition in np.unique(where).tolist():
                     own = where == partition
                     found[partition].append({name: getattr(batch, name)[own] for name in _COLUMNS})
@@ -123,7 +123,7 @@ class EmbeddedHistory:
     @property
     def places(self) -> list[Partition]:
         """Topic and partition of all that is copied; `ingest` last, so that nothing is split before the rest is there."""
-        return [*self.ends, *((INGEST, partition) for partition in range(self.partitions))]
+        return [*self.ends, *((INGEST, partition) for partition in range(self.shape.ingest))]
 
     def records(self, at: Partition) -> Iterator[Serialised]:
         """The records of a partition of the copy, in order."""
@@ -142,22 +142,26 @@ class EmbeddedHistory:
         last day have ids of their own: theirs may have come again since.
         """
         writer, count = int.from_bytes(self.log.history.identity[:8], "little") | 1, 0
-        at = (int(Topic.OBJECTS), partition)
-        for record in records_of(self._db, *at, 0, self.ends[at].next):
+        parts = range(partition, self.shape.partitions, self.shape.ingest)
+        for record in (record for p in parts for record in self._objects(p)):
             batch = record.batch
             states = IS_OF_BOARDS[batch.action] | (_STATES_QUALITY[batch.action] & ~np.isnan(batch.quality))
-            states &= partition_of(primary_keys(batch), self.partitions) == partition
+            states &= partition_of(primary_keys(batch), self.shape.partitions) == record.partition
             rows = batch.take(states)
             if not len(rows):
                 continue
             bare = _bare({name: getattr(rows, name) for name in _COLUMNS}).replace(quality=rows.quality)
             if record.accepted_ms < self._since:
-                own = np.arange(count + 1, count + 1 + len(rows), dtype=np.uint64)
-                bare, count = bare.replace(id=own, writer=np.full(len(rows), writer, np.uint64)), count + len(rows)
+                ids = np.arange(count + 1, count + 1 + len(rows), dtype=np.uint64)
+                bare, count = bare.replace(id=ids, writer=np.full(len(rows), writer, np.uint64)), count + len(rows)
             yield bare
         recent = self._recent.get(partition, {"id": _NO_IDS})
         for start in range(0, len(recent["id"]), ROWS):
             yield _bare({name: column[start : start + ROWS] for name, column in recent.items()})
+
+    def _objects(self, partition: int) -> Iterator[Record]:
+        at = (int(Topic.OBJECTS), partition)
+        return records_of(self._db, *at, 0, self.ends[at].next)
 
     def check_tables(self, made: Shard) -> None:
         """Raise Damaged when the splitter's tables, made of the copy, are not the log's own."""
@@ -239,7 +243,7 @@ class Migration:
             self._source.check_tables(shard)
         finally:
             shard.close()
-        self._note({p: copied[INGEST, p][0] for p in range(self._source.partitions)})
+        self._note({p: copied[INGEST, p][0] for p in range(self._source.shape.ingest)})
         views = sum(count for (topic, _), (_, count) in copied.items() if topic != INGEST)
         return Migrated(sum(count for count, _ in copied.values()), views, sum(count for count, _ in there.values()))
 
@@ -252,7 +256,7 @@ class Migration:
         """
         reader, found = self._reader(), dict.fromkeys(self._source.places, (0, 0))
         stalled = _Stalled(reader.close)
-        splitting = Splitting(shard, self._source.partitions) if shard is not None else None
+        splitting = Splitting(shard, self._source.shape) if shard is not None else None
         try:
             ends = reader.ends(ASK_S)
             first = next((at for at, end in ends.items() if end.first), None)

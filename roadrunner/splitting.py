@@ -19,7 +19,7 @@ import numpy as np
 
 from protos import events_pb2 as pb
 from roadrunner import layout, split_layout
-from roadrunner.accepting import marked
+from roadrunner.accepting import Shape
 from roadrunner.boards import Boards
 from roadrunner.duplicates import RecentIds
 from roadrunner.intake import Group
@@ -63,9 +63,9 @@ class Splitting:
     name, topic = "splitter", INGEST
     writes: tuple[int, ...] = tuple(map(int, PLACES))
 
-    def __init__(self, shard: Shard, partitions: int) -> None:
+    def __init__(self, shard: Shard, shape: Shape) -> None:
         """shard: with `split_layout.FAMILIES`."""
-        self.shard, self._partitions = shard, partitions
+        self.shard, self._shape, self._partitions = shard, shape, shape.partitions
         self._recent: dict[int, RecentIds] = {}
         self._forgot: dict[int, int] = {}
 
@@ -104,7 +104,7 @@ class Splitting:
         places: list[list[Partition]] = [[] for _ in range(records)]
         for record, place in Routed.of(group, np.arange(group.rows), self._partitions).met(group, records):
             places[record].append(at_of(place, self._partitions))
-        return sorted({at for of in places for at in marked(of, self._partitions)})
+        return sorted({at for of in places for at in self._shape.marked(of)})
 
     def _fresh(self, records: list[Record], group: Group, staged: Staged) -> I64:
         """The rows whose ids are not known, ascending; all of them are from now on."""

@@ -129,6 +129,15 @@ class KafkaSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     min_insync_replicas: Annotated[
         int, Meta(ge=1, le=10, description="brokers that must have a record before it is acknowledged")
     ] = 2
+    ingest_partitions: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="parts of the accepted batches that are split beside each other: at most as many roadrunners work, and "
+            "fewer of them make larger records. As many as [mesh] partitions at most; fixed once the topics are made",
+        ),
+    ] = 8
     retention_hours: Annotated[
         int,
         Meta(

@@ -20,7 +20,7 @@ from services.core.batches import check_whole
 from services.core.errors import DeadlineExceeded, NotReady, OutOfRange, Unavailable
 from services.core.topics import INGEST, Topic
 from services.log.history import LogHistory
-from services.log.kafka_cluster import META, NAMES, ClientLog, Cluster, offsets, waited
+from services.log.kafka_cluster import AGAIN_S, ASKING, ATTEMPT_S, META, NAMES, ClientLog, Cluster, offsets, waited
 from services.log.kafka_layout import HEADER, Meta, header_of, meta_of
 from services.log.protocol import End, Partition, Positions, Record
 
@@ -62,14 +62,14 @@ class KafkaReader:
     def __init__(self, cluster: Cluster, topics: Collection[int] = tuple(Topic)) -> None:
         """topics: those whose ends it answers."""
         self._cluster, self._closing = cluster, threading.Event()
-        self._all = [(int(topic), p) for topic in topics for p in range(cluster.partitions)]
+        self._all = cluster.every(topics)
         self._admin = cluster.admin()
-        self._looking, self._lock = self._consumer(), threading.Lock()
+        self._looking, self._lock = self._consumer(**ASKING), threading.Lock()
         self._meta: tuple[int, Meta] | None = None  # the end, and the record before it
         self._gone: NotReady | None = None
 
-    def _consumer(self) -> Consumer:
-        return Consumer(self._cluster.client() | READING | {"error_cb": self._note}, logger=ClientLog())
+    def _consumer(self, **more: Any) -> Consumer:
+        return Consumer(self._cluster.client(**more) | READING | {"error_cb": self._note}, logger=ClientLog())
 
     def _note(self, error: Any) -> None:
         """A topic that was deleted while it is read shows here alone."""
@@ -81,12 +81,7 @@ class KafkaReader:
     def history(self, timeout: float) -> LogHistory:
         """The identity of the log and its epochs. Raises Unavailable, DeadlineExceeded, NotReady for a log that is not there."""
         cluster, end = self._cluster, time.monotonic() + timeout
-        found = waited(
-            cluster, self._admin.describe_topics(TopicCollection(cluster.names), request_timeout=timeout), timeout
-        )
-        with cluster.errors():
-            of = self._admin.describe_cluster(request_timeout=timeout).result(timeout).cluster_id
-        ids = "".join(f"\n{name} {found[name].topic_id}" for name in sorted(found))
+        identity = self._identity(end)
         meta = self.meta(end - time.monotonic())
         if meta is None:
             raise NotReady(f"{cluster}: topic {cluster.name(META)} is empty; `feedmesh log init` makes the log")
@@ -95,13 +90,39 @@ class KafkaReader:
                 f"{cluster}: the log {cluster.prefix} was made with {meta.partitions} partitions, and [mesh] partitions = "
                 f"{cluster.partitions}: use the number that it was made with, or another prefix"
             )
-        return LogHistory(hashlib.sha256(f"{of}{ids}".encode()).digest()[:16], meta.history())
+        if meta.of_ingest != cluster.ingest_partitions:
+            raise NotReady(
+                f"{cluster}: the log {cluster.prefix} was made with {meta.of_ingest} partitions of accepted batches, and [kafka] "
+                f"ingest_partitions = {cluster.ingest_partitions}: use the number that it was made with, or another prefix"
+            )
+        return LogHistory(identity, meta.history())
+
+    def _identity(self, end: float) -> bytes:
+        """The log is these topics of this cluster. An attempt that fails may wait for a broker that died: the next is made by a
+        client that begins with those that are there.
+        """
+        cluster = self._cluster
+        while True:
+            within = max(0.1, min(end - time.monotonic(), ATTEMPT_S))
+            try:
+                asked = self._admin.describe_topics(TopicCollection(cluster.names), request_timeout=within)
+                found = waited(cluster, asked, within)
+                with cluster.errors():
+                    of = self._admin.describe_cluster(request_timeout=within).result(within).cluster_id
+            except (DeadlineExceeded, Unavailable):
+                if time.monotonic() + AGAIN_S > end:
+                    raise
+                time.sleep(AGAIN_S)
+                self._admin = cluster.admin()
+            else:
+                ids = "".join(f"\n{name} {found[name].topic_id}" for name in sorted(found))
+                return hashlib.sha256(f"{of}{ids}".encode()).digest()[:16]
 
     def meta(self, timeout: float) -> Meta | None:
         """The last record of the topic `meta`, read again when there is a newer one; None of an empty topic."""
         end, at = time.monotonic() + timeout, TopicPartition(self._cluster.name(META), 0)
         with self._lock, self._cluster.errors():
-            low, high = self._looking.get_watermark_offsets(at, timeout=max(0.1, timeout))
+            low, high = offsets(self._cluster, self._looking, [(META, 0)], timeout)[META, 0]
             if low == high:
                 return None
             if self._meta is None or self._meta[0] != high:
@@ -129,14 +150,14 @@ class KafkaReader:
                     yield [record_of(message) for message in self._good(messages)]
 
     def _check(self, positions: Positions) -> None:
-        partitions = self._cluster.partitions
         for topic, partition in positions:
+            partitions = self._cluster.partitions_of(topic)
             if topic not in NAMES or not 0 <= partition < partitions:
                 topics = ", ".join(f"{number} {name}" for number, name in NAMES.items())
                 raise OutOfRange(
                     f"no topic {topic} partition {partition}: topics are {topics}, partitions 0 to {partitions - 1}"
                 )
-        for at, (first, next_) in offsets(self._cluster, self._admin, positions, ASK_S).items():
+        for at, (first, next_) in offsets(self._cluster, self._looking, positions, ASK_S).items():
             if not first <= positions[at] <= next_:
                 raise OutOfRange(
                     f"topic {at[0]} partition {at[1]}: offset {positions[at]} is not in the log, which holds {first} to {next_}"
@@ -153,7 +174,7 @@ class KafkaReader:
     def ends(self, timeout: float, positions: Positions | None = None) -> dict[Partition, End]:
         """The range of every partition, with `End.oldest_ms` at these positions; events are not known. Raises Unavailable."""
         until = time.monotonic() + timeout
-        ranges = offsets(self._cluster, self._admin, self._all, timeout)
+        ranges = offsets(self._cluster, self._looking, self._all, timeout)
         behind = {
             at: max(position, ranges[at][0])
             for at, position in (positions or {}).items()

@@ -4,6 +4,7 @@ Every call has a deadline. What the client library says of each fault is pinned 
 """
 
 import logging
+import time
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from services.core.errors import (
     DeadlineExceeded,
@@ -33,13 +34,21 @@ SCHEME = "kafka://"
 MAX_RECORD = 8 << 20  # bytes of one record; its topic and the client allow as many
 META = "meta"
 NAMES = {INGEST: "ingest"} | {int(topic): topic.name.lower() for topic in Topic}
+#: Of a client that asks: it finds the new leader of a partition once what it knew of the old one is older than this. An
+#: AdminClient that waits for a broker which is away spins meanwhile (tests/assumptions/test_kafka_assumptions.py): so ranges are
+#: asked for by a consumer, whose calls wait.
+ASKING = {"metadata_max_age_ms": 2_000}
+ATTEMPT_S, AGAIN_S = 2.5, 0.1
+_EARLIEST, _LATEST = -2, -1  # in place of a time: the protocol's own numbers
+Place = Any  # a Partition, or one of the topic `meta` by its name
 _ALLOWED = ("security.", "sasl.", "ssl.")
 _RACK = "client.rack"
 
 E = KafkaError
 _TIMEOUTS = {E._TIMED_OUT, E._MSG_TIMED_OUT, E.REQUEST_TIMED_OUT, E._TIMED_OUT_QUEUE}
 _OUT_OF_RANGE = {E.OFFSET_OUT_OF_RANGE, E._AUTO_OFFSET_RESET, E._LOG_TRUNCATION}
-_UNKNOWN = {E.UNKNOWN_TOPIC_OR_PART, E._UNKNOWN_TOPIC, E._UNKNOWN_PARTITION, E.UNKNOWN_TOPIC_ID}
+_UNKNOWN = {E.UNKNOWN_TOPIC_OR_PART, E._UNKNOWN_TOPIC, E.UNKNOWN_TOPIC_ID}
+_LEADERLESS = {E._NOENT, E._UNKNOWN_PARTITION}  # said of a topic that is missing, and of any while no broker is there
 _FULL = {E._QUEUE_FULL}
 _TOO_LARGE = {E.MSG_SIZE_TOO_LARGE, E.RECORD_LIST_TOO_LARGE}
 _REFUSED = {
@@ -54,7 +63,7 @@ _KINDS: list[tuple[set[int], type[MeshError], str]] = [
     (_TIMEOUTS, DeadlineExceeded, "gave no answer in time"),
     (_OUT_OF_RANGE, OutOfRange, "the offset is not in the log"),
     (_UNKNOWN, NotReady, "a topic is missing; `feedmesh log init` makes it"),
-    ({E._NOENT}, Unavailable, "no broker leads a partition, or its topic is missing (`feedmesh log init` makes it)"),
+    (_LEADERLESS, Unavailable, "no broker leads a partition, or its topic is missing (`feedmesh log init` makes it)"),
     (_FULL, Exhausted, "takes no more records until it has acknowledged some"),
     (_TOO_LARGE, InvalidArgument, f"a record is too large; allowed are {MAX_RECORD} bytes"),
     (_REFUSED, Unavailable, "refuses this client; see [kafka] client and client_file, and the rights of its user"),
@@ -78,6 +87,19 @@ class Cluster:
         return f"{self.prefix}.{topic if isinstance(topic, str) else NAMES[topic]}"
 
     @property
+    def ingest_partitions(self) -> int:
+        """Those of the topic of accepted batches, which are no more than those of the others."""
+        return min(self.settings.ingest_partitions, self.partitions)
+
+    def partitions_of(self, topic: int) -> int:
+        """How many a topic has."""
+        return self.ingest_partitions if topic == INGEST else self.partitions
+
+    def every(self, topics: Collection[int] = tuple(NAMES)) -> list[Partition]:
+        """The partitions of these topics."""
+        return [(int(topic), p) for topic in topics for p in range(self.partitions_of(topic))]
+
+    @property
     def names(self) -> list[str]:
         """Those of all topics."""
         return [self.name(META), *(self.name(topic) for topic in NAMES)]
@@ -97,7 +119,7 @@ class Cluster:
 
     def admin(self) -> AdminClient:
         """A client that asks about topics."""
-        return AdminClient(self.client(), logger=ClientLog())
+        return AdminClient(self.client(**ASKING), logger=ClientLog())
 
     def places(self, positions: Mapping[Partition, int] | Collection[Partition]) -> list[TopicPartition]:
         """Partitions as the client has them, with their offsets if any are given."""
@@ -172,17 +194,33 @@ def security(settings: KafkaSettings) -> dict[str, str]:
 
 
 def offsets(
-    cluster: Cluster, admin: AdminClient, wanted: Collection[Partition], timeout: float
-) -> dict[Partition, Any]:
-    """(first, next) of each of these partitions. Raises Unavailable, DeadlineExceeded, NotReady for a topic that is missing."""
-    with cluster.errors():
-        asked = [
-            admin.list_offsets(dict.fromkeys(cluster.places(wanted), spec), request_timeout=timeout)
-            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
-        ]
-        first, last = ({(tp.topic, tp.partition): f.result(timeout).offset for tp, f in of.items()} for of in asked)
-    names = {at: (cluster.name(at[0]), at[1]) for at in wanted}
-    return {at: (first[name], last[name]) for at, name in names.items()}
+    cluster: Cluster, looking: Consumer, wanted: Collection[Place], timeout: float
+) -> dict[Place, tuple[int, int]]:
+    """(first, next) of each of these. looking: a client of `ASKING`. Raises Unavailable, DeadlineExceeded, NotReady."""
+    first, last = (_asked(cluster, looking, wanted, which, timeout) for which in (_EARLIEST, _LATEST))
+    return {at: (first[at], last[at]) for at in wanted}
+
+
+def _asked(
+    cluster: Cluster, looking: Consumer, wanted: Collection[Place], which: int, timeout: float
+) -> dict[Place, int]:
+    """An attempt asks the leaders that the client knows; one that died is known until the metadata is old."""
+    end = time.monotonic() + timeout
+    while True:
+        within = max(0.1, min(end - time.monotonic(), ATTEMPT_S))
+        try:
+            with cluster.errors():
+                found = looking.offsets_for_times(cluster.places(dict.fromkeys(wanted, which)), timeout=within)
+                for place in found:
+                    if place.error is not None:
+                        raise cluster.error(place.error)
+        except (DeadlineExceeded, Unavailable):
+            if time.monotonic() + AGAIN_S > end:
+                raise
+            time.sleep(AGAIN_S)
+        else:
+            of = {(place.topic, place.partition): place.offset for place in found}
+            return {at: of[cluster.name(at[0]), at[1]] for at in wanted}
 
 
 def waited(cluster: Cluster, futures: Mapping[str, "Future[Any]"], timeout: float) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class KafkaGroup:
         placed: is given the partitions that this member has now, and says from where to read each that it wants to; revoked: they
         are another's from now on. Both are called within `poll`.
         """
-        self._cluster, self._name = cluster, cluster.name(topic)
+        self._cluster, self._topic, self._name = cluster, topic, cluster.name(topic)
         self._placed, self._revoked = placed, revoked
         self._failed: Exception | None = None
         self._paused = frozenset[int]()
@@ -65,7 +65,7 @@ class KafkaGroup:
 
     def noted(self) -> dict[int, Noted]:
         """What is noted of every partition, by whichever member."""
-        places = [TopicPartition(self._name, partition) for partition in range(self._cluster.partitions)]
+        places = [TopicPartition(self._name, p) for p in range(self._cluster.partitions_of(self._topic))]
         with self._cluster.errors():
             committed = self._consumer.committed(places, timeout=CALL_S)
         for place in committed:

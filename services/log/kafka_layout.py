@@ -7,7 +7,7 @@ A record's value is a serialised Batch, as any consumer can read it. Its header 
 | version u1, writer u8, sequence u8 | the writer, and how many records it had written to this partition before |
 | topic u1, partition u2, offset u8, part u4 | the provenance, of a record that was made of another one; else absent |
 
-The topic `meta` holds one record that counts, the last: JSON with the number of partitions and the epochs.
+The topic `meta` holds one record that counts, the last: JSON with the numbers of partitions and the epochs.
 """
 
 import struct
@@ -66,6 +66,12 @@ class Meta(Struct, frozen=True, forbid_unknown_fields=True):
     partitions: int
     epochs: list[Began]
     format: str = FORMAT
+    ingest: int = 0  # partitions of accepted batches; 0: as many as of the others
+
+    @property
+    def of_ingest(self) -> int:
+        """Partitions of accepted batches."""
+        return self.ingest or self.partitions
 
     def history(self) -> list[Epoch]:
         """Its epochs, oldest first."""

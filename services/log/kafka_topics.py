@@ -11,7 +11,7 @@ from services.core.settings import KafkaSettings
 from services.core.topics import INGEST
 from services.log.history import KEPT, new_number
 from services.log.kafka import KafkaReader
-from services.log.kafka_cluster import MAX_RECORD, META, NAMES, Cluster, offsets, waited
+from services.log.kafka_cluster import MAX_RECORD, META, NAMES, Cluster, waited
 from services.log.kafka_layout import META_KEY, Meta, began, meta_value
 
 HOUR_MS = 3_600_000
@@ -40,7 +40,9 @@ def wanted(cluster: Cluster) -> dict[str, Wanted]:
     for number in NAMES:
         hours = settings.ingest_retention_hours if number == INGEST else settings.retention_hours
         retention = {"retention.ms": str(hours * HOUR_MS if hours > 0 else -1), "retention.bytes": "-1"}
-        topics[cluster.name(number)] = Wanted(cluster.partitions, common | {"cleanup.policy": "delete"} | retention)
+        topics[cluster.name(number)] = Wanted(
+            cluster.partitions_of(number), common | {"cleanup.policy": "delete"} | retention
+        )
     return topics
 
 
@@ -87,10 +89,9 @@ def _are_led(cluster: Cluster, admin: AdminClient, names: list[str], timeout: fl
     """Whether every partition of all topics is there and has a broker that leads it."""
     if len(_described(cluster, admin, timeout)) < len(names):
         return False
-    every = [(number, p) for number in NAMES for p in range(cluster.partitions)]
-    reader = KafkaReader(cluster)
+    reader = KafkaReader(cluster, NAMES)
     try:
-        offsets(cluster, admin, every, timeout)
+        reader.ends(timeout)
         reader.meta(timeout)
     except (NotReady, Unavailable):  # the broker that was asked has not heard of a topic yet
         return False
@@ -144,8 +145,9 @@ def check(cluster: Cluster, timeout: float) -> None:
         if name not in there:
             raise Conflict(f"{cluster}: topic {name} is missing; `feedmesh log init` makes it")
         if there[name] != topic.partitions:
+            setting = "[kafka] ingest_partitions" if name == cluster.name(INGEST) else "[mesh] partitions"
             raise Conflict(
-                f"{cluster}: topic {name} has {there[name]} partitions, allowed are {topic.partitions}: [mesh] partitions is "
+                f"{cluster}: topic {name} has {there[name]} partitions, allowed are {topic.partitions}: {setting} is "
                 "fixed once data has been written; use another prefix for another number"
             )
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics]
@@ -163,16 +165,14 @@ def begin_epoch(cluster: Cluster, timeout: float) -> int:
     """Begin an epoch at the log's present ends; its number. After a restore of brokers from an older copy: readers that have
     read further then know that what they read is gone.
     """
-    reader = KafkaReader(cluster)
+    reader = KafkaReader(cluster, NAMES)
     try:
-        before = reader.meta(timeout)
+        before, ends = reader.meta(timeout), reader.ends(timeout)
     finally:
         reader.close()
-    every = [(topic, partition) for topic in NAMES for partition in range(cluster.partitions)]
-    ends = offsets(cluster, cluster.admin(), every, timeout)
     epochs = before.epochs if before else []
-    epoch = began(new_number(), {at: next_ for at, (_, next_) in ends.items()})
-    value = meta_value(Meta(cluster.partitions, [*epochs, epoch][-KEPT:]))
+    epoch = began(new_number(), {at: end.next for at, end in ends.items()})
+    value = meta_value(Meta(cluster.partitions, [*epochs, epoch][-KEPT:], ingest=cluster.ingest_partitions))
     failed: list[object] = []
     producer = Producer(cluster.client() | {"acks": "all", "message.timeout.ms": int(timeout * 1000)})
     producer.produce(cluster.name(META), value, META_KEY, partition=0, on_delivery=lambda e, _: failed.append(e))

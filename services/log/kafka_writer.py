@@ -132,10 +132,11 @@ class KafkaWriter:
             answer([])
             return
         for record in records:
-            if record.topic not in self._topics or not 0 <= record.partition < self._cluster.partitions:
+            partitions = self._cluster.partitions_of(record.topic)
+            if record.topic not in self._topics or not 0 <= record.partition < partitions:
                 raise InvalidArgument(
                     f"topic {record.topic} partition {record.partition}: topics are {sorted(self._topics)}, partitions 0 to "
-                    f"{self._cluster.partitions - 1}"
+                    f"{partitions - 1}"
                 )
             if len(record.value) > MAX_RECORD:
                 raise InvalidArgument(f"a record of {len(record.value)} bytes: allowed are {MAX_RECORD}")

@@ -134,6 +134,43 @@ def test_a_topic_that_is_not_there_shows_in_each_client(broker: Broker, admin: A
     assert raised.value.args[0].code() == KafkaError._NOENT, "no leaders found"
 
 
+def test_a_consumer_answers_both_ends_of_many_partitions_in_two_calls(
+    broker: Broker, topic: str, consumer: Consumer, admin: AdminClient
+) -> None:
+    """The times -2 and -1 are the protocol's own numbers of the earliest and the latest offset."""
+    write(broker.servers, topic, b"a", b"b", b"c")
+    admin.delete_records([TopicPartition(topic, 0, 1)])[TopicPartition(topic, 0, 1)].result(WITHIN_S)
+    for which, expected in ((-2, [1, 0]), (-1, [3, 0])):
+        found = consumer.offsets_for_times([TopicPartition(topic, p, which) for p in (0, 1)], timeout=WITHIN_S)
+        assert [(place.offset, place.error) for place in found] == [(offset, None) for offset in expected]
+    with pytest.raises(KafkaException) as raised:
+        consumer.offsets_for_times([TopicPartition("not-there", 0, -1)], timeout=5)
+    assert raised.value.args[0].code() == KafkaError._UNKNOWN_PARTITION
+
+
+def test_an_admin_client_spins_while_a_broker_that_it_knows_is_away_and_a_consumer_waits() -> None:
+    """On a broker of its own. Such a client takes a core; if this ends, ranges may be asked for by an AdminClient again."""
+    with running_broker() as mine:
+        admin, name = AdminClient({"bootstrap.servers": mine.servers, "log_level": 0}), "any"
+        make(admin, name)
+        place, asking = TopicPartition(name, 0, -1), {"log_level": 0, **READING}
+        consumer = Consumer({"bootstrap.servers": mine.servers, **asking})
+        admin.list_offsets({place: OffsetSpec.latest()}, request_timeout=WITHIN_S)[place].result(WITHIN_S)
+        consumer.offsets_for_times([place], timeout=WITHIN_S)
+        mine.stop()
+        took = []
+        for ask in (
+            lambda: admin.list_offsets({place: OffsetSpec.latest()}, request_timeout=3)[place].result(WITHIN_S),
+            lambda: consumer.offsets_for_times([place], timeout=3),
+        ):
+            began = time.process_time()  # of all threads
+            with pytest.raises(KafkaException):
+                ask()
+            took.append(time.process_time() - began)
+        assert took[0] > 5 * took[1]
+        consumer.close()
+
+
 def test_a_broker_that_is_away_is_a_timeout_of_a_question(broker: Broker) -> None:
     admin = AdminClient({"bootstrap.servers": NOWHERE, "log_level": 0})
     with pytest.raises(KafkaException) as raised:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from services.core.settings import MeshSettings
 from services.log import kafka_topics
@@ -19,8 +20,8 @@ def on_broker(broker: Broker) -> dict[str, Any]:
     return {"mesh": {"log": url}, "kafka": msgspec.to_builtins(SETTINGS)}
 
 
-def new_log(broker: Broker, partitions: int) -> Cluster:
-    """A log of its own, with nothing in it."""
-    cluster = parse(broker.url(), partitions, SETTINGS)
+def new_log(broker: Broker, partitions: int, ingest: int = 2) -> Cluster:
+    """A log of its own, with nothing in it. ingest: partitions of the accepted batches."""
+    cluster = parse(broker.url(), partitions, replace(SETTINGS, ingest_partitions=ingest))
     kafka_topics.make(cluster, WITHIN_S)
     return cluster

@@ -9,7 +9,7 @@ import pytest
 
 from protos import events_pb2
 from roadrunner import layout, migration
-from roadrunner.accepting import accepted
+from roadrunner.accepting import Shape, accepted
 from roadrunner.migration import EmbeddedHistory, Migrated, Migration
 from roadrunner.retention import Retention
 from roadrunner.splitting import Splitting
@@ -29,7 +29,8 @@ from tests.kafka.logs import new_log
 from tests.kafka.test_kafka_stages import WITHIN_S, done, process, read_back
 from tests.services.children import until
 
-PARTITIONS, SLICE = 3, 40
+SHAPE, SLICE = Shape(3, 2), 40
+PARTITIONS = SHAPE.partitions
 OLD, NEW = happened(400, 3), happened(300, 4)  # accepted before the last day, and within it
 CLAIMED = events(  # a stranger's claims; the second user is the owner
     4,
@@ -70,7 +71,7 @@ def embedded(folder: Path, retention: Retention | None = None) -> Iterator[Event
 
 
 def moved(log: EventLog, cluster: Cluster, scratch: Path) -> Migrated:
-    return Migration(EmbeddedHistory(log, PARTITIONS), cluster, scratch, lambda *_: None).run()
+    return Migration(EmbeddedHistory(log, SHAPE), cluster, scratch, lambda *_: None).run()
 
 
 def contents(records: Sequence[Record]) -> list[bytes]:
@@ -85,7 +86,7 @@ def check_copy(log: EventLog, cluster: Cluster) -> None:
         assert [record.offset for record in found] == [*range(end.next)]
         stored = [
             Batch.of(events_pb2.Batch.FromString(record.value))
-            for record in EmbeddedHistory(log, PARTITIONS).records((topic, partition))
+            for record in EmbeddedHistory(log, SHAPE).records((topic, partition))
         ]
         assert contents(found) == [of.to_proto().SerializeToString(deterministic=True) for of in stored]
 
@@ -93,7 +94,7 @@ def check_copy(log: EventLog, cluster: Cluster) -> None:
 def publish(cluster: Cluster, *batches: Batch) -> None:
     writer = KafkaWriter(cluster, (INGEST,))
     for batch in batches:
-        parts = accepted(batch.to_proto(), PARTITIONS)
+        parts = accepted(batch.to_proto(), SHAPE)
         writer.send([Serialised(INGEST, of.partition, of.batch.SerializeToString()) for of in parts], 30)
     writer.close()
 
@@ -104,7 +105,7 @@ def events_in(cluster: Cluster, topic: Topic) -> int:
 
 
 def test_a_moved_log_has_its_history_and_goes_on_by_it(broker: Broker, tmp_path: Path) -> None:
-    cluster = new_log(broker, PARTITIONS)
+    cluster = new_log(broker, SHAPE.partitions, SHAPE.ingest)
     with embedded(tmp_path) as log:
         found = moved(log, cluster, tmp_path / "scratch")
         assert found.events == sum(end.events or 0 for end in log.ends().values())
@@ -135,7 +136,7 @@ def test_an_interrupted_move_goes_on_behind_what_is_there(
 ) -> None:
     monkeypatch.setattr(migration, "WINDOW_RECORDS", 8)
     monkeypatch.setattr(migration, "ROWS", 50)
-    cluster, sent = new_log(broker, PARTITIONS), [0]
+    cluster, sent = new_log(broker, SHAPE.partitions, SHAPE.ingest), [0]
     send = KafkaWriter.send
 
     def failing(self: KafkaWriter, records: Sequence[Serialised], timeout: float) -> list[int]:
@@ -158,14 +159,14 @@ def test_an_interrupted_move_goes_on_behind_what_is_there(
 
 
 def test_topics_that_hold_something_else_are_refused(broker: Broker, tmp_path: Path) -> None:
-    cluster = new_log(broker, PARTITIONS)
+    cluster = new_log(broker, SHAPE.partitions, SHAPE.ingest)
     publish(cluster, NEW.slice(0, 3))
     with embedded(tmp_path) as log, pytest.raises(Conflict, match="holds another record than the log that is copied"):
         moved(log, cluster, tmp_path / "scratch")
 
 
 def test_a_log_on_which_a_mesh_went_on_is_refused(broker: Broker, tmp_path: Path) -> None:
-    cluster = new_log(broker, PARTITIONS)
+    cluster = new_log(broker, SHAPE.partitions, SHAPE.ingest)
     with embedded(tmp_path) as log:
         moved(log, cluster, tmp_path / "scratch")
         publish(cluster, events(1, action=Action.CLICK, user=1, pin=1, at_ms=wall_clock(), id=9_000_001))
@@ -174,7 +175,7 @@ def test_a_log_on_which_a_mesh_went_on_is_refused(broker: Broker, tmp_path: Path
 
 
 def test_a_log_without_its_beginning_is_refused(broker: Broker, tmp_path: Path) -> None:
-    cluster = new_log(broker, PARTITIONS)
+    cluster = new_log(broker, SHAPE.partitions, SHAPE.ingest)
     with embedded(tmp_path, Retention(max_bytes=1, segment_bytes=512)) as log:
         assert log.retain().dropped
         with pytest.raises(Conflict, match="retention has dropped what was before"):
@@ -182,7 +183,7 @@ def test_a_log_without_its_beginning_is_refused(broker: Broker, tmp_path: Path) 
 
 
 def test_tables_that_do_not_follow_from_the_records_are_damage(broker: Broker, tmp_path: Path) -> None:
-    cluster = new_log(broker, PARTITIONS)
+    cluster = new_log(broker, SHAPE.partitions, SHAPE.ingest)
     with embedded(tmp_path) as log:
         db = log.database
         key = next(db.family("boards").keys())
@@ -191,7 +192,7 @@ def test_tables_that_do_not_follow_from_the_records_are_damage(broker: Broker, t
         db.write(write)
         with pytest.raises(Damaged, match="table boards does not follow from the log's records"):
             moved(log, cluster, tmp_path / "scratch")
-        group = [*range(PARTITIONS)]
+        group = [*range(SHAPE.ingest)]
         assert not any(of.next for of in noted(cluster, group).values()), "no mesh begins on such a copy"
 
 
@@ -211,4 +212,4 @@ def test_an_id_that_no_record_has_is_named(broker: Broker, tmp_path: Path) -> No
                   db.handle("accepted"))  # fmt: skip
         db.write(write)
         with pytest.raises(Conflict, match="of the events accepted within its last day 3 can't be known again"):
-            EmbeddedHistory(log, PARTITIONS)
+            EmbeddedHistory(log, SHAPE)

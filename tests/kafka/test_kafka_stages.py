@@ -30,8 +30,8 @@ from services.state.shard import Shard
 from tests.damage.world import happened
 from tests.kafka.broker import Broker
 from tests.kafka.logs import new_log
-from tests.roadrunner.stages import World
-from tests.roadrunner.test_roadrunner_stages import PARTITIONS, check
+from tests.roadrunner.stages import World, made
+from tests.roadrunner.test_roadrunner_stages import PARTITIONS, SHAPE, check
 from tests.services.children import until
 
 EVENTS, SLICE = 1_200, 30
@@ -60,7 +60,7 @@ def process(cluster: Cluster, kind: Any, folder: Path, writer: KafkaWriter, memb
     """A stage that runs until the block ends."""
     families = split_layout.FAMILIES if kind is Splitting else counting.FAMILIES
     shard = Shard(folder, "test 1", families, 1, 1)
-    stage, reader = kind(shard, PARTITIONS), KafkaReader(cluster, (kind.topic, *kind.writes))
+    stage, reader = made(kind, shard, SHAPE), KafkaReader(cluster, (kind.topic, *kind.writes))
     thread = StageThread(stage, reader, writer, partial(KafkaGroup, cluster, stage.name, stage.topic, member))
     thread.start()
     try:
@@ -73,7 +73,7 @@ def process(cluster: Cluster, kind: Any, folder: Path, writer: KafkaWriter, memb
 
 def read_back(cluster: Cluster) -> World:
     """All that lies in the topics."""
-    reader, world = KafkaReader(cluster, (INGEST, *Topic)), World(PARTITIONS, MemoryLog(PARTITIONS))
+    reader, world = KafkaReader(cluster, (INGEST, *Topic)), World(SHAPE, MemoryLog(PARTITIONS))
     for at, end in reader.ends(WITHIN_S).items():
         if end.next:
             records = []
@@ -97,7 +97,7 @@ def done(threads: Sequence[StageThread], reader: KafkaReader, topic: int) -> boo
 def test_every_event_counts_once(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_thread, "RETRY_S", 0.05)
     monkeypatch.setitem(kafka_group.MEMBER, "session.timeout.ms", 6_000)
-    chance, cluster = random.Random(5), new_log(broker, PARTITIONS)
+    chance, cluster = random.Random(5), new_log(broker, SHAPE.partitions, SHAPE.ingest)
     ingest, derived = KafkaWriter(cluster, (INGEST,)), Failing(cluster, chance)
     reader = KafkaReader(cluster, (INGEST, *Topic))
     batch = happened(EVENTS, 7)
@@ -108,7 +108,7 @@ def test_every_event_counts_once(broker: Broker, tmp_path: Path, monkeypatch: py
             for i in range(2)
         ]
         for start in range(0, EVENTS, SLICE):
-            part = accepted(batch.slice(start, start + SLICE).to_proto(), PARTITIONS)
+            part = accepted(batch.slice(start, start + SLICE).to_proto(), SHAPE)
             for _ in range(1 + (chance.random() < 0.3)):
                 ingest.send([Serialised(INGEST, of.partition, of.batch.SerializeToString()) for of in part], 30)
         until(lambda: done(started[:2], reader, INGEST), WITHIN_S)
@@ -120,7 +120,7 @@ def test_every_event_counts_once(broker: Broker, tmp_path: Path, monkeypatch: py
         process(cluster, Splitting, tmp_path / "new", derived, "0") as other,
         process(cluster, Counting, tmp_path / "new counts", derived, "0") as counter,
     ):
-        again = accepted(batch.slice(0, 60).to_proto(), PARTITIONS)
+        again = accepted(batch.slice(0, 60).to_proto(), SHAPE)
         ingest.send([Serialised(INGEST, of.partition, of.batch.SerializeToString()) for of in again], 30)
         until(lambda: done([other], reader, INGEST), WITHIN_S)
         until(lambda: done([counter], reader, Topic.OBJECTS), WITHIN_S)

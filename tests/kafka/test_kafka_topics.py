@@ -1,5 +1,6 @@
 """`feedmesh log init` on a real broker: what it makes, and what it refuses, by topic, setting, value and what is allowed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from services.core.settings import KafkaSettings
 from services.log import kafka_topics
 from services.log.kafka import KafkaReader
 from services.log.kafka_cluster import Cluster, parse, security
-from tests.kafka.broker import SETTINGS, Broker
+from tests.kafka.broker import SETTINGS, Broker, running_broker
 from tests.kafka.logs import WITHIN_S, new_log
 
 PARTITIONS = 2
@@ -157,3 +158,32 @@ def test_the_command_makes_and_checks_them(broker: Broker, tmp_path: Path) -> No
     assert CliRunner().invoke(app, ["log", "check", "--config", str(config)]).exit_code == 0
     config.write_text("[mesh]\n")
     assert CliRunner().invoke(app, ["log", "init", "--config", str(config)]).exit_code == 2
+
+
+def test_another_number_of_partitions_of_accepted_batches_is_refused(broker: Broker) -> None:
+    cluster = new_log(broker, 4, ingest=2)
+    other = with_settings(cluster, ingest_partitions=3)
+    with pytest.raises(Conflict, match=r"ingest has 2 partitions, allowed are 3: \[kafka\] ingest_partitions is"):
+        kafka_topics.check(other, WITHIN_S)
+    reader = KafkaReader(other)
+    with pytest.raises(
+        NotReady, match=r"made with 2 partitions of accepted batches, and \[kafka\] ingest_partitions = 3"
+    ):
+        reader.history(WITHIN_S)
+    reader.close()
+    assert with_settings(cluster, ingest_partitions=9).ingest_partitions == 4, "no more than other topics have"
+
+
+def test_a_question_is_answered_though_its_broker_was_away_for_a_while() -> None:
+    """On a broker of its own: others use that of the session."""
+    with running_broker() as mine:
+        reader = KafkaReader(new_log(mine, PARTITIONS))
+        ends, history = reader.ends(WITHIN_S), reader.history(WITHIN_S)
+        mine.stop()
+        with pytest.raises((DeadlineExceeded, Unavailable)):
+            reader.ends(0.5)
+        with ThreadPoolExecutor(2) as pool:
+            asked = pool.submit(reader.ends, WITHIN_S), pool.submit(reader.history, WITHIN_S)
+            mine.start()
+            assert [one.result() for one in asked] == [ends, history]
+        reader.close()

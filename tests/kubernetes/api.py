@@ -60,6 +60,9 @@ class Api:
             base_url=self.url, verify=False, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30
         )
 
+    def close(self) -> None:
+        self._http.close()
+
     def get(self, path: str, **query: str) -> Object:
         answer = self._http.get(path, params=query)
         assert answer.status_code == 200, answer.text
@@ -217,6 +220,7 @@ def control_plane(folder: Path) -> Iterator[Api]:
     control += ["--bind-address=127.0.0.1", f"--secure-port={manager}", "--cert-dir=manager", "--controllers=*"]
     log = folder / "kube-apiserver.log"
     with ExitStack() as stack:
+        stack.callback(api.close)
         stack.enter_context(_running(folder, etcd(), *store))
         serving = stack.enter_context(_running(folder, CACHE / "kube-apiserver", *server))
         until(lambda: api.is_ready() or serving.poll() is not None, lambda: log.read_text()[-3000:])

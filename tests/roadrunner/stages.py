@@ -8,7 +8,8 @@ from pathlib import Path
 
 from protos import events_pb2
 from roadrunner import counting, split_layout
-from roadrunner.accepting import accepted
+from roadrunner.accepting import Shape, accepted
+from roadrunner.counting import Counting
 from roadrunner.splitting import Part, Splitting
 from roadrunner.stage import Run, Stage
 from services.core.boards import Board, after
@@ -31,9 +32,9 @@ class DeadError(Exception):
 
 @dataclass
 class World:
-    """The logs, and what is noted in the groups. Partitions of `ingest` are as many as of the others."""
+    """The logs, and what is noted in the groups."""
 
-    partitions: int
+    shape: Shape
     log: MemoryLog
     ingest: dict[int, list[Record]] = field(default_factory=lambda: defaultdict(list))
     noted: dict[str, dict[int, Noted]] = field(default_factory=lambda: defaultdict(dict))
@@ -41,12 +42,20 @@ class World:
     now_ms: int = START_MS
 
     @staticmethod
-    def of(partitions: int) -> "World":
-        return World(partitions, MemoryLog(partitions, gaps=3))
+    def of(shape: Shape) -> "World":
+        return World(shape, MemoryLog(shape.partitions, gaps=3))
+
+    @property
+    def partitions(self) -> int:
+        """Those of every topic but `ingest`."""
+        return self.shape.partitions
+
+    def partitions_of(self, topic: int) -> int:
+        return self.shape.ingest if topic == INGEST else self.shape.partitions
 
     def publish(self, batch: Batch) -> None:
         """As the ingest API appends it; an append with an unknown outcome may be there twice."""
-        for part in accepted(batch.to_proto(), self.partitions):
+        for part in accepted(batch.to_proto(), self.shape):
             own = self.ingest[part.partition]
             offset = own[-1].offset + 1 + len(own) % 3 if own else 0
             content = Batch.of(part.batch)
@@ -72,7 +81,7 @@ class Process:
         self,
         world: World,
         folder: Path,
-        make: Callable[[Shard, int], Stage],
+        make: type[Splitting | Counting],
         crash: Callable[[str], None],
         follows: bool = False,
     ) -> None:
@@ -83,7 +92,7 @@ class Process:
         self.world, self._crash = world, crash
         families = split_layout.FAMILIES if make is Splitting else counting.FAMILIES
         self.shard = Shard(folder, "test 1", families, 1, 1)
-        self.stage = make(self.shard, world.partitions)
+        self.stage: Stage = made(make, self.shard, world.shape)
         self._writer = world.log.writer()
         self.run = Run(self.stage, self._send, self._commit)
         self._keep = self.stage.keep
@@ -96,7 +105,7 @@ class Process:
         name = self.stage.name
         for p in partitions:
             self.world.owners[name, p] = self
-        noted = {p: self.world.noted[name].get(p, Noted()) for p in range(self.world.partitions)}
+        noted = {p: self.world.noted[name].get(p, Noted()) for p in range(self.world.partitions_of(self.stage.topic))}
         others = {p: of for p, of in noted.items() if self._follows and p not in partitions}
         self.at = dict(self.run.place({p: noted[p] for p in partitions}, others))
         self.own = frozenset(partitions)
@@ -143,6 +152,11 @@ class Process:
 
     def close(self) -> None:
         self.shard.close()
+
+
+def made(kind: type[Splitting | Counting], shard: Shard, shape: Shape) -> Splitting | Counting:
+    """A stage of a kind."""
+    return Splitting(shard, shape) if kind is Splitting else Counting(shard, shape.partitions)
 
 
 def expected(world: World) -> dict[Partition, dict[int, list[Row]]]:

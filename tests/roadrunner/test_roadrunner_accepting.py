@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from roadrunner.accepting import MOST_NAMED, accepted, marked, reached, touched
+from roadrunner.accepting import Shape, accepted, reached, touched
 from services.core import tokens
 from services.core.events import Action, Batch, events
 from services.core.topics import INGEST, Topic, partition_of_one, split
@@ -15,6 +15,7 @@ from services.log.protocol import LAST, Partition, Provenance, Record
 from tests.services.batches import follows, good_batches, rows_of
 
 PARTITIONS = 5
+MANY = Shape(1009, 1009)
 A = Action
 
 
@@ -25,7 +26,7 @@ def texts(batch: Batch) -> list[str]:
 
 @given(good_batches(max_size=30))
 def test_every_row_goes_to_one_record_in_order(batch: Batch) -> None:
-    records = accepted(batch.to_proto(), PARTITIONS)
+    records = accepted(batch.to_proto(), Shape(PARTITIONS, 3))
     assert len({record.partition for record in records}) == len(records)
     wanted = texts(batch)
     assert sorted(row for record in records for row in texts(Batch.of(record.batch))) == sorted(wanted)
@@ -53,19 +54,20 @@ def test_every_row_goes_to_one_record_in_order(batch: Batch) -> None:
 )
 def test_statements_of_one_thing_lie_in_one_partition_whoever_makes_them(action: Action, key: str) -> None:
     ids = {"user": 11, "board": 22, "pin": 33, "target": 44}
-    (record,) = accepted(events(1, action=action, at_ms=1, id=1, **ids).to_proto(), 1009)
+    (record,) = accepted(events(1, action=action, at_ms=1, id=1, **ids).to_proto(), MANY)
     assert record.partition == partition_of_one(ids[key], 1009)
 
 
 def test_without_a_user_it_is_the_object() -> None:
-    (record,) = accepted(events(1, action=A.NAME_INTEREST, target=44, at_ms=1, id=1).to_proto(), 1009)
+    (record,) = accepted(events(1, action=A.NAME_INTEREST, target=44, at_ms=1, id=1).to_proto(), MANY)
     assert record.partition == partition_of_one(44, 1009)
 
 
 def test_a_token_names_the_partitions_of_few_and_none_of_many() -> None:
-    few = accepted(follows(1, user=7).to_proto(), 64)
+    shape = Shape(64, 8)
+    few = accepted(follows(1, user=7).to_proto(), shape)
     many = accepted(
-        events(200, action=A.SAVE, user=7, pin=range(1, 201), board=range(1, 201), at_ms=1, id=1).to_proto(), 64
+        events(900, action=A.SAVE, user=7, pin=range(1, 901), board=range(1, 901), at_ms=1, id=1).to_proto(), shape
     )
     token = tokens.encode(reached([*few, *many], [5, 9]), 77)
     found = tokens.decode(token)
@@ -75,8 +77,18 @@ def test_a_token_names_the_partitions_of_few_and_none_of_many() -> None:
     every = {p[0] for p, o in found.items() if p[1] == tokens.EVERY}
     assert every == {Topic.USERS, Topic.SOURCES, Topic.OBJECTS, Topic.FEEDS}
     assert len(token) < 100
-    assert len(marked(touched(many[0].batch, 64), 64)) == 4 * 64
-    assert len(marked(touched(few[0].batch, 64), 64)) == 1 <= MOST_NAMED
+    assert len(shape.marked(touched(many[0].batch, 64))) == 4 * 64
+    assert len(shape.marked(touched(few[0].batch, 64))) == 1 <= shape.named
+
+
+def test_a_token_stays_small_enough_for_a_header_whatever_a_publish_touches() -> None:
+    shape, users = Shape(64, 8), range(1, 301)
+    batch = events(300, action=A.SAVE, user=users, pin=users, board=users, at_ms=1, id=users)
+    records = accepted(batch.to_proto(), shape)
+    assert len(records) == shape.ingest
+    named = reached(records, range(len(records)))
+    assert 4 * shape.ingest < len(named) <= shape.ingest * shape.named
+    assert len(tokens.to_text(tokens.encode(named))) < 16_000
 
 
 def test_tokens_of_batches_and_of_records_stay_apart_and_the_furthest_counts() -> None:
@@ -107,5 +119,5 @@ def test_a_batch_was_applied_once_its_last_part_was() -> None:
 
 def test_keys_are_found_for_whole_columns() -> None:
     batch = follows(1000)
-    assert sum(record.batch.n for record in accepted(batch.to_proto(), 16)) == 1000
+    assert sum(record.batch.n for record in accepted(batch.to_proto(), Shape(16, 16))) == 1000
     assert np.unique(batch.user).tolist() == [1]

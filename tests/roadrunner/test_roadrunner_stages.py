@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from roadrunner.accepting import Shape
 from roadrunner.counting import Counting
 from roadrunner.splitting import Splitting
 from services.core.errors import NotReady, Unavailable
@@ -20,7 +21,9 @@ from tests.roadrunner.counting import Slow, cells_of
 from tests.roadrunner.stages import DeadError, Process, World, expected, mixed_up, plain
 from tests.services.batches import Row, rows_of
 
+Kind = type[Splitting | Counting]
 PARTITIONS = 2
+SHAPE = Shape(PARTITIONS, 2)
 HOUR_MS = 3_600_000
 SLICE = 30
 
@@ -45,26 +48,26 @@ class Crew:
     ) -> None:
         self.follows = follows
         self.folder, self.world, self.chance, self.crash = folder, world, chance, crash
-        self.processes: dict[tuple[type, int], Process] = {}
+        self.processes: dict[tuple[Kind, int], Process] = {}
 
-    def of(self, kind: type, number: int) -> Process:
+    def of(self, kind: Kind, number: int) -> Process:
         if (kind, number) not in self.processes:
             folder = self.folder / f"{kind.__name__}-{number}"
             self.processes[kind, number] = Process(self.world, folder, kind, self.crash, self.follows)
         return self.processes[kind, number]
 
-    def die(self, kind: type, number: int) -> None:
+    def die(self, kind: Kind, number: int) -> None:
         self.processes.pop((kind, number)).close()
 
-    def place(self, kind: type) -> None:
+    def place(self, kind: Kind) -> None:
         """Partitions move; who had them is not told, and goes on."""
-        for p in range(PARTITIONS):
+        for p in range(self.world.partitions_of(kind.topic)):
             process = self.of(kind, self.chance.randrange(2))
             process.place(
                 [*(q for q in process.own if self.world.owners[process.stage.name, q] is process and q != p), p]
             )
 
-    def step(self, kind: type, number: int) -> int:
+    def step(self, kind: Kind, number: int) -> int:
         process = self.of(kind, number)
         if self.chance.random() < 0.3:
             process.look()
@@ -76,14 +79,14 @@ class Crew:
             process.place(())
         return 0
 
-    def finish(self, kind: type) -> None:
+    def finish(self, kind: Kind) -> None:
         """One process does what is left, and nobody dies."""
         self.crash = lambda where: None
         for of, number in list(self.processes):
             if of is kind:
                 self.die(of, number)
         last = self.of(kind, 0)
-        last.place(range(PARTITIONS))
+        last.place(range(self.world.partitions_of(kind.topic)))
         while last.step(lambda: 10**9):
             pass
 
@@ -106,9 +109,9 @@ def applied(world: World) -> dict[Partition, list[Record]]:
 @pytest.mark.parametrize("seed", range(6))
 def test_every_event_counts_once_whoever_dies_when(tmp_path: Path, seed: int) -> None:
     chance, crash, died = mixed_up(seed, 0.1)
-    world = World.of(PARTITIONS)
+    world = World.of(Shape(PARTITIONS, 1 + seed % 3 // 2))
     crew = Crew(tmp_path, world, chance, crash, follows=seed % 2 == 1)
-    kinds = (Splitting, Counting)
+    kinds: tuple[Kind, ...] = (Splitting, Counting)
     for batch in published(world, chance, 390):
         world.publish(batch)
         world.now_ms += chance.choice((1, 1, 1, HOUR_MS, 9 * HOUR_MS))
@@ -127,7 +130,11 @@ def test_every_event_counts_once_whoever_dies_when(tmp_path: Path, seed: int) ->
 
 def ends_of(world: World) -> dict[Partition, End]:
     """What lies in each partition."""
-    found = {(int(topic), p): world.records(topic, p) for topic in (INGEST, *Topic) for p in range(PARTITIONS)}
+    found = {
+        (int(topic), p): world.records(topic, p)
+        for topic in (INGEST, *Topic)
+        for p in range(world.partitions_of(topic))
+    }
     return {at: End(0, records[-1].offset + 1 if records else 0, None) for at, records in found.items()}
 
 
@@ -175,14 +182,14 @@ def answered(folder: Path, service: str, log: MemoryLog) -> dict[str, str]:
 
 
 def test_a_process_without_state_writes_nothing_of_what_was_done(tmp_path: Path) -> None:
-    world = World.of(PARTITIONS)
+    world = World.of(SHAPE)
     crew = Crew(tmp_path, world, random.Random(1), lambda where: None)
     for start in range(0, 120, SLICE):
         world.publish(happened(120, 5).slice(start, start + SLICE))
     crew.finish(Splitting)
     written = {at: len(records) for at, records in applied(world).items()}
     another = Process(world, tmp_path / "another", Splitting, lambda where: None)
-    another.place(range(PARTITIONS))
+    another.place(range(SHAPE.ingest))
     while another.step(lambda: 7):
         pass
     assert {at: len(records) for at, records in applied(world).items()} == written
@@ -199,7 +206,7 @@ def test_a_process_without_state_writes_nothing_of_what_was_done(tmp_path: Path)
 
 
 def test_where_duplicates_leave_nothing_a_marker_goes(tmp_path: Path) -> None:
-    world = World.of(PARTITIONS)
+    world = World.of(SHAPE)
     crew = Crew(tmp_path, world, random.Random(1), lambda where: None)
     batch = happened(20, 5)
     for _ in range(2):
@@ -222,7 +229,7 @@ def test_where_duplicates_leave_nothing_a_marker_goes(tmp_path: Path) -> None:
 def test_notes_that_are_gone_stop_a_stage_without_state(tmp_path: Path) -> None:
     from roadrunner.stage import check_known
 
-    world = World.of(PARTITIONS)
+    world = World.of(SHAPE)
     process = Process(world, tmp_path, Counting, lambda where: None)
     noted = dict.fromkeys(range(PARTITIONS), Noted())
     objects, counts = (
@@ -242,7 +249,7 @@ def test_partitions_that_move_before_the_first_note_are_begun_by_whoever_has_the
     """Two processes start together; one has written of its partition before the other has noted anything of its own."""
     from roadrunner.stage import check_known
 
-    world, chance = World.of(PARTITIONS), random.Random(3)
+    world, chance = World.of(SHAPE), random.Random(3)
     crew = Crew(tmp_path, world, chance, lambda where: None, follows=True)
     for batch in published(world, chance, 120):
         world.publish(batch)
@@ -265,7 +272,7 @@ def test_partitions_that_move_before_the_first_note_are_begun_by_whoever_has_the
 
 
 def test_pieces_that_were_begun_end_where_they_were_to_end(tmp_path: Path) -> None:
-    world = World.of(PARTITIONS)
+    world = World.of(SHAPE)
     crew = Crew(tmp_path, world, random.Random(1), lambda where: None)
     for start in range(0, 300, 10):
         world.publish(happened(300, 5).slice(start, start + 10))
