@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import lightgbm
@@ -24,14 +25,14 @@ USERS = [str(user) for user in range(2, 2_000) if user % 3]  # the readers
 
 
 @contextmanager
-def world(data: str | None) -> Iterator[tuple[Running, Path, str]]:
+def world(data: str | None, **sections: dict[str, Any]) -> Iterator[tuple[Running, Path, str]]:
     """The mesh, the folder that it lives in (its data under `data`) and the name of the world: Last.fm from the folder
-    `data` or where it is shared, else the demo world.
+    `data` or where it is shared, else the demo world. sections: further settings.
     """
     lastfm = Path(data) if data else LASTFM
     with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
         home = Path(folder)
-        with running_mesh(home / "data", {"feedgen": {"candidates": CANDIDATES}}) as running:
+        with running_mesh(home / "data", {"feedgen": {"candidates": CANDIDATES}, **sections}) as running:
             if lastfm.exists():
                 load("lastfm", lastfm, data=home / "data")
             else:

@@ -56,6 +56,9 @@ PARTS = {
         "an empty replica until it is ready, from a snapshot and by the log alone (BENCH_LARGE=1: a log of 10^7 events)",
         "roadrunner and apiary share both cores",
     ),
+    "resharding": BenchPart(
+        "2 to 3 to 5 shards of polaris while readers read: failed requests, latency, seconds", WHOLE_MESH
+    ),
     "plain": BenchPart(
         "home pages beside a plain stack of Redis, a walk in Python, LightGBM and asyncio gRPC that gives the same",
         "each stack and the client share both cores, in alternation",

@@ -4,6 +4,7 @@ when it should have been asked.
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -43,8 +44,10 @@ class Connection:
             self._writer.close()
 
 
-async def read(url: str, feed: str, users: list[str], rate: float, seconds: float) -> Read:
-    """`rate` pages of 25 a second."""
+async def read(
+    url: str, feed: str, users: list[str], rate: float, seconds: float, ended: Callable[[], bool] = lambda: False
+) -> Read:
+    """`rate` pages of 25 a second, for so many seconds, or until it has ended."""
     host, port = url.removeprefix("http://").split(":")
     free = [Connection(host, int(port)) for _ in range(64)]
     waited: list[float] = []
@@ -68,6 +71,8 @@ async def read(url: str, feed: str, users: list[str], rate: float, seconds: floa
 
     started, tasks = time.perf_counter(), []
     for i in range(int(rate * seconds)):
+        if ended():
+            break
         at = started + i / rate
         await asyncio.sleep(max(0.0, at - time.perf_counter()))
         tasks.append(asyncio.ensure_future(one(at, users[i % len(users)])))

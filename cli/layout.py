@@ -1,8 +1,6 @@
 """`feedmesh layout`: another number of shards for a service, while the mesh runs."""
 
 import asyncio
-import fcntl
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,20 +10,19 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from cli.cluster_layout import OfCluster
 from cli.console import AsJson, Config, Data, data_of, existing, out, plainly
 from services.core.clock import wall_clock
 from services.core.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from services.ops import layouts
-from services.ops.layouts import Layout
+from services.ops.layouts import RETIRED, Layout, why_not_filled
 from services.ops.probe import Health, asked_once
 from services.rpc import mesh as meshes
 from services.rpc.mesh import Address, Mesh
 from services.rpc.routing import LATE_S
-from services.state.follower import READY_LAG_EVENTS
 
 TAKEN_WITHIN_S, POLL_S = 20.0, 0.2
 CLIENTS_S = 2.0  # within which every client has seen that another layout answers, and some more
-LOCK = "LOCK"  # in RocksDB's folders: held while one is open
 
 layout = typer.Typer(
     help="Another number of shards for a service while it runs: add, status, switch, retire.",
@@ -33,6 +30,10 @@ layout = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Service = Annotated[str, typer.Argument(help="the service")]
+Cluster = Annotated[Path | None, typer.Option("--cluster", help="a cluster file, which is changed: all of its hosts")]
+Without = Annotated[
+    list[str] | None, typer.Option("--without", help="a host of the cluster that may be away; may be repeated")
+]
 
 
 @layout.command()
@@ -40,18 +41,24 @@ Service = Annotated[str, typer.Argument(help="the service")]
 def add(
     service: Service,
     shards: Annotated[int, typer.Option(min=1, help="how many shards the new layout has")],
+    cluster: Cluster = None,
     config: Config = None,
     data: Data = None,
 ) -> None:
     """Start a layout of so many shards beside the one that answers.
 
     Each of its shards has as many replicas as the present layout, begins with its snapshots, if there are any, and follows
-    the log; no client asks it before `switch`.
+    the log; no client asks it before `switch`. On several machines the cluster file is changed: bring it to all of them.
 
-    Example:
+    Examples:
 
         feedmesh layout add polaris --shards 3
+
+        feedmesh layout add polaris --shards 3 --cluster /etc/feedmesh/cluster.toml
     """
+    if cluster is not None:
+        OfCluster(cluster, config, data).add(service, shards)
+        return
     folder, mesh = _running(config, data)
     of = _layout(folder, mesh, service)
     if of.beside:
@@ -73,32 +80,36 @@ def add(
 
 @layout.command()
 @plainly
-def status(as_json: AsJson = False, config: Config = None, data: Data = None) -> None:
-    """Show the layouts of services, and how far each shard is.
+def status(as_json: AsJson = False, cluster: Cluster = None, config: Config = None, data: Data = None) -> None:
+    """Show the layouts of services, how far each shard is, and on several machines which layout each process' host asks.
 
     Examples:
 
         feedmesh layout status
 
         feedmesh layout status --json
+
+        feedmesh layout status --cluster /etc/feedmesh/cluster.toml
     """
-    folder = existing(data_of(config, data))
-    mesh, known = meshes.load(meshes.mesh_file(folder)), layouts.load(folder)
+    if cluster is not None:
+        mesh = OfCluster(cluster, config, data).mesh
+    else:
+        mesh = meshes.load(meshes.mesh_file(existing(data_of(config, data))))
     named = {p.service for p in mesh.processes if layouts.SETTING in mesh.settings[p.service]}
-    health = [
-        h for h in asyncio.run(asked_once(mesh)) if h.of.service in named and (h.of.service in known or h.of.asked)
-    ]
+    health = [h for h in asyncio.run(asked_once(mesh)) if h.of.service in named]
     if as_json:
         out.print_json(data=[_record(h) for h in health])
         return
+    hosts = any(h.of.host for h in health)
     table = Table(box=None, header_style="bold")
-    for name in ("process", "layout", "asked", "state"):
+    for name in ("process", *(["host"] if hosts else []), "layout", "asked", "state"):
         table.add_column(name)
     table.add_column("behind", justify="right")
     for h in health:
         state = Text("ready", "green") if h.ready else Text(h.why, "yellow")
-        behind = str(h.status.behind) if h.status else "-"
-        table.add_row(h.of.name, f"{h.of.shards} shards", "yes" if h.of.asked else "no", state, behind)
+        behind, asks = (str(h.status.behind), _asks(h)) if h.status else ("-", None)
+        asked = ("yes" if h.of.asked else "no") + (f", its host asks {asks}" if hosts and asks else "")
+        table.add_row(h.of.name, *([h.of.host] if hosts else []), f"{h.of.shards} shards", asked, state, behind)
     out.print(table)
 
 
@@ -106,20 +117,36 @@ def status(as_json: AsJson = False, config: Config = None, data: Data = None) ->
 @plainly
 def switch(
     service: Service,
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="of the layout that is to answer [default: the one that does not]")
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait for the new shards to be ready")] = 0.0,
+    cluster: Cluster = None,
+    without: Without = None,
     config: Config = None,
     data: Data = None,
 ) -> None:
     """Have the other layout answer, once each of its shards is ready. The one before stays beside it, so this goes back too.
 
+    With --shards it may be said twice: where that layout answers, nothing is changed.
+
     Examples:
 
         feedmesh layout switch polaris
 
-        feedmesh layout switch polaris --wait 600
+        feedmesh layout switch polaris --shards 3 --wait 600
+
+        feedmesh layout switch polaris --shards 3 --cluster /etc/feedmesh/cluster.toml
     """
+    if cluster is not None:
+        OfCluster(cluster, config, data, without).switch(service, shards, wait)
+        return
     folder, mesh = _running(config, data)
+    if _layout(folder, mesh, service).serves == shards:
+        out.print(f"{service}: {shards} shards answer already")
+        return
     of = _beside(folder, mesh, service)
+    layouts.check_is_beside(service, shards, of.beside)
     _await_ready(mesh, service, of.beside, wait)
     _write(folder, service, Layout(of.beside, of.serves, wall_clock()))
     _until(lambda: _asked(folder, service) == of.beside, "the new layout is in the mesh's file")
@@ -131,15 +158,29 @@ def switch(
 
 @layout.command()
 @plainly
-def retire(service: Service, config: Config = None, data: Data = None) -> None:
+def retire(
+    service: Service,
+    wait: Annotated[
+        float, typer.Option(min=0, help="seconds to wait for all hosts to ask the layout that answers")
+    ] = 0.0,
+    cluster: Cluster = None,
+    without: Without = None,
+    config: Config = None,
+    data: Data = None,
+) -> None:
     """End the layout that no client asks: the one of before, or one that was added; and remove its folders.
 
     Its snapshots stay until they are pruned.
 
-    Example:
+    Examples:
 
         feedmesh layout retire polaris
+
+        feedmesh layout retire polaris --cluster /etc/feedmesh/cluster.toml --wait 60
     """
+    if cluster is not None:
+        OfCluster(cluster, config, data, without).retire(service, wait)
+        return
     folder, mesh = _running(config, data)
     of = _beside(folder, mesh, service)
     paths = [folder / service / p.folder for p in _processes(folder, service) if p.shards == of.beside]
@@ -147,9 +188,8 @@ def retire(service: Service, config: Config = None, data: Data = None) -> None:
     _write(folder, service, Layout(of.serves, 0, wall_clock()))
     _until(lambda: _there(folder, service, of.beside) == 0, "its shards are out of the mesh's file")
     within_s = mesh.common.drain_s + TAKEN_WITHIN_S
-    for path in paths:
-        _until(lambda path=path: not _is_open(path), f"{path} is closed", within_s)  # type: ignore[misc]
-        shutil.rmtree(path, ignore_errors=True)
+    for path in (*paths, *(path.with_name(path.name + RETIRED) for path in paths)):
+        _until(lambda path=path: not path.exists(), f"{path} is removed", within_s)  # type: ignore[misc]
     out.print(
         f"{service}: {of.serves} shards; write `{layouts.SETTING} = {of.serves}` into [{service}] of the settings",
         soft_wrap=True,
@@ -162,8 +202,8 @@ def _running(config: Config, data: Data) -> tuple[Path, Mesh]:
     mesh = meshes.load(meshes.mesh_file(folder))
     if not mesh.one_machine:
         raise InvalidArgument(
-            f"a mesh on several machines has its layouts by its cluster file: stop it on all of them, set `{layouts.SETTING}` "
-            "there, and start it; new folders are filled from snapshots. On one machine layouts change while the mesh runs"
+            "a mesh on several machines has its layouts by its cluster file: name it, --cluster FILE, and bring what it is then "
+            "to all hosts; with a [rule] each service has one layout"
         )
     return folder, mesh
 
@@ -214,7 +254,7 @@ def _await_ready(mesh: Mesh, service: str, shards: int, within_s: float) -> None
     end = time.monotonic() + within_s
     while True:
         own = [h for h in asyncio.run(asked_once(mesh)) if (h.of.service, h.of.shards) == (service, shards)]
-        unready, there = [why for h in own if (why := _unready(h))], len({h.of.shard for h in own})
+        unready, there = [why for h in own if (why := why_not_filled(h))], len({h.of.shard for h in own})
         if there == shards and not unready:
             return
         if time.monotonic() >= end:
@@ -223,25 +263,12 @@ def _await_ready(mesh: Mesh, service: str, shards: int, within_s: float) -> None
         time.sleep(POLL_S)
 
 
-def _unready(h: Health) -> str:
-    if not h.ready:
-        return f"{h.of.name}: {h.why}"
-    behind = h.status.behind if h.status else 0
-    return f"{h.of.name} is {behind} events behind" if behind > READY_LAG_EVENTS else ""
+def _asks(h: Health) -> int | None:
+    """The layout of its service that is asked on the host of a process."""
+    return (h.status.asks.get(h.of.service) or None) if h.status else None
 
 
 def _record(h: Health) -> dict[str, object]:
     of = {name: getattr(h.of, name) for name in ("service", "shard", "shards", "replica", "asked")}
+    of |= {"host": h.of.host, "host_asks": _asks(h)} if h.of.host else {}
     return of | {"ready": h.ready, "why": h.why or None, "behind": h.status.behind if h.status else None}
-
-
-def _is_open(folder: Path) -> bool:
-    """Whether a process has the database of a folder open."""
-    try:
-        with (folder / LOCK).open("r+b") as lock:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False

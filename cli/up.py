@@ -126,7 +126,7 @@ def _until_ready(supervisor: Supervisor, stop: _Stop, caught_up: bool = False) -
 
 
 async def _watch_start(supervisor: Supervisor, stop: _Stop, caught_up: bool) -> None:
-    own = {child.name for child in supervisor.children}
+    own = {child.name for child in supervisor.children if child.of.asked}  # another layout may be filled for long
     probe, end = Probe(supervisor.mesh, lambda of: of.name in own), time.monotonic() + READY_WITHIN_S
     since = time.monotonic()  # all has been well
     with _shown() as show:

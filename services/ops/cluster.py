@@ -12,11 +12,18 @@
 and the sections of a mesh.toml. Every host has the same file, so each knows where all processes are: ports are fixed. By
 default the replicas of a shard are spread over the zones, one for each; or every host lists what it `runs`. Where names
 follow from a rule, as on Kubernetes, a section [rule] stands in place of the hosts (cluster_rule.py).
+
+    [layouts.polaris]            # beside the shards that [polaris] says, which answer
+    shards = 3
+    port = 7750
+
+is another layout of a service, which no client asks: it is being filled, or was replaced. To switch is to exchange both numbers
+with those of [polaris], as `feedmesh layout` does (cluster_layouts.py).
 """
 
 import tomllib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +35,7 @@ from services.core.settings import Port, Schema, Sections, services_of, validate
 from services.core.words import complaint
 from services.ops import cluster_rule
 from services.ops.cluster_rule import Rule
+from services.ops.layouts import SETTING
 from services.ops.planning import Plan, replicas_of, shards_of
 from services.ops.ports import Ports
 from services.rpc import mesh as meshes
@@ -35,6 +43,7 @@ from services.rpc.channel import is_loopback
 from services.rpc.mesh import Address, Mesh, bracketed
 
 PER_SERVICE = 100  # ports of a service: its shards listen on port, port + 1, ...
+BESIDE = 50  # how many ports on another layout listens, unless it says where
 _OPEN = (
     "others reach it, and there is no TLS between hosts; on a network that only they are on, say so: `insecure = true` in "
     "[cluster]"
@@ -60,36 +69,113 @@ class Host(Struct, forbid_unknown_fields=True, kw_only=True):
     runs: Names | None = None
 
 
+class Beside(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[layouts.<service>]. shards: of a layout that no client asks; port: the first of its ports."""
+
+    shards: Annotated[int, Meta(ge=1)]
+    port: Port = 0
+
+
 class Cluster(Struct, frozen=True):
-    """A cluster file. processes: of all hosts; rule: where processes follow from one, and there are no hosts."""
+    """A cluster file. processes: of all hosts; rule: where processes follow from one, and there are no hosts; beside: the other
+    layout of a service, by service; serving: that which answers, of each service that has shards.
+    """
 
     hosts: dict[str, Host]
     sections: Sections
     processes: tuple[Address, ...]
     origin: str
     rule: Rule | None = None
+    beside: Mapping[str, Beside] = {}
+    serving: Mapping[str, Beside] = {}
 
 
 def read(path: Path, schema: Schema) -> Cluster:
     """Read a cluster file. Raises InvalidArgument naming the file, the setting and what is allowed."""
     try:
-        raw = tomllib.loads(path.read_text())
+        return parse(path.read_text(), path, schema)
     except OSError as error:
         raise InvalidArgument(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"{path}: not TOML: {error}") from None
+
+
+def parse(text: str, path: Path, schema: Schema) -> Cluster:
+    """What a cluster file says. Raises InvalidArgument as `read` does."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise InvalidArgument(f"{path}: not TOML: {error}") from None
     own = _section(raw.pop("cluster", {}), ClusterSettings, f"{path}: [cluster]")
     if "rule" in raw:
         return _ruled(raw, path, own, schema)
-    hosts = _hosts(raw.pop("hosts", {}), path, own)
+    hosts, stated = _hosts(raw.pop("hosts", {}), path, own), raw.pop("layouts", {})
     sections = _sections(raw, path, {host.zone for host in hosts.values()}, schema)
     if len(hosts) > 1:
         _check_blobs(sections, path)
-    placed = (
-        _stated(sections, hosts, path) if any(h.runs is not None for h in hosts.values()) else _spread(sections, hosts)
-    )
-    processes = tuple(_address(sections, own, hosts, *at) for at in placed)
-    return Cluster(hosts, sections, processes, str(path))
+    serving = {
+        name: Beside(shards=shards_of(sections, name), port=_port(sections, own, name, shards_of(sections, name)))
+        for name in services_of(sections)
+        if hasattr(sections[name], SETTING)
+    }
+    beside = _beside(stated, serving, sections, own, path)
+    most = {name: max(of.shards, beside.get(name, of).shards) for name, of in serving.items()}
+    processes = _processes(sections, own, hosts, path, services_of(sections), most)
+    for name, of in beside.items():
+        changed = msgspec.structs.replace(sections[name], shards=of.shards, port=of.port)
+        others = _processes({**sections, name: changed}, own, hosts, path, [name], most)
+        processes += [msgspec.structs.replace(process, asked=False) for process in others]
+    _check_alone(processes, path)
+    return Cluster(hosts, sections, tuple(processes), str(path), beside=beside, serving=serving)
+
+
+def _processes(
+    sections: Sections,
+    own: ClusterSettings,
+    hosts: dict[str, Host],
+    path: Path,
+    services: Sequence[str],
+    most: Mapping[str, int],
+) -> list[Address]:
+    """Those of some services. most: shards of the larger layout of each."""
+    stated = any(host.runs is not None for host in hosts.values())
+    placed = _stated(sections, hosts, path, services, most) if stated else _spread(sections, hosts, services)
+    return [_address(sections, own, hosts, *at) for at in placed]
+
+
+def _beside(
+    raw: Any, serving: Mapping[str, Beside], sections: Sections, own: ClusterSettings, path: Path
+) -> dict[str, Beside]:
+    """The other layouts of services, each with the first of its ports."""
+    if not isinstance(raw, dict):
+        raise InvalidArgument(f"{path}: layouts = {raw!r}: allowed is a [layouts.<service>] for each")
+    found, partitions = {}, sections["mesh"].partitions
+    for name, stated in raw.items():
+        where = f"{path}: [layouts.{name}]"
+        if name not in serving:
+            raise InvalidArgument(f"{where}: {name} has no shards; those that do are {', '.join(serving)}")
+        of: Beside = _section(stated, Beside, where)
+        if of.shards == serving[name].shards or of.shards > partitions:
+            raise InvalidArgument(
+                f"{where} shards = {of.shards}: allowed is another number than {serving[name].shards}, which answer, at most "
+                f"one a partition, {partitions}"
+            )
+        first = _first_port(sections, own, name)
+        other = first + BESIDE if serving[name].port == first else first
+        found[name] = Beside(shards=of.shards, port=of.port or other)
+    return found
+
+
+def _check_alone(processes: Sequence[Address], path: Path) -> None:
+    """Raise InvalidArgument where two processes would listen on one port."""
+    there: dict[str, Address] = {}
+    for process in processes:
+        other = there.setdefault(process.address, process)
+        if other is not process:
+            raise InvalidArgument(
+                f"{path}: {other.name} and {process.name} would both listen on {process.address}; name another `port` for one "
+                "of them"
+            )
 
 
 def _sections(raw: dict[str, Any], path: Path, zones: Collection[str], schema: Schema) -> Sections:
@@ -102,6 +188,10 @@ def _sections(raw: dict[str, Any], path: Path, zones: Collection[str], schema: S
 def _ruled(raw: dict[str, Any], path: Path, own: ClusterSettings, schema: Schema) -> Cluster:
     if raw.pop("hosts", None) is not None:
         raise InvalidArgument(f"{path}: [hosts] and [rule]: allowed is one of them")
+    if "layouts" in raw:
+        raise InvalidArgument(
+            f"{path}: [layouts] and [rule]: allowed is one of them; a rule has one layout of each service"
+        )
     rule: Rule = _section(raw.pop("rule"), Rule, f"{path}: [rule]")
     sections = _sections(raw, path, rule.zones, schema)
     cluster_rule.check(rule, services_of(sections), str(path))
@@ -182,13 +272,15 @@ def _check_blobs(sections: Sections, path: Path) -> None:
 Placed = tuple[str, int, int, int, str]  # service, shard, shards, replica, host
 
 
-def _spread(sections: Sections, hosts: dict[str, Host]) -> Iterator[Placed]:
+def _spread(sections: Sections, hosts: dict[str, Host], services: Collection[str]) -> Iterator[Placed]:
     """Replicas over zones, shards over the hosts of a zone; each service begins at another host."""
     zones: dict[str, list[str]] = {}
     for name, described in hosts.items():
         zones.setdefault(described.zone, []).append(name)
     in_zone = list(zones.values())
     for number, service in enumerate(services_of(sections)):
+        if service not in services:
+            continue
         shards, replicas = shards_of(sections, service), replicas_of(sections, service)
         for shard in range(shards):
             taken: list[str] = []
@@ -205,7 +297,9 @@ def _spread(sections: Sections, hosts: dict[str, Host]) -> Iterator[Placed]:
                 yield service, shard, shards, replica, host
 
 
-def _stated(sections: Sections, hosts: dict[str, Host], path: Path) -> Iterator[Placed]:
+def _stated(
+    sections: Sections, hosts: dict[str, Host], path: Path, services: Sequence[str], most: Mapping[str, int]
+) -> Iterator[Placed]:
     """As each host lists it; the replicas of a shard are numbered in the order of the hosts."""
     silent = [name for name, host in hosts.items() if host.runs is None]
     if silent:
@@ -215,14 +309,15 @@ def _stated(sections: Sections, hosts: dict[str, Host], path: Path) -> Iterator[
     found: dict[tuple[str, int], list[str]] = {}
     for name, described in hosts.items():
         for stated in described.runs or ():
-            for at in _meant(sections, stated, f"{path}: [hosts.{name}] runs"):
+            for at in _meant(sections, stated, f"{path}: [hosts.{name}] runs", most):
                 found.setdefault(at, []).append(name)
-    for service in services_of(sections):
+    for service in services:
         shards = shards_of(sections, service)
         for shard in range(shards):
             there = found.get((service, shard), [])
             if not there:
-                raise InvalidArgument(f"{path}: no host runs {service}{f':{shard}' if shards > 1 else ''}")
+                shown = f"{service}:{shard} of {shards} shards" if shards > 1 else service
+                raise InvalidArgument(f"{path}: no host runs {shown}")
             if len(there) > 1 and (why := sections[service].single(sections["mesh"])):
                 raise InvalidArgument(f"{path}: {service} is one process, and {', '.join(there)} run it: {why}")
             if len(set(there)) < len(there):
@@ -231,7 +326,8 @@ def _stated(sections: Sections, hosts: dict[str, Host], path: Path) -> Iterator[
                 yield service, shard, shards, replica, host
 
 
-def _meant(sections: Sections, stated: str, where: str) -> list[tuple[str, int]]:
+def _meant(sections: Sections, stated: str, where: str, most: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The shards that a host means, of the layout of the sections: those that it has not are of the other one."""
     service, _, shard = stated.partition(":")
     if service not in services_of(sections):
         raise InvalidArgument(
@@ -240,9 +336,10 @@ def _meant(sections: Sections, stated: str, where: str) -> list[tuple[str, int]]
     shards = shards_of(sections, service)
     if not shard and ":" not in stated:
         return [(service, one) for one in range(shards)]
-    if not (shard.isascii() and shard.isdigit() and int(shard) < shards):
-        raise InvalidArgument(f"{where}: {stated!r}: {service} has the shards 0 to {shards - 1}")
-    return [(service, int(shard))]
+    last = most.get(service, shards) - 1
+    if not (shard.isascii() and shard.isdigit() and int(shard) <= last):
+        raise InvalidArgument(f"{where}: {stated!r}: {service} has the shards 0 to {last}")
+    return [(service, int(shard))] if int(shard) < shards else []
 
 
 def _address(
@@ -277,7 +374,12 @@ def _port(sections: Sections, own: ClusterSettings, service: str, shards: int) -
     stated = int(sections[service].port)
     if not stated and shards > PER_SERVICE:
         raise InvalidArgument(f"[{service}] shards = {shards}: name the first of so many ports, `port`, in [{service}]")
-    first = stated or own.port + PER_SERVICE * services_of(sections).index(service)
+    first = stated or _first_port(sections, own, service)
     if first + shards > 65535:
         raise InvalidArgument(f"[cluster] port = {own.port}: the ports of {service} would end at {first + shards}")
     return first
+
+
+def _first_port(sections: Sections, own: ClusterSettings, service: str) -> int:
+    """Of the hundred of a service."""
+    return own.port + PER_SERVICE * services_of(sections).index(service)

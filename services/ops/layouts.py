@@ -5,7 +5,9 @@ over `shards` in a section, which is what a service has that is not in it. Of th
 follow the log, and no client asks them: it is being added, or was replaced.
 """
 
-from collections.abc import Iterator
+import shutil
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -15,8 +17,12 @@ from services.core import summed
 from services.core.durable import replace_durably
 from services.core.errors import InvalidArgument
 from services.core.settings import Sections
+from services.ops.probe import Health
+from services.rpc.membership import Address, Members
+from services.state.follower import READY_LAG_EVENTS
 
 SETTING = "shards"
+RETIRED = ".retired"  # behind the name of a folder that is being removed
 
 
 class Layout(Struct, frozen=True):
@@ -57,6 +63,50 @@ def load(data: Path) -> Layouts:
 def save(data: Path, layouts: Layouts) -> None:
     """Replace them atomically."""
     replace_durably(layouts_file(data), summed.encoded(layouts))
+
+
+def why_not_filled(of: Health) -> str:
+    """Why a process can't be asked yet; empty when it can."""
+    name = f"{of.of.name}{f' on {of.of.host}' if of.of.host else ''}"
+    if not of.ready:
+        return f"{name}: {of.why}"
+    behind = of.status.behind if of.status else 0
+    return f"{name} is {behind} events behind" if behind > READY_LAG_EVENTS else ""
+
+
+def check_is_beside(service: str, shards: int | None, beside: int) -> None:
+    """Raise InvalidArgument when another layout is meant than the one beside. shards: of that which is meant, if it was said."""
+    if shards not in (None, beside):
+        raise InvalidArgument(f"--shards {shards}: {service} has {beside} shards beside those that answer")
+
+
+def check_filled(before: Iterable[Address], after: Iterable[Address], else_: str) -> None:
+    """Raise InvalidArgument when a service would answer from a layout that was not there before. else_: what else can be done."""
+    there = {(of.service, of.shards) for of in before}
+    answered = Members(tuple(before)).layouts()
+    for service, shards in Members(tuple(after)).layouts().items():
+        if service in answered and (service, shards) not in there:
+            raise InvalidArgument(
+                f"[{service}] {SETTING} = {shards}: are not filled yet, and {answered[service]} answer; `feedmesh layout add "
+                f"{service} --shards {shards}` has another layout filled beside them, {else_}"
+            )
+
+
+def is_retired(of: Address, processes: Iterable[Address]) -> bool:
+    """Whether a service has processes, and none of this one's layout any more."""
+    layouts = {other.shards for other in processes if other.service == of.service}
+    return bool(layouts) and of.shards not in layouts
+
+
+def remove(folder: Path) -> None:
+    """Remove the folder of a process that has ended, on a thread. It has another name from the beginning, so that a process which
+    comes to have this folder finds none.
+    """
+    retired = folder.with_name(folder.name + RETIRED)
+    shutil.rmtree(retired, ignore_errors=True)
+    if folder.exists():
+        folder.rename(retired)
+    threading.Thread(target=shutil.rmtree, args=(retired, True), name="retired", daemon=True).start()
 
 
 def settle(sections: Sections, layouts: Layouts) -> Iterator[str]:

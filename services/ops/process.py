@@ -229,7 +229,7 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     scrubber, snapshotter = _scrubber(process, parts), _snapshotter(process, settings, parts)
     why = either(*(part for part in (follower and follower.why_not_ready, scrubber and scrubber.problem) if part))
     lag = follower.lag if follower else Lag
-    status = Status(process.service, process.shard, process.metrics, why, lag, process.replica, process.zone)
+    status = _status(process, why, lag)
     add: list[AddServicer] = [
         partial(parts.add, parts.servicer),
         partial(status_pb2_grpc.add_StatusServicer_to_server, status),
@@ -267,6 +267,14 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     for close in parts.close:
         close()
     logger.info("drained")
+
+
+def _status(process: Process, why: Callable[[], str], lag: Callable[[], Lag] = Lag) -> Status:
+    """What it reports of itself; and which layouts its clients ask, for as long as it runs."""
+    members = process.mesh.membership
+    members.watch(lambda _: None)  # or it is not looked at before a client watches
+    at = (process.replica, process.zone)
+    return Status(process.service, process.shard, process.metrics, why, lag, *at, lambda: members.current().layouts())
 
 
 def _follower(follows: Follows, clock: Clock) -> Follower:
@@ -342,7 +350,7 @@ async def _serve_on_asyncio(process: Process, settings: S, build: Callable[[S, R
     parts, loop = build(settings, process), asyncio.get_running_loop()
     stop, scrubber = Stop(), parts.scrubber
     why = either(parts.why_not_ready, scrubber.problem) if scrubber else parts.why_not_ready
-    status = Status(process.service, process.shard, process.metrics, why, replica=process.replica, zone=process.zone)
+    status = _status(process, why)
     add: list[AddServicer] = [
         partial(parts.add, parts.servicer),
         partial(status_pb2_grpc.add_StatusServicer_to_server, status),

@@ -4,7 +4,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -42,9 +42,11 @@ class Status(rpc.StatusServicer):
         lag: Callable[[], Lag] = Lag,
         replica: int = 0,
         zone: str = "",
+        asks: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        """why: it is not ready, empty when it is; asks: of each service the layout that clients in this process ask."""
         self.service, self.shard, self.replica, self.zone, self.metrics = service, shard, replica, zone, metrics
-        self._why, self._lag = why, lag
+        self._why, self._lag, self._asks = why, lag, asks
         metrics.gauge("resident_bytes", lambda: float(psutil.Process().memory_info().rss))
         metrics.gauge("peak_resident_bytes", lambda: float(peak_rss_bytes()))
         metrics.gauge("events_behind", lambda: float(lag().events))
@@ -60,6 +62,7 @@ class Status(rpc.StatusServicer):
             shard=self.shard,
             replica=self.replica,
             zone=self.zone,
+            asks=self._asks(),
             pid=os.getpid(),
             ready=not why,
             why=why,

@@ -44,6 +44,7 @@ SAID = 500  # characters of the last error of a process
 FIRST_BACKOFF_S, MAX_BACKOFF_S, STEADY_S = 0.2, 5.0, 10.0
 START_HANG_S = 60.0  # of a process that starts: to open its state may take long, but not without the processor
 LEAVE_S = 3.0  # in which callers see that a process is no part of the mesh any more
+_BY_RESTART = "or stop this host's part, and start it again"
 LOOK_S = 1.0  # of one look, at most: time while the supervisor itself was stopped counts for nothing
 
 
@@ -164,15 +165,17 @@ class Supervisor:
         """Run this part of the mesh from now on. What is new is started; what is left out is stopped after LEAVE_S seconds,
         in which its callers turn to others. Settings are those that a process reads when it starts.
 
-        Raises InvalidArgument, and changes nothing, when a process would move to another address while it runs.
+        Raises InvalidArgument, and changes nothing, when a process would move to another address while it runs, or a layout
+        would answer that was not beside the one before.
         """
-        wanted = {of.name: of for of in plan.own}
+        wanted = {_identity(of): of for of in plan.own}
         for child in self.children:
-            if child.name in wanted and _place(child.of) != _place(wanted[child.name]):
+            of = wanted.get(_identity(child.of), child.of)
+            if of.address != child.of.address:
                 raise InvalidArgument(
-                    f"{child.name} can't move from {child.of.address} to {wanted[child.name].address} while it runs; stop this "
-                    "host's part, and start it again"
+                    f"{child.name} can't move from {child.of.address} to {of.address} while it runs; {_BY_RESTART}"
                 )
+        layouts.check_filled(self.mesh.processes, plan.mesh.processes, _BY_RESTART)
         self.mesh = plan.mesh
         self.mesh.follow(self._members)
         self._run(plan.own)
@@ -217,6 +220,8 @@ class Supervisor:
             if child.process is not None and child.process.stdin:
                 child.process.stdin.close()
             self._report(f"{child.name} has left")
+            if layouts.is_retired(child.of, self.mesh.processes):
+                layouts.remove(self.mesh.data / child.of.service / child.of.folder)
             return True
         if child.leave_at <= now:
             child.process.terminate()
@@ -313,10 +318,6 @@ def _variables() -> dict[str, str]:
         "MALLOC_ARENA_MAX": "2",  # glibc's arenas, one a thread, hold memory that no thread uses
         "GRPC_VERBOSITY": os.environ.get("GRPC_VERBOSITY", "ERROR"),
     }
-
-
-def _place(of: Address) -> tuple[str, int]:
-    return of.address, of.shards
 
 
 def _identity(of: Address) -> tuple[str, str]:

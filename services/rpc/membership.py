@@ -72,6 +72,10 @@ class Members(Struct, frozen=True):
             raise NotFound(f"this mesh has no {service}; it has {there}")
         return found
 
+    def layouts(self) -> dict[str, int]:
+        """How many shards the layout has that is asked, by service."""
+        return {p.service: p.shards for p in self.processes if p.asked}
+
     def has_whole(self, service: str) -> bool:
         """Whether each shard of a service has a process, all of one layout, and no two are the same replica."""
         found = [p for p in self.processes if p.service == service and p.asked]

@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 
 import pytest
 
 from tests.drill.cluster import table
 from tests.drill.cluster.client import Balancer, Page, Written, wrong_with
 from tests.drill.cluster.faults import FAULTS
+from tests.drill.cluster.resharding import SHARDS, after
 from tests.drill.cluster.rounds import extra, missed
 from tests.drill.cluster.table import Round
 
@@ -90,6 +92,15 @@ def test_calls_that_were_made_twice_are_a_share_of_all() -> None:
 def test_every_fault_has_a_name_of_its_own() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
     assert all(fault.what and fault.recovers_s <= 10 for fault in FAULTS)
+
+
+def test_each_number_of_shards_comes_in_turn() -> None:
+    found = [SHARDS[0]]
+    for _ in SHARDS:
+        found.append(after(found[-1]))
+    assert set(found) == set(SHARDS)
+    assert found[-1] == found[0]
+    assert all(one != two for one, two in pairwise(found))
 
 
 def test_the_table_has_a_cell_for_each_column() -> None:

@@ -3,6 +3,7 @@
     python -m tests.drill.cluster                       # every fault once, then 10 at random
     python -m tests.drill.cluster --rounds 0            # every fault once
     python -m tests.drill.cluster --only "black hole" --only slow --rounds 0
+    python -m tests.drill.cluster --resharding          # during each fault a service gets another number of shards
     python -m tests.drill.cluster --list
 
 It takes root, Java and a kernel with network namespaces, makes three namespaces with a disk, a broker and a part of the mesh in
@@ -28,6 +29,7 @@ from tests.drill.cluster.brokers import Brokers
 from tests.drill.cluster.client import Client, fit, going
 from tests.drill.cluster.faults import FAULTS, LEFT_OUT, Fault, Ground
 from tests.drill.cluster.parts import Parts, parts, written
+from tests.drill.cluster.resharding import SERVICE
 from tests.drill.cluster.results import SAVED, save
 from tests.drill.cluster.rounds import one_round
 from tests.drill.cluster.table import Round, markdown, shown
@@ -60,6 +62,11 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--events", type=float, default=20.0, help="events a second (default 20)")
     parser.add_argument("--users", type=int, default=300, help="users of the demo world (default 300)")
     parser.add_argument("--roadrunners", type=int, default=1, help="processes of the ingest API (default 1)")
+    parser.add_argument(
+        "--resharding",
+        action="store_true",
+        help=f"another number of shards of {SERVICE} is under way during each fault",
+    )
     parser.add_argument("--minutes", type=float, default=120.0, help="begin no round later than this (default 120)")
     parser.add_argument("--save", action="store_true", help=f"write {SAVED}")
     return parser.parse_args()
@@ -96,7 +103,7 @@ def _drill(folder: Path, arguments: argparse.Namespace, chosen: list[Fault]) -> 
         ground = begun(folder, stack, arguments)
         users = range(1, arguments.users + 1)
         client = loaded(folder, ground.parts, arguments)
-        rounds = in_turn(ground, client, order, arguments.minutes)
+        rounds = in_turn(ground, client, order, arguments)
         console.print(shown(rounds))
         ids = [*list(users)[::10], *client.pins[::20]]
         wrong = problems(ground.parts, client.acknowledged, ids, report) + client.given_up[:5]
@@ -111,17 +118,17 @@ def _drill(folder: Path, arguments: argparse.Namespace, chosen: list[Fault]) -> 
     return int(bool(wrong or not all(one.ok for one in rounds)))
 
 
-def in_turn(ground: Ground, client: Client, order: list[Fault], minutes: float) -> list[Round]:
+def in_turn(ground: Ground, client: Client, order: list[Fault], arguments: argparse.Namespace) -> list[Round]:
     """A round of each of these faults, as long as there is time for more."""
     rounds: list[Round] = []
-    end = time.monotonic() + 60 * minutes
+    end = time.monotonic() + 60 * arguments.minutes
     with going(client):
         for number, fault in enumerate(order, 1):
             if time.monotonic() > end:
-                report(f"{len(order) - number + 1} rounds are left out: {minutes:g} minutes are over")
+                report(f"{len(order) - number + 1} rounds are left out: {arguments.minutes:g} minutes are over")
                 break
             report(f"{number} of {len(order)}: {fault.what}")
-            rounds.append(one_round(ground, client, fault, report))
+            rounds.append(one_round(ground, client, fault, report, arguments.resharding))
     return rounds
 
 

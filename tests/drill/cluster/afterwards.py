@@ -1,6 +1,7 @@
 """After the drill: the log recounted in plain Python, every view compared with it, and every replica with the others."""
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from tests.drill.cluster.parts import Parts
 from tests.drill.differences import differences
@@ -35,10 +36,11 @@ def _unlike(parts: Parts, ids: Sequence[int]) -> list[str]:
     """Questions that a replica answers otherwise than the first of its shard."""
     found = []
     for view in QUESTIONS:
-        first, *others = parts.mesh.of(view)
-        expected = answers(first, list(ids))
-        for other in others:
-            for (method, one), (_, two) in zip(expected, answers(other, list(ids)), strict=True):
-                if one != two:
-                    found.append(f"{other.name}: {method} is answered otherwise than by {first.name}")
+        for _, replicas in groupby(parts.mesh.of(view), lambda of: of.shard):
+            first, *others = replicas
+            expected = answers(first, list(ids))
+            for other in others:
+                for (method, one), (_, two) in zip(expected, answers(other, list(ids)), strict=True):
+                    if one != two:
+                        found.append(f"{other.name}: {method} is answered otherwise than by {first.name}")
     return found

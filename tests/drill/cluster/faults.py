@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from services.rpc.mesh import Address
 from tests.drill.cluster.brokers import Brokers
 from tests.drill.cluster.hosts import Host
 from tests.drill.cluster.parts import VIEWS, Parts
@@ -71,7 +72,7 @@ def _kill(service: str) -> Callable[[Ground], None]:
 
 
 def _stop(ground: Ground) -> None:
-    [of] = ground.parts.on(ground.zone.name, ground.choose.choice(PAGE_SERVICES))
+    of = ground.choose.choice(ground.parts.on(ground.zone.name, ground.choose.choice(PAGE_SERVICES)))
     pid = ground.parts.signal(of, signal.SIGSTOP)
     ground.later(lambda: _quietly(pid, signal.SIGCONT))
     ground.done.append(f"{of.name} on {of.host} was stopped")
@@ -79,7 +80,7 @@ def _stop(ground: Ground) -> None:
 
 def _slow(ground: Ground) -> None:
     """It answers only at the end of each pulse."""
-    [of] = ground.parts.on(ground.zone.name, SLOWED)
+    of = _asked(ground)
     pid, ended = ground.parts.pid(of), threading.Event()
 
     def pulse() -> None:
@@ -98,6 +99,11 @@ def _slow(ground: Ground) -> None:
 
     ground.later(end)
     ground.done.append(f"{of.name} on {of.host} ran for {AWAKE_S * 1000:.0f} ms after each {PULSE_S:g} s")
+
+
+def _asked(ground: Ground) -> Address:
+    """A process of SLOWED on the host that is lost, of the layout that clients ask."""
+    return ground.choose.choice([of for of in ground.parts.on(ground.zone.name, SLOWED) if of.asked])
 
 
 def _quietly(pid: int, number: int) -> None:
@@ -151,7 +157,7 @@ def _disk(ground: Ground) -> None:
 
 def _corrupt(ground: Ground) -> None:
     """Flip bits in the middle of the largest file of a view, and have it opened again."""
-    [of] = ground.parts.on(ground.zone.name, SLOWED)
+    of = _asked(ground)
     folder = ground.zone.data / of.service / of.folder
     files = [*folder.rglob("*.sst")] or [*folder.rglob("*.log")]
     victim = max(files, key=lambda file: file.stat().st_size)
@@ -195,5 +201,4 @@ FAULTS = (
 LEFT_OUT = {
     "clock": "a clock that jumps by an hour: libfaketime 0.9.10 makes the sleep of Python fail (clock_nanosleep: EINVAL), the "
     "kernel's time namespaces have no wall clock, and the machine's own clock is everybody's",
-    "resharding": "a resharding during each fault: a cluster takes another number of shards with a stop of all hosts",
 }

@@ -25,6 +25,7 @@ VIEWS = ("rockstore", "apiary", "polaris", "aperture", "realpin", "counters", "s
 FEEDGEN_S, EDGE_S = 2.0, 4.0  # more than the defaults: all hosts share the processors of one machine
 HANG_S = 0.0  # never: where others take the processors, processes that only wait would be killed
 START_S, STOP_S, COMMAND_S = 420.0, 90.0, 300.0
+SPAWNED_S = 20.0  # of a process that the mesh has
 
 
 def written(folder: Path, on: Sequence[Host], brokers: Brokers, blobs: str, roadrunners: int) -> Path:
@@ -62,7 +63,6 @@ class Parts(Running):
         """Begin to start the part of each host."""
         self.hosts, self.file, self.reports = list(on), file, []
         self._up = {host.name: self._started(host) for host in on}
-        self._mesh: Mesh | None = None
 
     def _started(self, host: Host) -> "subprocess.Popen[bytes]":
         command = host.inside(FEEDMESH, "up", "--cluster", self.file, "--host", host.name)
@@ -80,9 +80,8 @@ class Parts(Running):
 
     @property
     def mesh(self) -> Mesh:
-        if self._mesh is None:
-            self._mesh = meshes.load(meshes.mesh_file(self.hosts[0].data))
-        return self._mesh
+        """As the first host knows it now."""
+        return meshes.load(meshes.mesh_file(self.hosts[0].data))
 
     @property
     def edges(self) -> list[str]:
@@ -105,7 +104,8 @@ class Parts(Running):
 
     def pid(self, of: Address) -> int:
         """Of a process of the mesh, by its command line; 0 while there is none."""
-        wanted = ["-m", of.service, "--mesh", str(meshes.mesh_file(self.host(of.host).data)), "--shard", str(of.shard)]
+        wanted = ["-m", of.service, "--mesh", str(meshes.mesh_file(self.host(of.host).data))]
+        wanted += ["--shard", str(of.shard), "--shards", str(of.shards)]
         with suppress(psutil.Error):
             for child in psutil.Process(self._up[of.host].pid).children():
                 with suppress(psutil.Error):
@@ -119,18 +119,22 @@ class Parts(Running):
         return [of for of in self.mesh.processes if of.host == host and service in ("", of.service)]
 
     def signal(self, of: Address, number: int) -> int:
-        """Send a signal to a process that runs; its id."""
-        pid = self.pid(of)
-        assert pid, f"{of.name} is not running"
+        """Send a signal to a process that runs, or is about to; its id."""
+        end = time.monotonic() + SPAWNED_S
+        while not (pid := self.pid(of)):
+            assert time.monotonic() < end, f"{of.name} is not running"
+            time.sleep(0.1)
         os.kill(pid, number)
         return pid
 
-    def run(self, *words: object, within_s: float = COMMAND_S) -> str:
-        """A command of the product on the first host, where nothing is broken."""
+    def begin(self, *words: object) -> "subprocess.Popen[str]":
+        """Begin a command of the product on the first host, where nothing is broken."""
         command = self.hosts[0].inside(FEEDMESH, *words)
-        ran = subprocess.run(command, env=WIDE, capture_output=True, text=True, timeout=within_s, check=False)
-        assert ran.returncode == 0, f"{words}: {ran.stderr[-2000:]}"
-        return ran.stdout
+        return subprocess.Popen(command, env=WIDE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def run(self, *words: object, within_s: float = COMMAND_S) -> str:
+        """Such a command, to its end."""
+        return ended(self.begin(*words), within_s)
 
     def stop(self) -> list[str]:
         """Drain every host; those that had to be killed."""
@@ -146,6 +150,16 @@ class Parts(Running):
                 up.wait(STOP_S)
                 late.append(name)
         return late
+
+
+def ended(ran: "subprocess.Popen[str]", within_s: float) -> str:
+    """What a command says that goes well within so many seconds."""
+    try:
+        said, wrong = ran.communicate(timeout=within_s)
+    finally:
+        ran.kill()
+    assert ran.returncode == 0, f"{ran.args}: {wrong[-2000:]}"
+    return said
 
 
 @contextmanager

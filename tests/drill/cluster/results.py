@@ -28,7 +28,8 @@ def document(
     return {
         "command": "make drill-cluster",
         "settings": {
-            name: getattr(arguments, name) for name in ("pages", "events", "users", "roadrunners", "seed", "rounds")
+            name: getattr(arguments, name)
+            for name in ("pages", "events", "users", "roadrunners", "seed", "rounds", "resharding")
         },
         "machine": {
             "processors": os.cpu_count(),

@@ -9,6 +9,7 @@ import httpx
 from tests.drill.cluster.client import Client
 from tests.drill.cluster.faults import Fault, Ground
 from tests.drill.cluster.parts import Parts
+from tests.drill.cluster.resharding import Resharding
 from tests.drill.cluster.table import Round, measured
 
 HEALTHY_S, AFTER_S, WHOLE_S = 12.0, 3.0, 180.0
@@ -17,13 +18,18 @@ AVAILABLE, NOT_FALLBACK, EXTRA = 0.9999, 0.999, 0.05
 LOOK_S = 0.5
 
 
-def one_round(ground: Ground, client: Client, fault: Fault, report: Callable[[str], None]) -> Round:
-    """The figures of a fault, and which bounds they miss."""
+def one_round(
+    ground: Ground, client: Client, fault: Fault, report: Callable[[str], None], resharding: bool = False
+) -> Round:
+    """The figures of a fault, and which bounds they miss. resharding: whether one is under way; what is due until its end is part
+    of the round.
+    """
     began = time.monotonic()
     time.sleep(HEALTHY_S)  # of load, with which the fault is compared
     before, healthy = calls(ground.parts), (began, time.monotonic())
     ground.done.clear()
     first = time.monotonic()
+    under_way = Resharding(ground.parts) if resharding else None
     try:
         fault.begin(ground)
         time.sleep(fault.lasts_s)  # the fault itself
@@ -33,8 +39,10 @@ def one_round(ground: Ground, client: Client, fault: Fault, report: Callable[[st
     ended = time.monotonic()
     unready = until_whole(ground)
     whole_s = time.monotonic() - ended
+    unready += under_way.end(report) if under_way else []
+    last = time.monotonic()
     time.sleep(AFTER_S)  # of load: what was due in the fault is answered, or late
-    figures = measured(client.pages, client.written, healthy, (first, ended + whole_s))
+    figures = measured(client.pages, client.written, healthy, (first, last))
     figures |= {"whole_s": whole_s, "extra_calls": extra(before, calls(ground.parts)), "load": load}
     found = Round(fault=fault.name, problems=[], **figures)
     found.problems += missed(found, fault) + unready
@@ -45,7 +53,7 @@ def one_round(ground: Ground, client: Client, fault: Fault, report: Callable[[st
         f"{found.healthy_p99:.0f} -> {found.p99:.0f} ms, last bad page after {found.recovery_s:.1f} s, whole {whole_s:.1f} s "
         f"after, no write for {found.writes_away_s:.1f} s, load {load:.0f}"
     )
-    bad = [page for page in client.pages if first <= page.due < ended + whole_s and (not page.good or page.degraded)]
+    bad = [page for page in client.pages if first <= page.due < last and (not page.good or page.degraded)]
     for page in bad[:5]:
         report(
             f"    due after {page.due - first:.1f} s, took {page.took_s:.1f} s: {page.status} {page.wrong} "
