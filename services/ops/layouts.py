@@ -88,7 +88,7 @@ def check_filled(before: Iterable[Address], after: Iterable[Address], else_: str
         if service in answered and (service, shards) not in there:
             raise InvalidArgument(
                 f"[{service}] {SETTING} = {shards}: are not filled yet, and {answered[service]} answer; `feedmesh layout add "
-                f"{service} --shards {shards}` has another layout filled beside them, {else_}"
+                f"{service} --shards {shards}` has another layout filled beside them, or {else_}"
             )
 
 

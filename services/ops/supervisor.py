@@ -44,7 +44,7 @@ SAID = 500  # characters of the last error of a process
 FIRST_BACKOFF_S, MAX_BACKOFF_S, STEADY_S = 0.2, 5.0, 10.0
 START_HANG_S = 60.0  # of a process that starts: to open its state may take long, but not without the processor
 LEAVE_S = 3.0  # in which callers see that a process is no part of the mesh any more
-_BY_RESTART = "or stop this host's part, and start it again"
+_BY_RESTART = "stop this host's part, and start it again"
 LOOK_S = 1.0  # of one look, at most: time while the supervisor itself was stopped counts for nothing
 
 

@@ -1,5 +1,6 @@
 """A resharding of one service that is under way during a fault: begun right before it, switched and ended once all is whole."""
 
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -38,7 +39,7 @@ class Resharding:
             for words in (("switch", "--shards", self.shards), ("retire",)):
                 command = ("layout", words[0], SERVICE, *words[1:], "--wait", READY_S, "--cluster", self._parts.file)
                 self._parts.run(*command, within_s=2 * READY_S)
-        except AssertionError as error:
+        except (AssertionError, subprocess.TimeoutExpired) as error:
             return [f"{SERVICE} did not go from {self.before} to {self.shards} shards: {error}"]
         report(
             f"    {SERVICE} went from {self.before} to {self.shards} shards; {time.monotonic() - began:.1f} s after it was whole"
