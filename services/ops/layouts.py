@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from services.core import summed
-from services.core.durable import replace_durably
+from services.core.durable import rename_durably, replace_durably
 from services.core.errors import InvalidArgument
 from services.core.settings import Sections
 from services.ops.probe import Health
@@ -105,7 +105,7 @@ def remove(folder: Path) -> None:
     retired = folder.with_name(folder.name + RETIRED)
     shutil.rmtree(retired, ignore_errors=True)
     if folder.exists():
-        folder.rename(retired)
+        rename_durably(folder, retired)
     threading.Thread(target=shutil.rmtree, args=(retired, True), name="retired", daemon=True).start()
 
 

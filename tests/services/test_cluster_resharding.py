@@ -177,9 +177,8 @@ def test_layouts_of_two_hosts_change_under_load_without_a_failed_request(hosts: 
             on.did("retire", "apiary", "--wait", WITHIN_S)
             assert "[layouts" not in on.file.read_text()
             for name, replica in (("a", ""), ("b", ".replica1")):
-                until(
-                    lambda n=after, r=replica, of=name: on.folders(of) == {f"{i}of{n}{r}" for i in range(n)}, WITHIN_S
-                )  # type: ignore[misc]
+                left = {f"{i}of{after}{replica}" for i in range(after)}
+                until(lambda left=left, of=name: on.folders(of) == left, WITHIN_S)  # type: ignore[misc]
                 logs = [log.read_text() for log in (on.folder / name / "logs").glob(f"apiary-*of{after}*.log")]
                 assert len(logs) == after
                 assert all("made of apiary/" in log for log in logs), "from snapshots, not from the log"

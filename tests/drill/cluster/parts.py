@@ -158,7 +158,7 @@ def ended(ran: "subprocess.Popen[str]", within_s: float) -> str:
         said, wrong = ran.communicate(timeout=within_s)
     finally:
         ran.kill()
-    assert ran.returncode == 0, f"{ran.args}: {wrong[-2000:]}"
+    assert ran.returncode == 0, f"{ran.args!r}: {wrong[-2000:]}"
     return said
 
 
