@@ -1,9 +1,11 @@
 """Another number of shards on several hosts: a supervisor each, readers on two of them, and the command on the cluster file."""
 
+import json
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -29,10 +31,10 @@ WITHIN_S = 180.0
 
 
 class Hosts:
-    """The hosts that run. file: which all of them follow."""
+    """The hosts that run. file: which the commands change; hosts follow it, or each a copy, which is brought to it."""
 
-    def __init__(self, folder: Path, names: str, shards: int, first_port: int) -> None:
-        self.folder, self.file = folder, folder / "cluster.toml"
+    def __init__(self, folder: Path, names: str, shards: int, first_port: int, copies: bool) -> None:
+        self.folder, self.file, self.copies = folder, folder / "cluster.toml", copies
         self.running: dict[str, Supervisor] = {}
         self.said: list[str] = []
         self._ending: dict[str, ExitStack] = {}
@@ -49,6 +51,7 @@ class Hosts:
 
     def start(self, *names: str) -> None:
         """Start these hosts' parts; all of them are ready when this returns."""
+        self.bring(*names)
         for name in names:
             self._ending[name] = ExitStack()
             self.running[name] = self._ending[name].enter_context(self._part(name))
@@ -57,7 +60,8 @@ class Hosts:
 
     @contextmanager
     def _part(self, name: str) -> Iterator[Supervisor]:
-        part, data = ClusterPart(self.file, name), DataFolder(self.folder / name)
+        data = DataFolder(self.folder / name)
+        part = ClusterPart(self.copy(name) if self.copies else self.file, name)
         supervisor, stop = Supervisor(part.plan, self.said.append), threading.Event()
 
         def watch() -> None:
@@ -75,6 +79,16 @@ class Hosts:
             thread.join()
             supervisor.stop()
             data.release()
+
+    def copy(self, name: str) -> Path:
+        return self.folder / f"{name}.toml"
+
+    def bring(self, *names: str) -> None:
+        """Bring the file as it is now to these hosts."""
+        for name in names:
+            draft = self.copy(name).with_suffix(".draft")
+            draft.write_bytes(self.file.read_bytes())
+            draft.rename(self.copy(name))
 
     def stop(self, name: str) -> None:
         del self.running[name]
@@ -115,7 +129,7 @@ class Hosts:
 
 
 @pytest.fixture
-def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int], Hosts]]:
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hosts]]:
     """Makes hosts of a mesh of two services, at ports that are free now."""
     with socket.create_server((HOSTS["c"], 0)):
         pass  # or this machine has no such addresses
@@ -123,8 +137,8 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         monkeypatch.setattr(module, "SCHEMA", SMALL)
     made: list[Hosts] = []
 
-    def make(names: str, shards: int) -> Hosts:
-        made.append(Hosts(tmp_path, names, shards, free_ports()))
+    def make(names: str, shards: int, copies: bool = False) -> Hosts:
+        made.append(Hosts(tmp_path, names, shards, free_ports(), copies))
         made[-1].start(*names)
         return made[-1]
 
@@ -151,44 +165,77 @@ def free_ports() -> int:
     raise AssertionError("no ports are free")
 
 
-def test_layouts_of_two_hosts_change_under_load_without_a_failed_request(hosts: Callable[[str, int], Hosts]) -> None:
-    """2 -> 3 -> 5 shards, each filled from snapshots of the one before, while readers of both hosts and a writer go on."""
-    on = hosts("ab", 2)
+def test_layouts_of_two_hosts_change_under_load_without_a_failed_request(
+    hosts: Callable[..., Hosts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2 -> 3 -> 5 shards, each filled from snapshots of the one before, while readers of both hosts and a writer go on. Each host
+    has a copy of the file, and host b gets it after host a.
+    """
+    monkeypatch.setattr(cluster_layout, "TAKEN_S", 1.0)
+    on = hosts("ab", 2, copies=True)
     with (
         Readers(on.mesh("a")) as near,
         Readers(on.mesh("b")) as far,
         Writer(on.folder / "a", near) as writer,
     ):
         far.written = near.written
-        before = 2
-        for after in (3, 5):
+        for before, after in ((2, 3), (3, 5)):
             since = writer.batches
             until(lambda since=since: writer.batches > since + 3, WITHIN_S)  # type: ignore[misc]
             until(lambda n=before: taken(on, n), WITHIN_S)  # type: ignore[misc]
-            on.did("add", "apiary", "--shards", after)
-            assert f"has {after} shards beside its {before} already" in on.refused("add", "apiary", "--shards", 4)
-            assert f"has {after} shards beside already" in on.did("add", "apiary", "--shards", after)
-            on.did("switch", "apiary", "--shards", after, "--wait", WITHIN_S)
-            assert f"{after} shards answer already" in on.did("switch", "apiary", "--shards", after)
-            until(lambda n=after: on.asked("a") == on.asked("b") == {n}, WITHIN_S)  # type: ignore[misc]
-            asked = near.asked["questions"], far.asked["questions"]
-            until(lambda asked=asked: near.asked["questions"] > asked[0] + 200, WITHIN_S)  # type: ignore[misc]
-            until(lambda asked=asked: far.asked["questions"] > asked[1] + 200, WITHIN_S)  # type: ignore[misc]
-            on.did("retire", "apiary", "--wait", WITHIN_S)
-            assert "[layouts" not in on.file.read_text()
-            for name, replica in (("a", ""), ("b", ".replica1")):
-                left = {f"{i}of{after}{replica}" for i in range(after)}
-                until(lambda left=left, of=name: on.folders(of) == left, WITHIN_S)  # type: ignore[misc]
-                logs = [log.read_text() for log in (on.folder / name / "logs").glob(f"apiary-*of{after}*.log")]
-                assert len(logs) == after
-                assert all("made of apiary/" in log for log in logs), "from snapshots, not from the log"
-            before = after
-        asked = near.asked["questions"], far.asked["questions"]
-        until(lambda: near.asked["questions"] > asked[0] + 200 and far.asked["questions"] > asked[1] + 200, WITHIN_S)
+            added(on, before, after)
+            switched(on, before, after, near, far)
+            retired(on, after)
+        questions(near, far)
     assert near.wrong == far.wrong == []
     count, token = near.written[1]
     for name in "ab":
         assert len(followed(on.mesh(name), 1, token)) == min(1_000, count), "tokens of before hold"
+
+
+def added(on: Hosts, before: int, after: int) -> None:
+    said = on.did("add", "apiary", "--shards", after)
+    assert said.count("does it have this file?") == 2
+    on.bring("a")
+    assert f"has {after} shards beside its {before} already" in on.refused("add", "apiary", "--shards", 4)
+    assert f"has {after} shards beside already" in on.did("add", "apiary", "--shards", after)
+    assert f"the layout of {after} shards is not ready: " in on.refused("switch", "apiary"), "host b has not the file"
+    on.bring("b")
+
+
+def switched(on: Hosts, before: int, after: int, near: Readers, far: Readers) -> None:
+    on.did("switch", "apiary", "--shards", after, "--wait", WITHIN_S)
+    on.bring("a")
+    until(lambda: on.asked("a") == {after}, WITHIN_S)
+    assert f"{after} shards answer already" in on.did("switch", "apiary", "--shards", after)
+    questions(near, far)
+    assert on.asked("b") == {before}, "they differ as long as their files do"
+    assert f"host b asks {before} shards; nothing was changed" in on.refused("retire", "apiary")
+    on.bring("b")
+    until(lambda: on.asked("b") == {after}, WITHIN_S)
+    questions(near, far)
+
+
+def retired(on: Hosts, after: int) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        retiring = pool.submit(on.did, "retire", "apiary", "--wait", WITHIN_S)
+        until(lambda: retiring.done() or "[layouts" not in on.file.read_text(), WITHIN_S)
+        on.bring("a", "b")
+        assert f"apiary: {after} shards; those of" in retiring.result()
+    for name, replica in (("a", ""), ("b", ".replica1")):
+        left = {f"{i}of{after}{replica}" for i in range(after)}
+        until(lambda left=left, of=name: on.folders(of) == left, WITHIN_S)  # type: ignore[misc]
+        logs = [log.read_text() for log in (on.folder / name / "logs").glob(f"apiary-*of{after}*.log")]
+        assert len(logs) == after
+        assert all("made of apiary/" in log for log in logs), "from snapshots, not from the log"
+
+
+def questions(*readers: Readers) -> None:
+    """Some more of each."""
+    asked = [one.asked["questions"] for one in readers]
+    until(
+        lambda: all(one.asked["questions"] > before + 200 for one, before in zip(readers, asked, strict=True)), WITHIN_S
+    )
 
 
 def taken(on: Hosts, shards: int) -> bool:
@@ -196,7 +243,7 @@ def taken(on: Hosts, shards: int) -> bool:
     return len(found) == shards and all(found)
 
 
-def test_a_host_that_is_away_during_a_switch_comes_back_to_the_new_layout(hosts: Callable[[str, int], Hosts]) -> None:
+def test_a_host_that_is_away_during_a_switch_comes_back_to_the_new_layout(hosts: Callable[..., Hosts]) -> None:
     on = hosts("abc", 1)
     with open_publisher(on.folder / "a") as publisher:
         token = publisher.publish(follows(10), 30).token
@@ -217,8 +264,7 @@ def test_a_host_that_is_away_during_a_switch_comes_back_to_the_new_layout(hosts:
         on.start("c")
         assert on.asked("c") == {2}
         on.did("retire", "apiary", "--wait", WITHIN_S)
-        asked = readers.asked["questions"]
-        until(lambda: readers.asked["questions"] > asked + 200, WITHIN_S)
+        questions(readers)
     assert readers.wrong == []
     for name in "abc":
         assert len(followed(on.mesh(name), 1, token)) == 10
@@ -226,11 +272,20 @@ def test_a_host_that_is_away_during_a_switch_comes_back_to_the_new_layout(hosts:
 
 
 def test_a_switch_is_refused_while_a_shard_is_not_ready_and_a_bad_file_changes_nothing(
-    hosts: Callable[[str, int], Hosts], capsys: pytest.CaptureFixture[str]
+    hosts: Callable[..., Hosts], capsys: pytest.CaptureFixture[str]
 ) -> None:
     on = hosts("ab", 1)
     good = on.file.read_text()
+    assert "--cluster: allowed is that, or --config and --data" in on.refused(
+        "add", "apiary", "--shards", 2, "--data", on.folder
+    )
+    assert "service = 'roadrunner' has no shards" in on.refused("add", "roadrunner", "--shards", 2)
     on.did("add", "apiary", "--shards", 2)
+    state = json.loads(on.did("status", "--json"))
+    assert sorted((one["host"], one["shard"], one["shards"], one["asked"]) for one in state) == [
+        (host, shard, shards, shards == 1) for host in "ab" for shard, shards in ((0, 1), (0, 2), (1, 2))
+    ]
+    assert {one["host_asks"] for one in state if one["host_asks"]} == {1}
     until(lambda: any(child.name == "apiary-1of2.1" for child in on.running["b"].children))
     stopped = next(child for child in on.running["b"].children if child.name == "apiary-1of2.1")
     until(lambda: stopped.process is not None)
