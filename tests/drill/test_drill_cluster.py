@@ -24,7 +24,9 @@ def page(after: float, took: float, status: int = 200, degraded: tuple[str, ...]
 
 
 def of(pages: list[Page], written: list[Written] | None = None) -> Round:
-    figures = table.measured(pages, written or [], (STARTS - 10, STARTS), (STARTS, STARTS + 20))
+    figures = table.measured(
+        pages, written or [], [(STARTS - 10, STARTS)], (STARTS, STARTS + 20), (STARTS + 3, STARTS + 20)
+    )
     return Round(fault="slow", whole_s=1.0, extra_calls=0.01, load=2.0, problems=[], **figures)
 
 
@@ -56,6 +58,7 @@ def test_figures_are_of_what_was_due_in_the_fault() -> None:
     assert found.recovery_s == pytest.approx(4.5), "when the last bad page was answered"
     assert found.healthy_p50 == pytest.approx(100)
     assert found.p50 == pytest.approx(200)
+    assert of([page(1, 5.0), *pages[:50], page(4, 0.3)]).noticed_p99 == pytest.approx(300), "once it may be noticed"
 
 
 def test_all_well_recovers_at_once() -> None:

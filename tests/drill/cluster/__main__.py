@@ -58,7 +58,7 @@ def asked() -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="name the faults, and what each is")
     parser.add_argument("--seed", type=int, default=1, help="of victims, order and load (default 1)")
-    parser.add_argument("--pages", type=float, default=3.0, help="feed requests a second (default 3)")
+    parser.add_argument("--pages", type=float, default=5.0, help="feed requests a second (default 5)")
     parser.add_argument("--events", type=float, default=20.0, help="events a second (default 20)")
     parser.add_argument("--users", type=int, default=300, help="users of the demo world (default 300)")
     parser.add_argument("--roadrunners", type=int, default=1, help="processes of the ingest API (default 1)")

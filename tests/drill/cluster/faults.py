@@ -12,12 +12,14 @@ from services.rpc.mesh import Address
 from tests.drill.cluster.brokers import Brokers
 from tests.drill.cluster.hosts import Host
 from tests.drill.cluster.parts import VIEWS, Parts
+from tests.drill.cluster.table import Span
 from tests.seaweed import Seaweed
 
 PAGE_SERVICES = (*VIEWS, "scorpion", "pixie")
 PULSE_S, AWAKE_S = 0.5, 0.01
 SLOWED = "polaris"
 END_S = 15.0
+NOTICED_S = 3.0  # a machine that is gone is noticed by then (docs/decisions/0067)
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Ground:
     store: Seaweed
     choose: random.Random
     done: list[str] = field(default_factory=list)  # what exactly was done
+    healthy: list[Span] = field(default_factory=list)  # when nothing was broken
     _ending: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -49,7 +52,8 @@ class Ground:
 @dataclass(frozen=True)
 class Fault:
     """lasts_s: from its beginning to its end; recovers_s: the bound of the last bad page; writes_s: that of the time without an
-    acknowledged publish, 0: none; slows: how many times the healthy P99 is allowed; none: it is not bounded.
+    acknowledged publish, 0: none; slows: how many times the healthy P99 is allowed of what is due once it may be noticed;
+    none: it is not bounded.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Fault:
     recovers_s: float = 5.0
     writes_s: float = 0.0
     slows: float | None = None
+    noticed_s: float = 0.0
 
 
 def _kill(service: str) -> Callable[[Ground], None]:
@@ -181,11 +186,18 @@ FAULTS = (
     Fault("kill feedgen", "kill -9 of one feedgen", _kill("feedgen"), 5),
     Fault("kill web", "kill -9 of one web", _kill("web"), 5),
     Fault("kill roadrunner", "kill -9 of one roadrunner", _kill("roadrunner"), 5, writes_s=10),
-    Fault("stop", "SIGSTOP of a process that pages are made of, for 20 s", _stop, 20, slows=2),
+    Fault("stop", "SIGSTOP of a process that pages are made of, for 20 s", _stop, 20, slows=2, noticed_s=NOTICED_S),
     Fault(
-        "link down", "the cable of host b is unplugged: a replica of each service and a broker", _unplug, 15, 10, 10, 2
+        "link down",
+        "the cable of host b is unplugged: a replica of each service and a broker",
+        _unplug,
+        30,
+        10,
+        10,
+        2,
+        NOTICED_S,
     ),
-    Fault("black hole", "all packets of host b are dropped without a reset", _black_hole, 15, 10, 10, 2),
+    Fault("black hole", "all packets of host b are dropped without a reset", _black_hole, 30, 10, 10, 2, NOTICED_S),
     Fault("slow", f"one replica of {SLOWED} answers only every half second", _slow, 15, slows=1.5),
     Fault("loss", "10 % of the packets of host b are lost, each way", _loss, 15, writes_s=10),
     Fault("broker", "kill -9 of one of three brokers", _brokers("c"), 15, writes_s=10),

@@ -14,7 +14,8 @@ Span = tuple[float, float]  # on the monotonic clock
 
 @dataclass
 class Round:
-    """One fault, as it was measured. Latencies are in milliseconds, of what was due in the fault or, healthy, before it.
+    """One fault, as it was measured. Latencies are in milliseconds, of what was due in the fault or, healthy, before it and all
+    faults before. noticed_p99: of what was due in the fault once callers had the time to notice it.
 
     recovery_s: from its beginning until the last answer that was not a full page, or was the fallback page; 0: there was none;
     whole_s: from its end until every process was ready and had applied the log; writes_away_s: the longest time in which no
@@ -30,6 +31,7 @@ class Round:
     healthy_p99: float
     p50: float
     p99: float
+    noticed_p99: float
     recovery_s: float
     whole_s: float
     writes_away_s: float
@@ -79,9 +81,11 @@ def writes_away_s(written: Sequence[Written], span: Span) -> float:
     return float(max(np.diff(at), default=0.0))
 
 
-def measured(pages: Sequence[Page], written: Sequence[Written], healthy: Span, during: Span) -> dict[str, Any]:
+def measured(
+    pages: Sequence[Page], written: Sequence[Written], healthy: Sequence[Span], during: Span, noticed: Span
+) -> dict[str, Any]:
     """The figures of a round: during is from the beginning of the fault until the mesh is whole again."""
-    found, before = within(pages, during), within(pages, healthy)
+    found, before = within(pages, during), [page for span in healthy for page in within(pages, span)]
     p50, p99 = percentiles(found)
     healthy_p50, healthy_p99 = percentiles(before)
     return {
@@ -93,6 +97,7 @@ def measured(pages: Sequence[Page], written: Sequence[Written], healthy: Span, d
         "healthy_p99": healthy_p99,
         "p50": p50,
         "p99": p99,
+        "noticed_p99": percentiles(within(pages, noticed))[1],
         "recovery_s": recovery_s(pages, during),
         "writes_away_s": writes_away_s(written, during),
     }
@@ -105,7 +110,7 @@ COLUMNS = (
     ("Fallback", lambda r: f"{100 * r.fell_back:.2f} %"),
     ("Degraded", lambda r: f"{100 * r.degraded:.2f} %"),
     ("P50 before, during (ms)", lambda r: f"{r.healthy_p50:.0f}, {r.p50:.0f}"),
-    ("P99 before, during (ms)", lambda r: f"{r.healthy_p99:.0f}, {r.p99:.0f}"),
+    ("P99 before, during, noticed (ms)", lambda r: f"{r.healthy_p99:.0f}, {r.p99:.0f}, {r.noticed_p99:.0f}"),
     ("Extra calls", lambda r: f"{100 * r.extra_calls:.1f} %"),
     ("Last bad page after (s)", lambda r: f"{r.recovery_s:.1f}"),
     ("Whole after its end (s)", lambda r: f"{r.whole_s:.1f}"),
