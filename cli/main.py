@@ -7,6 +7,7 @@ import typer
 
 from cli.ask import event, feed, takedown
 from cli.boundary import Commands
+from cli.certs import certs
 from cli.check import check
 from cli.demo import demo
 from cli.doctor import doctor
@@ -68,6 +69,7 @@ for command in (
     takedown,
 ):
     app.command()(command)
+app.add_typer(certs, name="certs")
 app.add_typer(features, name="features")
 app.add_typer(graph, name="graph")
 app.add_typer(log, name="log")

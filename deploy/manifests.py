@@ -20,6 +20,7 @@ PART_OF, NAME, ZONE = "app.kubernetes.io/part-of", "app.kubernetes.io/name", "fe
 ALL = {PART_OF: "feedmesh"}
 USER = 10001  # as in the Containerfile
 HTTP_PORT = load(None, SCHEMA)["web"].http_port
+HEALTH_PORT = 7390  # of every pod: kubelets know no TLS
 DRAIN_S = 10
 LEAVE_S = 15  # in which callers stop to ask a pod that its name no longer stands for
 CLOSE_S = 15  # in which a store is closed
@@ -157,7 +158,7 @@ def _container(service: str) -> Object:
 
     def probe(of: str, every_s: int, failures: int) -> Object:
         return {
-            "grpc": {"port": port(service), "service": of},
+            "grpc": {"port": HEALTH_PORT, "service": of},
             "periodSeconds": every_s,
             "timeoutSeconds": every_s,
             "failureThreshold": failures,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from cli.plan_lines import Line, load_of, planned, read
 from cli.pods import Pods, pods
 from cli.schema import SERVICE_SETTINGS, SERVICES
-from deploy.manifests import BLOBS, DATA, DRAIN_S, NAME, ZONE, Object
+from deploy.manifests import BLOBS, DATA, DRAIN_S, HEALTH_PORT, NAME, ZONE, Object
 from services.core.settings import MeshSettings
 
 
@@ -63,7 +63,7 @@ def cluster_file(overlay: Overlay) -> str:
         f"# For {load}.",
         f"# Shards: feedmesh plan {plan_options(overlay)}",
         "[cluster]",
-        "insecure = true                 # calls between pods are not encrypted; the network policies say who may call whom",
+        "insecure = true                 # without TLS; docs/kubernetes.md has it. The network policies say who may call whom",
         "",
         "[rule]",
         f"zones = [{', '.join(map(_quoted, overlay.zones))}]".ljust(31)
@@ -74,6 +74,7 @@ def cluster_file(overlay: Overlay) -> str:
         f'blobs = "file://{BLOBS}"'.ljust(31) + " # the volume that all pods share",
         "unix_sockets = false",
         f"drain_s = {DRAIN_S:.1f}",
+        f"health_port = {HEALTH_PORT}".ljust(31) + " # which probes ask",
     ]
     if overlay.log:
         lines.append(f"log = {_quoted(overlay.log)}   # made by `feedmesh log init`")

@@ -97,7 +97,8 @@ async def serve(
         held=process.address in process.held,
     )
     health = servers.add_health(grpc_server, ["feedmesh.Status"])
-    servers.bind(grpc_server, listening(process.mesh, process.address))
+    servers.bind(grpc_server, listening(process.mesh, process.address), process.mesh.credentials)
+    probed = servers.health_alone(health, at)[0] if (at := process.probed_at) else None
     listener = listen(listening(process.mesh, address), held=address in process.held)
 
     def ready() -> None:
@@ -107,6 +108,8 @@ async def serve(
     http = http_server(*served, drain_s, ready)
     settle_memory()
     await grpc_server.start()
+    if probed:
+        await probed.start()
     serving = asyncio.create_task(http.serve(sockets=[listener]))
     serving.add_done_callback(lambda _: stop.event.set())  # whatever ended it, the process does not stay without it
     await loop.run_in_executor(None, stop.event.wait)
@@ -114,4 +117,6 @@ async def serve(
     http.should_exit = True
     await serving
     await grpc_server.stop(drain_s)
+    if probed:
+        await probed.stop(None)
     logger.info("drained")

@@ -95,6 +95,13 @@ class MeshSettings(Struct, forbid_unknown_fields=True, kw_only=True):
             "its own"
         ),
     ] = True
+    health_port: Annotated[
+        Port,
+        Meta(
+            description="port at which a process answers the standard health service alone, without TLS, for probes that know "
+            "none, such as a kubelet's; of a machine with one process (`feedmesh serve`); 0: none"
+        ),
+    ] = 0
 
 
 class LearningSettings(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -168,6 +175,48 @@ class KafkaSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     ] = ""
 
 
+class TlsSettings(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Of TLS between processes over TCP: on where the three files are named. Each may be one for each service."""
+
+    ca: Annotated[
+        str,
+        Meta(description="file of the certificates (PEM) by which those of all processes are signed; empty: no TLS"),
+    ] = ""
+    certificate: Annotated[
+        str,
+        Meta(
+            description="file of the own certificate (PEM), and of those between it and the CA; `{service}` in it stands for the "
+            "service's name, and for `operator` where a command asks"
+        ),
+    ] = ""
+    key: Annotated[str, Meta(description="file of its private key (PEM), which its owner alone can read")] = ""
+    domain: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*\Z",
+            description="trust domain: the certificate of apiary is that of `spiffe://mesh/apiary` and of the name `apiary.mesh`",
+        ),
+    ] = "mesh"
+    loopback: Annotated[
+        bool, Meta(description="whether addresses of the loopback have TLS too, which only this machine reaches")
+    ] = False
+    insecure: Annotated[
+        bool,
+        Meta(
+            description="that addresses which others reach are without TLS is meant: their network is the mesh's alone"
+        ),
+    ] = False
+
+    @property
+    def on(self) -> bool:
+        """Whether there is TLS. Raises InvalidArgument where a file is missing."""
+        files = {"ca": self.ca, "certificate": self.certificate, "key": self.key}
+        missing = [name for name, path in files.items() if not path]
+        if 0 < len(missing) < len(files):
+            raise InvalidArgument(f"[tls] {missing[0]} is missing: allowed are {', '.join(files)} together, or none")
+        return not missing
+
+
 class ServiceSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     """Of any service."""
 
@@ -220,7 +269,12 @@ class ShardSettings(ShardedSettings, kw_only=True):
 Sections = dict[str, Any]
 Schema = Mapping[str, type[Struct]]  # by section
 #: The sections of the deployment; every other is a service's.
-DEPLOYMENT: dict[str, type[Struct]] = {"mesh": MeshSettings, "learning": LearningSettings, "kafka": KafkaSettings}
+DEPLOYMENT: dict[str, type[Struct]] = {
+    "mesh": MeshSettings,
+    "learning": LearningSettings,
+    "kafka": KafkaSettings,
+    "tls": TlsSettings,
+}
 
 
 def services_of(sections: Sections) -> list[str]:

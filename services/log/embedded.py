@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import grpc
 from grpc.experimental import ChannelOptions
 
 from protos import events_pb2, roadrunner_pb2_grpc
@@ -13,7 +12,7 @@ from services.core.batches import check_whole
 from services.core.topics import Topic
 from services.log.history import Epoch, LogHistory
 from services.log.protocol import End, Partition, Positions, Provenance, Record
-from services.rpc.channel import mesh_errors, options_of
+from services.rpc.channel import mesh_errors, open_sync
 from services.rpc.membership import Following, Members
 from services.rpc.mesh import Mesh
 
@@ -28,13 +27,16 @@ class EmbeddedReader:
 
     def __init__(self, mesh: Mesh) -> None:
         self._following, self._lock = Following(mesh.membership), threading.Lock()
+        self._credentials = mesh.credentials
         self._open(self._following.members)
         self._calls: set[Any] = set()
+        self._left: list[Any] = []  # channels of certificates of before, with subscriptions that go on
         self._closing = threading.Event()
 
     def _open(self, members: Members) -> None:
         self._address = members.of(NAME)[0].address
-        self._channel = grpc.insecure_channel(self._address, options=[*options_of(self._address), *STREAMING])
+        self._version = self._credentials.version if self._credentials else 0
+        self._channel = open_sync(self._address, NAME, self._credentials, STREAMING)
         self._opened: Any = roadrunner_pb2_grpc.RoadrunnerStub(self._channel)
 
     @property
@@ -46,6 +48,9 @@ class EmbeddedReader:
                 before = self._channel
                 self._open(news)
                 before.close()
+            elif self._credentials is not None and self._credentials.version != self._version:
+                self._left.append(self._channel)
+                self._open(self._following.members)
             return self._opened
 
     def history(self, timeout: float) -> LogHistory:
@@ -89,7 +94,8 @@ class EmbeddedReader:
         self._following.close()
         for call in list(self._calls):
             call.cancel()
-        self._channel.close()
+        for channel in (*self._left, self._channel):
+            channel.close()
 
 
 def _record(record: pb.Record) -> Record:

@@ -1,7 +1,9 @@
 """The cluster file: the hosts of a mesh on several machines, and which processes each of them runs.
 
-    [cluster]
-    insecure = true              # nothing between the hosts is encrypted, and nobody proves who they are
+    [tls]                        # of `feedmesh certs`; or `insecure = true`, where the network is the mesh's alone
+    ca = "/etc/feedmesh/tls/ca.pem"
+    certificate = "/etc/feedmesh/tls/{service}.pem"
+    key = "/etc/feedmesh/tls/{service}.key"
     [hosts.a]
     address = "10.0.0.1"
     zone = "east"
@@ -31,28 +33,23 @@ import msgspec
 from msgspec import Meta, Struct
 
 from services.core.errors import InvalidArgument
-from services.core.settings import Port, Schema, Sections, services_of, validated
+from services.core.settings import Port, Schema, Sections, TlsSettings, services_of, validated
 from services.core.words import complaint
 from services.ops import cluster_rule
 from services.ops.cluster_rule import Rule
 from services.ops.layouts import SETTING
-from services.ops.planning import Plan, replicas_of, shards_of
+from services.ops.planning import Plan, check_open, replicas_of, shards_of
 from services.ops.ports import Ports
 from services.rpc import mesh as meshes
-from services.rpc.channel import is_loopback
 from services.rpc.mesh import Address, Mesh, bracketed
 
 PER_SERVICE = 100  # ports of a service: its shards listen on port, port + 1, ...
 BESIDE = 50  # how many ports on another layout listens, unless it says where
-_OPEN = (
-    "others reach it, and there is no TLS between hosts; on a network that only they are on, say so: `insecure = true` in "
-    "[cluster]"
-)
 Names = tuple[Annotated[str, Meta(min_length=1)], ...]
 
 
 class ClusterSettings(Struct, forbid_unknown_fields=True, kw_only=True):
-    """[cluster]. port: the first of the fixed ones, 100 for each service; insecure: to run without TLS is meant."""
+    """[cluster]. port: the first of the fixed ones, 100 for each service; insecure: as that of [tls], where it stood before."""
 
     port: Port = 7400
     insecure: bool = False
@@ -109,8 +106,14 @@ def parse(text: str, path: Path, schema: Schema) -> Cluster:
     own = _section(raw.pop("cluster", {}), ClusterSettings, f"{path}: [cluster]")
     if "rule" in raw:
         return _ruled(raw, path, own, schema)
-    hosts, stated = _hosts(raw.pop("hosts", {}), path, own), raw.pop("layouts", {})
-    sections = _sections(raw, path, {host.zone for host in hosts.values()}, schema)
+    hosts, stated = _hosts(raw.pop("hosts", {}), path), raw.pop("layouts", {})
+    sections = _sections(raw, path, {host.zone for host in hosts.values()}, schema, own)
+    if sections["mesh"].health_port:
+        raise InvalidArgument(
+            f"{path}: [mesh] health_port: of machines with one process, by a [rule]; allowed here is 0"
+        )
+    for name, host in hosts.items():
+        check_open(sections, f"{bracketed(host.address)}:0", f"{path}: [hosts.{name}] address = {host.address!r}")
     if len(hosts) > 1:
         _check_blobs(sections, path)
     serving = {
@@ -178,11 +181,15 @@ def _check_alone(processes: Sequence[Address], path: Path) -> None:
             )
 
 
-def _sections(raw: dict[str, Any], path: Path, zones: Collection[str], schema: Schema) -> Sections:
+def _sections(
+    raw: dict[str, Any], path: Path, zones: Collection[str], schema: Schema, own: ClusterSettings
+) -> Sections:
     """The sections of a mesh.toml, with a replica for each zone unless stated."""
     if isinstance(raw.get("mesh", {}), dict):
         raw["mesh"] = {"replicas": len(zones)} | raw.get("mesh", {})
-    return validated(raw, str(path), schema)
+    found = validated(raw, str(path), schema)
+    found.setdefault("tls", TlsSettings()).insecure |= own.insecure
+    return found
 
 
 def _ruled(raw: dict[str, Any], path: Path, own: ClusterSettings, schema: Schema) -> Cluster:
@@ -193,12 +200,12 @@ def _ruled(raw: dict[str, Any], path: Path, own: ClusterSettings, schema: Schema
             f"{path}: [layouts] and [rule]: allowed is one of them; a rule has one layout of each service"
         )
     rule: Rule = _section(raw.pop("rule"), Rule, f"{path}: [rule]")
-    sections = _sections(raw, path, rule.zones, schema)
+    sections = _sections(raw, path, rule.zones, schema, own)
     cluster_rule.check(rule, services_of(sections), str(path))
     _check_blobs(sections, path)
     processes = cluster_rule.addresses(sections, rule, lambda service: _port(sections, own, service, 1))
-    if not own.insecure and not all(is_loopback(process.address) for process in processes):
-        raise InvalidArgument(f"{path}: [rule] host = {rule.host!r}: {_OPEN}")
+    for process in processes:
+        check_open(sections, process.address, f"{path}: [rule] host = {rule.host!r}")
     return Cluster({}, sections, processes, str(path), rule)
 
 
@@ -248,16 +255,13 @@ def _section(raw: Any, struct: type[Any], where: str) -> Any:
         raise InvalidArgument(f"{where}: {complaint(error, raw, struct, whole='the section')}") from None
 
 
-def _hosts(raw: Any, path: Path, own: ClusterSettings) -> dict[str, Host]:
+def _hosts(raw: Any, path: Path) -> dict[str, Host]:
     if not isinstance(raw, dict) or not raw:
         raise InvalidArgument(f"{path}: names no host; a [hosts.<name>] for each is needed")
     hosts = {name: _section(one, Host, f"{path}: [hosts.{name}]") for name, one in raw.items()}
     for address, times in Counter(host.address for host in hosts.values()).items():
         if times > 1:
             raise InvalidArgument(f"{path}: address = {address!r} is that of {times} hosts; each has its own")
-    open_ = [name for name, host in hosts.items() if not is_loopback(f"{bracketed(host.address)}:0")]
-    if open_ and not own.insecure:
-        raise InvalidArgument(f"{path}: [hosts.{open_[0]}] address = {hosts[open_[0]].address!r}: {_OPEN}")
     return hosts
 
 

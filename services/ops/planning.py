@@ -7,11 +7,12 @@ from pathlib import Path
 import msgspec
 
 from services.core.errors import InvalidArgument
-from services.core.settings import MeshSettings, Sections, ServiceSettings, services_of
+from services.core.settings import MeshSettings, Sections, ServiceSettings, TlsSettings, services_of
 from services.ops import layouts
 from services.ops.layouts import Layouts
 from services.ops.ports import Ports
 from services.rpc import mesh as meshes
+from services.rpc.credentials import is_loopback
 from services.rpc.mesh import Address, Mesh, bracketed
 
 
@@ -34,6 +35,7 @@ def plan(sections: Sections, services: Sequence[str] = ()) -> Plan:
 
     Raises Unavailable for a port in use, InvalidArgument for shards or replicas that can't be.
     """
+    _check_reach(sections)
     notes = tuple(layouts.settle(sections, layouts.load(Path(sections["mesh"].data))))
     ports = Ports(sections["mesh"].host)
     try:
@@ -45,6 +47,26 @@ def plan(sections: Sections, services: Sequence[str] = ()) -> Plan:
         raise
     ports.planned()
     return Plan(meshes.resolve(sections, processes), tuple(processes), ports, notes)
+
+
+def _check_reach(sections: Sections) -> None:
+    """Raise InvalidArgument for a mesh on one machine that others reach without TLS, or that has a port for probes."""
+    common = sections["mesh"]
+    if common.health_port:
+        raise InvalidArgument(f"[mesh] health_port = {common.health_port}: of one process; allowed here is 0, none")
+    check_open(sections, f"{bracketed(common.host)}:0", f"[mesh] host = {common.host!r}")
+
+
+def check_open(sections: Sections, address: str, setting: str) -> None:
+    """Raise InvalidArgument, naming the setting, where others reach an address, there is no TLS, and that is not said to be
+    meant.
+    """
+    tls: TlsSettings = sections.get("tls") or TlsSettings()
+    if not tls.on and not tls.insecure and not is_loopback(address):
+        raise InvalidArgument(
+            f"{setting}: others reach it, and there is no TLS: allowed are certificates in [tls], which `feedmesh certs init` "
+            "and `feedmesh certs issue` make, or, on a network that only the mesh is on, `insecure = true` in [tls]"
+        )
 
 
 def shards_of(sections: Sections, service: str) -> int:

@@ -37,24 +37,28 @@ class Probe:
     def __init__(self, mesh: Mesh, asked: Callable[[Address], bool] = lambda of: True) -> None:
         """`asked`: whether a process is asked; all are, those of layouts that no client asks too."""
         self._wanted, self._following = asked, Following(mesh.membership)
+        self._credentials = mesh.credentials
+        self._version = self._credentials.version if self._credentials else 0
         self._asked: list[tuple[Address, grpc.aio.Channel]] = []
         self._open(self._following.members)
 
     def _open(self, members: Members) -> list[grpc.aio.Channel]:
-        """Ask these from now on; the channels that are of no more use."""
-        before = {of.address: channel for of, channel in self._asked}
-        self._asked = []
+        """Ask these from now on; the channels that are of no more use: all of them when there are other certificates."""
+        before = {(of.address, of.service): channel for of, channel in self._asked}
+        version = self._credentials.version if self._credentials else 0
+        kept = before if version == self._version else {}
+        self._version, self._asked = version, []
         for of in members.processes:
             if self._wanted(of):
-                kept = before.pop(of.address) if of.address in before else open_async(of.address)
-                self._asked.append((of, kept))
+                found = kept.pop((of.address, of.service), None)
+                self._asked.append((of, found or open_async(of.address, of.service, self._credentials)))
         return list(before.values())
 
     async def ask(self, prometheus: bool = False) -> list[Health]:
         """The health of every process, in the order of the mesh."""
-        news = self._following.news()
-        if news is not None:
-            for left in self._open(news):
+        news, credentials = self._following.news(), self._credentials
+        if news is not None or (credentials and credentials.version != self._version):
+            for left in self._open(self._following.members):
                 await left.close(TIMEOUT_S)
         return list(await asyncio.gather(*(self._ask(of, channel, prometheus) for of, channel in self._asked)))
 

@@ -40,7 +40,7 @@ from services.rpc import server as servers
 from services.rpc.admission import AdmissionLimiter
 from services.rpc.caller import Caller
 from services.rpc.dispatch import Dispatcher, ignored
-from services.rpc.mesh import Address, Mesh, listening
+from services.rpc.mesh import Address, Mesh, bracketed, listening
 from services.rpc.server import AddServicer
 from services.rpc.stream_server import Streams
 from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
@@ -96,6 +96,12 @@ class Process:
     def folder(self) -> Path:
         """Where it keeps its state; another number of shards is another layout, and re-reads the log."""
         return self.mesh.data / self.service / self.of.folder
+
+    @property
+    def probed_at(self) -> str:
+        """Where it answers probes that know no TLS; empty: nowhere."""
+        port = self.mesh.common.health_port
+        return f"{bracketed(self.mesh.common.host)}:{port}" if port else ""
 
     @property
     def clock(self) -> Clock:
@@ -157,7 +163,10 @@ def open_process(service: str) -> Process:
     mine = _described(parser, mesh, service, arguments)
     metrics = Metrics(service, mine.shard, mine.replica)
     context.originate(mine.zone)
-    mesh.call_as(Caller(mine.zone, metrics))
+    mesh.call_as(Caller(mine.zone, metrics, service=service))
+    if (credentials := mesh.credentials) is not None:
+        credentials.must_name(service)
+        metrics.gauge("tls_certificate_expires_seconds", credentials.expires_in)
     return Process(service, mine.shard, mine.shards, mine.address, mesh, metrics, mine.held, mine.replica, mine.zone)
 
 
@@ -242,9 +251,12 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
     for part in (*caches, *parts.background):
         part.start()
-    servers.bind(server, listening(process.mesh, process.address))
+    servers.bind(server, listening(process.mesh, process.address), process.mesh.credentials)
+    probed = servers.health_alone(health, at)[0] if (at := process.probed_at) else None
     settle_memory()
     server.start()
+    if probed:
+        probed.start()
     path = socket_path(process.mesh, process.address)
     unix = ThreadedUnixServer(path, dispatcher, settings.threads) if path else None
     if follower:
@@ -262,6 +274,8 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     if unix:
         unix.stop(process.mesh.common.drain_s)
     stopped.wait()
+    if probed:
+        probed.stop(None)
     for part in (*([follower] if follower else []), *caches, *parts.background):
         part.stop()
     for close in parts.close:
@@ -364,9 +378,12 @@ async def _serve_on_asyncio(process: Process, settings: S, build: Callable[[S, R
     streams = Streams(dispatcher)
     server = servers.on_asyncio(dispatcher, add, process.address in process.held, streams)
     health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
-    servers.bind(server, listening(process.mesh, process.address))
+    servers.bind(server, listening(process.mesh, process.address), process.mesh.credentials)
+    probed = servers.health_alone(health, at)[0] if (at := process.probed_at) else None
     settle_memory()
     await server.start()
+    if probed:
+        await probed.start()
     path = socket_path(process.mesh, process.address)
     unix = AsyncUnixServer(path, dispatcher) if path else None
     if unix:
@@ -380,6 +397,8 @@ async def _serve_on_asyncio(process: Process, settings: S, build: Callable[[S, R
     if unix:
         stopping.append(unix.stop(process.mesh.common.drain_s))
     await asyncio.gather(*stopping)
+    if probed:
+        await probed.stop(None)
     if scrubber:
         scrubber.stop()
     for close in parts.close:

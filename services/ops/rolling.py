@@ -68,7 +68,7 @@ class Roll:
             await probe.close()
 
     async def _restart(self, of: Address, pid: int) -> None:
-        channel: grpc.aio.Channel = open_async(of.address)
+        channel: grpc.aio.Channel = open_async(of.address, of.service, self._mesh.credentials)
         try:
             stub: Any = rpc.StatusStub(channel)
             await call(stub.Restart, pb.RestartRequest(pid=pid), ASK_S, of.name)

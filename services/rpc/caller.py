@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from services.core.metrics import Metrics
 
 OWN, OTHER = "own", "other"
+OPERATOR = "operator"  # who asks that is no service: a command, a supervisor
 
 
 class Tally:
@@ -20,7 +21,7 @@ class Tally:
 
 
 class Caller:
-    """Thread-safe. clock: seconds that never go back; chance: numbers in [0, 1)."""
+    """Thread-safe. clock: seconds that never go back; chance: numbers in [0, 1); service: which service asks."""
 
     def __init__(
         self,
@@ -28,8 +29,9 @@ class Caller:
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
+        service: str = OPERATOR,
     ) -> None:
-        self.zone, self.clock, self.chance = zone, clock, chance
+        self.service, self.zone, self.clock, self.chance = service, zone, clock, chance
         self._tallies: list[tuple[str, Tally]] = []  # they stay when their clients are closed: counters never fall
         if metrics:
             metrics.counter("calls", self._calls)

@@ -1,14 +1,15 @@
 """Calls to another process: within what is left of the request's time, with its token, errors as the mesh's own."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import ip_address
 from typing import Any
 
 import grpc
 
 from services.core import context
 from services.core.errors import BY_STATUS, Away, InvalidArgument, MeshError, Unavailable
+from services.rpc.credentials import Credentials, is_loopback
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
@@ -47,29 +48,34 @@ _GONE = (
     "Broken pipe",
 )
 
+#: Why there was no TLS, in the words of BoringSSL and of gRPC's check of names.
+_HANDSHAKE = re.compile(r"(?<=OPENSSL_internal:)[A-Z0-9_]+|Hostname Verification Check failed")
+
 
 def options_of(address: str) -> list[tuple[str, Any]]:
     """The options of a channel to host:port."""
     return [*_OPTIONS, *(_ON_THIS_MACHINE if is_loopback(address) else _BETWEEN_MACHINES)]
 
 
-def is_loopback(address: str) -> bool:
-    """Whether host:port is on the machine that asks, whichever that is."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def open_async(address: str, service: str = "", credentials: Credentials | None = None) -> grpc.aio.Channel:
+    """A channel for asyncio to a process of this service. credentials: of the caller; None: there is no TLS."""
+    if credentials is None or not credentials.applies(address):
+        return grpc.aio.insecure_channel(address, options=options_of(address))
+    own, options = credentials.channel(service)
+    return grpc.aio.secure_channel(address, own, options=[*options_of(address), *options])
 
 
-def open_async(address: str) -> grpc.aio.Channel:
-    """A channel for asyncio."""
-    return grpc.aio.insecure_channel(address, options=options_of(address))
-
-
-def open_sync(address: str) -> grpc.Channel:
-    """A channel for threads."""
-    return grpc.insecure_channel(address, options=options_of(address))
+def open_sync(
+    address: str,
+    service: str = "",
+    credentials: Credentials | None = None,
+    more: Sequence[tuple[str, Any]] = (),
+) -> grpc.Channel:
+    """A channel for threads, with these options more; as of `open_async`."""
+    if credentials is None or not credentials.applies(address):
+        return grpc.insecure_channel(address, options=[*options_of(address), *more])
+    own, options = credentials.channel(service)
+    return grpc.secure_channel(address, own, options=[*options_of(address), *options, *more])
 
 
 @contextmanager
@@ -83,6 +89,8 @@ def mesh_errors(what: str) -> Iterator[None]:
 
 def _mesh_error(error: grpc.RpcError, what: str) -> MeshError:
     kind, message = BY_STATUS.get(error.code(), MeshError), error.details() or ""
+    if kind is Unavailable and (found := _HANDSHAKE.search(message)):
+        return Away(f"{what} is away: no TLS with it: {found[0].replace('_', ' ').lower()}")
     if kind is Unavailable and any(sign in message for sign in _GONE):
         return Away(f"{what} is away; try again in a moment")
     return kind(message if kind is InvalidArgument else f"{what}: {message}")

@@ -13,8 +13,10 @@ from msgspec import Struct
 from services.core import summed
 from services.core.durable import replace_durably
 from services.core.errors import NotFound
-from services.core.settings import MeshSettings, Sections
+from services.core.settings import MeshSettings, Sections, TlsSettings
+from services.rpc import credentials
 from services.rpc.caller import Caller
+from services.rpc.credentials import Credentials
 from services.rpc.membership import Address, FileMembership, Members, Membership, MemoryMembership
 
 __all__ = ["Address", "Mesh", "bracketed", "listening", "load", "mesh_file", "resolve", "save"]
@@ -60,6 +62,13 @@ class Mesh(Struct, kw_only=True, dict=True):
     def common(self) -> MeshSettings:
         """The settings of the whole deployment."""
         return self.section("mesh", MeshSettings)
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """Of this process for calls over TCP; None: there is no TLS. Raises InvalidArgument for files that are of no use."""
+        stated = self.settings.get("tls", {})  # those of an older version have none
+        settings = msgspec.convert({k: v for k, v in stated.items() if k in _fields(TlsSettings)}, TlsSettings)
+        return credentials.opened(settings, self.caller.service)
 
     @property
     def text_ids(self) -> bool:

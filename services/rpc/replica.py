@@ -13,6 +13,7 @@ from protos.status_pb2 import StatusReply, StatusRequest
 from services.core.errors import Unimplemented
 from services.rpc.batching import BatchingChannel, Method, Peer
 from services.rpc.channel import call, open_async
+from services.rpc.credentials import Credentials
 from services.rpc.local import LocalMesh
 from services.rpc.membership import Address
 from services.rpc.mesh import Mesh
@@ -43,17 +44,13 @@ class Replica(Protocol):
         ...
 
 
-class RemoteReplica:
-    """Another process. Make it on the event loop that uses it."""
+class ByPeer:
+    """A channel to a process, and what takes messages to it if there is such a peer, with the calls under way."""
 
-    def __init__(self, service: str, address: str, socket: Path | None, streams: bool = False) -> None:
-        """socket: the process' Unix socket, where it has one (services/rpc/unix_socket.py); streams: whether it is asked by
-        messages on streams where it has none.
-        """
-        self._service, self._channel = service, open_async(address)
-        self._peer: Peer | None = UnixClient(socket) if socket else StreamClient(self._channel) if streams else None
-        self._batching, self._methods = BatchingChannel(self._channel, self._peer), dict[str, Method]()
-        self._status = self._channel.unary_unary(STATUS, StatusRequest.SerializeToString, StatusReply.FromString)
+    def __init__(self, service: str, channel: grpc.aio.Channel, peer: Peer | None) -> None:
+        self._service, self._channel, self.peer = service, channel, peer
+        self._batching, self._methods = BatchingChannel(channel, peer), dict[str, Method]()
+        self.status = channel.unary_unary(STATUS, StatusRequest.SerializeToString, StatusReply.FromString)
         self._under_way, self._idle = 0, asyncio.Event()
 
     async def call(self, method: str, request: Any, timeout: float) -> Any:
@@ -66,14 +63,6 @@ class RemoteReplica:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
-
-    async def is_ready(self) -> bool:
-        """As Replica says."""
-        try:
-            status: StatusReply = await self._status(StatusRequest(), timeout=PROBE_S, wait_for_ready=False)
-        except grpc.RpcError:
-            return False
-        return status.ready
 
     def _add(self, name: str) -> Method:
         """A method of the service, as its .proto has it; the client that calls it has loaded that."""
@@ -94,9 +83,82 @@ class RemoteReplica:
 
     async def close(self) -> None:
         """As Replica says."""
-        if self._peer is not None:
-            self._peer.close()
+        if self.peer is not None:
+            self.peer.close()
         await self._channel.close()
+
+
+class RemoteReplica:
+    """Another process. Make it on the event loop that uses it.
+
+    A channel keeps the certificate that it was opened with, so it is opened anew when there is another one: calls under way
+    end on the one before.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        address: str,
+        socket: Path | None,
+        streams: bool = False,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """socket: the process' Unix socket, where it has one (services/rpc/unix_socket.py); streams: whether it is asked by
+        messages on streams where it has none; credentials: of the caller, None: there is no TLS.
+        """
+        self._to, self._socket, self._streams = (service, address), socket, streams
+        self._credentials = credentials if credentials is not None and credentials.applies(address) else None
+        self._left = dict[asyncio.Task[None], ByPeer]()  # that calls under way end on
+        self._open()
+
+    def _open(self) -> None:
+        service, address = self._to
+        self._version = self._credentials.version if self._credentials is not None else 0
+        channel = open_async(address, service, self._credentials)
+        peer: Peer | None = None
+        if self._socket:
+            peer = UnixClient(self._socket)
+        elif self._streams:
+            peer = StreamClient(channel)
+        self._current = ByPeer(service, channel, peer)
+
+    def _connection(self) -> ByPeer:
+        """With the certificate of now."""
+        if self._credentials is not None and self._credentials.version != self._version:
+            left = asyncio.ensure_future(self._current.retire())
+            self._left[left] = self._current
+            left.add_done_callback(self._left.pop)
+            self._open()
+        return self._current
+
+    @property
+    def peer(self) -> Peer | None:
+        """What its messages go through."""
+        return self._current.peer
+
+    async def call(self, method: str, request: Any, timeout: float) -> Any:
+        """As Replica says."""
+        return await self._connection().call(method, request, timeout)
+
+    async def is_ready(self) -> bool:
+        """As Replica says."""
+        try:
+            status: StatusReply = await self._connection().status(
+                StatusRequest(), timeout=PROBE_S, wait_for_ready=False
+            )
+        except grpc.RpcError:
+            return False
+        return status.ready
+
+    async def retire(self) -> None:
+        """As Replica says."""
+        await asyncio.gather(self._current.retire(), *self._left)
+
+    async def close(self) -> None:
+        """As Replica says."""
+        for left in list(self._left):
+            left.cancel()
+        await asyncio.gather(*(one.close() for one in (*self._left.values(), self._current)))
 
 
 class LocalReplica:
@@ -125,4 +187,5 @@ def open_replica(mesh: Mesh, process: Address) -> Replica:
     """A process of a mesh."""
     if isinstance(mesh, LocalMesh):
         return LocalReplica(mesh.servicers[process.service])
-    return RemoteReplica(process.service, process.address, socket_path(mesh, process.address), mesh.common.streams)
+    socket = socket_path(mesh, process.address)
+    return RemoteReplica(process.service, process.address, socket, mesh.common.streams, mesh.credentials)

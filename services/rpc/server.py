@@ -21,6 +21,7 @@ from services.core import tokens
 from services.core.context import wire_of
 from services.core.errors import Unavailable
 from services.rpc.batching import MANY
+from services.rpc.credentials import Credentials
 from services.rpc.dispatch import (
     OK,
     Answer,
@@ -228,10 +229,23 @@ def add_health(server: Any, names: list[str]) -> Health:
     return made
 
 
-def bind(server: Any, address: str) -> int:
-    """Listen on host:port or unix:path; the port. Raises Unavailable when it is in use."""
+def health_alone(made: Health, address: str) -> tuple[Any, int]:
+    """A server of the same health service and no other, without TLS, for probes that know none: not started; and its port."""
+    aio = isinstance(made, LoopHealth)
+    server = grpc.aio.server() if aio else grpc.server(ThreadPoolExecutor(2, thread_name_prefix="health"))
+    health_pb2_grpc.add_HealthServicer_to_server(made.servicer if isinstance(made, LoopHealth) else made, server)
+    return server, bind(server, address)
+
+
+def bind(server: Any, address: str, credentials: Credentials | None = None) -> int:
+    """Listen on host:port or unix:path; the port. credentials: its own; None: there is no TLS. Raises Unavailable when it is
+    in use.
+    """
     try:
-        port = server.add_insecure_port(address)
+        if credentials is not None and credentials.applies(address):
+            port = server.add_secure_port(address, credentials.server())
+        else:
+            port = server.add_insecure_port(address)
     except RuntimeError:
         port = 0
     if not port:

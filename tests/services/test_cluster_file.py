@@ -144,7 +144,7 @@ def test_replicas_of_a_shard_are_on_hosts_of_their_own_and_zones_are_even(
         ("x", "not TOML"),
         (
             '[hosts.a]\naddress = "10.0.0.1"\nzone = "z"\n',
-            r"\[hosts.a\] address = '10.0.0.1'.*`insecure = true` in \[cluster\]",
+            r"\[hosts.a\] address = '10.0.0.1'.*`insecure = true` in \[tls\]",
         ),
         ('[hosts.a]\naddress = "db.example"\nzone = "z"\n', r"'db.example': others reach it"),
         ('[hosts.a]\naddress = "127.0.0.2"\n', r"\[hosts.a\]: zone is missing"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import InvalidArgument, Unavailable
+from services.core.settings import TlsSettings
 from services.ops.layouts import Layout
 from services.ops.planning import laid_out, plan
 from services.rpc.membership import Members
@@ -110,7 +111,23 @@ def test_ports_end_at_65535(tmp_path: Path) -> None:
 
 def test_an_address_that_is_not_this_machines_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"\[roadrunner\] port: cannot listen on 192.0.2.1:0: Cannot assign"):
-        plan(sections(tmp_path, mesh={"host": "192.0.2.1"}))
+        plan(sections(tmp_path, mesh={"host": "192.0.2.1"}) | {"tls": TlsSettings(insecure=True)})
+
+
+def test_an_address_that_others_reach_takes_tls_or_that_it_is_meant_without(tmp_path: Path) -> None:
+    with pytest.raises(
+        InvalidArgument, match=r"\[mesh\] host = '0.0.0.0': others reach it.*`insecure = true` in \[tls\]"
+    ):
+        plan(sections(tmp_path, mesh={"host": "0.0.0.0"}))
+    for said in (TlsSettings(insecure=True), TlsSettings(ca="ca.pem", certificate="own.pem", key="own.key")):
+        plan(sections(tmp_path, mesh={"host": "0.0.0.0"}) | {"tls": said}).ports.release()
+    with pytest.raises(InvalidArgument, match=r"\[tls\] key is missing"):
+        plan(sections(tmp_path, mesh={"host": "0.0.0.0"}) | {"tls": TlsSettings(ca="ca.pem", certificate="own.pem")})
+
+
+def test_a_port_for_probes_is_of_machines_with_one_process(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match=r"\[mesh\] health_port = 7390: of one process; allowed here is 0"):
+        plan(sections(tmp_path, mesh={"health_port": 7390}))
 
 
 def test_more_shards_than_partitions_are_refused(tmp_path: Path) -> None:

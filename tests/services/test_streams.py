@@ -31,12 +31,20 @@ T = TypeVar("T")
 class Threaded:
     """A server on threads."""
 
-    def __init__(self, answer: Answer, metrics: Metrics, wait: Any = None, threads: int = 4, most: int = 100) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        metrics: Metrics,
+        wait: Any = None,
+        threads: int = 4,
+        most: int = 100,
+        credentials: Any = None,
+    ) -> None:
         dispatcher = Dispatcher(metrics, AdmissionLimiter(most), wait)
         add = [lambda s: rpc.add_RoadrunnerServicer_to_server(Servicer(answer), s)]  # type: ignore[abstract]
         self._streams = Streams(dispatcher, threads)
         self._server = servers.threaded(dispatcher, add, threads, streams=self._streams)
-        self.address = f"127.0.0.1:{servers.bind(self._server, '127.0.0.1:0')}"
+        self.address = f"127.0.0.1:{servers.bind(self._server, '127.0.0.1:0', credentials)}"
         self._server.start()
 
     def stop(self, drain_s: float = 5.0) -> None:
@@ -47,18 +55,26 @@ class Threaded:
 class OnAsyncio:
     """A server on a loop of its own."""
 
-    def __init__(self, answer: Answer, metrics: Metrics, wait: Any = None, threads: int = 4, most: int = 100) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        metrics: Metrics,
+        wait: Any = None,
+        threads: int = 4,
+        most: int = 100,
+        credentials: Any = None,
+    ) -> None:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._dispatcher = Dispatcher(metrics, AdmissionLimiter(most), at_once=True)
         self._add = [lambda s: rpc.add_RoadrunnerServicer_to_server(AsyncServicer(answer), s)]  # type: ignore[abstract]
-        self.address = self._run(self._start())
+        self.address = self._run(self._start(credentials))
 
-    async def _start(self) -> str:
+    async def _start(self, credentials: Any) -> str:
         self._streams = Streams(self._dispatcher)
         self._server = servers.on_asyncio(self._dispatcher, self._add, streams=self._streams)
-        port = servers.bind(self._server, "127.0.0.1:0")
+        port = servers.bind(self._server, "127.0.0.1:0", credentials)
         await self._server.start()
         return f"127.0.0.1:{port}"
 
@@ -89,11 +105,13 @@ def serving(kind: Kind, answer: Answer = lambda: None, metrics: Metrics | None =
         server.stop()
 
 
-def asking(address: str, work: Callable[[RemoteReplica], Awaitable[T]]) -> T:
-    """The result of `work` with a replica that is asked on streams."""
+def asking(
+    address: str, work: Callable[[RemoteReplica], Awaitable[T]], credentials: Any = None, streams: bool = True
+) -> T:
+    """The result of `work` with a replica that is asked on streams, or by calls of their own."""
 
     async def run() -> T:
-        replica = RemoteReplica("roadrunner", address, None, streams=True)
+        replica = RemoteReplica("roadrunner", address, None, streams, credentials)
         try:
             return await work(replica)
         finally:
@@ -108,8 +126,8 @@ async def ask(replica: RemoteReplica, seconds: float = 5.0) -> Any:
 
 def opened(replica: RemoteReplica) -> int:
     """Streams that wait for their next message."""
-    assert isinstance(replica._peer, StreamClient)
-    return len(replica._peer._free)
+    assert isinstance(replica.peer, StreamClient)
+    return len(replica.peer._free)
 
 
 @both
