@@ -20,8 +20,22 @@ from tests.running import Running, running_mesh
 
 LASTFM = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "lastfm"
 CANDIDATES = 1_750  # of home's sources together, of which some 1,000 are left when what several found counts once
+SETTINGS: dict[str, dict[str, Any]] = {"feedgen": {"candidates": CANDIDATES}}
 TREES, LEAVES = 200, 31
 USERS = [str(user) for user in range(2, 2_000) if user % 3]  # the readers
+
+
+def fill(running: Running, home: Path, data: str | None) -> str:
+    """Load the world into a mesh, and build its graph; the world's name."""
+    lastfm = Path(data) if data else LASTFM
+    if lastfm.exists():
+        load("lastfm", lastfm, data=home / "data")
+    else:
+        demo(folder=home / "world")
+        load("parquet", home / "world", data=home / "data")
+    running.until_caught_up()
+    build(data=home / "data")
+    return "Last.fm" if lastfm.exists() else "the demo world"
 
 
 @contextmanager
@@ -29,18 +43,11 @@ def world(data: str | None, **sections: dict[str, Any]) -> Iterator[tuple[Runnin
     """The mesh, the folder that it lives in (its data under `data`) and the name of the world: Last.fm from the folder
     `data` or where it is shared, else the demo world. sections: further settings.
     """
-    lastfm = Path(data) if data else LASTFM
     with tempfile.TemporaryDirectory(prefix="feedmesh-bench-") as folder:
         home = Path(folder)
-        with running_mesh(home / "data", {"feedgen": {"candidates": CANDIDATES}, **sections}) as running:
-            if lastfm.exists():
-                load("lastfm", lastfm, data=home / "data")
-            else:
-                demo(folder=home / "world")
-                load("parquet", home / "world", data=home / "data")
-            running.until_caught_up()
-            build(data=home / "data")
-            yield running, home, "Last.fm" if lastfm.exists() else "the demo world"
+        with running_mesh(home / "data", SETTINGS | sections) as running:
+            name = fill(running, home, data)
+            yield running, home, name
 
 
 def promote(home: Path, running: Running) -> None:
@@ -59,6 +66,11 @@ def promote(home: Path, running: Running) -> None:
     booster = lightgbm.train(parameters, dataset, TREES)
     registry.write(home / "model", booster, features, rows[:100], name="bench", trained_ms=int(time.time() * 1000))
     registry.promote(home / "data", str(registry.push(home / "model", home / "data")))
+    until_served(running)
+
+
+def until_served(running: Running) -> None:
+    """Wait until home pages are ranked by a model of trees."""
     end = time.monotonic() + 30
     while httpx.get(f"{running.url}/v1/feeds/home?user=2").json()["model"] in ("", "light"):
         if time.monotonic() > end:

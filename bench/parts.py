@@ -52,6 +52,10 @@ PARTS = {
     "stages": BenchPart(
         "where the time of a home page goes: CPU by process, wall time by stage, RPCs by service", WHOLE_MESH
     ),
+    "between": BenchPart(
+        "the CPU of a home page by Unix sockets, by streams of gRPC, and by those under mTLS, as between hosts",
+        WHOLE_MESH,
+    ),
     "snapshots": BenchPart(
         "an empty replica until it is ready, from a snapshot and by the log alone (BENCH_LARGE=1: a log of 10^7 events)",
         "roadrunner and apiary share both cores",

@@ -64,6 +64,14 @@ def measure(data: str | None) -> list[Figure]:
 
 
 def _measured(running: Running, users: Sequence[str]) -> PageCost:
+    cpu, rpcs = cost(running, users, RATE, SECONDS)
+    return PageCost(cpu, stages(running.url, users[:PAGES]), rpcs)
+
+
+def cost(
+    running: Running, users: Sequence[str], rate: float, seconds: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Milliseconds of CPU of a home page by process, and its RPCs by service, at so many pages a second."""
     processes = pids(running)
 
     def meter() -> dict[str, float]:
@@ -71,7 +79,7 @@ def _measured(running: Running, users: Sequence[str]) -> PageCost:
         return cpu | {f"rpcs {service}": float(n) for service, n in _calls(running).items()}
 
     def ask() -> int:
-        found = uvloop.run(read(running.url, "home", list(users), RATE, SECONDS))
+        found = uvloop.run(read(running.url, "home", list(users), rate, seconds))
         if found.failed:
             raise RuntimeError(f"{found.failed} of {len(found.waited)} pages failed")
         return len(found.waited)
@@ -79,7 +87,7 @@ def _measured(running: Running, users: Sequence[str]) -> PageCost:
     found = of_a_page(meter, ask)
     cpu = {name.removeprefix("cpu "): ms for name, ms in found.items() if name.startswith("cpu ")}
     rpcs = {name.removeprefix("rpcs "): n for name, n in found.items() if name.startswith("rpcs ") and n >= LEAST_RPCS}
-    return PageCost(cpu, stages(running.url, users[:PAGES]), rpcs)
+    return cpu, rpcs
 
 
 def pids(running: Running) -> dict[str, int]:
