@@ -50,7 +50,7 @@ class ByPeer:
     def __init__(self, service: str, channel: grpc.aio.Channel, peer: Peer | None) -> None:
         self._service, self._channel, self.peer = service, channel, peer
         self._batching, self._methods = BatchingChannel(channel, peer), dict[str, Method]()
-        self.status = channel.unary_unary(STATUS, StatusRequest.SerializeToString, StatusReply.FromString)
+        self._status = channel.unary_unary(STATUS, StatusRequest.SerializeToString, StatusReply.FromString)
         self._under_way, self._idle = 0, asyncio.Event()
 
     async def call(self, method: str, request: Any, timeout: float) -> Any:
@@ -60,9 +60,23 @@ class ByPeer:
         try:
             return await call(found, request, timeout, self._service)
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+            self._ended()
+
+    async def is_ready(self) -> bool:
+        """As Replica says."""
+        self._under_way += 1
+        try:
+            status: StatusReply = await self._status(StatusRequest(), timeout=PROBE_S, wait_for_ready=False)
+        except grpc.RpcError:
+            return False
+        finally:
+            self._ended()
+        return status.ready
+
+    def _ended(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
 
     def _add(self, name: str) -> Method:
         """A method of the service, as its .proto has it; the client that calls it has loaded that."""
@@ -142,13 +156,7 @@ class RemoteReplica:
 
     async def is_ready(self) -> bool:
         """As Replica says."""
-        try:
-            status: StatusReply = await self._connection().status(
-                StatusRequest(), timeout=PROBE_S, wait_for_ready=False
-            )
-        except grpc.RpcError:
-            return False
-        return status.ready
+        return await self._connection().is_ready()
 
     async def retire(self) -> None:
         """As Replica says."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -86,7 +87,8 @@ def test_both_hosts_serve_what_was_loaded_at_one(cluster: Path) -> None:
 def test_no_port_between_processes_answers_without_a_certificate(cluster: Path) -> None:
     for process in meshes.load(meshes.mesh_file(cluster / "a")).processes:
         with grpc.insecure_channel(process.address) as channel, pytest.raises(grpc.RpcError) as refusal:
-            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
         assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE, process.name
 
 
