@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -158,11 +158,12 @@ def test_an_admin_client_spins_while_a_broker_that_it_knows_is_away_and_a_consum
         admin.list_offsets({place: OffsetSpec.latest()}, request_timeout=WITHIN_S)[place].result(WITHIN_S)
         consumer.offsets_for_times([place], timeout=WITHIN_S)
         mine.stop()
-        took = []
-        for ask in (
+        asks: tuple[Callable[[], object], ...] = (
             lambda: admin.list_offsets({place: OffsetSpec.latest()}, request_timeout=3)[place].result(WITHIN_S),
             lambda: consumer.offsets_for_times([place], timeout=3),
-        ):
+        )
+        took = []
+        for ask in asks:
             began = time.process_time()  # of all threads
             with pytest.raises(KafkaException):
                 ask()
