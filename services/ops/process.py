@@ -40,7 +40,7 @@ from services.rpc import server as servers
 from services.rpc.admission import AdmissionLimiter
 from services.rpc.caller import Caller
 from services.rpc.dispatch import Dispatcher, ignored
-from services.rpc.mesh import Address, Mesh, bracketed, listening
+from services.rpc.mesh import Address, Mesh, listening, probed_at
 from services.rpc.server import AddServicer
 from services.rpc.stream_server import Streams
 from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
@@ -96,12 +96,6 @@ class Process:
     def folder(self) -> Path:
         """Where it keeps its state; another number of shards is another layout, and re-reads the log."""
         return self.mesh.data / self.service / self.of.folder
-
-    @property
-    def probed_at(self) -> str:
-        """Where it answers probes that know no TLS; empty: nowhere."""
-        port = self.mesh.common.health_port
-        return f"{bracketed(self.mesh.common.host)}:{port}" if port else ""
 
     @property
     def clock(self) -> Clock:
@@ -252,7 +246,7 @@ def _serve(process: Process, settings: ThreadedSettings, parts: Parts) -> None:
     for part in (*caches, *parts.background):
         part.start()
     servers.bind(server, listening(process.mesh, process.address), process.mesh.credentials)
-    probed = servers.health_alone(health, at)[0] if (at := process.probed_at) else None
+    probed = servers.health_alone(health, at)[0] if (at := probed_at(process.mesh)) else None
     settle_memory()
     server.start()
     if probed:
@@ -379,7 +373,7 @@ async def _serve_on_asyncio(process: Process, settings: S, build: Callable[[S, R
     server = servers.on_asyncio(dispatcher, add, process.address in process.held, streams)
     health = servers.add_health(server, [f"feedmesh.{process.service.capitalize()}", "feedmesh.Status"])
     servers.bind(server, listening(process.mesh, process.address), process.mesh.credentials)
-    probed = servers.health_alone(health, at)[0] if (at := process.probed_at) else None
+    probed = servers.health_alone(health, at)[0] if (at := probed_at(process.mesh)) else None
     settle_memory()
     await server.start()
     if probed:

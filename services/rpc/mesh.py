@@ -108,6 +108,12 @@ def listening(mesh: Mesh, address: str) -> str:
     return f"{bracketed(mesh.common.host)}:{address.rpartition(':')[2]}"
 
 
+def probed_at(mesh: Mesh) -> str:
+    """Where each process of this mesh answers probes that know no TLS; empty: nowhere."""
+    port = mesh.common.health_port
+    return f"{bracketed(mesh.common.host)}:{port}" if port else ""
+
+
 def mesh_file(data: Path) -> Path:
     """Where the mesh of a data folder is described while it runs."""
     return data / "run" / "mesh.json"
