@@ -21,7 +21,7 @@ from services.ops.status import Status
 from services.rpc import server as servers
 from services.rpc.admission import AdmissionLimiter
 from services.rpc.dispatch import Dispatcher
-from services.rpc.mesh import listening
+from services.rpc.mesh import listening, probed_at
 from web.connections import EdgeProtocol, Limits
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ async def serve(
     )
     health = servers.add_health(grpc_server, ["feedmesh.Status"])
     servers.bind(grpc_server, listening(process.mesh, process.address), process.mesh.credentials)
-    probed = servers.health_alone(health, at)[0] if (at := process.probed_at) else None
+    probed = servers.health_alone(health, at)[0] if (at := probed_at(process.mesh)) else None
     listener = listen(listening(process.mesh, address), held=address in process.held)
 
     def ready() -> None:
