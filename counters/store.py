@@ -15,6 +15,7 @@ from services.core.clock import Clock
 from services.core.columns import F32, I64, U8, U64
 from services.core.errors import Unavailable
 from services.core.events import ENGAGEMENTS, IS_ENGAGEMENT, Batch, Kind
+from services.core.helpers import ALONE, Helpers
 from services.core.topics import Topic
 from services.log.protocol import Record
 from services.state.shard import Shard
@@ -24,6 +25,7 @@ MOST_F16 = 65_504  # the largest finite float16
 LEADERS = 1_000  # of a kind and action by their counts of all time: the most that `top` answers
 LED_KINDS = (Kind.PIN, Kind.BOARD, Kind.INTEREST)
 SCANNED = 65_536  # slots looked at together at the start
+LARGE = 8_192  # objects of one question, which takes some 2 ms: then helpers take a part of it
 
 _INDEX = np.full(256, -1, np.int64)
 _INDEX[list(ENGAGEMENTS)] = range(ACTIONS)
@@ -36,12 +38,21 @@ _LED_WINDOWS = np.array([0, KEPT[HOUR] * HOUR_MS])  # ever, and the last 7 days
 class CountersStore:
     """The counts of the partitions of one shard."""
 
-    def __init__(self, shard: Shard, own: range, partitions: int, clock: Clock, recent: int = 4_000) -> None:
-        """`recent`: objects of a kind and action remembered as candidates of `top` by their last 7 days.
+    def __init__(
+        self,
+        shard: Shard,
+        own: range,
+        partitions: int,
+        clock: Clock,
+        recent: int = 4_000,
+        helpers: Helpers = ALONE,
+    ) -> None:
+        """`recent`: objects of a kind and action remembered as candidates of `top` by their last 7 days. `helpers`: take
+        partitions of questions of at least LARGE objects.
 
         Reads all objects into memory, and finds the leaders.
         """
-        self.shard, self._partitions, self._clock = shard, partitions, clock
+        self.shard, self._partitions, self._clock, self._helpers = shard, partitions, clock, helpers
         self._own = {number: Partition(shard, number) for number in own}
         self._leaders = Leaders(LED_KINDS, LEADERS, recent, self._led, NEVER)
         for partition in self._own.values():
@@ -88,7 +99,7 @@ class CountersStore:
         kinds: of each object, or of all. A count above 65,504 reads as that; above 2,048 it is rounded to 11 bits.
         """
         sums = self._sums(kinds, objects, actions, windows_ms, now_ms, self._clock())
-        return np.minimum(sums, MOST_F16).astype(np.float16)
+        return np.minimum(sums, MOST_F16, out=sums).astype(np.float16)
 
     def top(self, kind: int, action: int, window_ms: int, k: int, now_ms: int = 0) -> tuple[U64, F32]:
         """The k (at most LEADERS) objects to which an action was done most often in a window, and how often.
@@ -129,14 +140,17 @@ class CountersStore:
         kinds = np.broadcast_to(np.asarray(kinds, np.uint8), len(objects))
         sums = np.zeros((len(objects), len(wanted), len(windows_ms)), np.int64)
         partitions = self.shard.partitions_of(objects, self._partitions)
-        order = np.argsort(partitions, kind="stable")
+        order = np.argsort(partitions.astype(np.uint16), kind="stable")  # by radix, in a third of the time
         ends = np.cumsum(np.bincount(partitions, minlength=self._partitions)).tolist()
-        for number, partition in self._own.items():
-            rows = order[ends[number - 1] if number else 0 : ends[number]]
+
+        def add_up(number: int) -> None:
+            partition, rows = self._own[number], order[ends[number - 1] if number else 0 : ends[number]]
             if len(rows):
                 ahead = partition.newest_ms > clock_ms
                 kept = runs(windows_ms, now_ms or clock_ms, partition.newest_ms) if ahead else windows
                 partition.table.sums(objects[rows], kinds[rows], rows, column, kept, sums)
+
+        (self._helpers if len(objects) >= LARGE else ALONE).each(list(self._own), add_up)
         return sums if len(wanted) == len(actions) and (wanted == actions).all() else sums[:, where]
 
 

@@ -20,6 +20,7 @@ from services.log.kafka_cluster import cluster_of
 from services.log.kafka_group import KafkaGroup
 from services.log.kafka_writer import KafkaWriter
 from services.ops.wiring import AsyncParts, Runtime
+from services.state.options import Tuning
 from services.state.shard import Shard, open_or_rebuild
 
 ASK_S = 5.0
@@ -108,7 +109,10 @@ def _shard(runtime: Runtime, settings: Settings, name: str) -> Shard:
     """The state of a stage, in a folder of its own; a damaged one is set aside, and made again from the log."""
     form, families = FAMILIES[name]
     form = f"{form}, {runtime.mesh.common.partitions} partitions"
-    return open_or_rebuild(runtime.folder / name, form, families, settings.cache_mb, settings.memtable_mb)
+    tuning = Tuning(settings.compaction_threads)
+    return open_or_rebuild(
+        runtime.folder / name, form, families, settings.cache_mb, settings.memtable_mb, tuning=tuning
+    )
 
 
 def _lag(stage: StageThread) -> float:

@@ -30,6 +30,7 @@ from services.core.topics import Topic
 from services.log.protocol import Draft, End, Partition, Positions, Provenance
 from services.state.coverage import NO_BOUND, Floor
 from services.state.database import Database
+from services.state.options import DEFAULT, Tuning
 
 READ_RECORDS = 512  # of one partition in one read
 READ_BYTES = 1 << 20  # of all partitions in one read, more or less
@@ -63,10 +64,11 @@ class EventLog:
         clock: Clock,
         cache_mb: int = 32,
         memtable_mb: int = 16,
+        tuning: Tuning = DEFAULT,
     ) -> None:
         """Open or create the log. Raises WrongFormat also when `partitions` is not what it was made with."""
         form = f"{layout.FORMAT}, {partitions} partitions"
-        self._db = LogDatabase(folder, form, layout.FAMILIES, cache_mb, memtable_mb, layout.IN_ORDER)
+        self._db = LogDatabase(folder, form, layout.FAMILIES, cache_mb, memtable_mb, layout.IN_ORDER, tuning=tuning)
         self._partitions, self._retention, self._clock = partitions, retention, clock
         try:
             self._open()

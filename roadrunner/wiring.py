@@ -16,6 +16,7 @@ from services.log.reading import check_client, on_kafka
 from services.ops.wiring import AsyncParts, Runtime
 from services.rpc.membership import Following
 from services.state.coverage import NO_BOUND, Coverage, Shards, views_of
+from services.state.options import Tuning
 from services.state.restore import Past
 from services.state.scrub import Scrubber
 from services.state.stored import remedy
@@ -33,7 +34,8 @@ def build(settings: Settings, runtime: Runtime) -> AsyncParts:
     common, folder = runtime.mesh.common, runtime.folder
     retention = Retention(settings.retention_mb << 20, settings.retention_hours * 3_600_000, settings.segment_mb << 20)
     begun.check_there(runtime.mesh.data, folder)
-    log = EventLog(folder, common.partitions, retention, runtime.clock, settings.cache_mb, settings.memtable_mb)
+    kept = settings.cache_mb, settings.memtable_mb, Tuning(settings.compaction_threads)
+    log = EventLog(folder, common.partitions, retention, runtime.clock, *kept)
     begun.check_same(runtime.mesh.data, folder, log.history.identity)
     coverage = _coverage(settings, runtime, log)
     committer = Committer(

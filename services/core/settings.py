@@ -15,6 +15,14 @@ from services.core.errors import InvalidArgument
 from services.core.words import complaint
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
+CompactionThreads = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=64,
+        description="threads of RocksDB that compact its files; more than one where cores are idle",
+    ),
+]
 
 
 class MeshSettings(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -253,6 +261,7 @@ class ShardSettings(ShardedSettings, kw_only=True):
 
     cache_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="RocksDB block cache of a shard")] = 32
     memtable_mb: Annotated[int, Meta(ge=1, le=10_000, description="RocksDB write buffer of a column family")] = 16
+    compaction_threads: CompactionThreads = 1
     snapshot_every_s: Annotated[
         float,
         Meta(

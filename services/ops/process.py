@@ -47,6 +47,7 @@ from services.rpc.unix_server import AsyncUnixServer, ThreadedUnixServer
 from services.rpc.unix_socket import socket_path
 from services.state.follower import Follower, Lag
 from services.state.manifest import Snapshots
+from services.state.options import Tuning
 from services.state.restore import Wanted
 from services.state.scrub import Scrubber, Values
 from services.state.shard import Shard, open_or_rebuild, set_aside, with_offsets
@@ -119,7 +120,8 @@ class Process:
         self.metrics.gauge("damaged_folders", lambda: float(len(set_aside(folder))))
         wanted = Wanted(self.service, form, tuple(families), self.shard, self.shards, self.partitions)
         filled = partial(fill, self.mesh, wanted)
-        shard = open_or_rebuild(folder, form, wanted.families, settings.cache_mb, settings.memtable_mb, filled)
+        kept = settings.cache_mb, settings.memtable_mb, filled, Tuning(settings.compaction_threads)
+        shard = open_or_rebuild(folder, form, wanted.families, *kept)
         _opened.append(shard)
         return shard
 

@@ -6,7 +6,6 @@ reads go on. So a dead database stays open, and its process ends when there is s
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -15,40 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rocksdict import (
-    AccessType,
-    BlockBasedOptions,
-    Cache,
-    Checkpoint,
-    DBCompressionType,
-    DBRecoveryMode,
-    Env,
-    Options,
-    Rdict,
-    WriteBatch,
-    WriteOptions,
-)
+from rocksdict import AccessType, Checkpoint, Env, Options, Rdict, WriteBatch, WriteOptions
 
 from services.core.errors import Damaged, Exhausted, MeshError, Unavailable
+from services.state import options as of_rocksdb
 from services.state import seal
 from services.state.family import Family
+from services.state.options import DEFAULT, Tuning
 
 FORMAT_KEY = b"format"
 _STALL = "Write stall"
 STALL_S, FULL_STALL_S, STALL_POLL_S = 60.0, 5.0, 0.002
 LITTLE_SPACE = 64 << 20  # bytes free with which a flush is not likely to end
-MEMTABLE_BLOOM = 0.005  # of a memtable, for its bloom filter: 80 KB of 16 MB, 4 to 10 bits a key
-FILES_STOP = 36  # in level 0; RocksDB would slow writes down from 20 on, which is refused as a stall is
 _DAMAGE = ("Corruption", "No such file", "Input/output error")  # in RocksDB's messages about a file that it can't read
 SEAL_EVERY_S, VIEW_SEAL_EVERY_S = 5.0, 60.0
-_TRACKING = """[Version]
-  rocksdb_version=9.8.4
-  options_file_version=1.1
-[DBOptions]
-  track_and_verify_wals_in_manifest=true
-[CFOptions "default"]
-[TableOptions/BlockBasedTable "default"]
-"""
 _REMEDY = "run the version and settings that wrote it, or remove the folder of a view and it is rebuilt from the log"
 
 
@@ -84,6 +63,7 @@ class Database:
         memtable_mb: int,
         in_order: Container[str] = (),
         looking: Looking | None = None,
+        tuning: Tuning = DEFAULT,
     ) -> None:
         """Open or create it. Raises Damaged, WrongFormat, HeldElsewhere, or Exhausted when the disk is full.
 
@@ -100,7 +80,8 @@ class Database:
         self._synced, self._sealed_at = 0, time.monotonic()
         self._check_seal()
         Env().lower_thread_pool_cpu_priority()  # compaction can wait; readers can't, when the cores are busy
-        options, packed, names = *_options(cache_mb, memtable_mb, self.loses_nothing), list(families)
+        options, packed = of_rocksdb.made(cache_mb, memtable_mb, self.loses_nothing, tuning)
+        names = list(families)
         try:
             of = {name: packed if name in in_order else options for name in names}
             self._check_before_writing(options)
@@ -335,51 +316,6 @@ def _access(looking: Looking | None) -> AccessType:
     if looking is None:
         return AccessType.read_write()
     return AccessType.secondary(str(looking.beside)) if looking.beside else AccessType.read_only(False)
-
-
-def _options(cache_mb: int, memtable_mb: int, loses_nothing: bool) -> tuple[Options, Options]:
-    """Of families that are asked for single keys, and of those that are read in order; they share one block cache.
-
-    A block out of the cache is read and decompressed for one key. Of LZ4 that costs no more than finding the key in a
-    block that is cached; of zstd it doubled the time (5.7 us a key instead of 3.3), for two thirds of the bytes. A full
-    memtable without the key costs 1.3 us of that, unless its bloom filter says so.
-    """
-    table = BlockBasedOptions()
-    table.set_block_cache(Cache(cache_mb << 20))
-    table.set_bloom_filter(10, False)
-    alone, in_order = _family(memtable_mb), _family(memtable_mb)
-    in_order.set_bottommost_compression_type(DBCompressionType.zstd())
-    for options in (alone, in_order):
-        options.set_block_based_table_factory(table)
-        if loses_nothing:  # else it ends at the damage, which is right where data and offsets end together
-            options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
-    return alone, in_order
-
-
-def _family(memtable_mb: int) -> Options:
-    options = _tracking_options()
-    options.create_if_missing(True)
-    options.create_missing_column_families(True)
-    options.set_write_buffer_size(memtable_mb << 20)
-    options.set_max_write_buffer_number(2)
-    options.set_memtable_whole_key_filtering(True)
-    options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM)
-    options.set_level_zero_slowdown_writes_trigger(FILES_STOP)
-    options.set_level_zero_stop_writes_trigger(FILES_STOP)
-    options.set_compression_type(DBCompressionType.lz4())
-    options.set_max_background_jobs(2)
-    options.set_max_open_files(512)
-    options.set_keep_log_file_num(2)
-    return options
-
-
-def _tracking_options() -> Options:
-    """Options of RocksDB that refuse a folder which lacks a closed write-ahead file: there is no setter for that one."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "OPTIONS-000001").write_text(_TRACKING)
-        (Path(folder) / "rocksdict-config.json").write_text('{"raw_mode":true,"prefix_extractors":{}}')
-        options, _ = Options.load_latest(folder)
-    return options
 
 
 def _write_error(folder: Path, error: Exception) -> MeshError:

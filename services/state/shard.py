@@ -27,6 +27,7 @@ from services.log.progress import Progress, late
 from services.log.protocol import End, Partition, Positions, Record
 from services.state.database import Database, Looking
 from services.state.offsets import changes, check_entry, read_entry
+from services.state.options import DEFAULT, Tuning
 from services.state.stored import CheckValue
 
 logger = logging.getLogger(__name__)
@@ -81,12 +82,13 @@ class Shard(Database):
         cache_mb: int = 32,
         memtable_mb: int = 16,
         looking: Looking | None = None,
+        tuning: Tuning = DEFAULT,
     ) -> None:
         """Open or create it, or only look. Raises Damaged, WrongFormat, HeldElsewhere, or Exhausted when the disk is full."""
         if looking is None and (reason := _noted(folder)) is not None:
             raise Damaged(reason)
         self.families = names = tuple(families)
-        super().__init__(folder, form, ("offsets", *names), cache_mb, memtable_mb, looking=looking)
+        super().__init__(folder, form, ("offsets", *names), cache_mb, memtable_mb, looking=looking, tuning=tuning)
         self._moved = threading.Condition()
         self._owned = Owned()
         self._passed: tuple[list[Record], dict[Partition, Progress]] | None = (
@@ -308,6 +310,7 @@ def open_or_rebuild(
     cache_mb: int = 32,
     memtable_mb: int = 16,
     fill: Callable[[Path], object] = lambda folder: None,
+    tuning: Tuning = DEFAULT,
 ) -> Shard:
     """Open or create a shard. `fill` is given the name of a folder that is not there, to fill it from a snapshot if it can. A
     damaged folder is set aside, and filled anew, or the log is applied to an empty one.
@@ -319,12 +322,12 @@ def open_or_rebuild(
         if _is_empty(folder):
             fill(folder)
         try:
-            return Shard(folder, form, names, cache_mb, memtable_mb)
+            return Shard(folder, form, names, cache_mb, memtable_mb, tuning=tuning)
         except Damaged as error:
             reason = str(error)
         gc.collect()  # the error's frames hold iterators, and those the folder
         logger.error("%s; set aside as %s, and rebuilt", reason, _set_aside(folder))
-    return Shard(folder, form, names, cache_mb, memtable_mb)
+    return Shard(folder, form, names, cache_mb, memtable_mb, tuning=tuning)
 
 
 def _is_empty(folder: Path) -> bool:
