@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.report import Figure, over
-from bench.rounds import BOTH_ENDS, ONE_CORE, latencies, on_one_core, repeated, timed
+from bench.rounds import BOTH_ENDS, ONE_CORE, ROUNDS, latencies, on_one_core, repeated, timed
 from counters import layout, table
 from counters.client import CountersClient
 from counters.service import Counters
@@ -22,6 +22,7 @@ from protos.counters_pb2_grpc import add_CountersServicer_to_server
 from services.core.clock import wall_clock
 from services.core.columns import I64, U64, Array
 from services.core.events import ENGAGEMENTS, Kind, events
+from services.core.helpers import ALONE, Helpers
 from services.core.topics import Topic, partition_of
 from services.log.memory import MemoryLog
 from services.log.protocol import Record
@@ -32,6 +33,7 @@ PARTITIONS = 16
 SIZES = (10_000, 100_000, 1_000_000, 5_000_000)
 PER_OBJECT, CALLS = 2, 200  # increments of an object on average; calls of a round
 QUESTIONS = 2_000  # more than are timed, so that none finds its pins in the processor's caches
+LARGE_ASKED = 20_000  # objects of a large request
 ASKED = 4_000  # objects, five actions each: 20,000 counts
 APPLIED, CHUNK = 1_000_000, 16_000  # increments of a round, and how many of them are one chunk of the log
 STARTS, APPLYING = 3, 3  # rounds
@@ -114,6 +116,7 @@ def measure(_: str | None) -> list[Figure]:
             with on_one_core():
                 found = _asked(_in_process(store), recount, size, "in process", 5, ONE_CORE)
             figures += over("pins", size, found)
+        figures += _large(store, recount)
         figures += _by_rpc(store, recount)
         each = store.memory_bytes() / store.objects()
         figures.append(
@@ -168,6 +171,25 @@ def _asked(ask: Ask, recount: PlainCounts, size: int, how: str, p99_ms: float, n
         *latencies(PART, what, rounds, p99_ms, note),
         repeated(PART, f"{what}, a count", each, "ns", of=f"{CALLS} calls", note=note),
     ]
+
+
+def _large(store: CountersStore, recount: PlainCounts) -> list[Figure]:
+    """One request of 100,000 counts by one thread and by two, in turn, on all cores."""
+    n, week, kinds = LARGE_ASKED, np.array([7 * DAY_MS], np.int64), np.full(LARGE_ASKED, Kind.PIN, np.uint8)
+    asked = [np.random.default_rng(call).integers(1, SIZES[-1] + 1, n).astype(np.uint64) for call in range(200)]
+    sides = {threads: Helpers(threads) for threads in (1, 2)}
+    took: dict[int, list[list[float]]] = {threads: [] for threads in sides}
+    actions = np.array(ENGAGEMENTS, np.uint8)
+    for _turn in range(1 + ROUNDS):
+        for threads, helpers in sides.items():
+            store.helpers = helpers
+            (round_,) = timed(lambda call: store.counts(kinds, asked[call % len(asked)], actions, week), CALLS, 1)
+            took[threads].append(round_)
+    for helpers in sides.values():
+        helpers.close()
+    store.helpers = ALONE
+    what = f"{n * 5:,} counts of {SIZES[-1]:,} pins, in process, threads:"
+    return [f for threads, of in took.items() for f in latencies(PART, f"{what} {threads}", of[1:], None, "all cores")]
 
 
 def _by_rpc(store: CountersStore, recount: PlainCounts) -> list[Figure]:

@@ -52,7 +52,7 @@ class CountersStore:
 
         Reads all objects into memory, and finds the leaders.
         """
-        self.shard, self._partitions, self._clock, self._helpers = shard, partitions, clock, helpers
+        self.shard, self._partitions, self._clock, self.helpers = shard, partitions, clock, helpers
         self._own = {number: Partition(shard, number) for number in own}
         self._leaders = Leaders(LED_KINDS, LEADERS, recent, self._led, NEVER)
         for partition in self._own.values():
@@ -150,7 +150,7 @@ class CountersStore:
                 kept = runs(windows_ms, now_ms or clock_ms, partition.newest_ms) if ahead else windows
                 partition.table.sums(objects[rows], kinds[rows], rows, column, kept, sums)
 
-        (self._helpers if len(objects) >= LARGE else ALONE).each(list(self._own), add_up)
+        (self.helpers if len(objects) >= LARGE else ALONE).each(list(self._own), add_up)
         return sums if len(wanted) == len(actions) and (wanted == actions).all() else sums[:, where]
 
 
