@@ -187,7 +187,7 @@ def realpin(folder: Path, n: int) -> View:
                 lambda store, i: store.recent(1 + i * 7919 % n))  # fmt: skip
 
 
-def _numbered(text: bytes, numbers: U64) -> Ragged:
+def numbered(text: bytes, numbers: U64) -> Ragged:
     """The text with each of these numbers behind it, of eight digits."""
     digits = numbers[:, None] // 10 ** np.arange(7, -1, -1, dtype=np.uint64) % 10 + ord("0")
     texts = np.broadcast_to(np.frombuffer(text, np.uint8), (len(numbers), len(text)))
@@ -203,8 +203,8 @@ def rockstore(folder: Path, n: int) -> View:
         pins = numbers + np.uint64(1)
         interests = np.stack([1 + numbers % 300, 1 + numbers % 77], axis=1).ravel()
         return events(size, action=Action.CREATE_PIN, user=pins, pin=pins, at_ms=wall_clock(), id=pins,
-                      title=_numbered(b"A pin with a title of its own, number ", numbers),
-                      link=_numbered(b"https://example.org/pins/", numbers),
+                      title=numbered(b"A pin with a title of its own, number ", numbers),
+                      link=numbered(b"https://example.org/pins/", numbers),
                       interests=Ragged(np.arange(1, size + 1, dtype=np.uint32) * np.uint32(2), interests))  # fmt: skip
 
     def asked(store: Any, i: int) -> object:

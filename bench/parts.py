@@ -63,6 +63,10 @@ PARTS = {
     "resharding": BenchPart(
         "2 to 3 to 5 shards of polaris while readers read: failed requests, latency, seconds", WHOLE_MESH
     ),
+    "stores": BenchPart(
+        "what stores write for what they are given, with RocksDB's options as they were and as they are",
+        "one thread that writes, and RocksDB's own, share both cores",
+    ),
     "plain": BenchPart(
         "home pages beside a plain stack of Redis, a walk in Python, LightGBM and asyncio gRPC that gives the same",
         "each stack and the client share both cores, in alternation",

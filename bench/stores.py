@@ -1,8 +1,8 @@
 """What the stores write for what they are given: write amplification, the rate and processor time of writes, bytes kept and the
 cost of a key, with RocksDB's options as they are and as they were, side by side.
 
-Each store applies a busy site's events through its own write path, until every level that it will have has been compacted
-several times. Both sides get the same events, on folders of their own, in turn.
+Each store applies events through its own write path, of pins and boards that are as likely as each other, until its files have
+been compacted many times. All sides get the same events, on folders of their own, in turn.
 """
 
 import json
@@ -22,7 +22,7 @@ from rocksdict import DBCompressionType, Options
 
 from bench import views
 from bench.counters import Increments
-from bench.growing import Making
+from bench.growing import Making, numbered
 from bench.report import Figure
 from bench.rounds import repeated
 from counters import layout as counters_layout
@@ -33,6 +33,8 @@ from polaris.store import Limits, PolarisStore
 from rockstore import layout as rockstore_layout
 from rockstore.store import RockstoreStore
 from services.core.clock import wall_clock
+from services.core.columns import Ragged
+from services.core.events import Action, Batch, events
 from services.core.topics import Topic
 from services.log.memory import MemoryLog
 from services.log.protocol import Record
@@ -41,8 +43,10 @@ from services.state.options import DEFAULT, Tuning
 from services.state.shard import Shard
 
 PART, ROUNDS = "stores", 3
-CACHE_MB, MEMTABLE_MB = 32, int(os.environ.get("BENCH_MEMTABLE_MB", "16"))
+CACHE_MB, MEMTABLE_MB = 32, int(os.environ.get("BENCH_MEMTABLE_MB", "16"))  # 2: an eighth of everything, in minutes
+PINS, BOARDS = MEMTABLE_MB * 100_000, MEMTABLE_MB * 25_000
 BATCH, CHUNK = 1_000, 8_000  # events of a publish, and of what the log serves together
+PARTS = max(1, MEMTABLE_MB)  # of 400,000 events, which a store is given
 SETTLE_S, POLL_S = 600.0, 0.02
 KEYS, SCANNED = 20_000, 2_000_000  # keys asked for, and those among which they are drawn
 _AT_WORK = ("num-running-compactions", "num-running-flushes", "compaction-pending", "mem-table-flush-pending")
@@ -81,7 +85,24 @@ class Stream:
     family: str  # that single keys are read of
 
 
-def _published(drawn: Callable[[int, int], Any], topic: Topic) -> Callable[[int], Chunks]:
+def _saves(n: int, seed: int) -> Batch:
+    """Saves to boards, all of which are as likely."""
+    rng = np.random.default_rng(seed)
+    return events(n, action=Action.SAVE, user=1, board=rng.integers(1, BOARDS + 1, n), pin=rng.integers(1, PINS + 1, n),
+                  at_ms=wall_clock(), quality=rng.random(n), id=np.arange(n) + seed * n + 1)  # fmt: skip
+
+
+def _pins(n: int, seed: int) -> Batch:
+    """Pins made, or made again, each as likely."""
+    pins = np.random.default_rng(seed).integers(1, PINS + 1, n).astype(np.uint64)
+    interests = np.stack([1 + pins % 300, 1 + pins % 77], axis=1).ravel()
+    return events(n, action=Action.CREATE_PIN, user=pins, pin=pins, at_ms=wall_clock(), id=np.arange(n) + seed * n + 1,
+                  title=numbered(b"A pin with a title of its own, number ", pins),
+                  link=numbered(b"https://example.org/pins/", pins),
+                  interests=Ragged(np.arange(1, n + 1, dtype=np.uint32) * np.uint32(2), interests))  # fmt: skip
+
+
+def _published(drawn: Callable[[int, int], Batch], topic: Topic) -> Callable[[int], Chunks]:
     log = MemoryLog(views.PARTITIONS, retain=False)
 
     def part(number: int) -> Chunks:
@@ -95,7 +116,7 @@ def _published(drawn: Callable[[int, int], Any], topic: Topic) -> Callable[[int]
 
 def _counted() -> Callable[[int], Chunks]:
     increments = Increments()
-    return lambda number: increments.chunks(views.EVENTS, views.PINS)
+    return lambda number: increments.chunks(views.EVENTS, PINS)
 
 
 def streams() -> dict[str, Callable[[], Stream]]:
@@ -104,10 +125,10 @@ def streams() -> dict[str, Callable[[], Stream]]:
     light, limits = Light(), Limits(64, 4096)
     return {
         "rockstore": lambda: Stream(lambda x: RockstoreStore(x, own, n), rockstore_layout,
-                                    _published(views.pins, Topic.OBJECTS), 24, rockstore_layout.FAMILIES[0]),
+                                    _published(_pins, Topic.OBJECTS), PARTS, rockstore_layout.FAMILIES[0]),
         "polaris": lambda: Stream(lambda x: PolarisStore(x, n, light, limits), polaris_layout,
-                                  _published(views.saves, Topic.SOURCES), 24, polaris_layout.FAMILIES[0]),
-        "counters": lambda: Stream(lambda x: CountersStore(x, own, n, wall_clock), counters_layout, _counted(), 24,
+                                  _published(_saves, Topic.SOURCES), PARTS, polaris_layout.FAMILIES[0]),
+        "counters": lambda: Stream(lambda x: CountersStore(x, own, n, wall_clock), counters_layout, _counted(), PARTS,
                                    "pages"),
     }  # fmt: skip
 
@@ -187,7 +208,7 @@ def _run(stream: Stream, tuning: Tuning) -> Run:
     shard = Counted(folder, stream.layout.FORMAT, stream.layout.FAMILIES, CACHE_MB, MEMTABLE_MB, tuning=tuning)
     try:
         store, making = stream.open(shard), Making()
-        busy, io, took, events = time.process_time(), _io(), 0.0, 0
+        busy, io, took, applied = time.process_time(), _io(), 0.0, 0
         for number in range(stream.parts):
             with making():
                 chunks = list(stream.part(number))
@@ -195,12 +216,12 @@ def _run(stream: Stream, tuning: Tuning) -> Run:
             for chunk in chunks:
                 store.apply(shard.fresh(chunk))
             took += time.perf_counter() - began
-            events += sum(record.events for chunk in chunks for record in chunk)
+            applied += sum(record.events for chunk in chunks for record in chunk)
         _settle(shard, stream.layout.FAMILIES)
         cpu, io = time.process_time() - busy - making.seconds, _io() - io
         kept = sum(path.stat().st_size for path in folder.glob("*.sst"))
         key_us = _key_us(shard.family(stream.family))
-        return Run(Files.of(folder), shard.given, io, events / took, cpu / events * 1e6, kept, key_us)
+        return Run(Files.of(folder), shard.given, io, applied / took, cpu / applied * 1e6, kept, key_us)
     finally:
         shard.close()
         shutil.rmtree(folder)
