@@ -44,7 +44,7 @@ from services.state.shard import Shard
 
 PART, ROUNDS = "stores", 3
 CACHE_MB, MEMTABLE_MB = 32, int(os.environ.get("BENCH_MEMTABLE_MB", "16"))  # 2: an eighth of everything, in minutes
-PINS, BOARDS = MEMTABLE_MB * 100_000, MEMTABLE_MB * 25_000
+PINS, BOARDS = MEMTABLE_MB * 400_000, MEMTABLE_MB * 100_000  # of which a store holds several times what level 0 does
 BATCH, CHUNK = 1_000, 8_000  # events of a publish, and of what the log serves together
 PARTS = max(1, MEMTABLE_MB)  # of 400,000 events, which a store is given
 SETTLE_S, POLL_S = 600.0, 0.02

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from counters.store import CountersStore
 from services.core.columns import ids
 from services.core.errors import Exhausted, Unavailable
 from services.core.events import ENGAGEMENTS, Action, Kind
+from services.core.helpers import Helpers
 from services.state.shard import Shard
 from tests.counters.reference import DAY_MS, HOUR_MS, QUARTER, WEEK, Increment, Increments, Slow
 
@@ -126,6 +128,19 @@ def test_any_increments_in_any_chunks_at_any_time(
                 objects, counts = counting.store.top(kind, action, window, 2)
                 found = list(zip(objects.tolist(), counts.tolist(), strict=True))
                 assert found == counting.slow.top(kind, action, window, 2, now, now)
+
+
+def test_a_large_question_is_answered_alike_with_helpers(counting: Opened) -> None:
+    pins = range(1, 2_001)
+    counting.apply(*((PIN, pin, ENGAGEMENTS[pin % len(ENGAGEMENTS)], NOW - pin % 50 * HOUR_MS, pin) for pin in pins))
+    asked = np.full(len(pins), PIN, np.uint8), ids(pins), np.array(ENGAGEMENTS, np.uint8), np.array(WINDOWS)
+    alone = counting.store.counts(*asked)
+    assert alone.any()
+    counting.store.helpers = Helpers(3)
+    with patch.object(store, "LARGE", len(pins)):
+        for _ in range(20):
+            np.testing.assert_array_equal(counting.store.counts(*asked), alone)
+    counting.store.helpers.close()
 
 
 def test_a_window_is_its_newest_buckets_the_one_under_way_included(counting: Opened) -> None:
