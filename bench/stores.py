@@ -42,11 +42,11 @@ from services.state.family import Family
 from services.state.options import DEFAULT, Tuning
 from services.state.shard import Shard
 
-PART, ROUNDS = "stores", 3
+PART, ROUNDS = "stores", 2
 CACHE_MB, MEMTABLE_MB = 32, int(os.environ.get("BENCH_MEMTABLE_MB", "16"))  # 2: an eighth of everything, in minutes
 PINS, BOARDS = MEMTABLE_MB * 400_000, MEMTABLE_MB * 100_000  # of which a store holds several times what level 0 does
 BATCH, CHUNK = 1_000, 8_000  # events of a publish, and of what the log serves together
-PARTS = max(1, MEMTABLE_MB)  # of 400,000 events, which a store is given
+PARTS = 2 * MEMTABLE_MB  # of 400,000 events, which a store is given
 SETTLE_S, POLL_S = 600.0, 0.02
 KEYS, SCANNED = 20_000, 2_000_000  # keys asked for, and those among which they are drawn
 _AT_WORK = ("num-running-compactions", "num-running-flushes", "compaction-pending", "mem-table-flush-pending")
@@ -129,7 +129,7 @@ def streams() -> dict[str, Callable[[], Stream]]:
         "polaris": lambda: Stream(lambda x: PolarisStore(x, n, light, limits), polaris_layout,
                                   _published(_saves, Topic.SOURCES), PARTS, polaris_layout.FAMILIES[0]),
         "counters": lambda: Stream(lambda x: CountersStore(x, own, n, wall_clock), counters_layout, _counted(), PARTS,
-                                   "pages"),
+                                   "increments"),
     }  # fmt: skip
 
 
