@@ -40,6 +40,9 @@ NAMES = {INGEST: "ingest"} | {int(topic): topic.name.lower() for topic in Topic}
 ASKING = {"metadata_max_age_ms": 2_000}
 ATTEMPT_S, AGAIN_S = 2.5, 0.1
 _EARLIEST, _LATEST = -2, -1  # in place of a time: the protocol's own numbers
+#: A broker whose machine is gone answers nothing, and says nothing: what is asked of it ends by these, and the new leaders of its
+#: partitions are heard of without an error.
+_GONE = {"socket.timeout.ms": 6_000, "topic.metadata.refresh.interval.ms": 3_000}
 Place = Any  # a Partition, or one of the topic `meta` by its name
 _ALLOWED = ("security.", "sasl.", "ssl.")
 _RACK = "client.rack"
@@ -111,6 +114,7 @@ class Cluster:
             "client.id": "feedmesh",
             "socket.keepalive.enable": True,
             "reconnect.backoff.max.ms": 1_000,
+            **_GONE,
             "log.connection.close": False,
             "error_cb": _note,
             **security(self.settings),

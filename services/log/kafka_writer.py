@@ -36,7 +36,7 @@ WRITING = {
     "compression.type": "zstd",
     "message.max.bytes": MAX_RECORD + 65_536,  # a record and its head
     "linger.ms": 1,
-    "request.timeout.ms": 10_000,
+    "request.timeout.ms": 4_000,
     "queue.buffering.max.messages": 200_000,
     "queue.buffering.max.kbytes": 256 << 10,
     "retry.backoff.ms": 50,

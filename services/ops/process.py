@@ -113,9 +113,7 @@ class Process:
         return self.mesh.section(self.service, struct)
 
     def open_shard(self, form: str, families: Iterable[str], settings: ShardSettings) -> Shard:
-        """The state of a view, in this format and the deployment's number of partitions: its folder, or a snapshot where that is
-        empty. A damaged one is set aside.
-        """
+        """The state of a view, in this format: its folder, or a snapshot where that is empty. A damaged one is set aside."""
         folder, form = self.folder, f"{form}, {self.mesh.common.partitions} partitions"
         self.metrics.gauge("damaged_folders", lambda: float(len(set_aside(folder))))
         wanted = Wanted(self.service, form, tuple(families), self.shard, self.shards, self.partitions)

@@ -32,7 +32,7 @@ class Replica(Protocol):
         ...
 
     async def is_ready(self) -> bool:
-        """Whether it answers within a second that it is ready."""
+        """Whether it answers within PROBE_S that it is ready."""
         ...
 
     async def retire(self) -> None:

@@ -118,6 +118,7 @@ class Replicas:
             await asyncio.sleep(wait * (1 + 0.2 * self._caller.chance()))  # not with everybody else
             if await standing.replica.is_ready():
                 self._reinstate(standing)
+                standing.failures = FAILURES - 1  # one that is ready and still slow costs a hedge each time, not five
 
     def close(self) -> None:
         """Probe no more, and eject none: those of the next membership judge. Calls may still end, or be made."""

@@ -88,6 +88,19 @@ class Api:
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
         return self._http.post(f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction", json=body)
 
+    def place(self, pod: Object) -> None:
+        """As the scheduler places it. The deletion of a pod that has a node waits for its kubelet."""
+        meta = pod["metadata"]
+        body = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": meta["name"]}, "target": {"name": "node"}}
+        self._http.post(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/binding", json=body)
+
+    def ended(self, pod: Object) -> None:
+        """As the kubelet says that nothing of a pod runs any more."""
+        meta = pod["metadata"]
+        body = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}}
+        path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+        self._http.request("DELETE", path, json=body)
+
     def report(self, pod: Object, ready: bool) -> None:
         """As the kubelet of its node reports it."""
         meta, now = pod["metadata"], time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -114,12 +127,18 @@ def is_ready(pod: Object) -> bool:
 
 
 class Nodes:
-    """Plays the kubelets: makes pods ready that are not, while it is let; and notes which were away at once."""
+    """Plays the scheduler and the kubelets: places pods, makes those ready that are not, while it is let, and ends those that
+    are to be deleted, a look after it saw them; and notes which were away at once.
+
+    Without a node a pod is gone as soon as it is to be deleted. The disruption controller, which knows pods by name, then takes
+    the new one of a stateful set for the old one, and allows nothing for two minutes.
+    """
 
     def __init__(self, api: Api, namespace: str) -> None:
         self._api, self._namespace = api, namespace
         self._end, self._lock, self._paused = threading.Event(), threading.Lock(), False
         self.away: list[set[str]] = []  # at each look
+        self._ending = set[str]()  # uids, as of the last look
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> "Nodes":
@@ -142,14 +161,22 @@ class Nodes:
     def _look(self) -> None:
         while not self._end.wait(0.1):
             with self._lock, suppress(httpx.HTTPError, AssertionError):
-                if self._paused:
-                    continue
-                pods = self._api.pods(self._namespace)
-                unready = {name: pod for name, pod in pods.items() if not is_ready(pod)}
-                self.away.append(set(unready))
-                for pod in unready.values():
-                    if "deletionTimestamp" not in pod["metadata"]:
-                        self._api.report(pod, ready=True)
+                self._play()
+
+    def _play(self) -> None:
+        pods = self._api.pods(self._namespace)
+        ending = {pod["metadata"]["uid"]: pod for pod in pods.values() if "deletionTimestamp" in pod["metadata"]}
+        for uid, pod in ending.items():
+            if uid in self._ending:
+                self._api.ended(pod)
+        self._ending = set(ending)
+        unready = {name: pod for name, pod in pods.items() if not is_ready(pod) or pod["metadata"]["uid"] in ending}
+        self.away.append(set(unready))
+        for pod in unready.values() if not self._paused else ():
+            if "nodeName" not in pod["spec"]:
+                self._api.place(pod)
+            elif pod["metadata"]["uid"] not in ending:
+                self._api.report(pod, ready=True)
 
 
 def _port() -> int:
@@ -217,7 +244,12 @@ def control_plane(folder: Path) -> Iterator[Api]:
     url = f"https://127.0.0.1:{secure}"
     api = Api(url, _configuration(folder, url))
     control = [f"--kubeconfig={api.config}", "--service-account-private-key-file=sa.key", "--leader-elect=false"]
-    control += ["--bind-address=127.0.0.1", f"--secure-port={manager}", "--cert-dir=manager", "--controllers=*"]
+    control += [
+        "--bind-address=127.0.0.1",
+        f"--secure-port={manager}",
+        "--cert-dir=manager",
+        "--controllers=*,-node-lifecycle-controller,-pod-garbage-collector-controller",
+    ]
     log = folder / "kube-apiserver.log"
     with ExitStack() as stack:
         stack.callback(api.close)

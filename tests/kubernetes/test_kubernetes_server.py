@@ -46,20 +46,21 @@ def applied(api: Api, request: pytest.FixtureRequest) -> Iterator[tuple[str, Nod
     overlay = str(request.param)
     folder = KUBERNETES / "overlays" / overlay
     api.kubectl("apply", "--server-side", "-k", folder)
-    try:
-        with Nodes(api, NAMESPACE) as nodes:
-            least = sum(one["spec"]["minReplicas"] for one in objects(overlay, "HorizontalPodAutoscaler"))
-            wanted = len(names_of(overlay)) + least
+    least = sum(one["spec"]["minReplicas"] for one in objects(overlay, "HorizontalPodAutoscaler"))
+    wanted = len(names_of(overlay)) + least
 
-            def settled() -> bool:
-                pods = serving(api.pods(NAMESPACE))
-                return len(pods) == wanted and all(map(is_ready, pods.values()))
+    def settled() -> bool:
+        pods = serving(api.pods(NAMESPACE))
+        return len(pods) == wanted and all(map(is_ready, pods.values()))
 
+    with Nodes(api, NAMESPACE) as nodes:
+        try:
             until(settled, lambda: sorted((name, is_ready(pod)) for name, pod in api.pods(NAMESPACE).items()))
             until(lambda: all(allowed(api, service) for service in SERVICES), "budgets are counted")
             yield overlay, nodes
-    finally:
-        api.kubectl("delete", "--wait", "--timeout=240s", "-k", folder)
+        finally:  # pods end while there are nodes to end them
+            nodes.go_on()
+            api.kubectl("delete", "--wait", "--timeout=240s", "-k", folder)
 
 
 def allowed(api: Api, service: str) -> int:
@@ -73,9 +74,14 @@ def renewed(api: Api) -> bool:
     pods, sets = api.pods(NAMESPACE), api.items(f"{APPS}/statefulsets")
     wanted = {one["metadata"]["name"]: one["status"].get("updateRevision") for one in sets}
     seen = all(one["status"].get("observedGeneration") == one["metadata"]["generation"] for one in sets)
-    return seen and all(
-        pod["metadata"]["labels"]["controller-revision-hash"] == wanted[name.rpartition("-")[0]] and is_ready(pod)
-        for name, pod in stateful(pods).items()
+    every = sum(one["spec"]["replicas"] for one in sets) == len(stateful(pods))
+    return (
+        seen
+        and every
+        and all(
+            pod["metadata"]["labels"]["controller-revision-hash"] == wanted[name.rpartition("-")[0]] and is_ready(pod)
+            for name, pod in stateful(pods).items()
+        )
     )
 
 

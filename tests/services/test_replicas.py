@@ -196,6 +196,34 @@ def test_a_slow_replica_is_hedged_and_left_alone(monkeypatch: pytest.MonkeyPatch
     assert one.calls < 120
 
 
+def test_a_replica_that_is_ready_and_stays_slow_is_not_waited_for_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each time it is tried again costs a hedge; once they are spent, its answers are waited for, and the P95 is a slow one's."""
+    monkeypatch.setattr(choosing, "FIRST_BACKOFF_S", 0.1)
+    monkeypatch.setattr(choosing, "MAX_BACKOFF_S", 0.1)
+    slow, slow_s = [0.0], 0.1
+    near, far = Server(lambda: time.sleep(slow[0])), Server()
+
+    async def work(of: ReplicaSet) -> list[float]:
+        for _ in range(NEEDED + RENEWED):
+            await ends(of)
+        slow[0] = slow_s
+        took = []
+        for _ in range(400):
+            began = time.monotonic()
+            await ends(of)
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(0.005)
+        return took
+
+    with serving(near, far):
+        mesh, _ = mesh_of(replicas(near.address, far.address, zones=("a", "b")), Caller("a"))
+        took = asked(mesh, work)
+    waited = sum(one >= slow_s for one in took)
+    assert waited < len(took) // 20, f"{waited} of {len(took)} calls waited for the slow one"
+
+
 def test_a_read_with_a_token_goes_where_it_has_been_passed() -> None:
     one, two = Server(), Server()
     token = tokens.encode({(1, 2): 30})

@@ -198,7 +198,7 @@ FAULTS = (
         NOTICED_S,
     ),
     Fault("black hole", "all packets of host b are dropped without a reset", _black_hole, 30, 10, 10, 2, NOTICED_S),
-    Fault("slow", f"one replica of {SLOWED} answers only every half second", _slow, 15, slows=1.5),
+    Fault("slow", f"one replica of {SLOWED} answers only every half second", _slow, 30, slows=1.5, noticed_s=NOTICED_S),
     Fault("loss", "10 % of the packets of host b are lost, each way", _loss, 15, writes_s=10),
     Fault("broker", "kill -9 of one of three brokers", _brokers("c"), 15, writes_s=10),
     Fault("two brokers", "kill -9 of two of three brokers: writes stop, reads go on", _brokers("b", "c"), 15),
