@@ -95,6 +95,12 @@ SUMMARY = (
     Row("feed", "the same at 150 feeds/s; pages that were degraded", "60 ms; 0", "{:spread} ms; {}",
         (HOME.format(150, "P99"), "home, 150 feeds/s: degraded pages")),
     Row("feed", "whole mesh resident, Last.fm; pages that processes share count for each", "", "{} MB", ("whole mesh resident",)),
+    Row("between", "a home page at 100 a second, CPU of all processes: Unix sockets; streams of gRPC; under mTLS", "-; -; 11 ms",
+        "{}; {}; {} ms", tuple(f"CPU of a home page by {way}" for way in
+                               ("Unix sockets", "streams of gRPC", "streams of gRPC under mTLS"))),
+    Row("resharding", "2 to 3 to 5 shards of polaris under 60 pages/s: requests that failed; P99 before, during", "0; -",
+        "{}, {}; {}, {}; {}, {} ms", tuple(f"{a} to {b} shards of polaris: {what}" for what in
+                                           ("failed requests", "P99 before", "P99 during") for a, b in ((2, 3), (3, 5)))),
     Row("plain", "home pages/s until P99 is 100 ms, beside a plain stack that gives the same pages", "5",
         "{} times ({} against {})", (f"{PAGES}, times the plain stack", f"{PAGES}, feedmesh", f"{PAGES}, plain stack")),
     Row("growth", "a question, us, over 10^4 units of each store and over the most ([every size](bench/results/README.md))",

@@ -152,7 +152,7 @@ class KafkaSettings(Struct, forbid_unknown_fields=True, kw_only=True):
             description="parts of the accepted batches that are split beside each other: at most as many roadrunners work, and "
             "fewer of them make larger records. As many as [mesh] partitions at most; fixed once the topics are made",
         ),
-    ] = 8
+    ] = 4
     retention_hours: Annotated[
         int,
         Meta(
