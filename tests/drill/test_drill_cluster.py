@@ -27,7 +27,7 @@ def of(pages: list[Page], written: list[Written] | None = None) -> Round:
     figures = table.measured(
         pages, written or [], [(STARTS - 10, STARTS)], (STARTS, STARTS + 20), (STARTS + 3, STARTS + 20)
     )
-    return Round(fault="slow", whole_s=1.0, extra_calls=0.01, load=2.0, problems=[], **figures)
+    return Round(fault="slow", whole_s=1.0, extra_calls=0.01, load=2.0, between_bytes=0.0, problems=[], **figures)
 
 
 @pytest.mark.parametrize(

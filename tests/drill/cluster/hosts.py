@@ -17,6 +17,7 @@ from pathlib import Path
 NAMES = ("a", "b", "c")
 PREFIX, NETWORK = "fmd", "10.212.8"
 OUTSIDE = f"{NETWORK}.254"  # the machine itself, where the client and the object store are
+MESH_PORTS = "7400:8999"  # of the processes of the mesh; brokers listen elsewhere
 DISK_MB, WITHIN_S = 3_000, 30.0
 
 
@@ -69,6 +70,14 @@ class Host:
         """Lose nothing any more."""
         run(*self.inside("iptables", "-F"))
 
+    def moved(self) -> int:
+        """Bytes that calls between its processes and those of the other hosts have taken, in packets, as far as it was called."""
+        lines = [line for chain in _COUNTED for line in self._counters(chain)]
+        return sum(int(line.split()[1]) for line in lines if MESH_PORTS in line)
+
+    def _counters(self, chain: str) -> list[str]:
+        return run(*self.inside("iptables", "-t", "mangle", "-nvxL", chain)).stdout.splitlines()
+
     def fill(self) -> None:
         """Fill the disk to its last block."""
         free = os.statvfs(self.folder)
@@ -80,6 +89,9 @@ class Host:
         """Give the space back."""
         for file in self.folder.glob("full.*"):
             file.unlink()
+
+
+_COUNTED = {"INPUT": ("-s", "--dport"), "OUTPUT": ("-d", "--sport")}
 
 
 @contextmanager
@@ -113,6 +125,12 @@ def _make(host: Host, bridge: str) -> None:
     run("ip", "-n", host.namespace, "addr", "add", f"{host.address}/24", "dev", "eth0")
     for device in ("eth0", "lo"):
         run("ip", "-n", host.namespace, "link", "set", device, "up")
+    for chain, (other, port) in _COUNTED.items():  # rules that only count
+        run(
+            *host.inside(
+                "iptables", "-t", "mangle", "-A", chain, other, f"{NETWORK}.0/30", "-p", "tcp", port, MESH_PORTS
+            )
+        )
     host.folder.mkdir()
     image = host.folder.with_suffix(".img")
     with image.open("wb") as file:

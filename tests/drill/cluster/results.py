@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from services.core.durable import replace_durably
 from tests.drill.cluster.client import Client
 from tests.drill.cluster.faults import LEFT_OUT
@@ -43,6 +45,7 @@ def document(
             "p50": round(p50, 1),
             "p99": round(p99, 1),
             "acknowledged_events": len(client.acknowledged),
+            "between_bytes_a_page": round(float(np.median([one.between_bytes for one in rounds] or [0.0]))),
         },
         "rounds": [one.document() for one in rounds],
         "recount": list(wrong),

@@ -10,7 +10,7 @@ from tests.drill.cluster.client import Client
 from tests.drill.cluster.faults import Fault, Ground
 from tests.drill.cluster.parts import Parts
 from tests.drill.cluster.resharding import Resharding
-from tests.drill.cluster.table import Round, measured
+from tests.drill.cluster.table import Round, measured, within
 
 HEALTHY_S, AFTER_S, WHOLE_S = 12.0, 3.0, 180.0
 BEHIND = 500  # events: ten seconds of the load
@@ -24,8 +24,9 @@ def one_round(
     """The figures of a fault, and which bounds they miss. resharding: whether one is under way; what is due until its end is part
     of the round.
     """
-    began = time.monotonic()
+    began, moved = time.monotonic(), between(ground.parts)
     time.sleep(HEALTHY_S)  # of load, with which the fault is compared
+    moved = between(ground.parts) - moved
     before = calls(ground.parts)
     ground.healthy.append((began, time.monotonic()))
     ground.done.clear()
@@ -46,6 +47,7 @@ def one_round(
     noticed = (first + fault.noticed_s, max(ended, first + fault.noticed_s + AFTER_S))
     figures = measured(client.pages, client.written, ground.healthy, (first, last), noticed)
     figures |= {"whole_s": whole_s, "extra_calls": extra(before, calls(ground.parts)), "load": load}
+    figures["between_bytes"] = moved / max(1, len(within(client.pages, ground.healthy[-1])))
     found = Round(fault=fault.name, problems=[], **figures)
     found.problems += missed(found, fault) + unready
     for line in ground.done:
@@ -105,6 +107,11 @@ def until_whole(ground: Ground) -> list[str]:
         if not unready or time.monotonic() > end:
             return [f"not whole within {WHOLE_S:g} s: {line}" for line in unready]
         time.sleep(LOOK_S)
+
+
+def between(parts: Parts) -> int:
+    """Bytes that calls between hosts have taken so far."""
+    return sum(host.moved() for host in parts.hosts)
 
 
 Calls = dict[str, float]

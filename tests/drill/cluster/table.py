@@ -18,6 +18,7 @@ class Round:
     faults before. noticed_p99: of what was due in the fault once callers had the time to notice it.
 
     recovery_s: from its beginning until the last answer that was not a full page, or was the fallback page; 0: there was none;
+    between_bytes: that calls between hosts took for each page while all was well;
     whole_s: from its end until every process was ready and had applied the log; writes_away_s: the longest time in which no
     publish was acknowledged; fell_back: the share of pages that were fallback pages; degraded: that lacked any part.
     """
@@ -37,6 +38,7 @@ class Round:
     writes_away_s: float
     extra_calls: float
     load: float
+    between_bytes: float
     problems: list[str]
 
     @property
