@@ -148,8 +148,8 @@ def test_a_consumer_answers_both_ends_of_many_partitions_in_two_calls(
     assert raised.value.args[0].code() == KafkaError._UNKNOWN_PARTITION
 
 
-def test_an_admin_client_spins_while_a_broker_that_it_knows_is_away_and_a_consumer_waits() -> None:
-    """On a broker of its own. Such a client takes a core; if this ends, ranges may be asked for by an AdminClient again."""
+def test_an_admin_client_spins_while_a_broker_that_it_knows_is_away_and_a_consumer_waits(broker: Broker) -> None:
+    """On a broker of its own: others use that of the session. Such a client takes a core; if this ends, one may be used."""
     with running_broker() as mine:
         admin, name = AdminClient({"bootstrap.servers": mine.servers, "log_level": 0}), "any"
         make(admin, name)

@@ -56,7 +56,7 @@ BUILT_WITH = names(PROJECT["build-system"]["requires"])
 
 def test_what_the_wheel_imports_is_declared() -> None:
     #: Whose imports an extra is for.
-    own = {"training": ("learning/training/",), "cluster": ("services/blob/s3", "services/log/kafka")}
+    own = {"training": ("learning/training/",), "cluster": ("services/blob/s3", "services/log/kafka", "cli/authority")}
     wrong = {
         f"{path}: {of}"
         for of, path in imported(SHIPPED)

@@ -174,7 +174,7 @@ def test_another_number_of_partitions_of_accepted_batches_is_refused(broker: Bro
     assert with_settings(cluster, ingest_partitions=9).ingest_partitions == 4, "no more than other topics have"
 
 
-def test_a_question_is_answered_though_its_broker_was_away_for_a_while() -> None:
+def test_a_question_is_answered_though_its_broker_was_away_for_a_while(broker: Broker) -> None:
     """On a broker of its own: others use that of the session."""
     with running_broker() as mine:
         reader = KafkaReader(new_log(mine, PARTITIONS))
