@@ -21,7 +21,7 @@ from services.ops.supervisor import Child
 from services.rpc.channel import open_sync
 from tests.drill.differences import differences
 from tests.drill.recount import recount
-from tests.kafka.broker import Broker
+from tests.kafka.broker import SETTINGS, Broker
 from tests.kafka.logs import on_broker
 from tests.mesh.conftest import sections
 from tests.running import Running, running_mesh
@@ -113,7 +113,7 @@ def test_a_killed_and_a_stopped_roadrunner_cost_no_publish_and_no_event(broker: 
     with running_mesh(tmp_path / "data", sections(1, **more)) as running:
         load("parquet", world, data=tmp_path / "data")
         running.until_caught_up()
-        every = set(range(running.mesh.common.partitions))
+        every = set(range(SETTINGS.ingest_partitions))
         until(lambda: all(split_by(running, replica) for replica in (0, 1)), WITHIN_S)
         assert split_by(running, 0) ^ split_by(running, 1) == every, "each partition has one"
         writers = Writers(running.url)
