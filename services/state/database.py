@@ -26,7 +26,8 @@ FORMAT_KEY = b"format"
 _STALL = "Write stall"
 STALL_S, FULL_STALL_S, STALL_POLL_S = 60.0, 5.0, 0.002
 LITTLE_SPACE = 64 << 20  # bytes free with which a flush is not likely to end
-_DAMAGE = ("Corruption", "No such file", "Input/output error")  # in RocksDB's messages about a file that it can't read
+_CORRUPTED = "Corruption"
+_DAMAGE = (_CORRUPTED, "No such file", "Input/output error")  # in RocksDB's messages about a file that it can't read
 SEAL_EVERY_S, VIEW_SEAL_EVERY_S = 5.0, 60.0
 _REMEDY = "run the version and settings that wrote it, or remove the folder of a view and it is rebuilt from the log"
 
@@ -286,6 +287,8 @@ class Database:
         try:
             yield
         except Exception as error:
+            if _CORRUPTED in str(error):  # met by a compaction, after which nothing can be written
+                raise self.damaged(str(error)) from None
             self.dead = self.dead or "IO error" in str(error)
             raise _write_error(self.folder, error) from None
 

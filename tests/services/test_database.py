@@ -159,3 +159,33 @@ def test_a_folder_on_a_full_disk_is_refused_plainly(tmp_path: Path) -> None:
         (disk.path / "other").unlink()
         gc.collect()
         open_db(disk.path / "db").close()
+
+
+def test_damage_that_a_compaction_meets_is_damage_for_the_next_write(tmp_path: Path) -> None:
+    """Else every write would fail as if it could be made later, and the folder never be opened anew."""
+
+    def opened() -> Database:
+        return Database(tmp_path, "form 1", ["a"], 1, 1)
+
+    database = opened()
+    for turn in range(3):
+        batch = database.batch()
+        for key in range(3_000):
+            batch.put(key.to_bytes(8, "big"), bytes([turn]) * 50, database.handle("a"))
+        database.write(batch)
+        database.family("a").raw.flush()
+    database.close()
+    victim = max(tmp_path.rglob("*.sst"), key=lambda path: path.stat().st_size)
+    whole = bytearray(victim.read_bytes())
+    at = len(whole) // 2
+    whole[at : at + 64] = bytes(byte ^ 0xFF for byte in whole[at : at + 64])
+    victim.write_bytes(whole)
+
+    database = opened()
+    database.family("a").raw.compact_range(None, None)  # says nothing
+    batch = database.batch()
+    batch.put(b"k", b"v", database.handle("a"))
+    with pytest.raises(Damaged, match="is damaged: Corruption"):
+        database.write(batch)
+    assert "Corruption" in database.damage
+    database.abandon()
