@@ -43,7 +43,7 @@ def init(
 
         feedmesh certs init
 
-        feedmesh certs init --dir /root/feedmesh-certs --domain feeds.example
+        feedmesh certs init --dir /etc/feedmesh/certs --domain feeds.example
     """
     store = _store(folder)
     from cli.authority import CA, Validity, authority
@@ -114,7 +114,7 @@ def rotate(
 
     Examples:
 
-        feedmesh certs rotate --dir /root/feedmesh-certs
+        feedmesh certs rotate --dir /etc/feedmesh/certs
 
         feedmesh certs rotate --ca
     """

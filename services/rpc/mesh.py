@@ -19,7 +19,7 @@ from services.rpc.caller import Caller
 from services.rpc.credentials import Credentials
 from services.rpc.membership import Address, FileMembership, Members, Membership, MemoryMembership
 
-__all__ = ["Address", "Mesh", "bracketed", "listening", "load", "mesh_file", "resolve", "save"]
+__all__ = ["Address", "Mesh", "bracketed", "listening", "load", "mesh_file", "probed_at", "resolve", "save"]
 S = TypeVar("S", bound=Struct)
 
 

@@ -1,4 +1,4 @@
-"""How RocksDB is told to keep a database, by what it says of itself once it is open."""
+"""The options of RocksDB, as an open database has them."""
 
 from pathlib import Path
 
